@@ -1,0 +1,163 @@
+"""All audio decoding of the project: bytes or files in, mono float32 waveforms out.
+
+Used by `python -m data_prep`, by `music_genre.GenreClassifier` and by the app, so that a clip sounds
+the same to all three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a clip; PyAV, which
+brings its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
+"""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import InputError
+
+SAMPLING_RATE = 16_000  # hertz; what HuBERT, wav2vec2, WavLM, AST and Whisper all hear
+MAX_CHANNELS = 8
+MAX_SAMPLING_RATE = 192_000  # hertz
+MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
+SILENCE_PEAK = 1e-4  # full scale is 1; 16-bit dither stays below this
+
+# FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the name of
+# the file says. Only containers that hold their own samples may be opened, and nothing nested.
+CONTAINERS = "aac,ac3,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,mp3,ogg,wav,w64"
+FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+
+
+class AudioError(InputError):
+    """Audio that cannot be used; the message says why in a few words a person understands."""
+
+
+def decode(source: bytes | str | os.PathLike, max_seconds: float) -> tuple[np.ndarray, int]:
+    """Decode one audio file, all channels mixed to one.
+
+    Args:
+        source: the file's bytes, or a local path. Never fetched: a URL is a path that does not exist.
+        max_seconds: decoding stops here, so that no header can ask for more time or memory.
+
+    Returns:
+        The waveform, shape (samples,), float32, finite, nominally in [-1, 1]; and its sampling rate
+        in hertz.
+
+    Raises:
+        AudioError: not audio, no samples, NaN or infinite samples, or absurd rates or channels.
+        FileNotFoundError: `source` is a path where there is no file.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if not data:
+        raise AudioError("the file is empty")
+    blocks, sampling_rate = _decode_soundfile(data, max_seconds) or _decode_pyav(data, max_seconds)
+    if not blocks or not sum(map(len, blocks)):
+        raise AudioError("it holds no audio samples")
+    waveform = np.concatenate(blocks)[: int(max_seconds * sampling_rate)]
+    if not np.isfinite(waveform).all():
+        raise AudioError("it has samples that are not numbers (NaN or infinite)")
+    return waveform, sampling_rate
+
+
+def _decode_soundfile(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int] | None:
+    """Mono blocks and the sampling rate, or None where libsndfile does not know the format."""
+    import soundfile
+
+    if not data.startswith(MAGIC_OF_SOUNDFILE):
+        return None  # libsndfile takes much for an MP3 that is none, and complains on the terminal
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_shape(file.samplerate, file.channels)
+            # Block by block: a header's claim about the length is never allocated.
+            n_blocks = int(max_seconds * file.samplerate) // 65_536 + 1
+            blocks = []
+            for _ in range(n_blocks):
+                block = file.read(65_536, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                blocks.append(block.mean(axis=1) if file.channels > 1 else block[:, 0])
+            return blocks, file.samplerate
+    except soundfile.LibsndfileError:
+        return None
+
+
+def _decode_pyav(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int]:
+    import av
+
+    try:
+        with av.open(
+            io.BytesIO(data), options=FFMPEG_OPTIONS, metadata_errors="ignore"
+        ) as container:
+            if not container.streams.audio:
+                raise AudioError("it holds no audio")
+            stream = container.streams.audio[0]
+            stream.thread_type = "NONE"  # callers decode several files at once themselves
+            _check_shape(stream.rate, stream.channels)
+            to_float = av.AudioResampler(format="fltp")
+            blocks, n_samples = [], 0
+            for frame in container.decode(stream):
+                for converted in to_float.resample(frame):
+                    blocks.append(converted.to_ndarray().mean(axis=0, dtype=np.float32))
+                    n_samples += len(blocks[-1])
+                if n_samples >= max_seconds * stream.rate:
+                    break
+            return blocks, stream.rate
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError("it is not audio in a format known here, or is damaged") from error
+
+
+def _check_shape(sampling_rate: int, channels: int) -> None:
+    if not 0 < sampling_rate <= MAX_SAMPLING_RATE:
+        raise AudioError(f"its sampling rate of {sampling_rate} Hz is not usable")
+    if not 0 < channels <= MAX_CHANNELS:
+        raise AudioError(f"its {channels} channels are not usable")
+
+
+def resample(waveform: np.ndarray, sampling_rate: int, to: int = SAMPLING_RATE) -> np.ndarray:
+    """Resample a float32 waveform of shape (samples,) between rates in hertz, with torchaudio."""
+    if sampling_rate == to:
+        return waveform
+    import torch
+    from torchaudio import functional
+
+    # A batch and a channel axis: without them torchaudio copies the signal once more.
+    resampled = functional.resample(torch.from_numpy(waveform).view(1, 1, -1), sampling_rate, to)
+    return resampled.view(-1).numpy()
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    return bool(np.abs(waveform).max(initial=0) < SILENCE_PEAK)
+
+
+def to_pcm16(waveform: np.ndarray) -> np.ndarray:
+    """Float32 in [-1, 1] to int16, rounded, clipped at full scale."""
+    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
+
+
+def wav_bytes(pcm: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> bytes:
+    """A mono 16-bit WAV file in memory. pcm: int16, shape (samples,)."""
+    import wave
+
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sampling_rate)
+        file.writeframes(pcm.tobytes())
+    return buffer.getvalue()
+
+
+def read_wav(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
+    """Samples `start` to `start + frames` of a WAV that `data_prep` wrote; int16, shape (frames,).
+
+    Only the asked part is copied: a random crop costs the same whatever the clip's length.
+    """
+    import soundfile
+
+    return soundfile.read(io.BytesIO(data), frames=frames, start=start, dtype="int16")[0]
+
+
+def n_samples(data: bytes) -> int:
+    """Length in samples of a WAV that `data_prep` wrote."""
+    import soundfile
+
+    return soundfile.info(io.BytesIO(data)).frames

@@ -1,0 +1,38 @@
+"""What is known about GTZAN's 1,000 tracks: genres, artists, titles, and the fault-filtered split.
+
+Artists and titles come from B. L. Sturm, "An Analysis of the GTZAN Music Genre Dataset", Proc. ACM
+Workshop MIRUM, Nara, 2012 (`gtzan_index.csv` holds his table: 919 tracks with an artist, 81 without).
+The fault-filtered lists are those of C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music
+Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them.
+"""
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+
+GENRES = (
+    "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
+)  # fmt: skip
+SPLITS = ("train", "validation", "test")
+
+
+@cache
+def artists_and_titles() -> dict[str, tuple[str, str]]:
+    """track_id -> (artist, title) of all 1,000 tracks; an empty string is an unknown one."""
+    with Path(__file__).with_name("gtzan_index.csv").open(encoding="utf-8", newline="") as file:
+        return {row["track_id"]: (row["artist"], row["title"]) for row in csv.DictReader(file)}
+
+
+def same_name_key(name: str) -> str:
+    """One spelling for "Earth, Wind & Fire" and "Earth Wind and Fire"; "" stays ""."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("&", "and"))
+
+
+@cache
+def filtered_split() -> dict[str, str]:
+    """track_id -> "train" (443), "validation" (197) or "test" (290); the faulty 70 are in none."""
+    from torchaudio.datasets import gtzan
+
+    lists = (gtzan.filtered_train, gtzan.filtered_valid, gtzan.filtered_test)
+    return {track: split for split, tracks in zip(SPLITS, lists, strict=True) for track in tracks}

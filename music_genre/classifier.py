@@ -1,0 +1,131 @@
+"""`GenreClassifier`: a fine-tuned model that takes files or waveforms and answers with genres."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep import audio
+from music_genre import windows
+from music_genre.model import (
+    DEFAULT_WINDOW_SECONDS,
+    load_classifier,
+    load_feature_extractor,
+    locate,
+)
+
+MAX_SECONDS = 15 * 60.0  # of a file; longer ones are heard up to here
+MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
+BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    start: float  # seconds
+    end: float  # seconds
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`probabilities` is the mean of those in `timeline`, and sums to 1."""
+
+    genre: str
+    probabilities: dict[str, float]
+    timeline: list[WindowPrediction]
+
+
+class GenreClassifier:
+    """Classify music with a model that `train_hf.py` made, or any other audio classifier.
+
+    Args:
+        model_id: a folder, or the id of a model on the Hub.
+        revision: branch, tag or commit on the Hub.
+        window_seconds: what the model hears at once; by default what it was trained on.
+        device: for torch; by default a GPU if there is one.
+
+    Raises:
+        ModelError: the model is not there or cannot be used.
+    """
+
+    def __init__(
+        self,
+        model_id: str | os.PathLike,
+        revision: str | None = None,
+        window_seconds: float | None = None,
+        device: str | None = None,
+    ) -> None:
+        import torch
+
+        location = locate(os.fspath(model_id), revision)
+        self.model_id = os.fspath(model_id)
+        self.model = load_classifier(location)
+        self.feature_extractor = load_feature_extractor(location)
+        self.window_seconds = window_seconds or getattr(
+            self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
+        )
+        self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device)
+
+    def __call__(
+        self, source: str | os.PathLike | bytes | np.ndarray, sampling_rate: int | None = None
+    ) -> Prediction:
+        """Classify one file (path or bytes) or waveform.
+
+        Args:
+            source: a local path, a file's bytes, or a waveform of shape (samples,), float.
+            sampling_rate: hertz; only with a waveform, and needed there.
+
+        Raises:
+            AudioError: the audio cannot be used, with the reason.
+            FileNotFoundError: there is no such file.
+        """
+        if isinstance(source, np.ndarray):
+            if not sampling_rate:
+                raise TypeError("A waveform needs its sampling_rate (hertz).")
+            if source.ndim != 1:
+                raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
+            waveform = source.astype(np.float32, copy=False)
+            if not np.isfinite(waveform).all():
+                raise audio.AudioError("it has samples that are not numbers (NaN or infinite)")
+        else:
+            waveform, sampling_rate = audio.decode(source, MAX_SECONDS)
+        if len(waveform) < MIN_SECONDS * sampling_rate:
+            raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
+        heard = audio.resample(waveform, sampling_rate, self.feature_extractor.sampling_rate)
+        return self._predict(heard)
+
+    def _predict(self, waveform: np.ndarray) -> Prediction:
+        sampling_rate = self.feature_extractor.sampling_rate
+        window = int(self.window_seconds * sampling_rate)
+        starts = windows.window_starts(len(waveform), window)
+        probabilities = self._window_probabilities(windows.cut(waveform, window))
+        mean = probabilities.mean(axis=0)
+        length = min(window, len(waveform))
+        return Prediction(
+            genre=self.labels[int(mean.argmax())],
+            probabilities=self._by_label(mean),
+            timeline=[
+                WindowPrediction(
+                    start / sampling_rate, (start + length) / sampling_rate, self._by_label(row)
+                )
+                for start, row in zip(starts.tolist(), probabilities, strict=True)
+            ],
+        )
+
+    def _window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
+        """Float64, shape (windows, labels); in batches, so that memory is bounded."""
+        import torch
+
+        batches = []
+        with torch.inference_mode():
+            for i in range(0, len(cuts), BATCH_SIZE):
+                features = windows.extract_features(
+                    self.feature_extractor, cuts[i : i + BATCH_SIZE]
+                ).to(self.device)
+                batches += windows.clip_probabilities(self.model, [features])
+        return torch.cat(batches).double().cpu().numpy()
+
+    def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.labels, probabilities.tolist(), strict=True))

@@ -1,0 +1,173 @@
+"""Finding and loading models: from a folder, from the Hub, or new from a configuration.
+
+All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+RUNS_DIR = Path("runs")
+DEFAULT_WINDOW_SECONDS = 10.0  # for a model that does not say what it was trained on
+
+
+class ModelError(InputError):
+    """A model that cannot be had; the message says why and what to do."""
+
+
+def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
+    """The folder of the last finished training run: one that holds a model and its report."""
+    reports = [
+        report
+        for report in runs_dir.glob("*/report.json")
+        if report.with_name("model.safetensors").is_file()
+    ]
+    return max(reports, key=lambda report: report.stat().st_mtime).parent if reports else None
+
+
+def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
+    """Ask once, and quickly, whether a model is there.
+
+    Returns:
+        The keyword arguments for `from_pretrained`, which would try every file for half a minute.
+
+    Raises:
+        ModelError: no such folder or repository, or no network and nothing in the cache.
+    """
+    if Path(model_id).is_dir():
+        if not Path(model_id, "config.json").is_file():
+            raise ModelError(f"{model_id} is not a model: there is no config.json in it.")
+        return {"pretrained_model_name_or_path": model_id}
+    import httpx
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    found = {"pretrained_model_name_or_path": model_id, "revision": revision or "main"}
+    try:
+        get_hf_file_metadata(hf_hub_url(model_id, "config.json", revision=revision), timeout=10)
+    except HFValidationError as error:
+        raise ModelError(
+            f"There is no folder {model_id}, and no model on the Hub can be named so."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ModelError(
+            f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you may "
+            f"read ({error.response.status_code}), and there is no folder of that name. If it is "
+            "private or gated, run `hf auth login`."
+        ) from error
+    except (httpx.HTTPError, OSError) as error:
+        cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            raise ModelError(
+                f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder here: "
+                "get online, or give a folder that holds a model (--model_name_or_path DIR)."
+            ) from error
+        found["local_files_only"] = True
+    return found
+
+
+def load_feature_extractor(location: dict[str, Any]) -> "SequenceFeatureExtractor":
+    from transformers import AutoFeatureExtractor
+
+    try:
+        return AutoFeatureExtractor.from_pretrained(**location)
+    except (OSError, ValueError) as error:
+        raise _unusable(location, error) from error
+
+
+def load_classifier(location: dict[str, Any]) -> "PreTrainedModel":
+    """A fine-tuned model, for serving: safetensors only, no code from its repository."""
+    from transformers import AutoModelForAudioClassification
+
+    try:
+        return AutoModelForAudioClassification.from_pretrained(
+            **location, use_safetensors=True, trust_remote_code=False
+        ).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(location, error) from error
+
+
+def load_for_training(
+    location: dict[str, Any], labels: list[str], window_seconds: float, from_scratch: bool
+) -> tuple["PreTrainedModel", "SequenceFeatureExtractor"]:
+    """A model with a new head for `labels`, and the feature extractor that goes with it.
+
+    Args:
+        location: what `locate` returned.
+        labels: in the order of the dataset's ClassLabel.
+        window_seconds: length of what the model will hear at once; kept in config.json.
+        from_scratch: take the configuration only, with random weights.
+    """
+    from transformers import AutoConfig, AutoModelForAudioClassification
+
+    names = {
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "id2label": dict(enumerate(labels)),
+    }
+    feature_extractor = load_feature_extractor(location)
+    if feature_extractor.sampling_rate != 16_000:
+        raise ModelError(
+            f"{location['pretrained_model_name_or_path']} hears {feature_extractor.sampling_rate} Hz; "
+            "the clips are prepared at 16,000 Hz."
+        )
+    try:
+        config = AutoConfig.from_pretrained(**location, **names, num_labels=len(labels))
+        config.window_seconds = window_seconds
+        if from_scratch:
+            model = AutoModelForAudioClassification.from_config(config)
+        else:
+            model = AutoModelForAudioClassification.from_pretrained(
+                **location,
+                config=config,
+                ignore_mismatched_sizes=True,  # another head's labels
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(location, error) from error
+    _set_up_feature_extractor(feature_extractor, model.config.model_type)
+    if model.config.model_type == "whisper":
+        _shorten_whisper(model, feature_extractor, window_seconds)
+    return model, feature_extractor
+
+
+def _set_up_feature_extractor(
+    feature_extractor: "SequenceFeatureExtractor", model_type: str
+) -> None:
+    """Waveform models: every window to zero mean and unit variance, so that loudness tells nothing."""
+    if model_type not in ("whisper", "audio-spectrogram-transformer"):
+        feature_extractor.do_normalize = True
+        feature_extractor.return_attention_mask = False
+
+
+def _shorten_whisper(
+    model: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor", window_seconds: float
+) -> None:
+    """Cut Whisper's position table to the window: it would pad a 5 s window to 30 s and pay for it.
+
+    Its positions are sinusoids, so the first ones mean the same in a shorter table. The feature
+    extractor and config.json are changed alike: the saved model loads in a plain `pipeline`.
+    """
+    from torch import nn
+
+    if window_seconds != int(window_seconds) or not 1 <= window_seconds <= 30:
+        raise ModelError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
+    seconds = int(window_seconds)
+    feature_extractor.chunk_length = seconds
+    feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
+    feature_extractor.nb_max_frames = feature_extractor.n_samples // feature_extractor.hop_length
+    n_positions = feature_extractor.nb_max_frames // 2  # the second convolution has stride 2
+    table = model.encoder.embed_positions
+    model.encoder.embed_positions = nn.Embedding.from_pretrained(
+        table.weight.detach()[:n_positions].clone(), freeze=not table.weight.requires_grad
+    )
+    model.encoder.max_source_positions = n_positions
+    model.config.max_source_positions = n_positions
+
+
+def _unusable(location: dict[str, Any], error: Exception) -> ModelError:
+    name = location["pretrained_model_name_or_path"]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(f"{name} cannot be loaded as an audio classifier: {reason}")

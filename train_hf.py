@@ -1,0 +1,392 @@
+"""Fine-tune DistilHuBERT, or another audio model, to tell music genres apart; report; publish.
+
+    accelerate launch train_hf.py                              # your GTZAN, or else the quickstart
+    accelerate launch train_hf.py configs/gtzan.json           # the reference run
+    accelerate launch train_hf.py configs/gtzan.json --dataset data/gtzan --learning_rate 3e-5
+
+Without arguments it trains on the GTZAN archive in data/ if there is one. If not, it runs the
+quickstart: synthesised music and a tiny net, a few minutes on two cores, no network.
+"""
+
+import difflib
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from data_prep import InputError
+from music_genre.data import DATA_DIR, Source, find_archive, load_data
+from music_genre.model import RUNS_DIR, load_for_training, locate
+from music_genre.publish import check_access, publish
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from music_genre.trainer import ClipDataset, ClipTrainer
+
+REFERENCE_CONFIG = Path(__file__).with_name("configs") / "gtzan.json"
+QUICKSTART_CONFIG = Path(__file__).with_name("configs") / "quickstart.json"
+
+
+@dataclass
+class DataArguments:
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "A GTZAN archive, a folder that data_prep made, a dataset on the Hub, or "
+            "'synthetic'. By default the archive in data/."
+        },
+    )
+    split: str = field(
+        default="filtered",
+        metadata={
+            "help": "How an archive is split: filtered (as papers do), artist, or random (as the "
+            "audio course does). A prepared dataset keeps its own.",
+            "choices": ["filtered", "artist", "random"],
+        },
+    )
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str = field(
+        default="ntu-spml/distilhubert",
+        metadata={"help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper."},
+    )
+    revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."}
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Take the model's configuration, with random weights."}
+    )
+    window_seconds: float = field(
+        default=5.0, metadata={"help": "How much the model hears at once, in training and after."}
+    )
+    freeze_feature_encoder: bool = field(
+        default=True,
+        metadata={"help": "Keep the convolutions as they are (HuBERT and kin): a third less work."},
+    )
+
+
+@dataclass
+class RecipeArguments(TrainingArguments):
+    """The Trainer's arguments, with defaults for this task. configs/*.json hold the figures."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "Default: runs/MODEL-DATASET."})
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "auto takes what the hardware is fast at.",
+            "choices": ["auto", "fp32", "fp16", "bf16"],
+        },
+    )
+    eval_strategy: str = field(default="epoch")
+    save_strategy: str = field(default="epoch")
+    save_total_limit: int | None = field(default=1)
+    load_best_model_at_end: bool = field(default=True)
+    metric_for_best_model: str | None = field(default="accuracy")
+    logging_steps: float = field(default=10)
+    logging_nan_inf_filter: bool = field(default=False)  # a loss that is no number ends the run
+    hub_private_repo: bool = field(default=True)
+    remove_unused_columns: bool = field(default=False)  # ClipDataset gives what is needed
+
+    def __post_init__(self) -> None:
+        self.precision_reason = "asked for"
+        self.use_cpu = self.use_cpu or not (
+            torch.cuda.is_available() or torch.backends.mps.is_available()
+        )
+        if self.precision == "auto":
+            self.precision, self.precision_reason = choose_precision(self.use_cpu)
+        self.fp16, self.bf16 = self.precision == "fp16", self.precision == "bf16"
+        super().__post_init__()
+
+
+def choose_precision(use_cpu: bool) -> tuple[str, str]:
+    """The number format that the hardware is fast at, and why."""
+    if not use_cpu and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.get_device_capability() >= (8, 0):
+            return "bf16", f"{name} has it, and it needs no loss scaling"
+        return "fp16", f"{name} has tensor cores for it and none for bf16"
+    if use_cpu and torch.cpu.get_capabilities().get("amx_bf16"):
+        return "bf16", "this CPU multiplies matrices in it (AMX)"
+    return "fp32", "this hardware is not faster in any other"
+
+
+# --- arguments ------------------------------------------------------------------------------
+
+
+class Parser(HfArgumentParser):
+    def error(self, message: str) -> None:
+        """One line: the usage of two hundred options would hide it."""
+        self.exit(2, f"error: {message} (--help lists all options)\n")
+
+
+def parse_arguments(
+    argv: list[str],
+) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
+    """Read one JSON file, if the first argument is one, then flags, which win."""
+    parser = Parser((DataArguments, ModelArguments, RecipeArguments), description=__doc__)
+    if argv and argv[0].endswith(".json"):
+        config, argv = Path(argv[0]), argv[1:]
+    else:
+        config = REFERENCE_CONFIG if argv or find_archive() else QUICKSTART_CONFIG
+        if config == QUICKSTART_CONFIG:
+            print(f"There is no GTZAN archive in {DATA_DIR}/, so this is the quickstart.")
+    options = {action.dest for action in parser._actions}
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{config} cannot be read as JSON: {error}")
+    for name in values.keys() - options:
+        parser.error(f"{config}: there is no option {name!r}{_closest(name, options)}")
+    parser.set_defaults(**values)
+    _, unknown = parser.parse_known_args(argv)
+    if unknown:
+        name = unknown[0].lstrip("-").split("=")[0]
+        parser.error(f"there is no option {unknown[0]!r}{_closest(name, options)}")
+    try:
+        return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    except (ValueError, ImportError) as error:
+        parser.error(str(error))
+
+
+def _closest(name: str, options: set[str]) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+def find_checkpoint(arguments: RecipeArguments) -> str | None:
+    """The checkpoint to go on from; raises if the output folder holds another run's work."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from music_genre.report import read_report
+
+    output_dir = Path(arguments.output_dir)
+    wanted = arguments.resume_from_checkpoint
+    if wanted and wanted.lower() in ("true", "last"):
+        wanted = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
+        if wanted is None:
+            raise InputError(f"There is no checkpoint in {output_dir} to resume from.")
+    if wanted:
+        if not Path(wanted, "trainer_state.json").is_file():
+            raise InputError(f"{wanted} is no checkpoint of a training run.")
+        return wanted
+    report = read_report(output_dir)
+    is_in_use = report or (output_dir.is_dir() and get_last_checkpoint(str(output_dir)))
+    if is_in_use and not (report and report["is_synthetic"]):
+        raise InputError(
+            f"{output_dir} holds another run: choose another --output_dir, or go on with that run "
+            "by --resume_from_checkpoint last."
+        )
+    return None
+
+
+def run(
+    data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
+) -> None:
+    # Imported here, so that --help and a wrong argument answer in two seconds.
+    from transformers import set_seed
+
+    from music_genre.trainer import (
+        ClipDataset,
+        ClipTrainer,
+        SetEpoch,
+        compute_metrics,
+        make_collate,
+    )
+
+    set_seed(arguments.seed)
+    location = locate(model_arguments.model_name_or_path, model_arguments.revision)
+    with arguments.main_process_first(desc="preparing the data"):
+        dataset, source = load_data(data_arguments.dataset, data_arguments.split, arguments.seed)
+    if not len(dataset["validation"]):
+        raise InputError("The validation split is empty: take another --split.")
+    repo_id = None
+    if arguments.push_to_hub:
+        if source.is_synthetic:
+            raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
+        repo_id = check_access(arguments.hub_model_id, arguments.hub_private_repo)
+        arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all
+    if arguments.output_dir is None:
+        model_name = Path(model_arguments.model_name_or_path).name
+        arguments.output_dir = str(RUNS_DIR / f"{model_name}-{source.name.split('/')[-1].lower()}")
+    checkpoint = find_checkpoint(arguments)
+
+    labels = dataset["train"].features["genre"].names
+    model, feature_extractor = load_for_training(
+        location, labels, model_arguments.window_seconds, model_arguments.from_scratch
+    )
+    model.config.trained_on_synthetic_music = source.is_synthetic
+    if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
+        model.freeze_feature_encoder()
+    window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
+    clips = {
+        "train": ClipDataset(dataset["train"], window, crop_seed=arguments.seed),
+        "validation": ClipDataset(dataset["validation"], window),
+        "test": ClipDataset(dataset["test"], window),
+    }
+    trainer = ClipTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=clips["train"],
+        eval_dataset=clips["validation"],
+        data_collator=make_collate(feature_extractor, model.main_input_name),
+        processing_class=feature_extractor,
+        compute_metrics=compute_metrics,
+        callbacks=[SetEpoch(clips["train"])],
+    )
+    if trainer.is_world_process_zero():
+        print_plan(clips, source, model, model_arguments, arguments)
+    start = time.monotonic()
+    steps_before = 0
+    if checkpoint:
+        state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
+        steps_before = state["global_step"]
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.monotonic() - start
+
+    report = {
+        "model": model_arguments.model_name_or_path,
+        "from_scratch": model_arguments.from_scratch,
+        "dataset": source.name,
+        "is_synthetic": source.is_synthetic,
+        "split": source.split,
+        "leakage": source.leakage,
+        "seed": arguments.seed,
+        "window_seconds": model_arguments.window_seconds,
+        "train": {
+            "seconds": round(seconds, 1),
+            # Audio that training heard in all that time; validation, which takes its share, not.
+            "audio_seconds_per_second": round(
+                (trainer.state.global_step - steps_before)
+                * arguments.train_batch_size
+                * arguments.world_size
+                * arguments.gradient_accumulation_steps
+                * model_arguments.window_seconds
+                / seconds,
+                1,
+            ),
+            "epochs": round(trainer.state.epoch, 2),
+            "steps": trainer.state.global_step,
+            "resumed_at_step": steps_before,
+            "best_step": trainer.state.best_global_step,
+        },
+    }
+    finish(trainer, clips, labels, report, arguments, repo_id)
+
+
+def print_plan(
+    clips: dict[str, "ClipDataset"],
+    source: Source,
+    model: "PreTrainedModel",
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+) -> None:
+    if source.is_synthetic:
+        print("A demonstration on synthesised music: what comes out is no music classifier.")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(
+        f"{source.name}, {source.split} split: "
+        + ", ".join(f"{name} {len(c.clips)}" for name, c in clips.items())
+        + f" clips.\n{model_arguments.model_name_or_path}"
+        f"{' (random weights)' if model_arguments.from_scratch else ''}: "
+        f"{model.num_parameters() / 1e6:.1f} million parameters, {trained / 1e6:.1f} trained; "
+        f"windows of {model_arguments.window_seconds:g} s, "
+        f"{math.ceil(len(clips['train']) / arguments.train_batch_size / arguments.world_size)} "
+        f"batches an epoch.\nPrecision: {arguments.precision}, {arguments.precision_reason}."
+    )
+
+
+# --- results --------------------------------------------------------------------------------
+
+
+def finish(
+    trainer: "ClipTrainer",
+    clips: dict[str, "ClipDataset"],
+    labels: list[str],
+    report: dict[str, Any],
+    arguments: RecipeArguments,
+    repo_id: str | None,
+) -> None:
+    """Score the best checkpoint on validation and, once, on test; write all that the run leaves."""
+    from music_genre import report as reporting
+    from music_genre.metrics import summarise
+    from music_genre.model_card import model_card
+
+    scores = {
+        name: trainer.score(clips[name]) if len(clips[name]) else None
+        for name in ("validation", "test")
+    }
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(arguments.output_dir)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    for name, score in scores.items():
+        report[name] = summarise(*score, labels) if score else None
+    is_id = "/" in report["model"] and not Path(report["model"]).exists()
+    report["base_model"] = report["model"] if is_id else None
+    report["train"]["hardware"] = reporting.hardware()
+    report["train"]["precision"] = arguments.precision
+    report["train"]["processes"] = arguments.world_size
+    report["versions"] = reporting.versions()
+
+    name = "test" if scores["test"] else "validation"
+    probabilities, references = scores[name]
+    reporting.write_predictions(
+        folder / "predictions.csv",
+        clips[name].clips["track_id"],
+        references,
+        probabilities,
+        labels,
+    )
+    reporting.draw_confusion_matrix(
+        folder / "confusion_matrix.png",
+        references,
+        probabilities.argmax(-1),
+        labels,
+        f"{report['dataset']}, {report['split']} split, {name}: "
+        f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips",
+    )
+    reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+    model_card(report, repo_id or str(folder)).save(folder / "README.md")
+    reporting.write_report(report, folder)
+    print_results(report, folder)
+    if repo_id:
+        print(f"Published: {publish(folder, repo_id, arguments.hub_private_repo)}")
+
+
+def print_results(report: dict[str, Any], folder: Path) -> None:
+    for name in ("validation", "test"):
+        if score := report[name]:
+            low, high = score["accuracy_ci95"]
+            print(
+                f"{name}: accuracy {score['accuracy']:.3f} ({low:.3f} to {high:.3f} with 95 % "
+                f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips"
+            )
+    print(f"Written to {folder}. Try it: python app.py --model {folder}")
+
+
+def main() -> None:
+    try:
+        run(*parse_arguments(sys.argv[1:]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. --resume_from_checkpoint last goes on from the last epoch.")
+
+
+if __name__ == "__main__":
+    main()
