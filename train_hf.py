@@ -10,7 +10,7 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 
 import difflib
 import json
-import math
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ from music_genre.model import RUNS_DIR, load_for_training, locate
 from music_genre.publish import check_access, publish
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import numpy as np
+    from datasets import DatasetDict
 
     from music_genre.trainer import ClipDataset, ClipTrainer
 
@@ -191,72 +192,150 @@ def find_checkpoint(arguments: RecipeArguments) -> str | None:
     return None
 
 
+def use_all_cores(arguments: RecipeArguments) -> None:
+    """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
+    if arguments.device.type == "cpu" and torch.get_num_threads() == 1:
+        n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
+
+
 def run(
     data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
-    # Imported here, so that --help and a wrong argument answer in two seconds.
-    from transformers import set_seed
-
-    from music_genre.trainer import (
-        ClipDataset,
-        ClipTrainer,
-        SetEpoch,
-        compute_metrics,
-        make_collate,
-    )
-
-    set_seed(arguments.seed)
+    use_all_cores(arguments)
     location = locate(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing the data"):
         dataset, source = load_data(data_arguments.dataset, data_arguments.split, arguments.seed)
     if not len(dataset["validation"]):
         raise InputError("The validation split is empty: take another --split.")
-    repo_id = None
-    if arguments.push_to_hub:
-        if source.is_synthetic:
-            raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
-        repo_id = check_access(arguments.hub_model_id, arguments.hub_private_repo)
-        arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all
     if arguments.output_dir is None:
         model_name = Path(model_arguments.model_name_or_path).name
         arguments.output_dir = str(RUNS_DIR / f"{model_name}-{source.name.split('/')[-1].lower()}")
     checkpoint = find_checkpoint(arguments)
+    repo_id = open_repository(arguments, source)
 
-    labels = dataset["train"].features["genre"].names
+    trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
+    if trainer.is_world_process_zero():
+        print_plan(trainer, clips, source, model_arguments, arguments)
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.monotonic() - start
+
+    scores = {
+        name: trainer.score(clips[name]) if len(clips[name]) else None
+        for name in ("validation", "test")
+    }
+    if trainer.is_world_process_zero():
+        report = write_results(
+            trainer, clips, scores, source, seconds, checkpoint, model_arguments, arguments, repo_id
+        )
+        print_results(report, Path(arguments.output_dir))
+        if repo_id:
+            folder = Path(arguments.output_dir)
+            print(f"Published: {publish(folder, repo_id, arguments.hub_private_repo)}")
+
+
+def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
+    """With --push_to_hub, the id of a repository that can be written; known before hours of work."""
+    if not arguments.push_to_hub:
+        return None
+    if source.is_synthetic:
+        raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
+    arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all
+    return check_access(arguments.hub_model_id, arguments.hub_private_repo)
+
+
+def make_trainer(
+    location: dict[str, Any],
+    dataset: "DatasetDict",
+    source: Source,
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+) -> tuple["ClipTrainer", dict[str, "ClipDataset"]]:
+    """Load the model and put it, the clips and the recipe together."""
+    # Imported here, so that --help and a wrong argument answer in two seconds.
+    from transformers import set_seed
+
+    from music_genre import trainer as training
+
+    set_seed(arguments.seed)  # before the model: its head is random
     model, feature_extractor = load_for_training(
-        location, labels, model_arguments.window_seconds, model_arguments.from_scratch
+        location,
+        dataset["train"].features["genre"].names,
+        model_arguments.window_seconds,
+        model_arguments.from_scratch,
     )
     model.config.trained_on_synthetic_music = source.is_synthetic
     if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
     clips = {
-        "train": ClipDataset(dataset["train"], window, crop_seed=arguments.seed),
-        "validation": ClipDataset(dataset["validation"], window),
-        "test": ClipDataset(dataset["test"], window),
+        "train": training.ClipDataset(dataset["train"], window, crop_seed=arguments.seed),
+        "validation": training.ClipDataset(dataset["validation"], window),
+        "test": training.ClipDataset(dataset["test"], window),
     }
-    trainer = ClipTrainer(
+    trainer = training.ClipTrainer(
         model=model,
         args=arguments,
         train_dataset=clips["train"],
         eval_dataset=clips["validation"],
-        data_collator=make_collate(feature_extractor, model.main_input_name),
+        data_collator=training.make_collate(feature_extractor, model.main_input_name),
         processing_class=feature_extractor,
-        compute_metrics=compute_metrics,
-        callbacks=[SetEpoch(clips["train"])],
+        compute_metrics=training.compute_metrics,
+        callbacks=[training.SetEpoch(clips["train"])],
     )
-    if trainer.is_world_process_zero():
-        print_plan(clips, source, model, model_arguments, arguments)
-    start = time.monotonic()
-    steps_before = 0
-    if checkpoint:
-        state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
-        steps_before = state["global_step"]
-    trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.monotonic() - start
+    return trainer, clips
 
+
+def print_plan(
+    trainer: "ClipTrainer",
+    clips: dict[str, "ClipDataset"],
+    source: Source,
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+) -> None:
+    if source.is_synthetic:
+        print("A demonstration on synthesised music: what comes out is no music classifier.")
+    n_trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    print(
+        f"{source.name}, {source.split} split: "
+        + ", ".join(f"{name} {len(c.clips)}" for name, c in clips.items())
+        + f" clips.\n{model_arguments.model_name_or_path}"
+        f"{' (random weights)' if model_arguments.from_scratch else ''}: "
+        f"{trainer.model.num_parameters() / 1e6:.1f} million parameters, "
+        f"{n_trained / 1e6:.1f} trained; windows of {model_arguments.window_seconds:g} s, "
+        f"{len(trainer.get_train_dataloader())} batches an epoch.\n"
+        f"Precision: {arguments.precision}, {arguments.precision_reason}."
+    )
+
+
+# --- results --------------------------------------------------------------------------------
+
+
+def write_results(
+    trainer: "ClipTrainer",
+    clips: dict[str, "ClipDataset"],
+    scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None],
+    source: Source,
+    seconds: float,
+    checkpoint: str | None,
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+    repo_id: str | None,
+) -> dict[str, Any]:
+    """Write all that a run leaves in its folder; returns the report."""
+    from music_genre import report as reporting
+    from music_genre.metrics import summarise
+    from music_genre.model_card import model_card
+
+    folder = Path(arguments.output_dir)
+    labels = list(trainer.model.config.label2id)
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    model_id = model_arguments.model_name_or_path
     report = {
-        "model": model_arguments.model_name_or_path,
+        "model": model_id,
+        "base_model": model_id if "/" in model_id and not Path(model_id).exists() else None,
         "from_scratch": model_arguments.from_scratch,
         "dataset": source.name,
         "is_synthetic": source.is_synthetic,
@@ -264,107 +343,59 @@ def run(
         "leakage": source.leakage,
         "seed": arguments.seed,
         "window_seconds": model_arguments.window_seconds,
-        "train": {
-            "seconds": round(seconds, 1),
-            # Audio that training heard in all that time; validation, which takes its share, not.
-            "audio_seconds_per_second": round(
-                (trainer.state.global_step - steps_before)
-                * arguments.train_batch_size
-                * arguments.world_size
-                * arguments.gradient_accumulation_steps
-                * model_arguments.window_seconds
-                / seconds,
-                1,
-            ),
-            "epochs": round(trainer.state.epoch, 2),
-            "steps": trainer.state.global_step,
-            "resumed_at_step": steps_before,
-            "best_step": trainer.state.best_global_step,
-        },
-    }
-    finish(trainer, clips, labels, report, arguments, repo_id)
-
-
-def print_plan(
-    clips: dict[str, "ClipDataset"],
-    source: Source,
-    model: "PreTrainedModel",
-    model_arguments: ModelArguments,
-    arguments: RecipeArguments,
-) -> None:
-    if source.is_synthetic:
-        print("A demonstration on synthesised music: what comes out is no music classifier.")
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(
-        f"{source.name}, {source.split} split: "
-        + ", ".join(f"{name} {len(c.clips)}" for name, c in clips.items())
-        + f" clips.\n{model_arguments.model_name_or_path}"
-        f"{' (random weights)' if model_arguments.from_scratch else ''}: "
-        f"{model.num_parameters() / 1e6:.1f} million parameters, {trained / 1e6:.1f} trained; "
-        f"windows of {model_arguments.window_seconds:g} s, "
-        f"{math.ceil(len(clips['train']) / arguments.train_batch_size / arguments.world_size)} "
-        f"batches an epoch.\nPrecision: {arguments.precision}, {arguments.precision_reason}."
-    )
-
-
-# --- results --------------------------------------------------------------------------------
-
-
-def finish(
-    trainer: "ClipTrainer",
-    clips: dict[str, "ClipDataset"],
-    labels: list[str],
-    report: dict[str, Any],
-    arguments: RecipeArguments,
-    repo_id: str | None,
-) -> None:
-    """Score the best checkpoint on validation and, once, on test; write all that the run leaves."""
-    from music_genre import report as reporting
-    from music_genre.metrics import summarise
-    from music_genre.model_card import model_card
-
-    scores = {
-        name: trainer.score(clips[name]) if len(clips[name]) else None
-        for name in ("validation", "test")
-    }
-    if not trainer.is_world_process_zero():
-        return
-    folder = Path(arguments.output_dir)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
-    for name, score in scores.items():
-        report[name] = summarise(*score, labels) if score else None
-    is_id = "/" in report["model"] and not Path(report["model"]).exists()
-    report["base_model"] = report["model"] if is_id else None
-    report["train"]["hardware"] = reporting.hardware()
-    report["train"]["precision"] = arguments.precision
-    report["train"]["processes"] = arguments.world_size
-    report["versions"] = reporting.versions()
+        "train": describe_training(trainer, seconds, checkpoint, model_arguments, arguments),
+        "versions": reporting.versions(),
+    } | {name: summarise(*score, labels) if score else None for name, score in scores.items()}
 
     name = "test" if scores["test"] else "validation"
     probabilities, references = scores[name]
+    track_ids = clips[name].clips["track_id"]
     reporting.write_predictions(
-        folder / "predictions.csv",
-        clips[name].clips["track_id"],
-        references,
-        probabilities,
-        labels,
+        folder / "predictions.csv", track_ids, references, probabilities, labels
     )
     reporting.draw_confusion_matrix(
         folder / "confusion_matrix.png",
         references,
         probabilities.argmax(-1),
         labels,
-        f"{report['dataset']}, {report['split']} split, {name}: "
+        f"{source.name}, {source.split} split, {name}: "
         f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips",
     )
     reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     model_card(report, repo_id or str(folder)).save(folder / "README.md")
-    reporting.write_report(report, folder)
-    print_results(report, folder)
-    if repo_id:
-        print(f"Published: {publish(folder, repo_id, arguments.hub_private_repo)}")
+    reporting.write_report(report, folder)  # last: a folder with a report is a finished run
+    return report
+
+
+def describe_training(
+    trainer: "ClipTrainer",
+    seconds: float,
+    checkpoint: str | None,
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+) -> dict[str, Any]:
+    from music_genre.report import hardware
+
+    steps_before = 0
+    if checkpoint:
+        state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
+        steps_before = state["global_step"]
+    crops_a_step = (
+        arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    )
+    n_crops = (trainer.state.global_step - steps_before) * crops_a_step
+    return {
+        "seconds": round(seconds, 1),
+        # What training heard, over all its time, which validation takes a share of.
+        "audio_seconds_per_second": round(n_crops * model_arguments.window_seconds / seconds, 1),
+        "epochs": round(trainer.state.epoch, 2),
+        "steps": trainer.state.global_step,
+        "resumed_at_step": steps_before,
+        "best_step": trainer.state.best_global_step,
+        "hardware": hardware(),
+        "precision": arguments.precision,
+        "processes": arguments.world_size,
+    }
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:

@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="*",
         type=Path,
         metavar="ARCHIVE",
-        help="zip, tar.gz or folder; or several",
+        help="zip, tar.gz or folder",
     )
     parser.add_argument("--output_dir", type=Path, default=Path("data/gtzan"), help="%(default)s")
     parser.add_argument(

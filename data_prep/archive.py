@@ -1,9 +1,9 @@
-"""Safe reading of GTZAN archives: zip, tar (.tar.gz and kin) or an unpacked folder, never extracted.
+"""Safe reading of GTZAN archives, never extracted: zip, tar (.tar.gz and kin) or a folder.
 
-`open_archive(path)` yields one `Member` per file that could be a clip or a table. Nothing is written
-anywhere, so names that climb out of the folder have nowhere to go; what a header claims about sizes
-is never trusted: reads are bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS and
-MAX_TOTAL_BYTES.
+`open_archive(path)` yields one `Member` per file that could be a clip or a table. Nothing is
+written anywhere, so names that climb out of the folder have nowhere to go. What a header claims
+about sizes is never trusted: reads are bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS
+and MAX_TOTAL_BYTES.
 """
 
 import lzma
@@ -70,7 +70,7 @@ def open_archive(path: Path) -> Iterator[Member]:
     """Yield the clips, feature tables and marker of an archive, in the archive's own order.
 
     Raises:
-        ArchiveError: there is no such file, it is no archive, or it is damaged or hostile as a whole.
+        ArchiveError: there is no such file, or it is no archive, or damaged or hostile as a whole.
     """
     if path.is_dir():
         members = _read_folder(path)
@@ -166,7 +166,7 @@ def _read_tar(path: Path) -> Iterator[Member]:
     budget = _Budget(path)
     try:
         # "r|*" reads front to back: seeking in a compressed stream would start over every time.
-        archive = tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
+        archive = tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)  # noqa: SIM115
     except BROKEN_ARCHIVE as error:
         raise ArchiveError(
             f"{path} is no zip, tar archive or folder, or its end is missing: download it again."

@@ -1,8 +1,8 @@
 """All audio decoding of the project: bytes or files in, mono float32 waveforms out.
 
-Used by `python -m data_prep`, by `music_genre.GenreClassifier` and by the app, so that a clip sounds
-the same to all three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a clip; PyAV, which
-brings its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
+Used by `python -m data_prep`, by `music_genre.GenreClassifier` and by the app, so that a clip
+sounds the same to all three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a
+clip; PyAV, which brings its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
 """
 
 import io
@@ -33,7 +33,7 @@ def decode(source: bytes | str | os.PathLike, max_seconds: float) -> tuple[np.nd
     """Decode one audio file, all channels mixed to one.
 
     Args:
-        source: the file's bytes, or a local path. Never fetched: a URL is a path that does not exist.
+        source: the file's bytes, or a local path; never fetched, a URL is a path with no file.
         max_seconds: decoding stops here, so that no header can ask for more time or memory.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The dataset card that `python -m data_prep` writes: what is in it, what is wrong with it, whose it is."""
+"""The dataset card of `python -m data_prep`: what is in it, what is wrong with it, whose it is."""
 
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,11 @@ Sample for sample the same: {{ identical_samples }}.
 {% if not is_synthetic -%}
 ## Faults of GTZAN
 
-The set was collected in 2000 and 2001 from CDs, radio and microphone recordings. Mislabelled tracks put
-a perfect classifier at about 94.5 %; reggae.00086 is mostly static; Kaggle's jazz.00054.wav cannot
-be decoded. 35 of the 100 reggae tracks are by Bob Marley, and 66 groups of tracks share artist and
-title, so splits that ignore artists, above all splits of 3-second pieces, measure memory rather
-than hearing.
+The set was collected in 2000 and 2001 from CDs, radio and microphone recordings. Mislabelled
+tracks put a perfect classifier at about 94.5 %; reggae.00086 is mostly static; Kaggle's
+jazz.00054.wav cannot be decoded. 35 of the 100 reggae tracks are by Bob Marley, and 66 groups of
+tracks share artist and title, so splits that ignore artists, above all splits of 3-second pieces,
+measure memory rather than hearing.
 
 ## Licence and citation
 

@@ -1,7 +1,8 @@
 """What is known about GTZAN's 1,000 tracks: genres, artists, titles, and the fault-filtered split.
 
-Artists and titles come from B. L. Sturm, "An Analysis of the GTZAN Music Genre Dataset", Proc. ACM
-Workshop MIRUM, Nara, 2012 (`gtzan_index.csv` holds his table: 919 tracks with an artist, 81 without).
+Artists and titles come from B. L. Sturm, "An Analysis of the GTZAN Music Genre Dataset", Proc.
+ACM Workshop MIRUM, Nara, 2012 (`gtzan_index.csv` is his table: 919 tracks with an artist, 81
+without).
 The fault-filtered lists are those of C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music
 Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them.
 """

@@ -27,7 +27,8 @@ NOTICE = (
     "A model trained on them is no music classifier.\n"
 )
 SAMPLING_RATE = 22_050  # hertz, as in GTZAN
-STEPS_PER_BAR = 16  # sixteenth notes in 4/4
+BAR = 4  # beats
+STEPS = 16  # sixteenths in a bar
 TABLE_SIZE = 4096  # samples in one cycle of a wavetable
 VIBRATO_RATE = 5.5  # hertz
 RELEASE = 0.04  # seconds in which a note dies away after its length
@@ -98,15 +99,14 @@ class Song:
     chords: tuple[tuple[int, tuple[int, ...]], ...]  # (root above the key, intervals) by bar
     inversion: int
     brightness: float  # taken from every instrument's slope
-    skip: float  # seconds of the first bar that the clip leaves out
     seconds: float
     rate: int
 
     def onset(self, step: int) -> float:
-        """Seconds from the clip's start to a sixteenth, swing included."""
+        """Return the seconds from the song's start to a sixteenth, swing included."""
         swing = self.style.swing
         place = (0.0, swing / 2, swing, (1 + swing) / 2)[step % 4]
-        return (step // 4 + place) * 60 / self.tempo - self.skip
+        return (step // 4 + place) * 60 / self.tempo
 
 
 SOUNDS: dict[str, Instrument | Drum] = {
@@ -117,7 +117,7 @@ SOUNDS: dict[str, Instrument | Drum] = {
     "banjo": Instrument(0.7, decay=0.16, formant=1600),
     "acoustic guitar": Instrument(1.0, decay=0.4),
     "clean guitar": Instrument(1.3, decay=0.12, formant=900),
-    "blues guitar": Instrument(1.4, decay=1.2, vibrato=0.25, drive=2.0, formant=1000),
+    "blues guitar": Instrument(1.2, decay=1.2, vibrato=0.25, drive=4.0, formant=1200),
     "rock guitar": Instrument(1.2, decay=2.5, detune=0.08, drive=3.5),
     "metal guitar": Instrument(0.9, decay=3.0, detune=0.05, drive=14.0),
     "piano": Instrument(1.9, decay=0.8),
@@ -149,7 +149,8 @@ STYLES = {
             Part("piano", 0.8, 50, "..c-..c-..c-..c- c-..c-..c-..c-.."),
             Part("blues guitar", 0.55, 52, "m---m-m-m-----..m-m-m-----...... ..m-m-m-m-m---.."),
             Part("kick", 0.8, 0, "x.......x....... x.......x.o....."),
-            Part("brushes", 0.7, 0, "..o.x.o...o.x.o. ....x.......x..."),
+            Part("snare", 0.8, 0, "....x.......x... ....x..o....x..o"),
+            Part("hat", 0.5, 0, "x.o.x.o.x.o.x.o. x...x.o.x...x.o."),
         ),
         scale=(0, 3, 5, 6, 7, 10),
         swing=0.667,
@@ -171,8 +172,8 @@ STYLES = {
         (
             Part("upright", 0.7, 36, "0---....2---...."),
             Part("acoustic guitar", 0.8, 55, "....c-......c-.. ....c-c-....c-c-"),
-            Part("banjo", 0.7, 62, "0123012301230143 2014201420142013 0.2.1.3.0.2.1.2."),
-            Part("brushes", 0.6, 0, "....x.......x... ..o.x.o...o.x.o."),
+            Part("banjo", 0.7, 62, "0123012301230143 2014201420142013 0.21032.0.210321"),
+            Part("brushes", 0.8, 0, "o.o.x.o.o.o.x.o. ooooxooooooxxooo"),
         ),
         room=0.25,
     ),
@@ -281,15 +282,17 @@ def synthesise(
         raise ValueError(f"Unknown genre {genre!r}: choose one of {', '.join(GENRES)}.")
     rng = np.random.default_rng(np.random.SeedSequence([GENRES.index(genre), seed]))
     song = _draw_song(STYLES[genre], seconds, sampling_rate, rng)
-    mix = np.zeros(round(seconds * sampling_rate))
+    samples = round(seconds * sampling_rate)
+    mix = np.zeros(round(song.seconds * sampling_rate))
     for part in song.style.parts:
         level = part.level * rng.uniform(0.7, 1.3)
         mix += level * _render(part, song, rng)
     for delay, gain in ROOM:
-        shift = min(len(mix), round(delay * rng.uniform(0.8, 1.2) * sampling_rate))
-        mix[shift:] += song.style.room * gain * mix[: len(mix) - shift]
+        shift = round(delay * rng.uniform(0.8, 1.2) * sampling_rate)
+        mix[shift:] += song.style.room * gain * mix[:-shift]
+    mix = mix[len(mix) - samples :]
     mix += 10 ** rng.uniform(-3.5, -2.5) * rng.standard_normal(len(mix))
-    mix *= _fade(len(mix), sampling_rate)
+    mix *= _fade(samples, sampling_rate)
     return (mix * PEAK * rng.uniform(0.8, 1.0) / np.abs(mix).max()).astype(np.float32)
 
 
@@ -328,8 +331,7 @@ def _draw_song(style: Style, seconds: float, rate: int, rng: np.random.Generator
         chords=tuple(chords[first:] + chords[:first]),
         inversion=int(rng.integers(3)),
         brightness=rng.uniform(-0.2, 0.2),
-        skip=rng.uniform(0, STEPS_PER_BAR / 4 * 60 / tempo),
-        seconds=seconds,
+        seconds=seconds + rng.uniform(0.2, 1.0) * BAR * 60 / tempo,  # a clip starts within a bar
         rate=rate,
     )
 
@@ -351,18 +353,14 @@ def _render(part: Part, song: Song, rng: np.random.Generator) -> np.ndarray:
     out = np.zeros(round(song.seconds * song.rate))
     notes: dict[tuple[int, float], np.ndarray] = {}  # a part plays few, again and again
     for onset, length, pitch, gain in _events(part, song, rng):
-        start = round((onset + abs(rng.normal(0, 0.004))) * song.rate)
-        if start >= len(out) or onset + length < -1:
-            continue
         if (pitch, length) not in notes:
             drum = isinstance(sound, Drum)
             notes[pitch, length] = (
                 _strike(sound, song.rate, rng) if drum else _tone(sound, pitch, length, song)
             )
-        note = notes[pitch, length]
-        begin, end = max(start, 0), min(start + len(note), len(out))
-        if begin < end:
-            out[begin:end] += gain * note[begin - start : end - start]
+        start = round((onset + abs(rng.normal(0, 0.004))) * song.rate)
+        note = gain * notes[pitch, length][: max(0, len(out) - start)]
+        out[start : start + len(note)] += note
     out /= max(np.abs(out).max(), 1e-9)
     if isinstance(sound, Instrument) and sound.drive:
         out = np.convolve(np.tanh(sound.drive * out), np.hanning(9) / 4, mode="same")  # cabinet
@@ -375,14 +373,16 @@ def _events(
     """Yield (onset in seconds, length in seconds, MIDI pitch, gain) of a part's notes."""
     pattern, scale = str(rng.choice(part.patterns.split())), song.style.scale
     place = int(rng.integers(5))  # of the melody in the scale
-    bars = math.ceil((song.seconds + song.skip) * song.tempo / 240)
-    for repeat in range(0, bars * STEPS_PER_BAR, len(pattern)):
+    bars = math.ceil(song.seconds * song.tempo / 60 / BAR)
+    for repeat in range(0, bars * STEPS, len(pattern)):
         for hit in re.finditer(r"[^.-]-*", pattern):
             step, kind = repeat + hit.start(), hit[0][0]
             onset = song.onset(step)
+            if onset >= song.seconds:
+                return
             length = round(song.onset(repeat + hit.end()) - onset, 6)
             gain = rng.uniform(0.8, 1.0) * (0.4 if kind == "o" else 1.0)
-            root, tones = song.chords[step // STEPS_PER_BAR % len(song.chords)]
+            root, tones = song.chords[step // STEPS % len(song.chords)]
             places = [int(kind)] if kind.isdigit() else [0]
             if kind == "c":
                 places = [song.inversion + index for index in range(len(tones))]

@@ -1,4 +1,4 @@
-"""Metrics of a split: accuracy and macro-F1 through `evaluate` without network, and what they are worth."""
+"""Metrics of a split: accuracy and macro-F1 by `evaluate` without network, and their interval."""
 
 import datasets
 import evaluate

@@ -63,8 +63,8 @@ def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
         cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
         if not isinstance(cached, str):
             raise ModelError(
-                f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder here: "
-                "get online, or give a folder that holds a model (--model_name_or_path DIR)."
+                f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder "
+                "here: get online, or give a folder that holds a model (--model_name_or_path DIR)."
             ) from error
         found["local_files_only"] = True
     return found
@@ -111,8 +111,8 @@ def load_for_training(
     feature_extractor = load_feature_extractor(location)
     if feature_extractor.sampling_rate != 16_000:
         raise ModelError(
-            f"{location['pretrained_model_name_or_path']} hears {feature_extractor.sampling_rate} Hz; "
-            "the clips are prepared at 16,000 Hz."
+            f"{location['pretrained_model_name_or_path']} hears "
+            f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
         )
     try:
         config = AutoConfig.from_pretrained(**location, **names, num_labels=len(labels))
@@ -136,7 +136,7 @@ def load_for_training(
 def _set_up_feature_extractor(
     feature_extractor: "SequenceFeatureExtractor", model_type: str
 ) -> None:
-    """Waveform models: every window to zero mean and unit variance, so that loudness tells nothing."""
+    """Waveform models: zero mean and unit variance a window, so that loudness tells nothing."""
     if model_type not in ("whisper", "audio-spectrogram-transformer"):
         feature_extractor.do_normalize = True
         feature_extractor.return_attention_mask = False

@@ -33,7 +33,8 @@ Tells which of ten genres a piece of music belongs to. {{ model }} fine-tuned on
 {{ "%.3f" | format(results[name].macro_f1) }} |
 {% endfor %}
 The best epoch was chosen on validation; test was scored once. A clip's answer is the mean over
-windows of {{ "%g" | format(window_seconds) }} s that cover it; the interval is a bootstrap over clips.
+windows of {{ "%g" | format(window_seconds) }} s that cover it; the interval is a bootstrap over
+clips.
 
 {% if results.test -%}
 | genre | precision | recall | F1 | clips |
@@ -71,16 +72,16 @@ Anything with real music.
   for silence or speech.
 - GTZAN has mislabelled and repeated tracks; its audio carries no licence and is not part of this
   repository.
-- It was trained on clips of 30 s and hears {{ "%g" | format(window_seconds) }} s at a time: the form
-  of a piece is beyond it.
+- It was trained on clips of 30 s and hears {{ "%g" | format(window_seconds) }} s at a time: the
+  form of a piece is beyond it.
 {% endif %}
 ## How it was trained
 
 {{ "%.1f" | format(train.epochs) }} epochs in {{ "%.1f" | format(train.seconds / 60) }} minutes on \
 {{ train.hardware }} ({{ train.precision }}), seed {{ seed }}: \
 {{ "%.0f" | format(train.audio_seconds_per_second) }} seconds of audio a second.
-{% for package, version in versions.items() %}{{ package }} {{ version }}{{ ", " if not loop.last }}\
-{% endfor %}. All figures are in `report.json`, the answer for every test clip in `predictions.csv`.
+{{ version_list }}. All figures are in `report.json`, the answer for every test clip in
+`predictions.csv`.
 
 ![Learning curves](learning_curves.png)
 """
@@ -131,6 +132,7 @@ def model_card(report: dict, repo_id: str) -> "ModelCard":
             "model_name": name,
             "repo_id": repo_id,
             "results": results,
+            "version_list": ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
             "split_description": DESCRIPTIONS.get(report["split"], report["split"]).capitalize(),
             "leakage_text": describe_leakage(report["leakage"])
             if report["leakage"]

@@ -59,7 +59,7 @@ def publish(folder: Path, repo_id: str, private: bool = True) -> str:
     """Upload a finished run. Returns the address of the commit.
 
     Raises:
-        InputError: no finished run, synthesised music, or the Hub refused; the folder stays as it is.
+        InputError: no finished run, synthesised music, or the Hub refused; the folder stays.
     """
     import httpx
     from huggingface_hub import HfApi

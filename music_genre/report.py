@@ -1,4 +1,4 @@
-"""What a training run leaves for people to look at: report.json, predictions.csv and two pictures."""
+"""What a training run leaves for people: report.json, predictions.csv and two pictures."""
 
 import csv
 import importlib.metadata
@@ -80,7 +80,7 @@ def draw_confusion_matrix(
 
 
 def draw_learning_curves(path: Path, log_history: list[dict]) -> None:
-    """Loss in training, loss and accuracy on validation, over epochs; from the Trainer's own log."""
+    """Loss in training and validation, and accuracy in the latter, by epoch; from the Trainer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")

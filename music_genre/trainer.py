@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class ClipDataset(torch.utils.data.Dataset):
     """Clips for the Trainer: random crops in training, all windows of a clip in evaluation.
 
-    An epoch of training is once through the audio: each clip is cropped as often as windows fit into
-    it. A crop depends on seed, epoch and clip alone, so a resumed run hears what the other would have.
+    An epoch of training is once through the audio: each clip is cropped as often as windows fit
+    into it. A crop depends on seed, epoch and clip alone, so a resumed run hears what the other
+    would have heard.
     """
 
     def __init__(self, clips: "Dataset", window: int, crop_seed: int | None = None) -> None:
@@ -46,7 +47,7 @@ class ClipDataset(torch.utils.data.Dataset):
         rng = np.random.default_rng((self.crop_seed, self.epoch, i))
         start = windows.random_crop(audio.n_samples(data), self.window, rng)
         crop = self._read(data, start, self.window)
-        # A shorter clip goes round: zeros would enter DistilHuBERT's group norm, which no mask stops.
+        # A shorter clip goes round: zeros would enter DistilHuBERT's group norm, mask or no mask.
         return np.resize(crop, self.window)
 
     @staticmethod
@@ -84,7 +85,7 @@ class ClipTrainer(Trainer):
         return None, torch.stack([p.mean(dim=0) for p in of_windows]), inputs["labels"]
 
     def score(self, clips: ClipDataset) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and labels of every clip once, in fp32, as a user of the model gets them."""
+        """Probabilities and labels of every clip once, in fp32, as a user of the model has them."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         output = self.predict(clips)
         return output.predictions, output.label_ids

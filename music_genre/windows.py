@@ -1,7 +1,7 @@
 """Cutting a clip into windows and averaging over them: the one place where this is done.
 
-Evaluation, the app and the API all predict a clip through `clip_probabilities`, so what was measured
-is what is served.
+Evaluation, the app and the API all predict a clip through `clip_probabilities`, so what was
+measured is what is served.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ def extract_features(
 ) -> "torch.Tensor":
     """Model input for windows of one length: float32, shape (windows, ...).
 
-    No attention mask and no padding: DistilHuBERT's group norm looks at the whole window, and a mask
-    would only tell it that nothing is padded.
+    No attention mask and no padding: DistilHuBERT's group norm looks at the whole window, and a
+    mask would only tell it that nothing is padded.
     """
     features = feature_extractor(
         list(windows), sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"
