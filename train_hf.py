@@ -133,7 +133,9 @@ def parse_arguments(
     argv: list[str],
 ) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
     """Read one JSON file, if the first argument is one, then flags, which win."""
-    parser = Parser((DataArguments, ModelArguments, RecipeArguments), description=__doc__)
+    parser = Parser(
+        (DataArguments, ModelArguments, RecipeArguments), description=__doc__, allow_abbrev=False
+    )
     if argv and argv[0].endswith(".json"):
         config, argv = Path(argv[0]), argv[1:]
     else:
@@ -192,6 +194,14 @@ def find_checkpoint(arguments: RecipeArguments) -> str | None:
     return None
 
 
+def n_steps_of(checkpoint: str | None) -> int:
+    """Steps that a checkpoint has behind it; read before training, which deletes old ones."""
+    if not checkpoint:
+        return 0
+    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"]
+
+
 def use_all_cores(arguments: RecipeArguments) -> None:
     """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
     if arguments.device.type == "cpu" and torch.get_num_threads() == 1:
@@ -212,6 +222,7 @@ def run(
         model_name = Path(model_arguments.model_name_or_path).name
         arguments.output_dir = str(RUNS_DIR / f"{model_name}-{source.name.split('/')[-1].lower()}")
     checkpoint = find_checkpoint(arguments)
+    steps_before = n_steps_of(checkpoint)
     repo_id = open_repository(arguments, source)
 
     trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
@@ -227,7 +238,15 @@ def run(
     }
     if trainer.is_world_process_zero():
         report = write_results(
-            trainer, clips, scores, source, seconds, checkpoint, model_arguments, arguments, repo_id
+            trainer,
+            clips,
+            scores,
+            source,
+            seconds,
+            steps_before,
+            model_arguments,
+            arguments,
+            repo_id,
         )
         print_results(report, Path(arguments.output_dir))
         if repo_id:
@@ -236,7 +255,7 @@ def run(
 
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
-    """With --push_to_hub, the id of a repository that can be written; known before hours of work."""
+    """With --push_to_hub, the id of a repository that can be written; before hours of work."""
     if not arguments.push_to_hub:
         return None
     if source.is_synthetic:
@@ -318,7 +337,7 @@ def write_results(
     scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None],
     source: Source,
     seconds: float,
-    checkpoint: str | None,
+    steps_before: int,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
     repo_id: str | None,
@@ -343,7 +362,7 @@ def write_results(
         "leakage": source.leakage,
         "seed": arguments.seed,
         "window_seconds": model_arguments.window_seconds,
-        "train": describe_training(trainer, seconds, checkpoint, model_arguments, arguments),
+        "train": describe_training(trainer, seconds, steps_before, model_arguments, arguments),
         "versions": reporting.versions(),
     } | {name: summarise(*score, labels) if score else None for name, score in scores.items()}
 
@@ -370,16 +389,12 @@ def write_results(
 def describe_training(
     trainer: "ClipTrainer",
     seconds: float,
-    checkpoint: str | None,
+    steps_before: int,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
 ) -> dict[str, Any]:
     from music_genre.report import hardware
 
-    steps_before = 0
-    if checkpoint:
-        state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-        steps_before = state["global_step"]
     crops_a_step = (
         arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
     )

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from transformers import pipeline
+
+from data_prep import audio
+from data_prep.gtzan import GENRES
+from music_genre import GenreClassifier
+from music_genre.model import ModelError
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_classifier):
+    return GenreClassifier(tiny_classifier)
+
+
+def noise(seconds: float, sampling_rate: int = 16_000) -> np.ndarray:
+    n_samples = int(seconds * sampling_rate)
+    return (0.1 * np.random.default_rng(0).standard_normal(n_samples)).astype(np.float32)
+
+
+def test_a_waveform_gets_a_genre_probabilities_and_a_timeline(classifier):
+    prediction = classifier(noise(3.5), 16_000)
+    assert set(prediction.probabilities) == set(GENRES)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert prediction.genre == max(prediction.probabilities, key=prediction.probabilities.get)
+    assert [round(w.start, 2) for w in prediction.timeline] == [0, 0.83, 1.67, 2.5]
+    assert prediction.timeline[-1].end == 3.5
+    for genre in GENRES:
+        mean = np.mean([w.probabilities[genre] for w in prediction.timeline])
+        assert prediction.probabilities[genre] == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_file_its_bytes_and_its_waveform_get_the_same_answer(classifier, tmp_path):
+    waveform = audio.to_pcm16(noise(2)).astype(np.float32) / 32768
+    path = tmp_path / "song.wav"
+    path.write_bytes(audio.wav_bytes(audio.to_pcm16(waveform)))
+    from_waveform = classifier(waveform, 16_000)
+    assert classifier(path) == from_waveform
+    assert classifier(str(path)) == from_waveform
+    assert classifier(path.read_bytes()) == from_waveform
+
+
+def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier):
+    waveform = noise(10)
+    plain = pipeline("audio-classification", model=str(tiny_classifier), top_k=None)(waveform)
+    ours = GenreClassifier(tiny_classifier, window_seconds=10)(waveform, 16_000)
+    for answer in plain:
+        assert ours.probabilities[answer["label"]] == pytest.approx(answer["score"], abs=1e-4)
+
+
+def test_many_windows_in_batches_equal_one_batch(classifier, monkeypatch):
+    waveform = noise(9)
+    whole = classifier(waveform, 16_000)
+    monkeypatch.setattr("music_genre.classifier.BATCH_SIZE", 2)
+    batched = classifier(waveform, 16_000)
+    for a, b in zip(whole.timeline, batched.timeline, strict=True):
+        np.testing.assert_allclose(
+            list(a.probabilities.values()), list(b.probabilities.values()), atol=1e-5
+        )
+
+
+def test_another_sampling_rate_is_resampled(classifier):
+    prediction = classifier(noise(2, 44_100), 44_100)
+    assert prediction.timeline[-1].end == pytest.approx(2, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("source", "sampling_rate", "error", "message"),
+    [
+        (noise(1), None, TypeError, "sampling_rate"),
+        (noise(1)[None], 16_000, ValueError, "shape"),
+        (noise(0.01), 16_000, audio.AudioError, "shorter than 0.1 s"),
+        (np.full(16_000, np.nan, np.float32), 16_000, audio.AudioError, "NaN"),
+        (b"no music", None, audio.AudioError, "not audio"),
+        ("http://example.org/song.mp3", None, FileNotFoundError, "song.mp3"),
+    ],
+)
+def test_unusable_input_says_why(classifier, source, sampling_rate, error, message):
+    with pytest.raises(error, match=message):
+        classifier(source, sampling_rate)
+
+
+def test_a_model_that_is_not_there(tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        GenreClassifier(tmp_path)
+    with pytest.raises(ModelError, match="no model on the Hub can be named so"):
+        GenreClassifier(tmp_path / "nothing" / "there")
+    with pytest.raises(ModelError, match="cannot be reached"):
+        GenreClassifier("nobody/nothing")
+
+
+def test_a_model_in_pickles_is_not_loaded(tiny_classifier, tmp_path):
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(tiny_classifier, tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        GenreClassifier(folder)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from music_genre import metrics
+
+
+def test_metrics_come_through_evaluate():
+    import evaluate
+
+    metric = metrics.GenreMetrics()
+    assert isinstance(metric, evaluate.Metric)
+    metric.add_batch(predictions=[0, 1, 1], references=[0, 1, 2])
+    metric.add_batch(predictions=[2], references=[2])
+    result = metric.compute()
+    assert result["accuracy"] == 0.75
+    assert result["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+
+
+def test_interval_is_that_of_a_bootstrap_over_tracks():
+    references = np.zeros(200, dtype=int)
+    predictions = (np.arange(200) < 40).astype(int)  # 80 % right
+    low, high = metrics.accuracy_interval(predictions, references)
+    rng = np.random.default_rng(1)
+    correct = predictions == references
+    resampled = [correct[rng.integers(0, 200, 200)].mean() for _ in range(4000)]
+    np.testing.assert_allclose((low, high), np.percentile(resampled, (2.5, 97.5)), atol=0.01)
+
+
+def test_summary_of_a_split():
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
+    summary = metrics.summarise(probabilities, np.array([0, 1, 1, 2]), ["a", "b", "c"])
+    assert summary["accuracy"] == 0.75
+    assert summary["n"] == 4
+    assert summary["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
+    assert summary["per_genre"]["b"] == {
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "n": 2,
+    }

@@ -1,0 +1,311 @@
+"""Training end to end on synthesised music and a tiny net; processes are real where it matters."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Audio, load_from_disk
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+import train_hf
+from data_prep import InputError
+from data_prep.gtzan import GENRES
+from music_genre import GenreClassifier
+
+LEFT_BY_A_RUN = {
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+    "report.json",
+    "predictions.csv",
+    "confusion_matrix.png",
+    "learning_curves.png",
+}
+
+
+def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -> list[str]:
+    options = {
+        "dataset": prepared,
+        "model_name_or_path": tiny_config,
+        "from_scratch": True,
+        "freeze_feature_encoder": False,
+        "window_seconds": 1,
+        "num_train_epochs": 4,
+        "learning_rate": 0.01,
+        "per_device_train_batch_size": 8,
+        "precision": "fp32",
+        "disable_tqdm": True,
+        "output_dir": output_dir,
+    } | more
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def train(*argv: object) -> None:
+    train_hf.run(*train_hf.parse_arguments([str(a) for a in argv]))
+
+
+def launch(root: Path, *argv: object, launcher: list[str] | None = None, cwd: Path | None = None):
+    command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
+    return subprocess.run(
+        [*command, str(root / "train_hf.py"), *map(str, argv)],
+        cwd=cwd or root,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+
+
+@pytest.fixture(scope="module")
+def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
+    """A finished run of four epochs."""
+    output_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    train(*flags(prepared, tiny_config, output_dir))
+    return output_dir
+
+
+def read_report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+# --- what a run leaves ----------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_is_promised(run_dir):
+    assert {path.name for path in run_dir.iterdir()} >= LEFT_BY_A_RUN
+    report = read_report(run_dir)
+    assert report["split"] == "random"
+    assert report["is_synthetic"]
+    assert report["window_seconds"] == 1
+    for name in ("validation", "test"):
+        low, high = report[name]["accuracy_ci95"]
+        assert low <= report[name]["accuracy"] <= high
+        assert report[name]["n"] == 10
+        assert set(report[name]["per_genre"]) == set(GENRES)
+    assert report["train"]["epochs"] == 4
+    assert report["train"]["steps"] == 4 * 10  # 40 clips x 2 crops, 8 a batch
+    assert report["train"]["precision"] == "fp32"
+    assert report["train"]["audio_seconds_per_second"] > 0
+    assert report["leakage"]["test_tracks"] == 10
+
+
+def test_predictions_are_those_of_the_saved_model(run_dir, prepared):
+    check_predictions(run_dir, prepared)
+
+
+def check_predictions(run_dir: Path, prepared: Path) -> None:
+    """One process with the saved model answers every test clip as predictions.csv says."""
+    classifier = GenreClassifier(run_dir)
+    assert classifier.window_seconds == read_report(run_dir)["window_seconds"]
+    clips = load_from_disk(prepared)["test"].cast_column("audio", Audio(decode=False))
+    with (run_dir / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["track_id"] for row in rows] == list(clips["track_id"])
+    for clip, row in zip(clips, rows, strict=True):
+        answer = classifier(clip["audio"]["bytes"])
+        assert row["genre"] == GENRES[clip["genre"]]
+        assert row["prediction"] == answer.genre
+        for genre in GENRES:
+            assert float(row[genre]) == pytest.approx(answer.probabilities[genre], abs=1e-4)
+
+
+def test_a_plain_pipeline_loads_it(run_dir):
+    from transformers import pipeline
+
+    answers = pipeline("audio-classification", model=str(run_dir), top_k=None)(
+        np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    )
+    assert {answer["label"] for answer in answers} == set(GENRES)
+
+
+def test_the_card_is_valid_and_says_what_was_measured(run_dir):
+    card = ModelCard.load(run_dir / "README.md")
+    report = read_report(run_dir)
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    values = {(r.dataset_split, r.metric_type): r.metric_value for r in results}
+    assert values["test", "accuracy"] == round(report["test"]["accuracy"], 4)
+    assert values["validation", "f1"] == round(report["validation"]["macro_f1"], 4)
+    assert all("random" in r.dataset_name for r in results)
+    assert "course-comparable" in card.text
+    assert "no music classifier" in card.text
+    assert f"| test | 10 | {report['test']['accuracy']:.3f} |" in card.text
+    assert "More information needed" not in card.text
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(run_dir, prepared, tiny_config, tmp_path):
+    """Killed inside the third epoch: data order and crops must be taken up in the middle."""
+    output_dir = tmp_path / "resumed"
+    options = flags(
+        prepared, tiny_config, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
+        eval_strategy="steps",
+    )  # fmt: skip
+    code = f"""
+import sys, os, signal
+sys.argv = ["train_hf.py", *{options!r}]
+import train_hf
+from music_genre import trainer
+step = trainer.ClipTrainer.training_step
+def killed_at_step(self, *args, **kwargs):
+    if self.state.global_step == 27:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args, **kwargs)
+trainer.ClipTrainer.training_step = killed_at_step
+train_hf.main()
+"""
+    root = Path(train_hf.__file__).parent
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, timeout=120
+    )
+    assert killed.returncode == -9
+    assert not (output_dir / "report.json").exists()
+    train(*options, "--resume_from_checkpoint", "last")
+
+    uninterrupted = tmp_path / "uninterrupted"
+    train(*options, "--output_dir", uninterrupted)
+    resumed, whole = read_report(output_dir), read_report(uninterrupted)
+    assert resumed["train"]["resumed_at_step"] == 25
+    for name in ("validation", "test"):
+        assert resumed[name] == whole[name]
+    assert (output_dir / "predictions.csv").read_text() == (
+        uninterrupted / "predictions.csv"
+    ).read_text()
+
+
+def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):
+    (tmp_path / "report.json").write_text('{"is_synthetic": false}')
+    with pytest.raises(InputError, match="holds another run"):
+        train(*flags(prepared, tiny_config, tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_config):
+    options = flags(prepared, tiny_config, tmp_path / "none")
+    with pytest.raises(InputError, match="no checkpoint"):
+        train(*options, "--resume_from_checkpoint", "last")
+    with pytest.raises(InputError, match="is no checkpoint"):
+        train(*options, "--resume_from_checkpoint", tmp_path)
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_path):
+    """Validation and test have 10 clips, which two processes cannot share in batches of 4.
+
+    --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
+    """
+    output_dir = tmp_path / "two"
+    options = flags(
+        prepared,
+        tiny_config,
+        output_dir,
+        num_train_epochs=1,
+        per_device_eval_batch_size=4,
+        use_cpu=True,
+    )
+    result = launch(root, *options, launcher=["--multi_gpu", "--num_processes", "2"])
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = read_report(output_dir)
+    assert report["train"]["processes"] == 2
+    assert report["train"]["steps"] == 5  # 80 crops, 2 x 8 a step
+    assert report["test"]["n"] == report["validation"]["n"] == 10
+    check_predictions(output_dir, prepared)
+    assert result.stdout.count("Written to") == 1
+
+
+# --- arguments and errors -------------------------------------------------------------------
+
+
+def test_flags_win_over_the_json_file():
+    data, model, recipe = train_hf.parse_arguments(
+        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu"]
+    )
+    assert data.split == "filtered"
+    assert model.model_name_or_path == "ntu-spml/distilhubert"
+    assert recipe.learning_rate == 0.5
+    assert recipe.eval_strategy == "epoch"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rat", "1"], "did you mean learning_rate"),
+        (["--learning_rate", "fast"], "invalid float value"),
+        (["nowhere.json"], "nowhere.json cannot be read"),
+        (["--split", "kfold"], "invalid choice"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_hf.parse_arguments(argv)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_an_unknown_option_in_json_is_named(tmp_path, capsys):
+    config = tmp_path / "mine.json"
+    config.write_text('{"learning_rates": 1}')
+    with pytest.raises(SystemExit):
+        train_hf.parse_arguments([str(config)])
+    assert "no option 'learning_rates'; did you mean learning_rate?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name_or_path": "ntu-spml/distilhubert"}, "--model_name_or_path DIR"),
+        ({"model_name_or_path": "no/such/model/here"}, "no folder no/such/model/here"),
+        ({"dataset": "nobody/nothing"}, "neither a file or folder here nor a dataset"),
+        ({"push_to_hub": True, "hub_model_id": "me/it"}, "is not pushed"),
+        ({"learning_rate": 1e30, "max_grad_norm": 0}, "The loss at step"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_config, tmp_path):
+    output_dir = tmp_path / "run"
+    with pytest.raises(InputError, match=message) as error:
+        train(*flags(prepared, tiny_config, output_dir, **changes))
+    assert len(str(error.value).splitlines()) == 1
+    assert not (output_dir / "report.json").exists()
+
+
+def test_the_process_ends_with_code_2_and_no_traceback(root, tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(root / "train_hf.py"), "--dataset", "nobody/nothing",
+         "--model_name_or_path", "nobody/nothing", "--output_dir", str(tmp_path)],
+        cwd=root, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: The Hub cannot be reached")
+
+
+# --- real music, pretrained weights ---------------------------------------------------------
+
+
+def test_a_pretrained_encoder_learns_real_genres(real_archive, real_encoder, tmp_path):
+    """100 tracks, two epochs: far above chance, and the shortened Whisper loads in a pipeline."""
+    from data_prep.prepare import prepare
+
+    prepare([real_archive], tmp_path / "gtzan", split="random")
+    train(
+        "--dataset", tmp_path / "gtzan", "--model_name_or_path", real_encoder,
+        "--num_train_epochs", 2, "--learning_rate", 2e-4, "--disable_tqdm", True,
+        "--output_dir", tmp_path / "run",
+    )  # fmt: skip
+    report = read_report(tmp_path / "run")
+    correct = sum(report[name]["accuracy"] * 10 for name in ("validation", "test"))
+    assert correct >= 8, "of 20 clips chance gets 2"
+    check_predictions(tmp_path / "run", tmp_path / "gtzan")
+    test_a_plain_pipeline_loads_it(tmp_path / "run")
