@@ -33,8 +33,7 @@ Tells which of ten genres a piece of music belongs to. {{ model }} fine-tuned on
 {{ "%.3f" | format(results[name].macro_f1) }} |
 {% endfor %}
 The best epoch was chosen on validation; test was scored once. A clip's answer is the mean over
-windows of {{ "%g" | format(window_seconds) }} s that cover it; the interval is a bootstrap over
-clips.
+windows of {{ "%g" | format(window_seconds) }} s that cover it; the interval is Wilson's.
 
 {% if results.test -%}
 | genre | precision | recall | F1 | clips |

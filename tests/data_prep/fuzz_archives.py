@@ -1,0 +1,186 @@
+"""Mutate GTZAN archives at random and prepare each in a bounded process of its own.
+
+    python tests/data_prep/fuzz_archives.py --n 1000
+
+A case passes if the preparation ends within 30 s, with a dataset or one clear sentence, and writes
+nothing outside its output folder. Prints counts, the slowest case and the peak memory.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import resource
+import signal
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from data_prep import InputError, audio
+from data_prep.gtzan import GENRES
+
+TIME_LIMIT = 30  # seconds
+MEMORY_LIMIT = 1.5 * 2**30  # bytes resident
+EXTREMES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+
+
+@dataclass
+class Result:
+    outcome: str  # "dataset", "sentence", or what went wrong
+    seconds: float
+    memory: int  # bytes, peak resident
+
+
+def clips() -> dict[str, bytes]:
+    """Nine short clips in all formats that GTZAN circulates in."""
+    import soundfile
+
+    members = {}
+    formats = ("WAV", "AU", "FLAC", "OGG", "MP3")
+    for i, genre in enumerate(GENRES[:3] * 3):
+        kind = formats[i % len(formats)]
+        noise = np.random.default_rng(i).uniform(-0.3, 0.3, 24_000)
+        buffer = io.BytesIO()
+        soundfile.write(buffer, noise, 16_000, format=kind)
+        members[f"genres/{genre}/{genre}.{i:05d}.{kind.lower()}"] = buffer.getvalue()
+    members["features_30_sec.csv"] = b"filename,length\nblues.00000.wav,1\n" * 20
+    return members
+
+
+def pack(members: dict[str, bytes], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    if kind in ("stored", "deflated"):
+        method = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(buffer, "w", method) as file:
+            for name, data in members.items():
+                file.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=buffer, mode={"tar": "w", "tar.gz": "w:gz"}[kind]) as file:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """One to four random edits; half of them near the ends, where archives keep their structure."""
+    out = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        if not out:
+            return bytes(out)
+        edge = int(rng.choice([0, max(0, len(out) - 1200)]))
+        spread = 600 if rng.random() < 0.5 else len(out)
+        at = min(len(out) - 1, (edge if spread == 600 else 0) + int(rng.integers(spread)))
+        match rng.integers(7):
+            case 0:
+                out[at] ^= 1 << int(rng.integers(8))
+            case 1:
+                out[at : at + 64] = rng.bytes(len(out[at : at + 64]))
+            case 2:
+                out[at : at + 4] = int(rng.choice(EXTREMES)).to_bytes(4, "little")
+            case 3:
+                out[at : at + 4] = int(rng.choice(EXTREMES)).to_bytes(4, "big")
+            case 4:
+                del out[at : at + int(rng.integers(1, 5000))]
+            case 5:
+                out[at:at] = rng.bytes(int(rng.integers(1, 200)))
+            case 6:
+                out[at:at] = out[: int(rng.integers(1, 3000))]
+    return bytes(out)
+
+
+def make_case(seed: int) -> bytes:
+    """A damaged archive: of damaged clips, with absurd names, or damaged itself."""
+    rng = np.random.default_rng(seed)
+    members = clips()
+    kind = str(rng.choice(["stored", "deflated", "tar", "tar.gz"]))
+    if rng.random() < 0.4:
+        members = {n: mutate(d, rng) if rng.random() < 0.6 else d for n, d in members.items()}
+    if rng.random() < 0.2:
+        prefixes = ("../", "/", "a/" * 2000, "\x01\n", "C:\\", "é\u202e/", "__MACOSX/")
+        members = {str(rng.choice(prefixes)) + name: data for name, data in members.items()}
+    data = pack(members, kind)
+    return mutate(data, rng) if rng.random() < 0.8 else data
+
+
+def run_case(data: bytes, folder: Path) -> Result:
+    """Prepare an archive in a forked process with limits on time and on what it writes."""
+    from data_prep.prepare import prepare
+
+    given, work = folder / "given.bin", folder / "work"
+    given.write_bytes(data)
+    work.mkdir()
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            signal.alarm(TIME_LIMIT)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+            os.chdir(work)
+            with (folder / "log").open("w") as log, contextlib.redirect_stderr(log):
+                try:
+                    prepare([given], work / "out", split="random")
+                    code = 0
+                except InputError:
+                    code = 2
+                except BaseException:
+                    traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status, usage = os.wait4(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    outcome = {0: "dataset", 2: "sentence", -signal.SIGALRM: "hang"}.get(code)
+    if outcome is None:
+        outcome = f"code {code}: " + ((folder / "log").read_text().splitlines() or ["?"])[-1]
+    written = {path.name for path in work.iterdir()} | {p.name for p in folder.iterdir()}
+    if written - {"given.bin", "work", "log", "out"}:
+        outcome = f"written outside: {sorted(written)}"
+    if code == 2 and (work / "out").exists():
+        outcome = "a sentence, but also a dataset"
+    return Result(outcome, time.monotonic() - start, usage.ru_maxrss * 1024)
+
+
+def fuzz(n: int, first_seed: int = 0) -> list[Result]:
+    import datasets
+    import torchaudio  # noqa: F401  (imported once, before the forks)
+    from tqdm import tqdm
+
+    from data_prep import card  # noqa: F401
+
+    datasets.disable_progress_bars()
+    audio.resample(np.zeros(100, np.float32), 22_050)
+    results = []
+    for seed in tqdm(range(first_seed, first_seed + n), unit=" archives"):
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(run_case(make_case(seed), Path(folder)))
+        if results[-1].outcome not in ("dataset", "sentence"):
+            print(f"seed {seed}: {results[-1].outcome}")
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--first_seed", type=int, default=0)
+    arguments = parser.parse_args()
+    results = fuzz(arguments.n, arguments.first_seed)
+    print(dict(Counter(result.outcome for result in results)))
+    print(f"slowest {max(r.seconds for r in results):.1f} s")
+    print(f"peak memory {max(r.memory for r in results) / 2**20:.0f} MB")
+    sys.exit(any(r.outcome not in ("dataset", "sentence") for r in results))
+
+
+if __name__ == "__main__":
+    main()
