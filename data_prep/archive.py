@@ -1,6 +1,6 @@
 """Safe reading of GTZAN archives, never extracted: zip, tar (.tar.gz and kin) or a folder.
 
-`open_archive(path)` yields one `Member` per file that could be a clip or a table. Nothing is
+`open_archive(path)` gives one `Member` per file that could be a clip or a table. Nothing is
 written anywhere, so names that climb out of the folder have nowhere to go. What a header claims
 about sizes is never trusted: reads are bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS
 and MAX_TOTAL_BYTES.
@@ -14,9 +14,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from data_prep import InputError
 from data_prep.gtzan import GENRES
@@ -26,7 +29,7 @@ AUDIO_SUFFIXES = {".wav", ".au", ".mp3", ".flac", ".ogg"}
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
-MAX_TOTAL_BYTES = 16 * 2**30  # the Kaggle zip unpacks to 1.4 GB
+MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
 
 CLIP_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})", re.IGNORECASE)
 BROKEN_ARCHIVE = (
@@ -39,17 +42,16 @@ class ArchiveError(InputError):
     """An archive that cannot be used at all; the message names it and says what to do."""
 
 
-class MemberError(ValueError):
+class MemberError(InputError):
     """One member that cannot be read; the message says why."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Member:
-    """A file inside an archive: its name there and its bytes, or why they cannot be had."""
+    """A file inside an archive. `read()`, in any thread, gives its bytes or raises MemberError."""
 
     name: str
-    data: bytes = b""
-    problem: str = ""
+    read: Callable[[], bytes]
 
     @property
     def basename(self) -> str:
@@ -66,25 +68,43 @@ class Member:
         return PurePosixPath(self.basename).suffix.lower() in AUDIO_SUFFIXES
 
 
-def open_archive(path: Path) -> Iterator[Member]:
-    """Yield the clips, feature tables and marker of an archive, in the archive's own order.
+@contextmanager
+def open_archive(path: Path) -> Iterator[Iterator[Member]]:
+    """Open an archive for its clips, feature tables and marker, in the archive's own order.
+
+    Members may be read, in any thread, until the context ends.
 
     Raises:
-        ArchiveError: there is no such file, or it is no archive, or damaged or hostile as a whole.
+        ArchiveError: there is no such file, or it is no archive, or damaged or hostile as a whole;
+            the last also from the iterator.
     """
-    if path.is_dir():
-        members = _read_folder(path)
-    elif not path.is_file():
-        raise ArchiveError(f"{path}: there is no such file or folder.")
-    elif zipfile.is_zipfile(path):
-        members = _read_zip(path)
-    else:
-        members = _read_tar(path)
-    try:
+    with ExitStack() as stack:
+        budget = _Budget(path)
+        if path.is_dir():
+            members = _folder_members(path, budget)
+        elif not path.is_file():
+            raise ArchiveError(f"{path}: there is no such file or folder.")
+        elif zipfile.is_zipfile(path):
+            with _damage_named(path):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+            members = _zip_members(archive, budget)
+        else:
+            members = _tar_members(stack.enter_context(_open_tar(path)), budget)
+        yield _until_damage(members, path)
+
+
+def _until_damage(members: Iterator[Member], path: Path) -> Iterator[Member]:
+    with _damage_named(path):
         yield from members
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ArchiveError:
+        raise
     except BROKEN_ARCHIVE as error:
-        if isinstance(error, ArchiveError):
-            raise
         raise ArchiveError(
             f"{path} is damaged or cut off ({_first_line(error)}): download it again."
         ) from error
@@ -104,8 +124,8 @@ class _Budget:
     def __init__(self, path: Path) -> None:
         self.path, self.members, self.bytes = path, 0, 0
 
-    def spend(self, n_bytes: int) -> None:
-        self.members += 1
+    def spend(self, members: int = 0, n_bytes: int = 0) -> None:
+        self.members += members
         self.bytes += n_bytes
         if self.members > MAX_MEMBERS or self.bytes > MAX_TOTAL_BYTES:
             raise ArchiveError(
@@ -113,44 +133,34 @@ class _Budget:
                 f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: this is no GTZAN."
             )
 
-    def read(self, name: str, claimed_bytes: int, read) -> Member:
-        """Read one member by `read(n_bytes)`; damage that is its own becomes its `problem`."""
-        too_large = f"larger than {MAX_MEMBER_BYTES // 2**20} MB: not a clip of 30 s"
-        if claimed_bytes > MAX_MEMBER_BYTES:
-            self.spend(0)
-            return Member(name, problem=too_large)
-        try:
-            data = read(MAX_MEMBER_BYTES + 1)
-        except MemberError as error:
-            self.spend(0)
-            return Member(name, problem=str(error))
-        self.spend(len(data))
+    def read(self, file: IO[bytes]) -> bytes:
+        """Read a member to its end, whatever its header claims, but not beyond the limit."""
+        data = file.read(MAX_MEMBER_BYTES + 1)
+        self.spend(n_bytes=len(data))
         if len(data) > MAX_MEMBER_BYTES:
-            return Member(name, problem=too_large)
-        return Member(name, data)
+            raise MemberError(f"larger than {MAX_MEMBER_BYTES // 2**20} MB: not a clip of 30 s")
+        return data
 
 
-def _read_zip(path: Path) -> Iterator[Member]:
-    budget = _Budget(path)
-    with zipfile.ZipFile(path) as archive:
-        if len(archive.filelist) > MAX_MEMBERS:
-            budget.spend(MAX_TOTAL_BYTES + 1)
-        for info in archive.infolist():
-            if info.is_dir() or not _wanted(info.filename):
-                continue
+def _zip_members(archive: zipfile.ZipFile, budget: _Budget) -> Iterator[Member]:
+    budget.spend(members=len(archive.filelist))
+    for info in archive.infolist():
+        if not info.is_dir() and _wanted(info.filename):
+            yield Member(info.filename, partial(_read_zipped, archive, info, budget))
 
-            def read(n_bytes: int, info: zipfile.ZipInfo = info) -> bytes:
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise MemberError("a symbolic link, not a file")
-                if info.flag_bits & 0x1:
-                    raise MemberError("encrypted: unpack it with its password first")
-                try:
-                    with archive.open(info) as file:
-                        return file.read(n_bytes)
-                except BROKEN_ARCHIVE as error:
-                    raise MemberError(f"damaged in the archive ({_first_line(error)})") from error
 
-            yield budget.read(info.filename, info.file_size, read)
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> bytes:
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise MemberError("a symbolic link, not a file")
+    if info.flag_bits & 0x1:
+        raise MemberError("encrypted: unpack it with its password first")
+    try:
+        with archive.open(info) as file:
+            return budget.read(file)
+    except (ArchiveError, MemberError):
+        raise
+    except BROKEN_ARCHIVE as error:
+        raise MemberError(f"damaged in the archive ({_first_line(error)})") from error
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -162,48 +172,54 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return super()._proc_member(archive)
 
 
-def _read_tar(path: Path) -> Iterator[Member]:
-    budget = _Budget(path)
+def _open_tar(path: Path) -> tarfile.TarFile:
     try:
         # "r|*" reads front to back: seeking in a compressed stream would start over every time.
-        archive = tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)  # noqa: SIM115
+        return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
     except BROKEN_ARCHIVE as error:
         raise ArchiveError(
             f"{path} is no zip, tar archive or folder, or its end is missing: download it again."
         ) from error
-    with archive:
-        for info in archive:
-            archive.members.clear()  # the stream would keep every header it ever saw
-            if info.isdir() or not _wanted(info.name):
-                budget.spend(info.size)  # skipping it inflates it all the same
-                continue
-
-            def read(n_bytes: int, info: tarfile.TarInfo = info) -> bytes:
-                if not info.isreg():
-                    raise MemberError("a link or a device, not a file")
-                return archive.extractfile(info).read(n_bytes)
-
-            yield budget.read(info.name, info.size, read)
 
 
-def _read_folder(path: Path) -> Iterator[Member]:
-    budget = _Budget(path)
+def _tar_members(archive: tarfile.TarFile, budget: _Budget) -> Iterator[Member]:
+    for info in archive:
+        archive.members.clear()  # the stream would keep every header it ever saw
+        budget.spend(members=1)
+        if info.isdir() or not _wanted(info.name):
+            budget.spend(n_bytes=info.size)  # skipping it inflates it all the same
+        elif not info.isreg():
+            yield Member(info.name, partial(_refuse, "a link or a device, not a file"))
+        else:  # now or never: the stream goes on
+            try:
+                data = budget.read(archive.extractfile(info))
+            except MemberError as error:
+                yield Member(info.name, partial(_refuse, str(error)))
+            else:
+                yield Member(info.name, lambda data=data: data)
+
+
+def _refuse(reason: str) -> bytes:
+    raise MemberError(reason)
+
+
+def _folder_members(path: Path, budget: _Budget) -> Iterator[Member]:
     for folder, subfolders, names in os.walk(path):
         subfolders.sort()
         for name in sorted(filter(_wanted, names)):
+            budget.spend(members=1)
             file = Path(folder, name)
+            yield Member(file.relative_to(path).as_posix(), partial(_read_file, file, budget))
 
-            def read(n_bytes: int, file: Path = file) -> bytes:
-                if not file.is_file():  # a dangling link, a pipe: opening it could wait for ever
-                    raise MemberError("a broken link or a device, not a file")
-                try:
-                    with file.open("rb") as opened:
-                        return opened.read(n_bytes)
-                except OSError as error:
-                    raise MemberError(f"cannot be read ({error.strerror})") from error
 
-            claimed = file.stat().st_size if file.is_file() else 0
-            yield budget.read(file.relative_to(path).as_posix(), claimed, read)
+def _read_file(path: Path, budget: _Budget) -> bytes:
+    if not path.is_file():  # a dangling link, a pipe: opening it could wait for ever
+        raise MemberError("a broken link or a device, not a file")
+    try:
+        with path.open("rb") as file:
+            return budget.read(file)
+    except OSError as error:
+        raise MemberError(f"cannot be read ({error.strerror})") from error
 
 
 def _first_line(error: Exception) -> str:

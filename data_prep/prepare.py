@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data_prep import InputError, audio, splits
-from data_prep.archive import FEATURE_TABLES, ArchiveError, Member, open_archive
+from data_prep.archive import FEATURE_TABLES, ArchiveError, Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS, artists_and_titles
 from data_prep.synthetic import MARKER
 
@@ -130,49 +131,43 @@ def _spool(archives: list[Path], spool_path: Path, on_bad_clip: str) -> Contents
 
     contents = Contents()
     schema = _features().arrow_schema
+    n_rows = 0
     with pa.OSFile(str(spool_path), "wb") as file, pa.ipc.new_stream(file, schema) as spool:
-        n_rows = 0
-        for clip, wav in _decode_in_threads(_audio_members(archives, contents)):
-            contents.clips.append(clip)
-            if clip.is_kept:
-                clip.spool_row = n_rows
-                n_rows += 1
-                spool.write_batch(pa.RecordBatch.from_pylist([_row(clip, wav)], schema=schema))
-            elif on_bad_clip == "fail":
-                raise BadClipError(
-                    f"{clip.member} in {clip.archive} cannot be used: {clip.status}. "
-                    "Leave out `--on_bad_clip fail` to go on without it."
-                )
+        for path in archives:
+            for clip, wav in _decode_archive(path, contents):
+                contents.clips.append(clip)
+                if clip.is_kept:
+                    clip.spool_row = n_rows
+                    n_rows += 1
+                    spool.write_batch(pa.RecordBatch.from_pylist([_row(clip, wav)], schema=schema))
+                elif on_bad_clip == "fail":
+                    raise BadClipError(
+                        f"{clip.member} in {clip.archive} cannot be used: {clip.status}. "
+                        "Leave out `--on_bad_clip fail` to go on without it."
+                    )
     return contents
 
 
-def _audio_members(archives: list[Path], contents: Contents) -> Iterator[tuple[str, Member]]:
-    """Pass clips on; keep what else an archive tells."""
-    for path in archives:
-        for member in open_archive(path):
-            if member.is_clip:
-                yield path.name, member
-            elif member.basename == MARKER:
-                contents.is_synthetic = True
-            elif member.basename in FEATURE_TABLES and not member.problem:
-                contents.tables.setdefault(member.basename, member.data)
+def _decode_archive(path: Path, contents: Contents) -> Iterator[tuple[Clip, bytes]]:
+    """Clips with their WAVs, in the archive's order, decoded in as many threads as there are cores.
 
-
-def _decode_in_threads(
-    members: Iterable[tuple[str, Member]],
-) -> Iterator[tuple[Clip, bytes]]:
-    """Decode in as many threads as there are cores, in order, with few clips in memory at once."""
+    Few are in memory at once. What else the archive tells is put into `contents`.
+    """
     import torch
     from tqdm import tqdm
 
     n_threads = os.cpu_count() or 1
     n_torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the clips are the parallelism: more threads each only get in the way
-    pending = deque()
+    pending: deque[Future] = deque()
     try:
-        with ThreadPoolExecutor(n_threads) as pool, tqdm(desc="Decoding", unit=" clips") as bar:
-            for archive_name, member in members:
-                pending.append(pool.submit(_decode_member, archive_name, member))
+        with (
+            open_archive(path) as members,
+            ThreadPoolExecutor(n_threads) as pool,
+            tqdm(desc=f"Decoding {path.name}", unit=" clips") as bar,
+        ):
+            for member in _clips_only(members, contents):
+                pending.append(pool.submit(_decode_member, path.name, member))
                 if len(pending) > 2 * n_threads:
                     yield pending.popleft().result()
                     bar.update()
@@ -181,6 +176,17 @@ def _decode_in_threads(
                 bar.update()
     finally:
         torch.set_num_threads(n_torch_threads)
+
+
+def _clips_only(members: Iterator[Member], contents: Contents) -> Iterator[Member]:
+    for member in members:
+        if member.is_clip:
+            yield member
+        elif member.basename == MARKER:
+            contents.is_synthetic = True
+        elif member.basename in FEATURE_TABLES:
+            with suppress(MemberError):
+                contents.tables.setdefault(member.basename, member.read())
 
 
 def _decode_member(archive_name: str, member: Member) -> tuple[Clip, bytes]:
@@ -197,11 +203,9 @@ def _decode_member(archive_name: str, member: Member) -> tuple[Clip, bytes]:
         member=member.name[-200:].encode("unicode_escape").decode(),
     )
     try:
-        if member.problem:
-            raise audio.AudioError(member.problem)
         if not track_id:
             raise audio.AudioError("its name is not that of a GTZAN clip, such as blues.00000.wav")
-        waveform, sampling_rate = audio.decode(member.data, MAX_SECONDS + 1)
+        waveform, sampling_rate = audio.decode(member.read(), MAX_SECONDS + 1)
         clip.seconds = round(len(waveform) / sampling_rate, 3)
         if clip.seconds < MIN_SECONDS:
             raise audio.AudioError(f"shorter than {MIN_SECONDS:g} s")
@@ -212,7 +216,7 @@ def _decode_member(archive_name: str, member: Member) -> tuple[Clip, bytes]:
         pcm = audio.to_pcm16(audio.resample(waveform, sampling_rate))
         clip.sha256 = hashlib.sha256(pcm).hexdigest()
         return clip, audio.wav_bytes(pcm)
-    except audio.AudioError as error:
+    except (MemberError, audio.AudioError) as error:
         clip.status = str(error)
         return clip, b""
 
