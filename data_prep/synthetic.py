@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.gtzan import GENRES
+
 MARKER = "SYNTHETIC_MUSIC.txt"
 NOTICE = (
     "These clips are synthesised by the project as a demonstration and are no real music. "
@@ -121,6 +123,7 @@ SOUNDS: dict[str, Instrument | Drum] = {
     "rock guitar": Instrument(1.2, decay=2.5, detune=0.08, drive=3.5),
     "metal guitar": Instrument(0.9, decay=3.0, detune=0.05, drive=14.0),
     "piano": Instrument(1.9, decay=0.8),
+    "honky-tonk piano": Instrument(1.1, decay=0.5, detune=0.14),
     "mellow keys": Instrument(3.0, decay=0.9, even=0.3),
     "organ": Instrument(1.6, even=0.5, attack=0.01, vibrato=0.08),
     "strings": Instrument(1.3, attack=0.12, vibrato=0.22, detune=0.1),
@@ -146,7 +149,7 @@ STYLES = {
         ("I7 IV7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 I7"),
         (
             Part("bass", 0.8, 33, "0-0-2-2-3-3-2-2- 0-0-1-1-2-2-3-2-"),
-            Part("piano", 0.8, 50, "..c-..c-..c-..c- c-..c-..c-..c-.."),
+            Part("honky-tonk piano", 0.8, 50, "..c-..c-..c-..c- c-..c-..c-..c-.."),
             Part("blues guitar", 0.55, 52, "m---m-m-m-----..m-m-m-----...... ..m-m-m-m-m---.."),
             Part("kick", 0.8, 0, "x.......x....... x.......x.o....."),
             Part("snare", 0.8, 0, "....x.......x... ....x..o....x..o"),
@@ -210,7 +213,7 @@ STYLES = {
             Part("upright", 0.8, 33, "0---1---2---3--- 0---2---3---1--- 0---3---2---1---"),
             Part("piano", 0.8, 52, "c-....c---...... ..c-......c-.... ......c-......c-"),
             Part("brass", 0.5, 55, "m---m-m-..m-m---m-m-m-------.... ..m-m-m-m-m-m---"),
-            Part("ride", 0.6, 0, "x...x.o.x...x.o."),
+            Part("ride", 0.9, 0, "x...x.o.x...x.o."),
             Part("brushes", 0.4, 0, "....o.......o... ....o..o....o..."),
         ),
         scale=(0, 2, 4, 7, 9, 11),
@@ -268,7 +271,6 @@ STYLES = {
         room=0.4,
     ),
 }
-GENRES: tuple[str, ...] = tuple(STYLES)
 
 
 def synthesise(
@@ -410,7 +412,7 @@ def _tone(instrument: Instrument, pitch: int, length: float, song: Song) -> np.n
     cycles = hertz * (time + wobble * np.sin(2 * math.pi * VIBRATO_RATE * time))
     fading = np.exp(-time / instrument.decay)
     note = np.zeros(len(time))
-    for ratio in {1.0, 2 ** (instrument.detune / 12)}:
+    for ratio in sorted({1.0, 2 ** (instrument.detune / 12)}):
         place = (ratio * TABLE_SIZE * cycles).astype(np.int32) & (TABLE_SIZE - 1)
         note += dull[place] + (bright - dull)[place] * fading**2
     rise = np.minimum(1, time / instrument.attack)
