@@ -132,19 +132,20 @@ class Parser(HfArgumentParser):
 def parse_arguments(
     argv: list[str],
 ) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
-    """Read one JSON file, if the first argument is one, then flags, which win."""
+    """Read one JSON file, if there is one among the arguments, then flags, which win."""
     parser = Parser(
         (DataArguments, ModelArguments, RecipeArguments), description=__doc__, allow_abbrev=False
     )
-    if argv and argv[0].endswith(".json"):
-        config, argv = Path(argv[0]), argv[1:]
+    config = next((text for text in argv if text.endswith(".json")), None)
+    if config:
+        argv = [text for text in argv if text != config]
     else:
         config = REFERENCE_CONFIG if argv or find_archive() else QUICKSTART_CONFIG
         if config == QUICKSTART_CONFIG:
             print(f"There is no GTZAN archive in {DATA_DIR}/, so this is the quickstart.")
     options = {action.dest for action in parser._actions}
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
+        values = json.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         parser.error(f"{config} cannot be read as JSON: {error}")
     for name in values.keys() - options:
