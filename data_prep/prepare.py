@@ -132,7 +132,7 @@ def _spool(archives: list[Path], spool_path: Path, on_bad_clip: str) -> Contents
     contents = Contents()
     schema = _features().arrow_schema
     n_rows = 0
-    with pa.OSFile(str(spool_path), "wb") as file, pa.ipc.new_stream(file, schema) as spool:
+    with pa.OSFile(str(spool_path), "wb") as file, pa.ipc.new_file(file, schema) as spool:
         for path in archives:
             for clip, wav in _decode_archive(path, contents):
                 contents.clips.append(clip)
@@ -301,21 +301,11 @@ def _row(clip: Clip, wav: bytes) -> dict:
 
 
 def _write(contents: Contents, preparation: dict, work_dir: Path) -> None:
-    from datasets import Dataset, DatasetDict
-    from datasets.table import MemoryMappedTable
-
     from data_prep.card import dataset_card
 
-    kept = sorted((clip for clip in contents.clips if clip.is_kept), key=lambda c: c.track_id)
-    # The same archive gives the same folder, byte for byte: no fingerprint of time or place.
-    fingerprint = hashlib.sha256("".join(clip.sha256 for clip in kept).encode()).hexdigest()[:16]
-    table = MemoryMappedTable.from_file(str(work_dir / "spool.arrow"))
-    spooled = Dataset(table, fingerprint=fingerprint)
-    dataset = DatasetDict(
-        {name: spooled.select([c.spool_row for c in kept if c.split == name]) for name in SPLITS}
-    )
     folder = work_dir / "dataset"
-    dataset.save_to_disk(folder)
+    kept = sorted((clip for clip in contents.clips if clip.is_kept), key=lambda c: c.track_id)
+    _write_splits(kept, work_dir / "spool.arrow", folder)
     for name, data in contents.tables.items():
         _write_feature_table(data, folder / name)
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
@@ -325,6 +315,36 @@ def _write(contents: Contents, preparation: dict, work_dir: Path) -> None:
         writer.writerows(map(asdict, sorted(contents.clips, key=lambda c: (c.track_id, c.member))))
     (folder / "README.md").write_text(str(dataset_card(preparation)), encoding="utf-8")
     (folder / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n")
+
+
+def _write_splits(kept: list[Clip], spool_path: Path, folder: Path) -> None:
+    """A folder for `load_from_disk`, written clip by clip.
+
+    `save_to_disk` is given one clip a split, for the files around the data. With all of them it
+    would map the whole spool into memory and copy a hundred clips at a time.
+    """
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict, disable_progress_bars, enable_progress_bars
+    from datasets.table import InMemoryTable
+
+    schema = _features().arrow_schema
+    # The same archive gives the same folder, byte for byte: no fingerprint of time or place.
+    fingerprint = hashlib.sha256("".join(clip.sha256 for clip in kept).encode()).hexdigest()[:16]
+    with pa.OSFile(str(spool_path)) as file, pa.ipc.open_file(file) as spool:
+        rows = {name: [c.spool_row for c in kept if c.split == name] for name in SPLITS}
+        firsts = {
+            name: pa.Table.from_batches([spool.get_batch(i) for i in rows[name][:1]], schema)
+            for name in SPLITS
+        }
+        disable_progress_bars()
+        DatasetDict(
+            {n: Dataset(InMemoryTable(t), fingerprint=fingerprint) for n, t in firsts.items()}
+        ).save_to_disk(folder)
+        enable_progress_bars()
+        for data_file in folder.glob("*/data-*.arrow"):
+            with pa.OSFile(str(data_file), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+                for i in rows[data_file.parent.name]:
+                    stream.write_batch(spool.get_batch(i))
 
 
 def _write_feature_table(data: bytes, path: Path) -> None:
