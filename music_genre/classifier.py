@@ -35,6 +35,11 @@ class Prediction:
     timeline: list[WindowPrediction]
 
 
+def best_two(probabilities: dict[str, float]) -> list[tuple[str, float]]:
+    """The likeliest genre and the runner-up, each with its probability."""
+    return sorted(probabilities.items(), key=lambda item: item[1], reverse=True)[:2]
+
+
 class GenreClassifier:
     """Classify music with a model that `train_hf.py` made, or any other audio classifier.
 

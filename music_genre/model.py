@@ -64,7 +64,8 @@ def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
         if not isinstance(cached, str):
             raise ModelError(
                 f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder "
-                "here: get online, or give a folder that holds a model (--model_name_or_path DIR)."
+                "here: get online, or name a folder that holds a model (train_hf.py "
+                "--model_name_or_path DIR, app.py --model DIR)."
             ) from error
         found["local_files_only"] = True
     return found

@@ -1,0 +1,541 @@
+"""The web demo: drop a song, record a take or let it listen, and see which genre it is.
+
+    python app.py                                  # MODEL_ID, or else the newest run in runs/
+    python app.py --model runs/distilhubert-gtzan
+    python app.py --model you/distilhubert-gtzan --revision v1 --port 7861
+
+A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify and
+/classify_batch; "Use via API" at the foot of the page shows how.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep import InputError, audio
+from music_genre import pictures
+from music_genre.classifier import best_two
+from music_genre.listening import CHUNK_SECONDS, TAKE_LEAD, Listening
+from music_genre.model import newest_run
+
+if TYPE_CHECKING:
+    import gradio as gr
+    import pandas as pd
+
+    from music_genre.classifier import GenreClassifier, Prediction
+
+MAX_FILE_MB = 100
+MAX_FILES = 20  # in one batch
+MAX_WAITING = 32  # requests; more are told that the queue is full
+MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
+FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM, AIFF"
+CACHE_SECONDS = 1800  # uploads and takes are deleted when they are this old
+
+LISTENERS = 4  # at a time; a fifth waits
+LISTEN_SECONDS = 180
+CHUNK_NAME = "audio.wav"  # what gradio's page calls every chunk
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file's answer, and what it is drawn from. waveform: float32, shape (samples,)."""
+
+    prediction: "Prediction"
+    waveform: np.ndarray
+    sampling_rate: int
+    is_cut: bool  # the file goes on after what was heard
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / self.sampling_rate
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer of the API."""
+        return {
+            "genre": self.prediction.genre,
+            "probabilities": self.prediction.probabilities,
+            "timeline": [vars(cell) for cell in self.prediction.timeline],
+            "seconds": self.seconds,
+            "is_cut": self.is_cut,
+        }
+
+    def as_html(self) -> tuple[str, str]:
+        """The headline and the pictures."""
+        (genre, share), (second, second_share) = best_two(self.prediction.probabilities)
+        note = f"{share:.0%} sure"
+        if share - second_share < TAKE_LEAD:
+            note += f", a close call with {second} ({second_share:.0%})"
+        note += f" · heard {pictures.clock(self.seconds)}"
+        if self.is_cut:
+            note += ", the rest was left out"
+        return pictures.headline(genre, note), pictures.of_file(
+            self.prediction, self.waveform, self.sampling_rate
+        )
+
+
+def classify_file(classifier: "GenreClassifier", path: str | os.PathLike) -> Heard:
+    """Decode and classify a local file, up to the classifier's limit.
+
+    Raises:
+        InputError: it cannot be used; the message names the file, without its folder.
+    """
+    from music_genre.classifier import MAX_SECONDS
+
+    name = Path(path).name
+    try:
+        waveform, sampling_rate = audio.decode(path, MAX_SECONDS + 1)  # a second more shows a cut
+        limit = int(MAX_SECONDS * sampling_rate)
+        is_cut, waveform = len(waveform) > limit, waveform[:limit]
+        return Heard(classifier(waveform, sampling_rate), waveform, sampling_rate, is_cut)
+    except audio.AudioError as error:
+        raise InputError(f"“{name}” cannot be used: {error}. Known are {FORMATS}.") from error
+    except OSError as error:
+        raise InputError(f"“{name}” is no longer on the server: send it again.") from error
+
+
+def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield an answer a file: `Heard.as_json` with "file", or "file" and "error".
+
+    Raises:
+        InputError: no files or too many.
+    """
+    if not 1 <= len(paths or ()) <= MAX_FILES:
+        raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
+    for path in paths:
+        try:
+            yield {"file": Path(path).name} | classify_file(classifier, path).as_json()
+        except InputError as error:
+            yield {"file": Path(path).name, "error": str(error)}
+
+
+TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
+
+
+def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.DataFrame":
+    """A row an answer: the columns of TABLE for the page, then every probability for the CSV."""
+    import pandas as pd
+
+    rows = []
+    for answer in answers:
+        name = answer["file"]
+        if name[0] in "=+-@":  # a spreadsheet would run it as a formula
+            name = f"'{name}"
+        if "error" in answer:
+            rows.append({"file": name, "remark": answer["error"]})
+            continue
+        (genre, share), (second, _) = best_two(answer["probabilities"])
+        remark = "only the beginning was heard" if answer["is_cut"] else ""
+        values = (name, genre, round(100 * share), second, round(answer["seconds"], 1), remark)
+        shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
+        rows.append(dict(zip(TABLE, values, strict=True)) | shares)
+    return pd.DataFrame(rows, columns=[*TABLE, *labels])
+
+
+# --- about the model ------------------------------------------------------------------------
+
+
+def describe(classifier: "GenreClassifier") -> str:
+    """One line that says what is loaded. A local folder's name only: visitors read this too."""
+    path = Path(classifier.model_id)
+    name = path.resolve().name if path.is_dir() else classifier.model_id
+    revision = getattr(classifier.model.config, "_commit_hash", None)
+    return (
+        f"{name} ({f'revision {revision}' if revision else 'from a local folder'}): "
+        f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, hears "
+        f"{classifier.window_seconds:g} s at a time"
+    )
+
+
+def is_synthetic(classifier: "GenreClassifier") -> bool:
+    return bool(getattr(classifier.model.config, "trained_on_synthetic_music", False))
+
+
+def find_report(classifier: "GenreClassifier") -> dict | None:
+    """report.json of the model's folder, or of its repository; None if there is none."""
+    from music_genre.report import REPORT_FILE, read_report
+
+    if Path(classifier.model_id).is_dir():
+        return read_report(Path(classifier.model_id))
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    revision = getattr(classifier.model.config, "_commit_hash", None)
+    try:
+        file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=revision)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return None
+    return read_report(Path(file).parent)
+
+
+def about(classifier: "GenreClassifier", report: dict | None) -> str:
+    """Which model, how well it did on what, and what it cannot do: Markdown."""
+    from data_prep.splits import DESCRIPTIONS
+
+    scored = "Unknown: the model comes without the project's report of an evaluation."
+    name = next((name for name in ("test", "validation") if report and report.get(name)), None)
+    if name:
+        score, split = report[name], DESCRIPTIONS.get(report["split"], report["split"])
+        low, high = score["accuracy_ci95"]
+        scored = (
+            f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
+            f"with 95 % confidence), macro-F1 {score['macro_f1']:.3f}. The data: "
+            f"{report['dataset']}; the split: {split}."
+        )
+    limits = (
+        f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and must "
+        "choose one of them, even for speech or noise.\n"
+        "- “Sure” is what the model says of itself, not how often it is right.\n"
+        f"- It hears {classifier.window_seconds:g} s at a time: the form of a piece is beyond it."
+    )
+    if is_synthetic(classifier):
+        limits = (
+            "**Anything with real music.** It was trained on music that the project synthesised "
+            "itself: a demonstration, no music classifier."
+        )
+    return (
+        f"### The model\n{describe(classifier)}. A file's answer is the mean over windows that "
+        f"cover it.\n### How often it is right\n{scored}\n### What it cannot do\n{limits}\n"
+        "### What happens to the sound\nThis server classifies it and shows it to nobody else. "
+        f"Files and takes are deleted within {CACHE_SECONDS // 60 + 5} minutes, what is heard live "
+        "at once."
+    )
+
+
+# --- the page -------------------------------------------------------------------------------
+
+NO_SONG = pictures.headline("no song yet", "drop one, record one, or take an example", "open")
+NOT_LISTENING = pictures.headline("not listening", "press Record to start", "open")
+# Screen readers hear a new word once, and not the whole result each second.
+ANNOUNCE = """
+const said = document.createElement('div');
+said.className = 'sr-only'; said.setAttribute('role', 'status'); element.after(said);
+new MutationObserver(() => {
+  const word = element.querySelector('.genre-word').textContent;
+  if (word !== said.textContent) said.textContent = word;
+}).observe(element, {childList: true, subtree: true, characterData: true});
+"""
+# Browsers clean up speech by default, and take music for noise: gradio has no option for that.
+AS_IT_SOUNDS = """<script>
+const media = navigator.mediaDevices, ask = media?.getUserMedia.bind(media);
+const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+if (ask) media.getUserMedia = (wish) => ask({...wish, audio: Object.assign({}, wish.audio, raw)});
+</script>"""
+SHARES = {"type": "object", "additionalProperties": {"type": "number"}}
+CELL = {"start": {"type": "number"}, "end": {"type": "number"}, "probabilities": SHARES}
+ANSWER = {
+    "genre": {"type": "string"},
+    "probabilities": SHARES,
+    "timeline": {"type": "array", "items": {"type": "object", "properties": CELL}},
+    "seconds": {"type": "number"},
+    "is_cut": {"type": "boolean"},
+}
+BATCH_ANSWER = {"file": {"type": "string"}, "error": {"type": "string"}} | ANSWER
+
+
+def build(classifier: "GenreClassifier") -> "gr.Blocks":
+    """The whole page and its API; `serve` launches it."""
+    import gradio as gr
+
+    rate = classifier.feature_extractor.sampling_rate
+    classifier(np.zeros(rate, np.float32), rate)  # the first pass is slow: not for a visitor
+    with gr.Blocks(
+        title="Music genre", analytics_enabled=False, delete_cache=(300, CACHE_SECONDS)
+    ) as page:
+        gr.Markdown(
+            "# Which genre is it?\nDrop a song, record a few seconds, or let it listen. "
+            f"It knows {len(classifier.labels)} genres."
+        )
+        if is_synthetic(classifier):
+            gr.Markdown(
+                "**A demonstration:** this model was trained on synthesised music. What it says "
+                "about real music means nothing.",
+                elem_id="demonstration",
+            )
+        with gr.Tab("Song"):
+            song = _song_tab(classifier)
+        # Made with the page: Record does nothing until gradio's recorder has been loaded.
+        with gr.Tab("Listen", render_children=True) as listen_tab:
+            _listen_tab(classifier, listen_tab)
+        with gr.Tab("Files"):
+            files = _files_tab(classifier)
+        with gr.Tab("About"):
+            gr.Markdown(about(classifier, find_report(classifier)))
+        _add_api(classifier, song, files)
+    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
+
+
+def _result(head: str, body: str) -> list["gr.HTML"]:
+    import gradio as gr
+
+    return [gr.HTML(head, js_on_load=ANNOUNCE), gr.HTML(body, js_on_load=None)]
+
+
+def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
+    import gradio as gr
+
+    from music_genre.classifier import MAX_SECONDS
+
+    idle = pictures.of_nothing(classifier.labels)
+
+    def show(path: str | None) -> tuple[str, str]:
+        if path is None:
+            return NO_SONG, idle
+        try:
+            return classify_file(classifier, path).as_html()
+        except InputError as error:
+            return pictures.headline(str(error), "", "error"), idle
+
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            song = gr.Audio(
+                label="Song or recording",
+                type="filepath",  # and no `format`: gradio would convert with its own decoder
+                sources=["upload", "microphone"],
+                buttons=[],
+                editable=False,
+                elem_id="song",
+            )
+            gr.Markdown(
+                f"{FORMATS}, up to {MAX_FILE_MB} MB. Of longer ones the first "
+                f"{MAX_SECONDS / 60:g} minutes are heard."
+            )
+            with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies in its cache
+                examples = write_examples(Path(folder))
+                gr.Examples(
+                    [str(path) for path in examples],
+                    song,
+                    label="Examples, synthesised by this project",
+                    example_labels=[path.stem for path in examples],
+                    cache_examples=False,
+                    api_visibility="private",
+                )
+        with gr.Column(scale=3, min_width=300):
+            result = _result(NO_SONG, idle)
+    song.change(
+        show,
+        song,
+        result,
+        show_progress_on=result[0],
+        concurrency_id="files",
+        api_visibility="private",
+    )
+    return song
+
+
+def write_examples(folder: Path) -> list[Path]:
+    """A synthesised clip of each genre as a WAV file: free to ship, unlike GTZAN."""
+    from data_prep.synthetic import GENRES, SAMPLING_RATE, synthesise
+
+    paths = [folder / f"{genre}.wav" for genre in GENRES]
+    for path in paths:
+        pcm = audio.to_pcm16(synthesise(path.stem, seed=2, seconds=15.0))
+        path.write_bytes(audio.wav_bytes(pcm, SAMPLING_RATE))
+    return paths
+
+
+def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:
+    import gradio as gr
+
+    labels, model_free = classifier.labels, threading.Lock()
+
+    def hear(path: str | None, listening: Listening | None) -> tuple[Listening, str, str]:
+        listening = listening or Listening()
+        try:
+            chunk, sampling_rate = audio.decode(path, pictures.LIVE_SECONDS)
+        except (audio.AudioError, OSError, TypeError):  # an empty chunk, or none
+            return gr.skip()
+        if Path(path).name == CHUNK_NAME:  # or three minutes would leave 17 MB behind
+            Path(path).unlink(missing_ok=True)
+        listening.hear(chunk, sampling_rate, classifier.window_seconds)
+        listening.answer(classifier, model_free)
+        return listening, *listening.as_html(labels)
+
+    def stop(listening: Listening | None) -> str:
+        return gr.skip() if listening and listening.history else NOT_LISTENING  # else it is kept
+
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            microphone = gr.Audio(
+                label="Microphone",
+                type="filepath",
+                sources=["microphone"],
+                streaming=True,
+                elem_id="microphone",
+            )
+            gr.Markdown(
+                "Press Record and play music near the microphone. “Unsure” means that no genre is "
+                f"clearly ahead. It stops by itself after {LISTEN_SECONDS // 60} minutes, and up "
+                f"to {LISTENERS} visitors can listen at a time."
+            )
+        with gr.Column(scale=3, min_width=300):
+            result = _result(NOT_LISTENING, Listening().as_html(labels)[1])
+    state = gr.State(None, time_to_live=CACHE_SECONDS)
+    microphone.start_recording(Listening, None, state, queue=False, api_visibility="private")
+    # In the browser, so that it shows at once. The component of gradio 6.31 also forgets
+    # `stream_every` when it appears, and then sends chunks of a tenth of a second and loses many;
+    # and where `time_limit` ends a stream it starts another one, so the page presses Stop itself.
+    remind = {"__type__": "update", "stream_every": CHUNK_SECONDS}
+    now_listening = json.dumps([remind, *Listening().as_html(labels)])
+    press_stop = "() => document.querySelector('#microphone [class*=stop-button]')?.click()"
+    timer = f"window.listening = setTimeout({press_stop}, {LISTEN_SECONDS} * 1000)"
+    on_start = f"() => {{ clearTimeout(window.listening); {timer}; return {now_listening} }}"
+    tab.select(None, None, microphone, js=f"() => ({json.dumps(remind)})")
+    microphone.start_recording(None, None, [microphone, *result], js=on_start)
+    microphone.stop_recording(stop, state, result[0], queue=False, api_visibility="private")
+    microphone.stream(
+        hear,
+        [microphone, state],
+        [state, *result],
+        stream_every=CHUNK_SECONDS,
+        time_limit=LISTEN_SECONDS + 10,
+        concurrency_limit=LISTENERS,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _files_tab(classifier: "GenreClassifier") -> "gr.File":
+    import gradio as gr
+    from gradio.processing_utils import save_bytes_to_cache
+
+    def show(paths: list[str] | None) -> Iterator[tuple["pd.DataFrame", Any]]:
+        answers: list[dict] = []
+        try:
+            for answer in classify_files(classifier, paths):
+                answers.append(answer)
+                yield as_table(answers, classifier.labels)[list(TABLE)], gr.skip()
+        except InputError as error:
+            raise gr.Error(str(error), title="Nothing done", print_exception=False) from error
+        table = as_table(answers, classifier.labels)
+        content = table.to_csv(index=False).encode("utf-8-sig")  # spreadsheets need the mark
+        file = save_bytes_to_cache(content, "genres.csv", cache_dir=download.GRADIO_CACHE)
+        yield table[list(TABLE)], gr.update(value=file, interactive=True)
+
+    files = gr.File(label="Songs", file_count="multiple", file_types=["audio"], type="filepath")
+    gr.Markdown(f"Up to {MAX_FILES} files of {MAX_FILE_MB} MB each: {FORMATS}.")
+    button = gr.Button("Classify", variant="primary")
+    table = gr.Dataframe(
+        headers=list(TABLE),
+        datatype=["str", "str", "number", "str", "number", "str"],
+        label="Genres: click a heading to sort",
+        column_widths=[180, 110, 80, 110, 90, 480],
+        interactive=False,
+        wrap=True,
+    )
+    download = gr.DownloadButton("Download as CSV", interactive=False)
+    button.click(show, files, [table, download], concurrency_id="files", api_visibility="private")
+    return files
+
+
+def _add_api(classifier: "GenreClassifier", song: "gr.Audio", files: "gr.File") -> None:
+    """Endpoints on the page's own inputs: those components check that a path is an upload."""
+    import gradio as gr
+
+    def classify(file: str | None) -> dict[str, Any]:
+        """Classify one audio file: its genre, the probability of each, and the genre over time."""
+        try:
+            if file is None:
+                raise InputError("No file was sent.")
+            return classify_file(classifier, file).as_json()
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def classify_batch(files: list[str] | None) -> list[dict[str, Any]]:
+        """Classify several audio files: an answer each, in order, with "file" and maybe "error"."""
+        try:
+            return list(classify_files(classifier, files))
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    one = {"type": "object", "properties": ANSWER}
+    many = {"type": "array", "items": {"type": "object", "properties": BATCH_ANSWER}}
+    for endpoint, source, schema in ((classify, song, one), (classify_batch, files, many)):
+        answer = gr.JSON(visible=False, label="answer")
+        answer.api_info = lambda schema=schema: schema  # of itself JSON says no more than "any"
+        gr.Button(visible=False).click(endpoint, source, answer, concurrency_id="files")
+
+
+def refuse_addresses() -> None:
+    """Make gradio refuse what it would else download: an address that a caller gives as a file."""
+    from gradio import Error, processing_utils, routes
+
+    text = "Addresses are not fetched: send the file itself."
+
+    async def refuse_file(*_: Any, **__: Any) -> None:
+        raise Error(text, print_exception=False)
+
+    async def refuse_request(*_: Any, **__: Any) -> None:
+        raise routes.HTTPException(403, text)
+
+    processing_utils.async_ssrf_protected_download = refuse_file
+    routes.secure_url_stream_response = refuse_request
+
+
+def serve(page: "gr.Blocks", **options: Any) -> tuple:
+    """Launch the page with its looks and limits; returns what `Blocks.launch` does."""
+    import gradio as gr
+
+    refuse_addresses()
+    fonts = [gr.themes.Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "sans-serif")]
+    return page.launch(
+        theme=gr.themes.Soft(
+            primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=fonts
+        ),
+        css=pictures.CSS,
+        head=AS_IT_SOUNDS,
+        max_file_size=f"{MAX_FILE_MB}mb",
+        share=False,
+        ssr_mode=False,
+        run_history=False,  # gradio would keep what visitors sent
+        show_error=False,  # visitors see the text of gr.Error and of nothing else
+        footer_links=["api"],
+        **options,
+    )
+
+
+# --- command line ---------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a folder, or the id of a model on the Hub")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    arguments = parser.parse_args()
+    try:
+        model_id = arguments.model or os.environ.get("MODEL_ID") or newest_run()
+        if model_id is None:
+            raise InputError(
+                "There is no model yet: `accelerate launch train_hf.py` makes one, or name one by "
+                "--model DIR_OR_HUB_ID."
+            )
+        from music_genre.classifier import GenreClassifier
+
+        classifier = GenreClassifier(model_id, arguments.revision)
+        print(f"{describe(classifier)}, on {classifier.device}.", flush=True)
+        page = build(classifier)
+        try:
+            serve(page, **{"server_port": arguments.port} if arguments.port else {})
+        except OSError as error:
+            raise InputError("The port is taken: choose another one by --port.") from error
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
