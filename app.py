@@ -516,6 +516,8 @@ def main() -> None:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     arguments = parser.parse_args()
+    # Before torch: threads that spin would take the CPU from the other visitors' answers.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         model_id = arguments.model or os.environ.get("MODEL_ID") or newest_run()
         if model_id is None:

@@ -11,11 +11,16 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 import difflib
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# Before torch: on a CPU that others use too, threads that spin while they wait made a step 10 to 20
+# times slower; threads that sleep cost 12 to 25 % where the CPU is free.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -186,8 +191,9 @@ def find_checkpoint(arguments: RecipeArguments) -> str | None:
             raise InputError(f"{wanted} is no checkpoint of a training run.")
         return wanted
     report = read_report(output_dir)
-    is_in_use = report or (output_dir.is_dir() and get_last_checkpoint(str(output_dir)))
-    if is_in_use and not (report and report["is_synthetic"]):
+    if report and report["is_synthetic"]:
+        shutil.rmtree(output_dir)  # a demonstration may be repeated
+    elif report or (output_dir.is_dir() and get_last_checkpoint(str(output_dir))):
         raise InputError(
             f"{output_dir} holds another run: choose another --output_dir, or go on with that run "
             "by --resume_from_checkpoint last."
@@ -210,25 +216,41 @@ def use_all_cores(arguments: RecipeArguments) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
 
 
+@dataclass
+class Run:
+    """What belongs to one training run."""
+
+    trainer: "ClipTrainer"
+    clips: dict[str, "ClipDataset"]
+    source: Source
+    model_arguments: ModelArguments
+    arguments: RecipeArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments.output_dir)
+
+
 def run(
     data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
     use_all_cores(arguments)
     location = locate(model_arguments.model_name_or_path, model_arguments.revision)
-    with arguments.main_process_first(desc="preparing the data"):
+    with arguments.main_process_first(desc="preparing data and folder"):
         dataset, source = load_data(data_arguments.dataset, data_arguments.split, arguments.seed)
-    if not len(dataset["validation"]):
-        raise InputError("The validation split is empty: take another --split.")
-    if arguments.output_dir is None:
-        model_name = Path(model_arguments.model_name_or_path).name
-        arguments.output_dir = str(RUNS_DIR / f"{model_name}-{source.name.split('/')[-1].lower()}")
-    checkpoint = find_checkpoint(arguments)
-    steps_before = n_steps_of(checkpoint)
+        if not len(dataset["validation"]):
+            raise InputError("The validation split is empty: take another --split.")
+        if arguments.output_dir is None:
+            name = Path(model_arguments.model_name_or_path).name
+            arguments.output_dir = str(RUNS_DIR / f"{name}-{source.name.split('/')[-1].lower()}")
+        checkpoint = find_checkpoint(arguments)
+        steps_before = n_steps_of(checkpoint)
     repo_id = open_repository(arguments, source)
 
     trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
+    this = Run(trainer, clips, source, model_arguments, arguments)
     if trainer.is_world_process_zero():
-        print_plan(trainer, clips, source, model_arguments, arguments)
+        print_plan(this)
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - start
@@ -238,25 +260,20 @@ def run(
         for name in ("validation", "test")
     }
     if trainer.is_world_process_zero():
-        report = write_results(
-            trainer,
-            clips,
-            scores,
-            source,
-            seconds,
-            steps_before,
-            model_arguments,
-            arguments,
-            repo_id,
-        )
-        print_results(report, Path(arguments.output_dir))
+        report = describe(this, scores, describe_training(this, seconds, steps_before))
+        write_results(this, scores, report, repo_id)
+        print_results(report, this.folder)
         if repo_id:
-            folder = Path(arguments.output_dir)
-            print(f"Published: {publish(folder, repo_id, arguments.hub_private_repo)}")
+            print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
 
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
     """With --push_to_hub, the id of a repository that can be written; before hours of work."""
+    if arguments.hub_token:
+        raise InputError(
+            "A token does not belong on a command line or in a file that is shared: revoke it, and "
+            "give a new one to `hf auth login` or put it into HF_TOKEN."
+        )
     if not arguments.push_to_hub:
         return None
     if source.is_synthetic:
@@ -307,69 +324,93 @@ def make_trainer(
     return trainer, clips
 
 
-def print_plan(
-    trainer: "ClipTrainer",
-    clips: dict[str, "ClipDataset"],
-    source: Source,
-    model_arguments: ModelArguments,
-    arguments: RecipeArguments,
-) -> None:
-    if source.is_synthetic:
+def print_plan(run: Run) -> None:
+    model, model_arguments = run.trainer.model, run.model_arguments
+    if run.source.is_synthetic:
         print("A demonstration on synthesised music: what comes out is no music classifier.")
-    n_trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(
-        f"{source.name}, {source.split} split: "
-        + ", ".join(f"{name} {len(c.clips)}" for name, c in clips.items())
+        f"{run.source.name}, {run.source.split} split: "
+        + ", ".join(f"{name} {len(c.clips)}" for name, c in run.clips.items())
         + f" clips.\n{model_arguments.model_name_or_path}"
         f"{' (random weights)' if model_arguments.from_scratch else ''}: "
-        f"{trainer.model.num_parameters() / 1e6:.1f} million parameters, "
-        f"{n_trained / 1e6:.1f} trained; windows of {model_arguments.window_seconds:g} s, "
-        f"{len(trainer.get_train_dataloader())} batches an epoch.\n"
-        f"Precision: {arguments.precision}, {arguments.precision_reason}."
+        f"{model.num_parameters() / 1e6:.1f} million parameters, {n_trained / 1e6:.1f} trained; "
+        f"windows of {model_arguments.window_seconds:g} s, "
+        f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
+        f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
     )
 
 
 # --- results --------------------------------------------------------------------------------
 
 
-def write_results(
-    trainer: "ClipTrainer",
-    clips: dict[str, "ClipDataset"],
-    scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None],
-    source: Source,
-    seconds: float,
-    steps_before: int,
-    model_arguments: ModelArguments,
-    arguments: RecipeArguments,
-    repo_id: str | None,
-) -> dict[str, Any]:
-    """Write all that a run leaves in its folder; returns the report."""
-    from music_genre import report as reporting
-    from music_genre.metrics import summarise
-    from music_genre.model_card import model_card
+def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, Any]:
+    """What report.json says of the training that took `seconds`, from step `steps_before` on."""
+    from music_genre.report import hardware
 
-    folder = Path(arguments.output_dir)
-    labels = list(trainer.model.config.label2id)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
-    model_id = model_arguments.model_name_or_path
-    report = {
+    arguments, state = run.arguments, run.trainer.state
+    crops_a_step = (
+        arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    )
+    audio_seconds = (
+        (state.global_step - steps_before) * crops_a_step * run.model_arguments.window_seconds
+    )
+    return {
+        "seconds": round(seconds, 1),
+        # What training heard, over all its time, which validation takes a share of.
+        "audio_seconds_per_second": round(audio_seconds / seconds, 1),
+        "epochs": round(state.epoch, 2),
+        "steps": state.global_step,
+        "resumed_at_step": steps_before,
+        "best_step": state.best_global_step,
+        "hardware": hardware(),
+        "precision": arguments.precision,
+        "processes": arguments.world_size,
+    }
+
+
+def describe(
+    run: Run, scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None], training: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of report.json."""
+    from music_genre.metrics import summarise
+    from music_genre.report import versions
+
+    model_id, labels = (
+        run.model_arguments.model_name_or_path,
+        list(run.trainer.model.config.label2id),
+    )
+    return {
         "model": model_id,
         "base_model": model_id if "/" in model_id and not Path(model_id).exists() else None,
-        "from_scratch": model_arguments.from_scratch,
-        "dataset": source.name,
-        "is_synthetic": source.is_synthetic,
-        "split": source.split,
-        "leakage": source.leakage,
-        "seed": arguments.seed,
-        "window_seconds": model_arguments.window_seconds,
-        "train": describe_training(trainer, seconds, steps_before, model_arguments, arguments),
-        "versions": reporting.versions(),
+        "from_scratch": run.model_arguments.from_scratch,
+        "dataset": run.source.name,
+        "is_synthetic": run.source.is_synthetic,
+        "split": run.source.split,
+        "leakage": run.source.leakage,
+        "seed": run.arguments.seed,
+        "window_seconds": run.model_arguments.window_seconds,
+        "train": training,
+        "versions": versions(),
     } | {name: summarise(*score, labels) if score else None for name, score in scores.items()}
 
+
+def write_results(
+    run: Run,
+    scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None],
+    report: dict[str, Any],
+    repo_id: str | None,
+) -> None:
+    """Write all that a run leaves in its folder, the report last: with it the run is finished."""
+    from music_genre import report as reporting
+    from music_genre.model_card import model_card
+
+    trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
     name = "test" if scores["test"] else "validation"
     probabilities, references = scores[name]
-    track_ids = clips[name].clips["track_id"]
+    track_ids = run.clips[name].clips["track_id"]
     reporting.write_predictions(
         folder / "predictions.csv", track_ids, references, probabilities, labels
     )
@@ -378,40 +419,12 @@ def write_results(
         references,
         probabilities.argmax(-1),
         labels,
-        f"{source.name}, {source.split} split, {name}: "
+        f"{run.source.name}, {run.source.split} split, {name}: "
         f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips",
     )
     reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     model_card(report, repo_id or str(folder)).save(folder / "README.md")
-    reporting.write_report(report, folder)  # last: a folder with a report is a finished run
-    return report
-
-
-def describe_training(
-    trainer: "ClipTrainer",
-    seconds: float,
-    steps_before: int,
-    model_arguments: ModelArguments,
-    arguments: RecipeArguments,
-) -> dict[str, Any]:
-    from music_genre.report import hardware
-
-    crops_a_step = (
-        arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    )
-    n_crops = (trainer.state.global_step - steps_before) * crops_a_step
-    return {
-        "seconds": round(seconds, 1),
-        # What training heard, over all its time, which validation takes a share of.
-        "audio_seconds_per_second": round(n_crops * model_arguments.window_seconds / seconds, 1),
-        "epochs": round(trainer.state.epoch, 2),
-        "steps": trainer.state.global_step,
-        "resumed_at_step": steps_before,
-        "best_step": trainer.state.best_global_step,
-        "hardware": hardware(),
-        "precision": arguments.precision,
-        "processes": arguments.world_size,
-    }
+    reporting.write_report(report, folder)
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:

@@ -188,6 +188,15 @@ def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config)
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
+def test_a_demonstration_may_be_repeated(tmp_path, prepared, tiny_config):
+    """The first run's checkpoints, of later steps, must not get in the way of the second's."""
+    output_dir = tmp_path / "again"
+    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=2))
+    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=1))
+    assert read_report(output_dir)["train"]["steps"] == 10
+    assert [path.name for path in output_dir.glob("checkpoint-*")] == ["checkpoint-10"]
+
+
 def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_config):
     options = flags(prepared, tiny_config, tmp_path / "none")
     with pytest.raises(InputError, match="no checkpoint"):
