@@ -366,6 +366,12 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
         "hardware": hardware(),
         "precision": arguments.precision,
         "processes": arguments.world_size,
+        "recipe": {
+            "learning rate": arguments.learning_rate,
+            "clips a step": crops_a_step,
+            "schedule": str(arguments.lr_scheduler_type),
+            "weight decay": arguments.weight_decay,
+        },
     }
 
 

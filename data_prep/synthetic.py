@@ -35,6 +35,7 @@ TABLE_SIZE = 4096  # samples in one cycle of a wavetable
 VIBRATO_RATE = 5.5  # hertz
 RELEASE = 0.04  # seconds in which a note dies away after its length
 PEAK = 10 ** (-3 / 20)  # -3 dBFS
+# Echoes: seconds after the sound, gain.
 ROOM = ((0.023, 0.30), (0.041, -0.24), (0.067, 0.19), (0.101, -0.15), (0.149, 0.11))
 DEGREES = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 
@@ -76,7 +77,7 @@ class Part:
     sound: str
     level: float
     low: int  # lowest MIDI note for a chord's root; not used by drums
-    patterns: str
+    patterns: str  # separated by spaces
 
 
 @dataclass(frozen=True)

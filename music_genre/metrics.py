@@ -66,9 +66,7 @@ def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[st
         zero_division=0,
     )
     return GenreMetrics().compute(predictions=predictions, references=references) | {
-        "accuracy_ci95": accuracy_interval(
-            int((predictions == references).sum()), len(references)
-        ),
+        "accuracy_ci95": accuracy_interval(int((predictions == references).sum()), len(references)),
         "nll": negative_log_likelihood(probabilities, references),
         "n": len(references),
         "per_genre": {

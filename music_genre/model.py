@@ -42,9 +42,9 @@ def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
         if not Path(model_id, "config.json").is_file():
             raise ModelError(f"{model_id} is not a model: there is no config.json in it.")
         return {"pretrained_model_name_or_path": model_id}
-    import httpx
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
     found = {"pretrained_model_name_or_path": model_id, "revision": revision or "main"}
     try:
@@ -53,13 +53,14 @@ def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
         raise ModelError(
             f"There is no folder {model_id}, and no model on the Hub can be named so."
         ) from error
-    except HfHubHTTPError as error:
-        raise ModelError(
-            f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you may "
-            f"read ({error.response.status_code}), and there is no folder of that name. If it is "
-            "private or gated, run `hf auth login`."
-        ) from error
     except (httpx.HTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", 500)
+        if status < 500 and status != 429:
+            raise ModelError(
+                f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you "
+                f"may read ({status}), and there is no folder of that name. If it is private or "
+                "gated, run `hf auth login`."
+            ) from error
         cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
         if not isinstance(cached, str):
             raise ModelError(
@@ -169,6 +170,13 @@ def _shorten_whisper(
 
 
 def _unusable(location: dict[str, Any], error: Exception) -> ModelError:
+    """transformers blames a missing file for a download that broke off: look for the cause."""
+    from huggingface_hub.utils import httpx
+
     name = location["pretrained_model_name_or_path"]
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    cause: BaseException | None = error
+    while cause := cause.__cause__ or cause.__context__:
+        if isinstance(cause, httpx.TransportError):
+            reason = "the connection to the Hub broke off; try again"
     return ModelError(f"{name} cannot be loaded as an audio classifier: {reason}")

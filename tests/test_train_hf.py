@@ -16,6 +16,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 import train_hf
 from data_prep import InputError
 from data_prep.gtzan import GENRES
+from data_prep.prepare import prepare
 from music_genre import GenreClassifier
 
 LEFT_BY_A_RUN = {
@@ -304,17 +305,15 @@ def test_the_process_ends_with_code_2_and_no_traceback(root, tmp_path):
 
 
 def test_a_pretrained_encoder_learns_real_genres(real_archive, real_encoder, tmp_path):
-    """100 tracks, two epochs: far above chance, and the shortened Whisper loads in a pipeline."""
-    from data_prep.prepare import prepare
-
+    """100 tracks, one epoch: above chance, and the shortened Whisper loads in a pipeline."""
     prepare([real_archive], tmp_path / "gtzan", split="random")
     train(
         "--dataset", tmp_path / "gtzan", "--model_name_or_path", real_encoder,
-        "--num_train_epochs", 2, "--learning_rate", 2e-4, "--disable_tqdm", True,
+        "--num_train_epochs", 1, "--learning_rate", 3e-4, "--disable_tqdm", True,
         "--output_dir", tmp_path / "run",
     )  # fmt: skip
     report = read_report(tmp_path / "run")
-    correct = sum(report[name]["accuracy"] * 10 for name in ("validation", "test"))
-    assert correct >= 8, "of 20 clips chance gets 2"
+    n_correct = sum(round(report[name]["accuracy"] * 10) for name in ("validation", "test"))
+    assert n_correct >= 6, "of 20 clips; chance gets 2, and 6 once in a hundred times"
     check_predictions(tmp_path / "run", tmp_path / "gtzan")
     test_a_plain_pipeline_loads_it(tmp_path / "run")
