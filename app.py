@@ -150,9 +150,8 @@ def describe(classifier: "GenreClassifier") -> str:
     """One line that says what is loaded. A local folder's name only: visitors read this too."""
     path = Path(classifier.model_id)
     name = path.resolve().name if path.is_dir() else classifier.model_id
-    revision = getattr(classifier.model.config, "_commit_hash", None)
     return (
-        f"{name} ({f'revision {revision}' if revision else 'from a local folder'}): "
+        f"{name} ({f'revision {classifier.commit}' if classifier.commit else 'a local folder'}): "
         f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, hears "
         f"{classifier.window_seconds:g} s at a time"
     )
@@ -171,9 +170,8 @@ def find_report(classifier: "GenreClassifier") -> dict | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    revision = getattr(classifier.model.config, "_commit_hash", None)
     try:
-        file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=revision)
+        file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=classifier.commit)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         return None
     return read_report(Path(file).parent)

@@ -9,6 +9,7 @@ from data_prep import audio
 from music_genre import windows
 from music_genre.model import (
     DEFAULT_WINDOW_SECONDS,
+    commit_of,
     load_classifier,
     load_feature_extractor,
     locate,
@@ -66,6 +67,7 @@ class GenreClassifier:
         self.model_id = os.fspath(model_id)
         self.model = load_classifier(location)
         self.feature_extractor = load_feature_extractor(location)
+        self.commit = commit_of(location)
         self.window_seconds = window_seconds or getattr(
             self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
         )

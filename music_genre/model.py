@@ -72,6 +72,18 @@ def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
     return found
 
 
+def commit_of(location: dict[str, Any]) -> str | None:
+    """The commit of a model that was loaded from the Hub; None for one from a folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if "revision" not in location:
+        return None
+    cached = try_to_load_from_cache(
+        location["pretrained_model_name_or_path"], "config.json", revision=location["revision"]
+    )
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
 def load_feature_extractor(location: dict[str, Any]) -> "SequenceFeatureExtractor":
     from transformers import AutoFeatureExtractor
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import app
 from data_prep import audio
 from data_prep.synthetic import SAMPLING_RATE, synthesise
+from tests.hub_double import HubDouble
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -81,16 +83,16 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
-def address(model_dir, cache):
+@contextmanager
+def serving(*arguments, **environment):
+    """The app as a process of its own; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", str(model_dir), "--port", str(port)]
     server = subprocess.Popen(
-        command,
+        [sys.executable, "app.py", *map(str, arguments), "--port", str(port)],
         cwd=ROOT,
-        env={**os.environ, "GRADIO_TEMP_DIR": str(cache)},
+        env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -107,6 +109,12 @@ def address(model_dir, cache):
     finally:
         server.terminate()
         server.wait(20)
+
+
+@pytest.fixture(scope="session")
+def address(model_dir, cache):
+    with serving("--model", model_dir, GRADIO_TEMP_DIR=str(cache)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -275,3 +283,30 @@ def test_an_example_works_by_keyboard(page):
     page.get_by_role("button", name="blues").focus()
     page.keyboard.press("Enter")
     expect(word(page)).to_have_text("jazz", timeout=20_000)
+
+
+def test_a_model_from_the_hub_is_served(browser, clips, model_dir, tmp_path):
+    """Started by its id, from a Hub on this machine that speaks to the real client."""
+    with HubDouble(tmp_path / "hub") as hub:
+        environment = hub.environment(tmp_path / "home")
+        upload = (
+            "import sys; from huggingface_hub import HfApi; api = HfApi();"
+            "api.create_repo('you/tiny', private=True);"
+            "api.upload_folder(repo_id='you/tiny', folder_path=sys.argv[1])"
+        )
+        subprocess.run(
+            [sys.executable, "-c", upload, str(model_dir)],
+            env={**os.environ, **environment},
+            check=True,
+        )
+        with serving("--model", "you/tiny", **environment) as url:
+            page = browser.new_page()
+            page.goto(url)
+            page.get_by_role("tab", name="Song").wait_for()
+            page.locator("input[type=file]").first.set_input_files(clips / "song.wav")
+            expect(word(page)).to_have_text("jazz", timeout=20_000)
+            page.get_by_role("tab", name="About").click()
+            revision = hub.commits("you/tiny")[-1]["oid"]
+            expect(page.locator("body")).to_contain_text(f"you/tiny (revision {revision})")
+            expect(page.locator("body")).to_contain_text("75.0% of 40 test clips")
+            page.close()
