@@ -150,8 +150,9 @@ def describe(classifier: "GenreClassifier") -> str:
     """One line that says what is loaded. A local folder's name only: visitors read this too."""
     path = Path(classifier.model_id)
     name = path.resolve().name if path.is_dir() else classifier.model_id
+    origin = f"revision {classifier.commit}" if classifier.commit else "from a local folder"
     return (
-        f"{name} ({f'revision {classifier.commit}' if classifier.commit else 'a local folder'}): "
+        f"{name} ({origin}): "
         f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, hears "
         f"{classifier.window_seconds:g} s at a time"
     )
