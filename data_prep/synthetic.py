@@ -9,11 +9,9 @@ levels), so no two clips are equal. A model trained on these clips is no music c
     write_archive("synthetic.zip", clips_per_genre=40)  # laid out as GTZAN is
 """
 
-import io
 import math
 import os
 import re
-import wave
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep import audio
 from data_prep.gtzan import GENRES
 
 MARKER = "SYNTHETIC_MUSIC.txt"
@@ -317,7 +316,7 @@ def write_archive(
             for genre, number in tqdm(clips, desc="Synthesising", unit="clip"):
                 clip = synthesise(genre, seed * 100_000 + number, seconds)
                 name = f"genres_original/{genre}/{genre}.{number:05d}.wav"
-                _add(archive, name, _wav_bytes(clip))
+                _add(archive, name, audio.wav_bytes(audio.to_pcm16(clip), SAMPLING_RATE))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -441,14 +440,6 @@ def _fade(samples: int, rate: int) -> np.ndarray:
     """Return gains that rise in 20 ms and fall in 200 ms: float64, shape (samples,)."""
     index = np.arange(samples)
     return np.minimum(1, index / (0.02 * rate)) * np.minimum(1, index[::-1] / (0.2 * rate))
-
-
-def _wav_bytes(clip: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((1, 2, SAMPLING_RATE, 0, "NONE", "not compressed"))
-        file.writeframes((clip * 32767).round().astype("<i2").tobytes())
-    return buffer.getvalue()
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

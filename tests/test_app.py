@@ -146,11 +146,11 @@ def test_what_a_model_or_a_visitor_names_is_escaped(classifier, tmp_path):
 
 
 def test_about_says_what_was_measured_and_on_what(classifier, model_dir):
-    text = app.about(classifier, app.find_report(classifier))
+    text = app.about(classifier, app.find_report(classifier), 35)
     assert "tiny-jazz" in text and str(model_dir) not in text
     assert "**75.0%** of 40 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "synthesised" in text
-    assert "Unknown" in app.about(classifier, None)
+    assert "Unknown" in app.about(classifier, None, 35)
 
 
 @pytest.fixture(scope="module")
