@@ -11,7 +11,7 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 import difflib
 import json
 import os
-import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,18 +26,22 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from data_prep import InputError
+from data_prep.splits import describe_leakage
+from music_genre.checkpoints import find_checkpoint, is_disk_full, n_steps_of
 from music_genre.data import DATA_DIR, Source, find_archive, load_data
 from music_genre.model import RUNS_DIR, load_for_training, locate
 from music_genre.publish import check_access, publish
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import DatasetDict
 
+    from music_genre.callbacks import SaveOnSigterm, TimeKeeper
+    from music_genre.evaluation import Score
     from music_genre.trainer import ClipDataset, ClipTrainer
 
 REFERENCE_CONFIG = Path(__file__).with_name("configs") / "gtzan.json"
 QUICKSTART_CONFIG = Path(__file__).with_name("configs") / "quickstart.json"
+GO_ON = "--resume_from_checkpoint last goes on with it."
 
 
 @dataclass
@@ -56,6 +60,9 @@ class DataArguments:
             "audio course does). A prepared dataset keeps its own.",
             "choices": ["filtered", "artist", "random"],
         },
+    )
+    split_seed: int = field(
+        default=0, metadata={"help": "Of an archive's artist or random split; not of the training."}
     )
 
 
@@ -92,9 +99,16 @@ class RecipeArguments(TrainingArguments):
             "choices": ["auto", "fp32", "fp16", "bf16"],
         },
     )
+    seeds: list[int] | None = field(
+        default=None, metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N; sum them up."}
+    )
+    time_budget_minutes: float | None = field(
+        default=None,
+        metadata={"help": "Training stops so that the run, with its scoring, ends in time."},
+    )
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
-    save_total_limit: int | None = field(default=1)
+    save_total_limit: int | None = field(default=2)  # the best, and the last to go on from
     load_best_model_at_end: bool = field(default=True)
     metric_for_best_model: str | None = field(default="accuracy")
     logging_steps: float = field(default=10)
@@ -174,41 +188,6 @@ def _closest(name: str, options: set[str]) -> str:
 # --- training -------------------------------------------------------------------------------
 
 
-def find_checkpoint(arguments: RecipeArguments) -> str | None:
-    """The checkpoint to go on from; raises if the output folder holds another run's work."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    from music_genre.report import read_report
-
-    output_dir = Path(arguments.output_dir)
-    wanted = arguments.resume_from_checkpoint
-    if wanted and wanted.lower() in ("true", "last"):
-        wanted = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-        if wanted is None:
-            raise InputError(f"There is no checkpoint in {output_dir} to resume from.")
-    if wanted:
-        if not Path(wanted, "trainer_state.json").is_file():
-            raise InputError(f"{wanted} is no checkpoint of a training run.")
-        return wanted
-    report = read_report(output_dir)
-    if report and report["is_synthetic"]:
-        shutil.rmtree(output_dir)  # a demonstration may be repeated
-    elif report or (output_dir.is_dir() and get_last_checkpoint(str(output_dir))):
-        raise InputError(
-            f"{output_dir} holds another run: choose another --output_dir, or go on with that run "
-            "by --resume_from_checkpoint last."
-        )
-    return None
-
-
-def n_steps_of(checkpoint: str | None) -> int:
-    """Steps that a checkpoint has behind it; read before training, which deletes old ones."""
-    if not checkpoint:
-        return 0
-    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"]
-
-
 def use_all_cores(arguments: RecipeArguments) -> None:
     """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
     if arguments.device.type == "cpu" and torch.get_num_threads() == 1:
@@ -234,16 +213,24 @@ class Run:
 def run(
     data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
+    """Train once, score, and write what a run leaves.
+
+    Raises:
+        InputError: with a sentence for the person.
+        SystemExit: 143 after SIGTERM, when a checkpoint was saved.
+    """
+    started = time.monotonic()
     use_all_cores(arguments)
     location = locate(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):
-        dataset, source = load_data(data_arguments.dataset, data_arguments.split, arguments.seed)
+        dataset, source = load_data(
+            data_arguments.dataset, data_arguments.split, data_arguments.split_seed
+        )
         if not len(dataset["validation"]):
             raise InputError("The validation split is empty: take another --split.")
         if arguments.output_dir is None:
-            name = Path(model_arguments.model_name_or_path).name
-            arguments.output_dir = str(RUNS_DIR / f"{name}-{source.name.split('/')[-1].lower()}")
-        checkpoint = find_checkpoint(arguments)
+            arguments.output_dir = default_output_dir(model_arguments, source)
+        checkpoint = find_checkpoint(Path(arguments.output_dir), arguments.resume_from_checkpoint)
         steps_before = n_steps_of(checkpoint)
     repo_id = open_repository(arguments, source)
 
@@ -251,20 +238,56 @@ def run(
     this = Run(trainer, clips, source, model_arguments, arguments)
     if trainer.is_world_process_zero():
         print_plan(this)
-    start = time.monotonic()
+    time_keeper, on_sigterm = add_callbacks(this, started)
+    training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.monotonic() - start
+    training_seconds = time.monotonic() - training_started
+    if on_sigterm.is_asked:
+        print(f"Stopped by SIGTERM after step {trainer.state.global_step}; it is saved. {GO_ON}")
+        sys.exit(128 + signal.SIGTERM)
 
-    scores = {
-        name: trainer.score(clips[name]) if len(clips[name]) else None
-        for name in ("validation", "test")
-    }
+    from music_genre.evaluation import evaluate
+
+    scores, temperature = evaluate(trainer, {n: clips[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
-        report = describe(this, scores, describe_training(this, seconds, steps_before))
+        training = describe_training(this, training_seconds, steps_before) | {
+            "run_seconds": round(time.monotonic() - started, 1),
+            "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
+            "stopped_by_budget": time_keeper.stopped_early,
+        }
+        report = describe(this, scores, training) | {"temperature": temperature}
         write_results(this, scores, report, repo_id)
         print_results(report, this.folder)
         if repo_id:
             print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
+
+
+def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
+    name = Path(model_arguments.model_name_or_path).name
+    return str(RUNS_DIR / f"{name}-{source.name.split('/')[-1].lower()}")
+
+
+def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None:
+    """One run after another, each in a folder of its own; finished ones are not run again."""
+    from music_genre.report import read_report
+    from music_genre.seeds import describe_seeds, summarise_seeds
+
+    if len(set(seeds)) < 2 or not output_dir:
+        raise InputError("--seeds takes two or more different numbers, and needs an --output_dir.")
+    folders = [Path(output_dir) / f"seed-{seed}" for seed in seeds]
+    for seed, folder in zip(seeds, folders, strict=True):
+        arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
+        recipe = arguments[-1]
+        if recipe.push_to_hub:
+            raise InputError("--seeds makes several models: publish the one you choose.")
+        if recipe.resume_from_checkpoint:
+            if read_report(folder):
+                continue
+            has_checkpoint = any(folder.glob("checkpoint-*"))
+            recipe.resume_from_checkpoint = "last" if has_checkpoint else None
+        run(*arguments)
+    if recipe.process_index == 0:
+        print(describe_seeds(summarise_seeds(folders)))
 
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
@@ -319,9 +342,20 @@ def make_trainer(
         data_collator=training.make_collate(feature_extractor, model.main_input_name),
         processing_class=feature_extractor,
         compute_metrics=training.compute_metrics,
-        callbacks=[training.SetEpoch(clips["train"])],
     )
     return trainer, clips
+
+
+def add_callbacks(run: Run, started: float) -> tuple["TimeKeeper", "SaveOnSigterm"]:
+    from music_genre.callbacks import SaveOnSigterm, SetEpoch, TimeKeeper
+
+    minutes = run.arguments.time_budget_minutes
+    validation, scoring = run.trainer.estimate_evaluation(run.clips)
+    time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
+    on_sigterm = SaveOnSigterm()
+    for callback in (SetEpoch(run.clips["train"]), time_keeper, on_sigterm):
+        run.trainer.add_callback(callback)
+    return time_keeper, on_sigterm
 
 
 def print_plan(run: Run) -> None:
@@ -376,10 +410,9 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
 
 
 def describe(
-    run: Run, scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None], training: dict[str, Any]
+    run: Run, scores: dict[str, "Score | None"], training: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of report.json."""
-    from music_genre.metrics import summarise
     from music_genre.report import versions
 
     model_id, labels = (
@@ -398,14 +431,11 @@ def describe(
         "window_seconds": run.model_arguments.window_seconds,
         "train": training,
         "versions": versions(),
-    } | {name: summarise(*score, labels) if score else None for name, score in scores.items()}
+    } | {name: score.summary(labels) if score else None for name, score in scores.items()}
 
 
 def write_results(
-    run: Run,
-    scores: dict[str, tuple["np.ndarray", "np.ndarray"] | None],
-    report: dict[str, Any],
-    repo_id: str | None,
+    run: Run, scores: dict[str, "Score | None"], report: dict[str, Any], repo_id: str | None
 ) -> None:
     """Write all that a run leaves in its folder, the report last: with it the run is finished."""
     from music_genre import report as reporting
@@ -414,20 +444,16 @@ def write_results(
     trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
+    for name, score in scores.items():
+        if score:
+            reporting.write_predictions(folder / reporting.PREDICTIONS_FILES[name], score, labels)
     name = "test" if scores["test"] else "validation"
-    probabilities, references = scores[name]
-    track_ids = run.clips[name].clips["track_id"]
-    reporting.write_predictions(
-        folder / "predictions.csv", track_ids, references, probabilities, labels
-    )
-    reporting.draw_confusion_matrix(
-        folder / "confusion_matrix.png",
-        references,
-        probabilities.argmax(-1),
-        labels,
+    title = (
         f"{run.source.name}, {run.source.split} split, {name}: "
-        f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips",
+        f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
     )
+    reporting.draw_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
+    reporting.draw_reliability(folder / "reliability.png", report[name])
     reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     model_card(report, repo_id or str(folder)).save(folder / "README.md")
     reporting.write_report(report, folder)
@@ -439,19 +465,33 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
             low, high = score["accuracy_ci95"]
             print(
                 f"{name}: accuracy {score['accuracy']:.3f} ({low:.3f} to {high:.3f} with 95 % "
-                f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips"
+                f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
+                f"heard for {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
             )
+    if report["leakage"]:
+        print(f"Leakage: {describe_leakage(report['leakage'])}.")
     print(f"Written to {folder}. Try it: python app.py --model {folder}")
 
 
 def main() -> None:
+    argv = sys.argv[1:]
+    arguments = parse_arguments(argv)
+    recipe = arguments[-1]
     try:
-        run(*parse_arguments(sys.argv[1:]))
+        if recipe.seeds:
+            run_seeds(argv, recipe.seeds, recipe.output_dir)
+        else:
+            run(*arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit("\nStopped. --resume_from_checkpoint last goes on from the last epoch.")
+        sys.exit(f"\nStopped. From the last checkpoint, {GO_ON}")
+    except Exception as error:
+        if not is_disk_full(error, Path(recipe.output_dir or RUNS_DIR)):
+            raise
+        print(f"error: The disk is full. Make room; then {GO_ON}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

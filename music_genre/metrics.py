@@ -3,8 +3,10 @@
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, classification_report, f1_score
+
+from music_genre.calibration import expected_calibration_error, reliability
 
 
 class GenreMetrics(evaluate.Metric):
@@ -40,23 +42,32 @@ def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -
     return float(-np.log(np.maximum(of_truth, 1e-12)).mean())
 
 
-def accuracy_interval(n_correct: int, n: int) -> tuple[float, float]:
-    """95 % interval of an accuracy, by Wilson's score.
+def bootstrap_interval(is_right: np.ndarray) -> tuple[float, float]:
+    """95 % interval of an accuracy, by bootstrap over tracks (percentiles of 10,000 draws).
 
-    A bootstrap over tracks says much the same, but claims certainty ("1.000 to 1.000") where all of
-    a few tracks are right.
+    Where all tracks are right, or none, a bootstrap claims certainty; then it is Wilson's.
+
+    Args:
+        is_right: shape (tracks,), 0 to 1: with several seeds, the share of them that were right.
     """
-    interval = binomtest(n_correct, n).proportion_ci(0.95, method="wilson")
+    n, n_right = len(is_right), is_right.sum()
+    if n_right in (0, n):
+        interval = binomtest(int(n_right), n).proportion_ci(0.95, method="wilson")
+    else:
+        interval = bootstrap(
+            (is_right,), np.mean, n_resamples=10_000, batch=1_000, method="percentile", rng=0
+        ).confidence_interval
     return float(interval.low), float(interval.high)
 
 
 def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[str]) -> dict:
-    """What report.json says of a split: accuracy, its 95 % interval, macro-F1, n, per genre.
+    """What report.json says of a split: accuracy, its interval, macro-F1, calibration, genres.
 
     Args:
         probabilities: shape (clips, labels). references: int, shape (clips,).
     """
     predictions = probabilities.argmax(-1)
+    bins = reliability(probabilities, references)
     table = classification_report(
         references,
         predictions,
@@ -66,8 +77,10 @@ def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[st
         zero_division=0,
     )
     return GenreMetrics().compute(predictions=predictions, references=references) | {
-        "accuracy_ci95": accuracy_interval(int((predictions == references).sum()), len(references)),
+        "accuracy_ci95": bootstrap_interval((predictions == references).astype(float)),
         "nll": negative_log_likelihood(probabilities, references),
+        "ece": expected_calibration_error(bins),
+        "reliability": bins,
         "n": len(references),
         "per_genre": {
             label: {

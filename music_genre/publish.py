@@ -32,6 +32,7 @@ PUBLISHED = (
     "report.json",
     "predictions.csv",
     "confusion_matrix.png",
+    "reliability.png",
     "learning_curves.png",
     "example.wav",
     "onnx/model.onnx",

@@ -1,4 +1,4 @@
-"""What a training run leaves for people: report.json, predictions.csv and two pictures."""
+"""What a training run leaves for people: report.json, tables of answers and three pictures."""
 
 import csv
 import importlib.metadata
@@ -6,11 +6,17 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    from music_genre.evaluation import Score
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "huggingface_hub")
 REPORT_FILE = "report.json"
+PREDICTIONS_FILES = {
+    "test": "predictions.csv",
+    "validation": "predictions_validation.csv",
+}
 INK, BLUE, ORANGE = "#333333", "#3266a8", "#d9772b"
 
 
@@ -41,33 +47,26 @@ def write_report(report: dict, folder: Path) -> None:
     (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def write_predictions(
-    path: Path,
-    track_ids: Sequence[str],
-    references: np.ndarray,
-    probabilities: np.ndarray,
-    labels: Sequence[str],
-) -> None:
-    """One row a test clip: track, truth, answer, and the probability of every genre."""
+def write_predictions(path: Path, score: "Score", labels: Sequence[str]) -> None:
+    """One row a clip: track, truth, answer, and the probability of every genre."""
+    rows = zip(score.track_ids, score.references, score.probabilities, strict=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["track_id", "genre", "prediction", *labels])
-        for track_id, truth, row in zip(track_ids, references, probabilities, strict=True):
+        for track_id, truth, row in rows:
             writer.writerow(
                 [track_id, labels[truth], labels[row.argmax()], *(f"{p:.6f}" for p in row)]
             )
 
 
-def draw_confusion_matrix(
-    path: Path, references: np.ndarray, predictions: np.ndarray, labels: Sequence[str], title: str
-) -> None:
+def draw_confusion_matrix(path: Path, score: "Score", labels: Sequence[str], title: str) -> None:
     from matplotlib.figure import Figure
     from sklearn.metrics import ConfusionMatrixDisplay
 
     figure = Figure(figsize=(7, 6.4), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
-        references,
-        predictions,
+        score.references,
+        score.probabilities.argmax(-1),
         labels=range(len(labels)),
         display_labels=labels,
         cmap="Blues",
@@ -76,6 +75,29 @@ def draw_confusion_matrix(
         ax=figure.subplots(),
     )
     figure.axes[0].set(title=title, xlabel="answer", ylabel="truth")
+    figure.savefig(path, dpi=130)
+
+
+def draw_reliability(path: Path, summary: dict) -> None:
+    """How often the answers were right, against how sure the model was; from a split's summary."""
+    from matplotlib.figure import Figure
+
+    bins = summary["reliability"]
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", label="as sure as right")
+    confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label="the model")
+    for b in bins:
+        axes.annotate(
+            str(b["n"]), (b["confidence"], b["accuracy"]), (0, 8), textcoords="offset points",
+            ha="center", fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="how sure", ylabel="how often right")
+    axes.set_title(f"calibration error {summary['ece']:.3f}, {summary['n']} clips")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK)
+    axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=130)
 
 

@@ -26,7 +26,9 @@ LEFT_BY_A_RUN = {
     "README.md",
     "report.json",
     "predictions.csv",
+    "predictions_validation.csv",
     "confusion_matrix.png",
+    "reliability.png",
     "learning_curves.png",
 }
 
@@ -90,6 +92,9 @@ def test_a_run_leaves_what_is_promised(run_dir):
         assert low <= report[name]["accuracy"] <= high
         assert report[name]["n"] == 10
         assert set(report[name]["per_genre"]) == set(GENRES)
+        assert report[name]["ece"] < 0.5
+        assert report[name]["short"] == {"seconds": 2.0, "accuracy": report[name]["accuracy"]}
+    assert report["temperature"] > 0
     assert report["train"]["epochs"] == 4
     assert report["train"]["steps"] == 4 * 10  # 40 clips x 2 crops, 8 a batch
     assert report["train"]["precision"] == "fp32"
@@ -140,46 +145,115 @@ def test_the_card_is_valid_and_says_what_was_measured(run_dir):
     assert "More information needed" not in card.text
 
 
+def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
+    prepared, tiny_config, tmp_path, monkeypatch, capsys
+):
+    options = flags(prepared, tiny_config, tmp_path / "three", num_train_epochs=1)
+    monkeypatch.setattr(sys, "argv", ["train_hf.py", *options, "--seeds", "0", "1", "2"])
+    train_hf.main()
+    summary = json.loads((tmp_path / "three" / "seeds.json").read_text())
+    reports = [read_report(tmp_path / "three" / f"seed-{seed}") for seed in range(3)]
+    assert [report["seed"] for report in reports] == [0, 1, 2]
+    accuracies = [report["test"]["accuracy"] for report in reports]
+    assert summary["test"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert summary["test"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert summary["validation"]["n"] == 10
+    assert "| 3 seeds | clips |" in capsys.readouterr().out
+
+    (tmp_path / "three" / "seed-2" / "report.json").unlink()  # as if it had been killed
+    finished = (tmp_path / "three" / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    sys.argv += ["--resume_from_checkpoint", "last"]
+    train_hf.main()
+    assert (tmp_path / "three" / "seed-0" / "model.safetensors").stat().st_mtime_ns == finished
+    assert read_report(tmp_path / "three" / "seed-2")["train"]["resumed_at_step"] == 10
+
+
 # --- going on -------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_ends_as_the_uninterrupted_one(run_dir, prepared, tiny_config, tmp_path):
-    """Killed inside the third epoch: data order and crops must be taken up in the middle."""
-    output_dir = tmp_path / "resumed"
-    options = flags(
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tiny_config, tmp_path_factory) -> Path:
+    """What the interrupted runs below have to end as: validation and a checkpoint each 5 steps."""
+    output_dir = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    train(*every_five_steps(prepared, tiny_config, output_dir))
+    return output_dir
+
+
+def every_five_steps(prepared: Path, tiny_config: Path, output_dir: Path) -> list[str]:
+    return flags(
         prepared, tiny_config, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
         eval_strategy="steps",
     )  # fmt: skip
+
+
+def interrupted_by(name: str, options: list[str]) -> subprocess.CompletedProcess:
+    """A process that is sent the signal in its 28th step, inside the third epoch."""
     code = f"""
 import sys, os, signal
 sys.argv = ["train_hf.py", *{options!r}]
 import train_hf
 from music_genre import trainer
 step = trainer.ClipTrainer.training_step
-def killed_at_step(self, *args, **kwargs):
+def interrupted(self, *args, **kwargs):
     if self.state.global_step == 27:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{name})
     return step(self, *args, **kwargs)
-trainer.ClipTrainer.training_step = killed_at_step
+trainer.ClipTrainer.training_step = interrupted
 train_hf.main()
 """
-    root = Path(train_hf.__file__).parent
-    killed = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, timeout=120
-    )
-    assert killed.returncode == -9
-    assert not (output_dir / "report.json").exists()
-    train(*options, "--resume_from_checkpoint", "last")
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(train_hf.__file__).parent, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
 
-    uninterrupted = tmp_path / "uninterrupted"
-    train(*options, "--output_dir", uninterrupted)
+
+@pytest.mark.parametrize(
+    ("name", "code", "steps_kept"), [("SIGKILL", -9, 25), ("SIGTERM", 143, 28)]
+)
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
+    name, code, steps_kept, uninterrupted, prepared, tiny_config, tmp_path
+):
+    """Data order, crops, optimiser and random numbers are taken up in the middle of an epoch."""
+    output_dir = tmp_path / "resumed"
+    options = every_five_steps(prepared, tiny_config, output_dir)
+    stopped = interrupted_by(name, options)
+    assert stopped.returncode == code, stopped.stderr[-3000:]
+    assert not (output_dir / "report.json").exists()
+    if name == "SIGTERM":
+        assert "Stopped by SIGTERM after step 28; it is saved." in stopped.stdout
+        assert "Traceback" not in stopped.stderr
+    train(*options, "--resume_from_checkpoint", "last")
     resumed, whole = read_report(output_dir), read_report(uninterrupted)
-    assert resumed["train"]["resumed_at_step"] == 25
-    for name in ("validation", "test"):
-        assert resumed[name] == whole[name]
+    assert resumed["train"]["resumed_at_step"] == steps_kept
+    for split in ("validation", "test"):
+        assert resumed[split] == whole[split]
     assert (output_dir / "predictions.csv").read_text() == (
         uninterrupted / "predictions.csv"
     ).read_text()
+
+
+def test_a_budget_ends_the_run_with_its_best_model_scored(prepared, tiny_config, tmp_path):
+    options = flags(prepared, tiny_config, tmp_path / "run", num_train_epochs=1000)
+    train(*options, "--time_budget_minutes", 0.25)
+    report = read_report(tmp_path / "run")
+    assert report["train"]["stopped_by_budget"]
+    assert report["train"]["steps"] < 10_000
+    assert report["train"]["best_step"] > 0
+    assert report["train"]["run_seconds"] < 25, "of 15, with room for a busy machine"
+    assert report["test"]["n"] == 10
+
+
+def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatch, capsys):
+    def write(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.Trainer._save_optimizer_and_scheduler", write)
+    options = flags(prepared, tiny_config, tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["train_hf.py", *options])
+    with pytest.raises(SystemExit) as stop:
+        train_hf.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: The disk is full.")
 
 
 def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):
@@ -202,7 +276,7 @@ def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_conf
     options = flags(prepared, tiny_config, tmp_path / "none")
     with pytest.raises(InputError, match="no checkpoint"):
         train(*options, "--resume_from_checkpoint", "last")
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is no checkpoint to go on from"):
         train(*options, "--resume_from_checkpoint", tmp_path)
 
 

@@ -16,16 +16,19 @@ def test_metrics_come_through_evaluate():
     assert result["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
-def test_interval_is_close_to_a_bootstrap_over_tracks():
-    low, high = metrics.accuracy_interval(160, 200)
-    rng = np.random.default_rng(1)
-    correct = np.arange(200) < 160
-    resampled = [correct[rng.integers(0, 200, 200)].mean() for _ in range(4000)]
-    np.testing.assert_allclose((low, high), np.percentile(resampled, (2.5, 97.5)), atol=0.015)
+def test_the_interval_is_close_to_wilsons():
+    low, high = metrics.bootstrap_interval((np.arange(200) < 160).astype(float))
+    np.testing.assert_allclose((low, high), (0.7390, 0.8495), atol=0.01)
+
+
+def test_seeds_that_agree_on_every_track_do_not_narrow_the_interval():
+    one = (np.arange(100) < 70).astype(float)
+    three = np.stack([one, one, one]).mean(0)
+    assert metrics.bootstrap_interval(one) == metrics.bootstrap_interval(three)
 
 
 def test_a_few_right_answers_are_no_certainty():
-    low, high = metrics.accuracy_interval(10, 10)
+    low, high = metrics.bootstrap_interval(np.ones(10))
     assert 0.6 < low < 0.8
     assert high == 1
 

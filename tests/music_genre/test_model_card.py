@@ -18,6 +18,8 @@ def scores(accuracy: float, interval: list[float], macro_f1: float, n: int) -> d
         "accuracy_ci95": interval,
         "macro_f1": macro_f1,
         "nll": 0.8,
+        "ece": 0.043,
+        "short": {"seconds": 2.0, "accuracy": accuracy - 0.1},
         "n": n,
         "per_genre": {
             genre: {"precision": 0.9 - i / 10, "recall": 0.8 + i / 100, "f1": 0.7, "n": 30 + i}
@@ -121,12 +123,12 @@ It is ntu-spml/distilhubert, fine-tuned on GTZAN. On the 290 test clips of the f
 
 Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: of 290 test tracks, 0 of 267 with a known artist (0%) have that artist in train, 1 share artist and title, 2 are sample for sample in train; 23 could not be checked for the artist.
 
-| | clips | accuracy | 95 % interval | macro-F1 |
-| --- | ---: | ---: | :---: | ---: |
-| validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 |
-| test | 290 | 0.741 | 0.688 to 0.788 | 0.733 |
+| | clips | accuracy | 95 % interval | macro-F1 | heard for 2 s only |
+| --- | ---: | ---: | :---: | ---: | ---: |
+| validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.666 |
+| test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.641 |
 
-The best epoch was chosen on validation; test was scored once. A clip's answer is the mean over windows of 5 s that cover it; the interval is Wilson's.
+The best epoch was chosen on validation; test was scored once. A clip's answer is the mean over windows of 5 s that cover it; the interval is by bootstrap over tracks.
 
 By genre, on test:
 
@@ -186,7 +188,9 @@ print(AutoConfig.from_pretrained("you/distilhubert-gtzan").id2label[int(logits[0
 - It was trained on clips of 30 s: the form of a piece is beyond it.
 - It hears 5 s at a time and forgets what came before.
 - ntu-spml/distilhubert was pretrained on speech: what music has and speech has not, it met in these clips only.
-- Its probabilities are not calibrated: do not read 0.9 as nine times out of ten.
+- How sure it says it is differs from how often it is right by 0.04 on average (test, expected calibration error; its temperature was fitted on validation). On other music than this it may well be surer than it should.
+
+![How sure against how often right](reliability.png)
 
 ## How it was trained
 

@@ -28,7 +28,7 @@ from tests.hub_double import READER, WRITER, Fault, HubDouble
 ROOT = Path(__file__).resolve().parent.parent.parent
 WEIGHTS = "model.safetensors"
 LFS_FILES = {WEIGHTS, "onnx/model.onnx", "example.wav", "confusion_matrix.png",
-             "learning_curves.png"}  # fmt: skip
+             "reliability.png", "learning_curves.png"}  # fmt: skip
 
 
 def environment(hub: HubDouble, home: Path, token: str | None = WRITER, **more: str) -> dict:
