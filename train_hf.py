@@ -99,6 +99,13 @@ class RecipeArguments(TrainingArguments):
             "choices": ["auto", "fp32", "fp16", "bf16"],
         },
     )
+    mixup: float = field(
+        default=0.0, metadata={"help": "Alpha of the shares in which two crops are mixed; 0: none."}
+    )
+    speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
+    masks: bool = field(
+        default=False, metadata={"help": "SpecAugment, for models that hear spectrograms."}
+    )
     seeds: list[int] | None = field(
         default=None, metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N; sum them up."}
     )
@@ -238,6 +245,7 @@ def run(
     this = Run(trainer, clips, source, model_arguments, arguments)
     if trainer.is_world_process_zero():
         print_plan(this)
+    begin_with_head(this, checkpoint)
     time_keeper, on_sigterm = add_callbacks(this, started)
     training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -260,6 +268,26 @@ def run(
         print_results(report, this.folder)
         if repo_id:
             print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
+
+
+def begin_with_head(run: Run, checkpoint: str | None) -> None:
+    """Fit the head and choose the layers; a run that goes on has both in its checkpoint."""
+    from music_genre.head import fit_head, has_linear_head, keep_layers
+    from music_genre.trainer import ClipDataset
+
+    model, crops = run.trainer.model, run.clips["train"]
+    if run.model_arguments.from_scratch or not has_linear_head(model):
+        return
+    if checkpoint:
+        config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
+        keep_layers(model, config.get("encoder_layers", config["num_hidden_layers"]))
+        return
+    head = fit_head(run.trainer, ClipDataset(crops.clips, crops.window))
+    if run.trainer.is_world_process_zero():
+        print(
+            f"The head, fitted on layer {head['layers']} of {head['of_layers']}: accuracy "
+            f"{head['accuracy']:.3f}, cross-validated over the artists of train."
+        )
 
 
 def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
@@ -330,7 +358,12 @@ def make_trainer(
         model.freeze_feature_encoder()
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
     clips = {
-        "train": training.ClipDataset(dataset["train"], window, crop_seed=arguments.seed),
+        "train": training.CropDataset(
+            dataset["train"],
+            window,
+            arguments.seed,
+            training.Augmentation(arguments.mixup, arguments.speed, arguments.masks),
+        ),
         "validation": training.ClipDataset(dataset["validation"], window),
         "test": training.ClipDataset(dataset["test"], window),
     }

@@ -2,6 +2,8 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalPrediction
 
 from data_prep import InputError, audio
-from music_genre import windows
+from music_genre import augment, windows
 from music_genre.metrics import GenreMetrics, negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -20,62 +22,110 @@ if TYPE_CHECKING:
 PADDING = -100  # what the Trainer pads predictions with
 
 
-class ClipDataset(torch.utils.data.Dataset):
-    """Clips for the Trainer: random crops in training, all windows of a clip in evaluation.
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to crops in training; see augment.py."""
 
-    An epoch of training is once through the audio: each clip is cropped as often as windows fit
-    into it. A crop depends on seed, epoch and clip alone, so a resumed run hears what the other
-    would have heard.
+    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
+    speed: bool = False
+    masks: bool = False
+
+
+class ClipDataset(torch.utils.data.Dataset):
+    """Clips for the Trainer: all windows of a clip, as evaluation hears it.
+
+    Args:
+        clips: with the columns audio (WAV bytes), genre and track_id.
+        window: samples.
+        most: samples from the middle of a clip that are heard; None is all.
     """
 
-    def __init__(self, clips: "Dataset", window: int, crop_seed: int | None = None) -> None:
-        self.clips, self.window, self.crop_seed, self.epoch = clips, window, crop_seed, 0
-        self.most: int | None = None  # samples from the middle that evaluation hears
-        self.crops_per_clip = 1
-        if crop_seed is not None:
-            some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
-            mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
-            self.crops_per_clip = max(1, round(mean_length / window))
+    def __init__(self, clips: "Dataset", window: int, most: int | None = None) -> None:
+        self.clips, self.window, self.most = clips, window, most
 
     def middle(self, seconds: float) -> "ClipDataset":
-        """The same clips for evaluation, heard for `seconds` from their middle."""
-        heard = ClipDataset(self.clips, self.window)
-        heard.most = int(seconds * audio.SAMPLING_RATE)
-        return heard
+        return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        clip = self.clips[i]
+        data = clip["audio"]["bytes"]
+        start = max(0, audio.n_samples(data) - self.most) // 2 if self.most else 0
+        waveform = _read(data, start, self.most or -1)
+        return {"windows": windows.cut(waveform, self.window), "label": clip["genre"]}
 
     def n_windows(self) -> int:
-        """Of all clips, when they are evaluated."""
+        """Of all clips."""
         return sum(
             len(windows.window_starts(audio.n_samples(clip["bytes"]), self.window))
             for clip in self.clips["audio"]
         )
 
+
+class CropDataset(torch.utils.data.Dataset):
+    """Random crops of clips, for training.
+
+    An epoch is once through the audio: each clip is cropped as often as windows fit into it, on
+    average. A crop depends on seed, epoch and its number alone, so a resumed run hears what the
+    other would have heard.
+    """
+
+    def __init__(
+        self, clips: "Dataset", window: int, seed: int, augmentation: Augmentation | None = None
+    ) -> None:
+        self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
+        self.augmentation = augmentation or Augmentation()
+        some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
+        mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
+        self.crops_per_clip = max(1, round(mean_length / window))
+        self.n_labels = clips.features["genre"].num_classes
+
     def __len__(self) -> int:
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        clip = self.clips[i % len(self.clips)]
+        rng = np.random.default_rng((self.seed, self.epoch, i))
+        crop, target = self._crop(i % len(self.clips), rng)
+        if self.augmentation.mixup:
+            share = rng.beta(self.augmentation.mixup, self.augmentation.mixup)
+            other, other_target = self._crop(int(rng.integers(len(self.clips))), rng)
+            crop = augment.mix(crop, other, share)
+            target = share * target + (1 - share) * other_target
+        item = {"crop": crop, "target": target.astype(np.float32)}
+        return item | ({"mask_seed": int(rng.integers(2**31))} if self.augmentation.masks else {})
+
+    def _crop(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        clip = self.clips[i]
         data = clip["audio"]["bytes"]
-        if self.crop_seed is None:
-            start = max(0, audio.n_samples(data) - self.most) // 2 if self.most else 0
-            waveform = self._read(data, start, self.most or -1)
-            return {"windows": windows.cut(waveform, self.window), "label": clip["genre"]}
-        return {"crop": self._crop(data, i), "label": clip["genre"]}
+        crop = augment.random_crop(
+            partial(_read, data),
+            audio.n_samples(data),
+            self.window,
+            rng,
+            self.augmentation.speed,
+        )
+        return crop, np.eye(self.n_labels)[clip["genre"]]
 
-    def _crop(self, data: bytes, i: int) -> np.ndarray:
-        rng = np.random.default_rng((self.crop_seed, self.epoch, i))
-        start = windows.random_crop(audio.n_samples(data), self.window, rng)
-        crop = self._read(data, start, self.window)
-        # A shorter clip goes round: zeros would enter DistilHuBERT's group norm, mask or no mask.
-        return np.resize(crop, self.window)
 
-    @staticmethod
-    def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
-        return audio.read_wav(data, start, frames).astype(np.float32) / 32768
+def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
+    return audio.read_wav(data, start, frames).astype(np.float32) / 32768
 
 
 class ClipTrainer(Trainer):
     """A Trainer that evaluates whole clips: the mean over windows, as `GenreClassifier` answers."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False  # the loss is ours, a mean over the crops
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross entropy with targets of shape (crops, labels), which mixup makes."""
+        targets = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), targets)
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -138,13 +188,17 @@ def without_padding(predictions: np.ndarray) -> list[np.ndarray]:
 
 def make_collate(feature_extractor: "SequenceFeatureExtractor", input_name: str):
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        # Labels come first: the Trainer takes the first tensor's length for the number of clips.
-        batch = {"labels": torch.tensor([item["label"] for item in items])}
         if "crop" in items[0]:
             crops = [item["crop"] for item in items]
-            return batch | {input_name: windows.extract_features(feature_extractor, crops)}
+            features = windows.extract_features(feature_extractor, crops)
+            if "mask_seed" in items[0] and features.ndim == 3:
+                features = augment.mask_spectrograms(features, items[0]["mask_seed"])
+            targets = torch.from_numpy(np.stack([item["target"] for item in items]))
+            return {"labels": targets, input_name: features}
+        # Labels come first: the Trainer takes the first tensor's length for the number of clips.
+        labels = torch.tensor([item["label"] for item in items])
         clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
-        return batch | {"clips": clips}
+        return {"labels": labels, "clips": clips}
 
     return collate
 

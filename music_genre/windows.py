@@ -36,11 +36,6 @@ def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
     return [waveform[start : start + window] for start in window_starts(len(waveform), window)]
 
 
-def random_crop(n_samples: int, window: int, rng: np.random.Generator) -> int:
-    """First sample of a crop of `window` samples, each as likely; 0 for a clip that is shorter."""
-    return int(rng.integers(max(0, n_samples - window) + 1))
-
-
 def extract_features(
     feature_extractor: "SequenceFeatureExtractor", windows: Sequence[np.ndarray]
 ) -> "torch.Tensor":
