@@ -78,6 +78,10 @@ class ModelArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Take the model's configuration, with random weights."}
     )
+    head_first: bool = field(
+        default=True,
+        metadata={"help": "Begin with a fitted head, without the layers that only know speech."},
+    )
     window_seconds: float = field(
         default=5.0, metadata={"help": "How much the model hears at once, in training and after."}
     )
@@ -104,7 +108,8 @@ class RecipeArguments(TrainingArguments):
     )
     speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
     masks: bool = field(
-        default=False, metadata={"help": "SpecAugment, for models that hear spectrograms."}
+        default=False,
+        metadata={"help": "SpecAugment: of spectrograms, or of HuBERT's (and kin's) own features."},
     )
     seeds: list[int] | None = field(
         default=None, metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N; sum them up."}
@@ -276,7 +281,13 @@ def begin_with_head(run: Run, checkpoint: str | None) -> None:
     from music_genre.trainer import ClipDataset
 
     model, crops = run.trainer.model, run.clips["train"]
-    if run.model_arguments.from_scratch or not has_linear_head(model):
+    model_arguments = run.model_arguments
+    if (
+        not model_arguments.head_first
+        or model_arguments.from_scratch
+        or not has_linear_head(model)
+        or model.config.use_weighted_layer_sum  # it chooses among the layers itself
+    ):
         return
     if checkpoint:
         config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
@@ -356,6 +367,8 @@ def make_trainer(
     model.config.trained_on_synthetic_music = source.is_synthetic
     if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
+    if hasattr(model.config, "apply_spec_augment"):
+        model.config.apply_spec_augment = arguments.masks
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
     clips = {
         "train": training.CropDataset(

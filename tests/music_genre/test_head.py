@@ -64,6 +64,14 @@ def test_a_layer_that_knows_is_found_over_one_that_knows_the_artist_only():
     assert accuracy_a < 0.4
 
 
+def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
+    clips = np.array([0, 0, 0, 1, 2, 3])  # clip 0 has three windows
+    features = head.Features([], clips, np.array([0, 0, 0, 0, 0, 1]), clips.astype(str))
+    weights = features.weights["logisticregression__sample_weight"]
+    of_clips = np.bincount(clips, weights)
+    np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
+
+
 def test_models_with_another_head_are_left_alone():
     from transformers import ASTConfig, ASTForAudioClassification
 

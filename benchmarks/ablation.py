@@ -1,0 +1,126 @@
+"""What each ingredient of the recipe is worth: validation accuracy, mean and spread over seeds.
+
+    python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
+
+Trains the audio course's recipe (course_recipe.py) and then train_hf.py with the recipe of
+configs/gtzan.json, built up ingredient by ingredient and changed in single points. Only validation
+is looked at. Prints a Markdown table and keeps every run under --output_dir; a run that is there
+already is not repeated, and --jobs runs go side by side with one thread each.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAIN = {"head_first": False, "mixup": 0, "speed": False, "masks": False, "learning_rate": 5e-5}
+COURSE = "the course's recipe"
+ROWS: dict[str, dict[str, object]] = {
+    "windows of 3 s, random crops": PLAIN,
+    "+ head first, best layer": {"mixup": 0, "speed": False, "masks": False},
+    "+ masks": {"mixup": 0, "speed": False},
+    "+ mixup": {"speed": False},
+    "+ speed = configs/gtzan.json": {},
+    "chosen, but without head first": {"head_first": False},
+    "chosen, but windows of 5 s": {"window_seconds": 5},
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", help="a folder that data_prep made")
+    parser.add_argument("--model_name_or_path", default="ntu-spml/distilhubert")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=[COURSE, *ROWS], choices=[COURSE, *ROWS])
+    parser.add_argument("--course_epochs", type=int, default=10)
+    parser.add_argument("--precision", default="bf16", choices=("fp32", "fp16", "bf16"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "ablation")
+    return parser.parse_args()
+
+
+def run_course(arguments: argparse.Namespace, seed: int, folder: Path) -> dict:
+    result = folder / "course.json"
+    if not result.is_file():
+        call(
+            "benchmarks/course_recipe.py", arguments.dataset, seed=seed, output=result,
+            model_name_or_path=arguments.model_name_or_path, precision=arguments.precision,
+            num_train_epochs=arguments.course_epochs, log=folder / "log.txt",
+        )  # fmt: skip
+    scores = json.loads(result.read_text())
+    return {
+        "accuracy": scores["accuracy"],
+        "short": scores["short_accuracy"],
+        "minutes": scores["training_seconds"] / 60,
+    }
+
+
+def run_ours(arguments: argparse.Namespace, changes: dict, seed: int, folder: Path) -> dict:
+    report = folder / "report.json"
+    if not report.is_file():
+        if any(folder.glob("checkpoint-*")):  # it was stopped
+            changes = changes | {"resume_from_checkpoint": "last"}
+        call(
+            "train_hf.py", "configs/gtzan.json", dataset=arguments.dataset, seed=seed,
+            model_name_or_path=arguments.model_name_or_path, precision=arguments.precision,
+            output_dir=folder, save_total_limit=1, disable_tqdm=True, log=folder / "log.txt",
+            **changes,
+        )  # fmt: skip
+    content = json.loads(report.read_text())
+    return {
+        "accuracy": content["validation"]["accuracy"],
+        "short": content["validation"]["short"]["accuracy"],
+        "minutes": content["train"]["run_seconds"] / 60,
+    }
+
+
+def call(script: str, first: str, log: Path, **options: object) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    flags = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
+    threads = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with log.open("w") as file:
+        result = subprocess.run(
+            [sys.executable, script, str(first), *flags], cwd=ROOT, env=threads, stdout=file,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    if result.returncode:
+        raise RuntimeError(f"{script} failed: {log}")
+
+
+def run_row(arguments: argparse.Namespace, row: str, seed: int) -> dict:
+    folder = arguments.output_dir / f"{row.replace(' ', '-').replace('/', '-')}-{seed}"
+    if row == COURSE:
+        return run_course(arguments, seed, folder)
+    return run_ours(arguments, ROWS[row], seed, folder)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        results = {
+            row: [pool.submit(run_row, arguments, row, seed) for seed in arguments.seeds]
+            for row in arguments.rows
+        }
+        print(f"{arguments.model_name_or_path}, validation, {len(arguments.seeds)} seeds")
+        print("| recipe | whole clips | 2 s of each | minutes |")
+        print("| --- | ---: | ---: | ---: |")
+        for row, futures in results.items():
+            runs = [future.result() for future in futures]
+            cells = [
+                f"{statistics.mean(r[key] for r in runs):.3f} "
+                f"± {statistics.stdev(r[key] for r in runs):.3f}"
+                for key in ("accuracy", "short")
+            ]
+            minutes = statistics.median(run["minutes"] for run in runs)
+            print(f"| {row} | {cells[0]} | {cells[1]} | {minutes:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
