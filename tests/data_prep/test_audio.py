@@ -109,6 +109,26 @@ def test_resampling_keeps_pitch_and_length(tone):
     assert audio.resample(tone, 16_000, 16_000) is tone
 
 
+@pytest.mark.parametrize("rate", [11, 1009, 15_989, 44_101, 191_999])
+def test_odd_rates_keep_their_length(rate):
+    resampled = audio.resample(np.zeros(rate, np.float32), rate)
+    assert len(resampled) == pytest.approx(16_000, rel=2e-3)
+
+
+def test_odd_rates_take_no_gigabytes(root):
+    code = (
+        "import resource, numpy as np; from data_prep import audio;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "resample = lambda rate: audio.resample(np.zeros(1000, np.float32), rate);"
+        "resample(8000); before = peak(); resample(44_101); resample(191_999);"
+        "print((peak() - before) / 1024)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 500  # megabytes; the exact filters take 5,600 and 25,000
+
+
 def test_pcm16_rounds_and_clips():
     pcm = audio.to_pcm16(np.array([0, 1, -1, 2, -2, 0.6 / 32768], dtype=np.float32))
     assert pcm.tolist() == [0, 32767, -32768, 32767, -32768, 1]
