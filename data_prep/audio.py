@@ -18,10 +18,11 @@ from data_prep import InputError
 
 SAMPLING_RATE = 16_000  # hertz; what HuBERT, wav2vec2, WavLM, AST and Whisper all hear
 MAX_CHANNELS = 8
-MAX_SAMPLING_RATE = 192_000  # hertz
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 192_000  # hertz; below a telephone is no music
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
 BLOCK = 2**20  # samples decoded at a time: a clip in one go, a song in a few
 MAX_RATIO = 441  # in resampling: the smaller term; 11,025 to 16,000 hertz is 441 to 640
+MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
 SILENCE_PEAK = 1e-4  # full scale is 1; 16-bit dither stays below this
 
 # FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the name of
@@ -56,9 +57,15 @@ def decode(source: bytes | str | os.PathLike, max_seconds: float) -> tuple[np.nd
     if not blocks or not sum(map(len, blocks)):
         raise AudioError("it holds no audio samples")
     waveform = np.concatenate(blocks)[: int(max_seconds * sampling_rate)]
-    if not np.isfinite(waveform).all():
-        raise AudioError("it has samples that are not numbers (NaN or infinite)")
+    check_samples(waveform)
     return waveform, sampling_rate
+
+
+def check_samples(waveform: np.ndarray) -> None:
+    """Raise AudioError for a float waveform with samples that nothing can be computed from."""
+    peak = max(waveform.max(initial=0), -waveform.min(initial=0))
+    if not peak <= MAX_PEAK:  # and NaN is not, either
+        raise AudioError("it has samples that are not numbers (NaN, infinite or absurdly large)")
 
 
 def _decode_soundfile(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int] | None:
@@ -68,7 +75,7 @@ def _decode_soundfile(data: bytes, max_seconds: float) -> tuple[list[np.ndarray]
     if not data.startswith(MAGIC_OF_SOUNDFILE):
         return None  # libsndfile takes much for an MP3 that is none, and complains on the terminal
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Bytes(data)) as file:
             _check_shape(file.samplerate, file.channels)
             # Block by block: a header's claim about the length is never allocated.
             n_blocks = int(max_seconds * file.samplerate) // BLOCK + 1
@@ -83,6 +90,13 @@ def _decode_soundfile(data: bytes, max_seconds: float) -> tuple[list[np.ndarray]
         return None
 
 
+class _Bytes(io.BytesIO):
+    """libsndfile seeks before the start of some damaged files: Python would print a traceback."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
+
+
 def _decode_pyav(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int]:
     import av
 
@@ -93,6 +107,8 @@ def _decode_pyav(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int
             if not container.streams.audio:
                 raise AudioError("it holds no audio")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError("it is compressed in a way not known here, or is damaged")
             stream.thread_type = "NONE"  # callers decode several files at once themselves
             _check_shape(stream.rate, stream.channels)
             to_float = av.AudioResampler(format="fltp")
@@ -111,7 +127,7 @@ def _decode_pyav(data: bytes, max_seconds: float) -> tuple[list[np.ndarray], int
 
 
 def _check_shape(sampling_rate: int, channels: int) -> None:
-    if not 0 < sampling_rate <= MAX_SAMPLING_RATE:
+    if not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
         raise AudioError(f"its sampling rate of {sampling_rate} Hz is not usable")
     if not 0 < channels <= MAX_CHANNELS:
         raise AudioError(f"its {channels} channels are not usable")

@@ -94,8 +94,7 @@ class GenreClassifier:
             if source.ndim != 1:
                 raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
             waveform = source.astype(np.float32, copy=False)
-            if not np.isfinite(waveform).all():
-                raise audio.AudioError("it has samples that are not numbers (NaN or infinite)")
+            audio.check_samples(waveform)
         else:
             waveform, sampling_rate = audio.decode(source, MAX_SECONDS)
         if len(waveform) < MIN_SECONDS * sampling_rate:

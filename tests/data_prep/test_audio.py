@@ -74,13 +74,29 @@ def test_decoding_stops_at_the_limit(tone):
         (b"RIFF" + bytes(40), "not audio"),
         (wav(np.zeros(0)), "no audio samples"),
         (wav(np.full(16_000, np.nan), subtype="FLOAT"), "NaN"),
+        (wav(np.full(16_000, -1e38), subtype="FLOAT"), "absurdly large"),
         (wav(np.zeros((1600, 9)), subtype="PCM_16"), "9 channels"),
         (wav(np.zeros(1600), sampling_rate=400_000), "400000 Hz"),
+        (wav(np.zeros(1600), sampling_rate=100), "100 Hz"),
     ],
 )
 def test_unusable_audio_says_why(data, reason):
     with pytest.raises(audio.AudioError, match=reason):
         audio.decode(data, 60)
+
+
+def test_an_unknown_codec_says_so(tmp_path, tone):
+    write_with_pyav(tmp_path / "a.mov", tone, 16_000, "pcm_s16le")
+    with pytest.raises(audio.AudioError, match="compressed in a way"):
+        audio.decode((tmp_path / "a.mov").read_bytes().replace(b"sowt", b"zzzz"), 60)
+
+
+def test_a_damaged_file_prints_nothing(tone, capfd):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone, 16_000, format="AIFF")
+    with pytest.raises(audio.AudioError):
+        audio.decode(buffer.getvalue()[:44], 60)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_playlist_or_script_is_not_followed(tmp_path, tone):
@@ -109,7 +125,7 @@ def test_resampling_keeps_pitch_and_length(tone):
     assert audio.resample(tone, 16_000, 16_000) is tone
 
 
-@pytest.mark.parametrize("rate", [11, 1009, 15_989, 44_101, 191_999])
+@pytest.mark.parametrize("rate", [4001, 15_989, 44_101, 191_999])
 def test_odd_rates_keep_their_length(rate):
     resampled = audio.resample(np.zeros(rate, np.float32), rate)
     assert len(resampled) == pytest.approx(16_000, rel=2e-3)
