@@ -38,7 +38,7 @@ MAX_FILE_MB = 100
 MAX_FILES = 20  # in one batch
 MAX_WAITING = 32  # requests; more are told that the queue is full
 MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
-FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM, AIFF"
+FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 CACHE_SECONDS = 1800  # uploads and takes are deleted when they are this old
 
 LISTENERS = 4  # at a time; a fifth waits
@@ -94,16 +94,24 @@ def classify_file(classifier: "GenreClassifier", path: str | os.PathLike) -> Hea
     """
     from music_genre.classifier import MAX_SECONDS
 
-    name = Path(path).name
+    name = shown_name(path)
     try:
         waveform, sampling_rate = audio.decode(path, MAX_SECONDS + 1)  # a second more shows a cut
         limit = int(MAX_SECONDS * sampling_rate)
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
+        if audio.is_silent(waveform):
+            raise audio.AudioError("it is silent")
         return Heard(classifier(waveform, sampling_rate), waveform, sampling_rate, is_cut)
     except audio.AudioError as error:
-        raise InputError(f"“{name}” cannot be used: {error}. Known are {FORMATS}.") from error
+        raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
     except OSError as error:
         raise InputError(f"“{name}” is no longer on the server: send it again.") from error
+
+
+def shown_name(path: str | os.PathLike) -> str:
+    """A file's name without its folder, on one line and not too long for one."""
+    name = "".join(c if c.isprintable() else " " for c in Path(path).name)
+    return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
 
 
 def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -121,6 +129,7 @@ def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Itera
             yield {"file": Path(path).name, "error": str(error)}
 
 
+FORMULA = tuple("=+-@\t\r＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
 
 
@@ -131,8 +140,6 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.Da
     rows = []
     for answer in answers:
         name = answer["file"]
-        if name[0] in "=+-@":  # a spreadsheet would run it as a formula
-            name = f"'{name}"
         if "error" in answer:
             rows.append({"file": name, "remark": answer["error"]})
             continue
@@ -142,6 +149,12 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.Da
         shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
         rows.append(dict(zip(TABLE, values, strict=True)) | shares)
     return pd.DataFrame(rows, columns=[*TABLE, *labels])
+
+
+def as_csv(table: "pd.DataFrame") -> bytes:
+    """For spreadsheets: with their mark of UTF-8, and no name that they would run as a formula."""
+    names = [f"'{name}" if name.startswith(FORMULA) else name for name in table["file"]]
+    return table.assign(file=names).to_csv(index=False).encode("utf-8-sig")
 
 
 # --- the page -------------------------------------------------------------------------------
@@ -350,11 +363,11 @@ def _files_tab(classifier: "GenreClassifier") -> "gr.File":
         except InputError as error:
             raise gr.Error(str(error), title="Nothing done", print_exception=False) from error
         table = as_table(answers, classifier.labels)
-        content = table.to_csv(index=False).encode("utf-8-sig")  # spreadsheets need the mark
-        file = save_bytes_to_cache(content, "genres.csv", cache_dir=download.GRADIO_CACHE)
+        file = save_bytes_to_cache(as_csv(table), "genres.csv", cache_dir=download.GRADIO_CACHE)
         yield table[list(TABLE)], gr.update(value=file, interactive=True)
 
-    files = gr.File(label="Songs", file_count="multiple", file_types=["audio"], type="filepath")
+    # No `file_types`: gradio goes by what a name ends in, and would refuse all for one of them.
+    files = gr.File(label="Songs", file_count="multiple", type="filepath")
     gr.Markdown(f"Up to {MAX_FILES} files of {MAX_FILE_MB} MB each: {FORMATS}.")
     button = gr.Button("Classify", variant="primary")
     table = gr.Dataframe(

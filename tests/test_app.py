@@ -1,5 +1,7 @@
 """The demo without a browser: its functions, its command line, and its API over HTTP."""
 
+import csv
+import io
 import json
 import os
 import socket
@@ -99,7 +101,7 @@ def test_longer_files_are_cut_and_said_to_be(classifier, song, monkeypatch):
     [
         ("text.mp3", b"I am a text.\n" * 50, "not audio"),
         ("empty.wav", b"", "empty"),
-        ("short.wav", audio.wav_bytes(np.zeros(100, "<i2")), "shorter"),
+        ("short.wav", audio.wav_bytes(np.full(100, 9999, "<i2")), "shorter"),
         ("list.m3u", b"#EXTM3U\nhttp://127.0.0.1/x.mp3\n", "not audio"),
         ("picture.mp3", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not audio"),
     ],
@@ -123,8 +125,31 @@ def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     table = app.as_table(answers, classifier.labels)
     assert list(table.columns) == [*app.TABLE, *GENRES]
     assert table.loc[0, "seconds"] == 12.0 and table.loc[0, "remark"] == ""
-    assert table.loc[1, "file"] == "'=cmd.mp3"  # no formula for a spreadsheet
     assert "cannot be used" in table.loc[1, "remark"]
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1", "a,b\nc", "a"]
+)
+def test_no_name_is_a_formula_for_a_spreadsheet(name):
+    table = app.as_table([{"file": name, "error": "cannot be used"}], ["jazz", "rock"])
+    text = app.as_csv(table).decode("utf-8-sig")
+    ((cell, *rest),) = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    assert cell == (name if name[0] == "a" else f"'{name}")
+    assert rest == ["", "", "", "", "cannot be used", "", ""]
+
+
+def test_silence_is_no_music(classifier, tmp_path):
+    path = tmp_path / "silence.wav"
+    path.write_bytes(audio.wav_bytes(np.zeros(32_000, "<i2")))
+    with pytest.raises(InputError, match="it is silent"):
+        app.classify_file(classifier, path)
+
+
+def test_names_in_messages_stay_on_one_short_line():
+    assert app.shown_name("/tmp/a\nb\u202egnp.wav") == "a b gnp.wav"
+    assert len(app.shown_name("x" * 300 + ".wav")) < 61
+    assert app.shown_name("x" * 300 + ".wav").endswith(".wav")
 
 
 @pytest.mark.parametrize("n_files", [0, app.MAX_FILES + 1])
