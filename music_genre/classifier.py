@@ -1,6 +1,7 @@
 """`GenreClassifier`: a fine-tuned model that takes files or waveforms and answers with genres."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from music_genre.model import (
 MAX_SECONDS = 15 * 60.0  # of a file; longer ones are heard up to here
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
+
+Progress = Callable[[int, int], object]  # gets the windows done, and how many there are
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,17 @@ class GenreClassifier:
         self.model.to(self.device)
 
     def __call__(
-        self, source: str | os.PathLike | bytes | np.ndarray, sampling_rate: int | None = None
+        self,
+        source: str | os.PathLike | bytes | np.ndarray,
+        sampling_rate: int | None = None,
+        progress: Progress | None = None,
     ) -> Prediction:
         """Classify one file (path or bytes) or waveform.
 
         Args:
             source: a local path, a file's bytes, or a waveform of shape (samples,), float.
             sampling_rate: hertz; only with a waveform, and needed there.
+            progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
             AudioError: the audio cannot be used, with the reason.
@@ -100,13 +107,13 @@ class GenreClassifier:
         if len(waveform) < MIN_SECONDS * sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
         heard = audio.resample(waveform, sampling_rate, self.feature_extractor.sampling_rate)
-        return self._predict(heard)
+        return self._predict(heard, progress)
 
-    def _predict(self, waveform: np.ndarray) -> Prediction:
+    def _predict(self, waveform: np.ndarray, progress: Progress | None) -> Prediction:
         sampling_rate = self.feature_extractor.sampling_rate
         window = int(self.window_seconds * sampling_rate)
         starts = windows.window_starts(len(waveform), window)
-        probabilities = self._window_probabilities(windows.cut(waveform, window))
+        probabilities = self._window_probabilities(windows.cut(waveform, window), progress)
         mean = probabilities.mean(axis=0)
         length = min(window, len(waveform))
         return Prediction(
@@ -120,7 +127,9 @@ class GenreClassifier:
             ],
         )
 
-    def _window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
+    def _window_probabilities(
+        self, cuts: list[np.ndarray], progress: Progress | None
+    ) -> np.ndarray:
         """Float64, shape (windows, labels); in batches, so that memory is bounded."""
         import torch
 
@@ -131,6 +140,8 @@ class GenreClassifier:
                     self.feature_extractor, cuts[i : i + BATCH_SIZE]
                 ).to(self.device)
                 batches += windows.clip_probabilities(self.model, [features])
+                if progress:
+                    progress(min(i + BATCH_SIZE, len(cuts)), len(cuts))
         return torch.cat(batches).double().cpu().numpy()
 
     def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:

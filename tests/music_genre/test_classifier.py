@@ -48,6 +48,13 @@ def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier)
         assert ours.probabilities[answer["label"]] == pytest.approx(answer["score"], abs=1e-4)
 
 
+def test_progress_is_told_after_each_pass(classifier, monkeypatch):
+    monkeypatch.setattr("music_genre.classifier.BATCH_SIZE", 2)
+    told = []
+    n_windows = len(classifier(noise(5), 16_000, progress=lambda *now: told.append(now)).timeline)
+    assert n_windows == 5 and told == [(2, 5), (4, 5), (5, 5)]
+
+
 def test_many_windows_in_batches_equal_one_batch(classifier, monkeypatch):
     waveform = noise(9)
     whole = classifier(waveform, 16_000)
