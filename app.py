@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     import gradio as gr
     import pandas as pd
 
-    from music_genre.classifier import GenreClassifier, Prediction
+    from music_genre.classifier import GenreClassifier, Prediction, Progress
 
 MAX_FILE_MB = 100
 MAX_FILES = 20  # in one batch
 MAX_WAITING = 32  # requests; more are told that the queue is full
 MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
-CACHE_SECONDS = 1800  # uploads and takes are deleted when they are this old
+CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and takes are deleted when they are this old
 
 LISTENERS = 4  # at a time; a fifth waits
 LISTEN_SECONDS = 180
@@ -86,7 +86,9 @@ class Heard:
         )
 
 
-def classify_file(classifier: "GenreClassifier", path: str | os.PathLike) -> Heard:
+def classify_file(
+    classifier: "GenreClassifier", path: str | os.PathLike, progress: "Progress | None" = None
+) -> Heard:
     """Decode and classify a local file, up to the classifier's limit.
 
     Raises:
@@ -101,16 +103,22 @@ def classify_file(classifier: "GenreClassifier", path: str | os.PathLike) -> Hea
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
             raise audio.AudioError("it is silent")
-        return Heard(classifier(waveform, sampling_rate), waveform, sampling_rate, is_cut)
+        prediction = classifier(waveform, sampling_rate, progress)
+        return Heard(prediction, waveform, sampling_rate, is_cut)
     except audio.AudioError as error:
         raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
     except OSError as error:
         raise InputError(f"“{name}” is no longer on the server: send it again.") from error
 
 
+def one_line(path: str | os.PathLike) -> str:
+    """A file's name without its folder, and without what would break a line or a table."""
+    return "".join(c if c.isprintable() else " " for c in Path(path).name)
+
+
 def shown_name(path: str | os.PathLike) -> str:
-    """A file's name without its folder, on one line and not too long for one."""
-    name = "".join(c if c.isprintable() else " " for c in Path(path).name)
+    """The same, not too long for a sentence."""
+    name = one_line(path)
     return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
 
 
@@ -129,7 +137,7 @@ def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Itera
             yield {"file": Path(path).name, "error": str(error)}
 
 
-FORMULA = tuple("=+-@\t\r＝＋－＠")  # what one may start with
+FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
 
 
@@ -139,7 +147,7 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.Da
 
     rows = []
     for answer in answers:
-        name = answer["file"]
+        name = one_line(answer["file"])
         if "error" in answer:
             rows.append({"file": name, "remark": answer["error"]})
             continue
@@ -170,6 +178,9 @@ new MutationObserver(() => {
   if (word !== said.textContent) said.textContent = word;
 }).observe(element, {childList: true, subtree: true, characterData: true});
 """
+SHOW_RESULT = """() => { const head = document.querySelector('.genre-head');
+  if (head.getBoundingClientRect().bottom > innerHeight)
+    head.scrollIntoView({block: 'center', behavior: 'smooth'}); }"""
 # Browsers clean up speech by default, and take music for noise: gradio has no option for that.
 AS_IT_SOUNDS = """<script>
 const media = navigator.mediaDevices, ask = media?.getUserMedia.bind(media);
@@ -195,7 +206,7 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
     rate = classifier.feature_extractor.sampling_rate
     classifier(np.zeros(rate, np.float32), rate)  # the first pass is slow: not for a visitor
     with gr.Blocks(
-        title="Music genre", analytics_enabled=False, delete_cache=(300, CACHE_SECONDS)
+        title="Music genre", analytics_enabled=False, delete_cache=(CHECK_SECONDS, CACHE_SECONDS)
     ) as page:
         gr.Markdown(
             "# Which genre is it?\nDrop a song, record a few seconds, or let it listen. "
@@ -215,7 +226,9 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
         with gr.Tab("Files"):
             files = _files_tab(classifier)
         with gr.Tab("About"):
-            gr.Markdown(about(classifier, find_report(classifier), CACHE_SECONDS // 60 + 5))
+            gr.Markdown(
+                about(classifier, find_report(classifier), (CACHE_SECONDS + CHECK_SECONDS) // 60)
+            )
         _add_api(classifier, song, files)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
 
@@ -229,15 +242,20 @@ def _result(head: str, body: str) -> list["gr.HTML"]:
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
     import gradio as gr
 
-    from music_genre.classifier import MAX_SECONDS
+    from music_genre.classifier import BATCH_SIZE, MAX_SECONDS
 
     idle = pictures.of_nothing(classifier.labels)
 
-    def show(path: str | None) -> tuple[str, str]:
+    def show(path: str | None, bar: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
         if path is None:
             return NO_SONG, idle
+
+        def progress(done: int, windows: int) -> None:
+            if windows > BATCH_SIZE:  # else all are done at once
+                bar(done / windows, desc=f"{done} of {windows} windows heard")
+
         try:
-            return classify_file(classifier, path).as_html()
+            return classify_file(classifier, path, progress).as_html()
         except InputError as error:
             return pictures.headline(str(error), "", "error"), idle
 
@@ -267,6 +285,8 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
                 )
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, idle)
+    # On a phone the result is below what fits the screen.
+    song.change(None, js=SHOW_RESULT)
     song.change(
         show,
         song,
@@ -354,17 +374,20 @@ def _files_tab(classifier: "GenreClassifier") -> "gr.File":
     import gradio as gr
     from gradio.processing_utils import save_bytes_to_cache
 
+    def for_page(table: "pd.DataFrame") -> "pd.DataFrame":
+        return table[list(TABLE)].fillna({"genre": "not usable"})  # a phone shows no remark
+
     def show(paths: list[str] | None) -> Iterator[tuple["pd.DataFrame", Any]]:
         answers: list[dict] = []
         try:
             for answer in classify_files(classifier, paths):
                 answers.append(answer)
-                yield as_table(answers, classifier.labels)[list(TABLE)], gr.skip()
+                yield for_page(as_table(answers, classifier.labels)), gr.skip()
         except InputError as error:
             raise gr.Error(str(error), title="Nothing done", print_exception=False) from error
         table = as_table(answers, classifier.labels)
         file = save_bytes_to_cache(as_csv(table), "genres.csv", cache_dir=download.GRADIO_CACHE)
-        yield table[list(TABLE)], gr.update(value=file, interactive=True)
+        yield for_page(table), gr.update(value=file, interactive=True)
 
     # No `file_types`: gradio goes by what a name ends in, and would refuse all for one of them.
     files = gr.File(label="Songs", file_count="multiple", type="filepath")
@@ -374,7 +397,7 @@ def _files_tab(classifier: "GenreClassifier") -> "gr.File":
         headers=list(TABLE),
         datatype=["str", "str", "number", "str", "number", "str"],
         label="Genres: click a heading to sort",
-        column_widths=[180, 110, 80, 110, 90, 480],
+        column_widths=[140, 90, 75, 110, 90, 545],
         interactive=False,
         wrap=True,
     )
@@ -436,6 +459,12 @@ def serve(page: "gr.Blocks", **options: Any) -> tuple:
     return page.launch(
         theme=gr.themes.Soft(
             primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=fonts
+        ).set(  # gradio's own are too pale to read for some
+            block_label_text_color="*primary_700",
+            block_title_text_color="*primary_700",
+            body_text_color_subdued="*neutral_600",
+            body_text_color_subdued_dark="*neutral_400",
+            link_text_color_dark="*primary_300",
         ),
         css=pictures.CSS,
         head=AS_IT_SOUNDS,

@@ -68,9 +68,9 @@ def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int)
             "itself: a demonstration, no music classifier."
         )
     return (
-        f"### The model\n{describe(classifier)}. A file's answer is the mean over windows that "
-        f"cover it.\n### How often it is right\n{scored}\n### What it cannot do\n{limits}\n"
-        "### What happens to the sound\nThis server classifies it and shows it to nobody else. "
+        f"## The model\n{describe(classifier)}. A file's answer is the mean over windows that "
+        f"cover it.\n## How often it is right\n{scored}\n## What it cannot do\n{limits}\n"
+        "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
         f"Files and takes are deleted within {kept_minutes} minutes, what is heard live "
         "at once."
     )

@@ -37,6 +37,11 @@ CSS = """
 #song .source-selection { margin-top: auto; }
 #demonstration { border-left: 4px solid var(--genre-top); padding-left: 0.9rem; }
 .genre-head { min-height: 6rem; }
+.pending .genre-head { visibility: hidden; }
+#microphone .record-button, #microphone .stop-button { font-size: 1.1rem; height: 3rem;
+  padding: 0 1.25rem; font-weight: 600; }
+.dark [role=tab].selected, .dark .download-link { color: var(--primary-300); }
+footer .divider { display: none; }
 .genre-word { font-size: clamp(2.6rem, 9vw, 4rem); font-weight: 750; line-height: 1.15; margin: 0;
   letter-spacing: -0.02em; overflow-wrap: anywhere; }
 .genre-word.open { color: var(--genre-soft); font-weight: 400; }
@@ -215,8 +220,8 @@ def _caption(text: str, hint: str = "") -> str:
 
 
 def _seconds(end: float) -> list[tuple[float, str]]:
-    """Places from 0 to 1, and texts, of at most six round times up to `end` seconds."""
-    step = next((step for step in TICK_STEPS if end / step <= 5), TICK_STEPS[-1])
+    """Places from 0 to 1, and texts, of at most five round times up to `end` seconds."""
+    step = next((step for step in TICK_STEPS if end / step <= 4), TICK_STEPS[-1])
     times = [*range(0, math.ceil(end - 0.9 * step), step), end]
     return [(time / end, f"{time:.0f} s" if end < 60 else clock(time)) for time in times]
 

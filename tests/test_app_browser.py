@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import app
 from data_prep import audio
@@ -49,6 +50,7 @@ def clips(tmp_path_factory):
     (folder / "song.wav").write_bytes(audio.wav_bytes(pcm, SAMPLING_RATE))
     (folder / "song.mp3").write_bytes(mp3_bytes(pcm))
     (folder / "text.mp3").write_text("I am a text. " * 100)
+    soundfile.write(folder / "long.flac", np.tile(pcm, 50), SAMPLING_RATE)  # ten minutes
     microphone = audio.to_pcm16(synthesise("disco", 1, 20.0, 48_000))
     (folder / "microphone.wav").write_bytes(audio.wav_bytes(microphone, 48_000))
     return folder
@@ -183,6 +185,36 @@ def test_an_uploaded_file_gives_a_genre(page, clips, name):
     assert page.locator(".genre-plot:visible").first.bounding_box() == before  # nothing jumped
 
 
+def test_a_long_song_shows_how_far_it_is(page, clips):
+    page.evaluate(
+        """() => { window.seen = new Set(); new MutationObserver(() => {
+             const text = document.body.innerText.match(/\\d+ of \\d+ windows heard/);
+             if (text) window.seen.add(text[0]);
+           }).observe(document.body, {childList: true, subtree: true, characterData: true}) }"""
+    )
+    page.locator("input[type=file]").first.set_input_files(clips / "long.flac")
+    expect(page.locator(".genre-note:visible")).to_contain_text("heard 10:00", timeout=60_000)
+    seen = page.evaluate("[...window.seen]")
+    assert seen and all(text.endswith("of 120 windows heard") for text in seen), seen
+    expect(page.get_by_text("windows heard")).to_have_count(0)
+
+
+SHIFTS = """() => { window.shift = 0; new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.shift += entry.value;
+}).observe({type: 'layout-shift', buffered: false}) }"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_jumps_when_a_result_arrives(page, clips, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.wait_for_timeout(1000)
+    page.evaluate(SHIFTS)
+    page.locator("input[type=file]").first.set_input_files(clips / "song.wav")
+    expect(word(page)).to_have_text("jazz", timeout=20_000)
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.shift") < 0.1  # what browsers' makers call good
+
+
 def test_a_text_called_mp3_gives_one_sentence(page, clips):
     page.locator("input[type=file]").first.set_input_files(clips / "text.mp3")
     expect(word(page)).to_contain_text("“text.mp3” cannot be used: it is not audio", timeout=20_000)
@@ -263,6 +295,19 @@ def test_several_files_fill_a_table_and_a_csv(page, clips):
     lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
     assert len(lines) == 4 and lines[0].startswith(",".join(app.TABLE))
     assert lines[1].startswith("song.wav,jazz,") and "cannot be used" in lines[3]
+
+
+def test_the_table_is_sorted_by_a_click_on_a_heading(page, clips):
+    page.get_by_role("tab", name="Files").click()
+    page.locator("input[type=file][multiple]").set_input_files(
+        [clips / "song.wav", clips / "song.mp3", clips / "text.mp3"]
+    )
+    page.get_by_text("text.mp3").or_(page.get_by_text("text", exact=True)).first.wait_for()
+    page.get_by_role("button", name="Classify", exact=True).click()
+    names = page.locator("td[role=gridcell]:first-child, [role=gridcell][data-col='0']")
+    expect(page.get_by_role("gridcell", name="text.mp3", exact=True)).to_be_visible(timeout=20_000)
+    page.get_by_role("columnheader", name="file").click()
+    expect(names.first).to_have_text("song.mp3")
 
 
 def test_about_says_that_the_model_is_a_demonstration(page):

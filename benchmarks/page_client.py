@@ -1,0 +1,173 @@
+"""The page as a program sees it, over HTTP: for soak.py and live_latency.py."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 600  # seconds; with many clients a file waits for its turn
+
+
+@dataclass
+class Server:
+    address: str
+    pid: int
+    cache: Path  # where it keeps what visitors send
+    log: Path
+
+    def resident(self) -> float:
+        """Megabytes of memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    def files(self) -> list[Path]:
+        return [path for path in self.cache.rglob("*") if path.is_file()]
+
+
+@contextmanager
+def serving(model: str, folder: Path) -> Iterator[Server]:
+    """app.py as a process of its own, on a free port, with its temporary files in `folder`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cache, log = folder / "cache", folder / "log"
+    cache.mkdir()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "--model", model, "--port", str(port)],
+            cwd=ROOT,
+            env={**os.environ, "GRADIO_TEMP_DIR": str(cache), "HF_HUB_OFFLINE": "1"},
+            stdout=output,
+            stderr=output,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while process.poll() is None:
+            try:
+                httpx.get(address)
+                break
+            except httpx.TransportError:
+                time.sleep(0.5)
+        if process.poll() is not None:
+            sys.exit(f"app.py did not start:\n{log.read_text()}")
+        yield Server(address, process.pid, cache, log)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Visitor:
+    """One client with connections of its own. Every method raises httpx.HTTPStatusError."""
+
+    def __init__(self, address: str) -> None:
+        self.http = httpx.Client(base_url=f"{address}/gradio_api", timeout=TIMEOUT)
+
+    def upload(self, name: str, data: bytes) -> dict:
+        answer = self.http.post("/upload", files={"files": (name, data)})
+        meta = {"_type": "gradio.FileData"}
+        return {"path": answer.raise_for_status().json()[0], "orig_name": name, "meta": meta}
+
+    def call(self, endpoint: str, data: object) -> tuple[str, object]:
+        """("complete", the answer) or ("error", what was said)."""
+        start = self.http.post(f"/call/{endpoint}", json={"data": [data]}).raise_for_status()
+        answer = self.http.get(f"/call/{endpoint}/{start.json()['event_id']}").raise_for_status()
+        event, content = answer.text.strip().split("\n\n")[-1].split("\ndata: ")
+        return event.removeprefix("event: "), json.loads(content)
+
+
+@dataclass
+class Heard:
+    """What came of one time of listening."""
+
+    latencies: list[float] = field(default_factory=list)  # seconds from sending to the answer
+    n_sent: int = 0
+    n_lost: int = 0  # overwritten by the next one before the server took them
+    n_merged: int = 0  # taken in, but the model was busy: answered together with the next one
+    error: str = ""
+
+
+class Listener(Visitor):
+    """Sends chunks as the page does: one a second, whether or not the last one was answered.
+
+    Call `listen` once.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        config = self.http.get(f"{address}/config").raise_for_status().json()
+        self.function = next(
+            entry["id"]
+            for entry in config["dependencies"]
+            if any(event == "stream" for _, event in entry["targets"])
+        )
+        self.session = uuid.uuid4().hex
+        self.heard, self.lock, self.answered = Heard(), threading.Lock(), threading.Event()
+        self.in_work: float | None = None  # when the chunk was sent that the server works on
+        self.waiting: list[float] = []  # when those were sent that came since
+        self.n_cells = 0  # of the picture: one an answer of the model
+
+    def listen(self, chunks: list[bytes], every: float = 1.0) -> Heard:
+        """At most 28 s: all answers must be on the picture of the last half minute."""
+        join = self.http.post("/queue/join", json=self._body(chunks[0])).raise_for_status()
+        event = join.json()["event_id"]
+        reader = threading.Thread(target=self._read, daemon=True)
+        reader.start()
+        if not self.answered.wait(TIMEOUT):  # a fifth listener waits for its turn
+            raise TimeoutError("no answer to the first chunk")
+        start = time.monotonic()
+        for i, chunk in enumerate(chunks[1:], 1):
+            time.sleep(max(0.0, start + i * every - time.monotonic()))
+            body = self._body(chunk)
+            self.http.post(f"/stream/{event}", json=body).raise_for_status()
+        time.sleep(2 * every)
+        self.http.post(f"/stream/{event}/close")
+        reader.join(TIMEOUT)
+        self.heard.n_merged = len(self.heard.latencies) + 1 - self.n_cells
+        return self.heard
+
+    def _body(self, chunk: bytes) -> dict:
+        with self.lock:
+            self.heard.n_sent += 1
+            now = time.monotonic()
+            if self.in_work is None:
+                self.in_work = now
+            else:
+                self.waiting.append(now)
+        file = self.upload("audio.wav", chunk) | {"is_stream": True}
+        return {"fn_index": self.function, "session_hash": self.session, "data": [file, None]}
+
+    def _read(self) -> None:
+        way = self.http.stream("GET", "/queue/data", params={"session_hash": self.session})
+        with way as answer:
+            for line in answer.iter_lines():
+                message = json.loads(line.removeprefix("data:")) if line else {"msg": ""}
+                if message["msg"] == "process_streaming":
+                    self._take(message["output"]["data"])
+                elif message["msg"] in ("process_completed", "close_stream"):
+                    if not message.get("success", True):
+                        self.heard.error = str(message.get("output"))
+                    self.answered.set()
+                    return
+
+    def _take(self, output: list) -> None:
+        with self.lock:
+            if self.in_work is not None and self.answered.is_set():  # the first waits for its turn
+                self.heard.latencies.append(time.monotonic() - self.in_work)
+            # The server keeps one chunk that waits, the newest.
+            self.heard.n_lost += max(0, len(self.waiting) - 1)
+            self.in_work = self.waiting[-1] if self.waiting else None
+            self.waiting.clear()
+            if isinstance(output[-1], str):  # else the chunk could not be used
+                self.n_cells = output[-1].count("var(--genre-top)")
+        self.answered.set()
