@@ -39,7 +39,9 @@ CSS = """
 .genre-head { min-height: 6rem; }
 .pending .genre-head { visibility: hidden; }
 #microphone .record-button, #microphone .stop-button { font-size: 1.1rem; height: 3rem;
-  padding: 0 1.25rem; font-weight: 600; }
+  width: auto; padding: 0 1.25rem; font-weight: 600; }
+#microphone { min-height: 10.5rem; }
+#song time, #song .playback { color: var(--genre-soft); }
 .dark [role=tab].selected, .dark .download-link { color: var(--primary-300); }
 footer .divider { display: none; }
 .genre-word { font-size: clamp(2.6rem, 9vw, 4rem); font-weight: 750; line-height: 1.15; margin: 0;
