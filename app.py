@@ -396,8 +396,9 @@ def _files_tab(classifier: "GenreClassifier") -> "gr.File":
     table = gr.Dataframe(
         headers=list(TABLE),
         datatype=["str", "str", "number", "str", "number", "str"],
-        label="Genres: click a heading to sort",
-        column_widths=[140, 90, 75, 110, 90, 545],
+        label="Genres: the ⋮ of a heading sorts",
+        column_widths=[140, 100, 95, 115, 105, 515],
+        elem_id="genres",
         interactive=False,
         wrap=True,
     )
@@ -505,7 +506,8 @@ def main() -> None:
         from music_genre.classifier import GenreClassifier
 
         classifier = GenreClassifier(model_id, arguments.revision)
-        print(f"{describe(classifier)}, on {classifier.device}.", flush=True)
+        n_labels = len(classifier.labels)
+        print(f"{describe(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)
         page = build(classifier)
         try:
             serve(page, **{"server_port": arguments.port} if arguments.port else {})

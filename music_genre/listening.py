@@ -83,7 +83,9 @@ class Listening:
 
     def as_html(self, labels: Sequence[str]) -> tuple[str, str]:
         """The headline and the pictures."""
-        word, note, kind = "listening…", "waiting for sound that is loud enough", "open"
+        word, note, kind = "listening…", "the first answer comes after a second", "open"
+        if self.is_quiet:
+            note = "waiting for sound that is loud enough"
         if self.probabilities:
             (best, share), (second, second_share) = best_two(self.probabilities)
             word, note, kind = best, f"{share:.0%} sure", ""

@@ -43,6 +43,7 @@ CSS = """
 #microphone { min-height: 10.5rem; }
 #song time, #song .playback { color: var(--genre-soft); }
 .dark [role=tab].selected, .dark .download-link { color: var(--primary-300); }
+#genres .header-cell .cell-menu-button { display: flex; }
 footer .divider { display: none; }
 .genre-word { font-size: clamp(2.6rem, 9vw, 4rem); font-weight: 750; line-height: 1.15; margin: 0;
   letter-spacing: -0.02em; overflow-wrap: anywhere; }

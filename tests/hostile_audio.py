@@ -97,13 +97,15 @@ def by_soundfile(samples: np.ndarray, rate: int = 44_100, kind: str = "WAV", **o
     return buffer.getvalue()
 
 
-def by_pyav(samples: np.ndarray, container: str, codec: str, rate: int) -> bytes:
+def by_pyav(
+    samples: np.ndarray, container: str, codec: str, rate: int, bit_rate: int = 96_000
+) -> bytes:
     import av
 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = 96_000  # WMA has no default
+        stream.bit_rate = bit_rate  # WMA has no default
         frame = av.AudioFrame.from_ndarray(audio.to_pcm16(samples)[None], "s16", "mono")
         frame.sample_rate = rate
         fit = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.frame_size)

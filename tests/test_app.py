@@ -289,6 +289,23 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
     assert result.stderr.count("\n") == 1 and "accelerate launch train_hf.py" in result.stderr
 
 
+def test_the_log_says_what_is_loaded(model_dir):
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--model", str(model_dir)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+    finally:
+        process.kill()
+        process.wait()
+    assert line.startswith("tiny-jazz (from a local folder): ")
+    assert "10 labels, on c" in line and "/" not in line
+
+
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
     for result in (
         run_app("--model", "./missing", cwd=tmp_path),

@@ -62,7 +62,9 @@ def test_a_named_genre_stays_with_a_smaller_lead_than_it_needs_to_be_named():
 def test_silence_is_no_music_and_keeps_the_last_answer():
     classifier = Scripted(0.9)
     listening = Listening()
+    assert "first answer comes after a second" in listening.as_html(classifier.labels)[0]
     assert run(classifier, [second(0)] * 2, listening) == ["listening…"] * 2
+    assert "waiting for sound that is loud enough" in listening.as_html(classifier.labels)[0]
     assert not classifier.heard
     assert run(classifier, [second(), second(0)], listening) == ["jazz"] * 2
     assert "quiet now" in listening.as_html(classifier.labels)[0]
