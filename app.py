@@ -43,6 +43,7 @@ CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and takes are deleted when the
 
 LISTENERS = 4  # at a time; a fifth waits
 LISTEN_SECONDS = 180
+MAX_SESSIONS = 500  # kept by gradio, 66 KB each, and of listeners 1 MB more; the oldest go first
 CHUNK_NAME = "audio.wav"  # what gradio's page calls every chunk
 
 
@@ -345,7 +346,7 @@ def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:
             )
         with gr.Column(scale=3, min_width=300):
             result = _result(NOT_LISTENING, Listening().as_html(labels)[1])
-    state = gr.State(None, time_to_live=CACHE_SECONDS)
+    state = gr.State(None, time_to_live=2 * LISTEN_SECONDS)
     microphone.start_recording(Listening, None, state, queue=False, api_visibility="private")
     # In the browser, so that it shows at once. The component of gradio 6.31 also forgets
     # `stream_every` when it appears, and then sends chunks of a tenth of a second and loses many;
@@ -476,6 +477,7 @@ def serve(page: "gr.Blocks", **options: Any) -> tuple:
         max_file_size=f"{MAX_FILE_MB}mb",
         share=False,
         ssr_mode=False,
+        state_session_capacity=MAX_SESSIONS,
         run_history=False,  # gradio would keep what visitors sent
         show_error=False,  # visitors see the text of gr.Error and of nothing else
         footer_links=["api"],

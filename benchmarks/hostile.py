@@ -51,9 +51,13 @@ def flac(path: Path, block: np.ndarray, rate: int, hours: float) -> None:
 
 
 def mp3(path: Path, hours: float) -> None:
-    """Of zeros. MP3 files can be strung together."""
-    second = by_pyav(np.zeros(44_100 * 10, np.float32), "mp3", "libmp3lame", 44_100, 32_000)
-    path.write_bytes(second * int(hours * 360))
+    """Of zeros: one frame of 1,152 samples, again and again."""
+    import av
+
+    zeros = by_pyav(np.zeros(44_100, np.float32), "mp3", "libmp3lame", 44_100, 32_000)
+    with av.open(io.BytesIO(zeros)) as source:
+        frames = [bytes(packet) for packet in source.demux(audio=0)]
+    path.write_bytes(frames[len(frames) // 2] * int(hours * 3600 * 44_100 / 1152))
 
 
 def webm(path: Path, hours: float) -> None:

@@ -243,6 +243,16 @@ def call(address, file):
     return answer.read().decode()
 
 
+def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
+    monkeypatch.setattr(app, "MAX_SESSIONS", 5)
+    page = app.build(classifier)
+    server, url, _ = app.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    for _ in range(8):
+        call(url, None)
+    assert len(server.state_holder.session_data) <= 5
+    page.close()
+
+
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 @pytest.mark.parametrize("path", ["/etc/hostname", str(ROOT / "app.py"), "../../etc/hostname"])
 def test_files_of_the_server_are_out_of_reach(address, path, meta):
