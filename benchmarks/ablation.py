@@ -23,11 +23,9 @@ COURSE = "the course's recipe"
 ROWS: dict[str, dict[str, object]] = {
     "windows of 3 s, random crops": PLAIN,
     "+ head first, best layer": {"mixup": 0, "speed": False, "masks": False},
-    "+ masks": {"mixup": 0, "speed": False},
-    "+ mixup": {"speed": False},
-    "+ speed = configs/gtzan.json": {},
-    "chosen, but without head first": {"head_first": False},
-    "chosen, but windows of 5 s": {"window_seconds": 5},
+    "+ mixup": {"speed": False, "masks": False},
+    "+ masks, speed = configs/gtzan.json": {},
+    "the same without head first": {"head_first": False},
 }
 
 

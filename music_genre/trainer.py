@@ -1,7 +1,7 @@
 """The Trainer for clips: random crops in training, the mean over windows in evaluation."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -138,8 +138,7 @@ class ClipTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
-        context = self.compute_loss_context_manager() if self.is_in_train else nullcontext()
-        with torch.no_grad(), context:
+        with torch.no_grad():  # in training the model is wrapped to compute in its precision
             of_windows = windows.clip_probabilities(model, inputs["clips"])
         # Clips differ in their number of windows; between batches the Trainer pads like this too.
         padded = torch.nn.utils.rnn.pad_sequence(of_windows, True, padding_value=PADDING)
@@ -152,22 +151,20 @@ class ClipTrainer(Trainer):
         """
         n_windows = {name: clips[name].n_windows() for name in ("validation", "test")}
         n_short = len(clips["validation"]) + len(clips["test"])
-        seconds = [
+        in_training, after = (
             self._seconds_per_window(clips["validation"], context) / self.args.world_size
-            for context in (self.compute_loss_context_manager(), nullcontext())
-        ]
-        return n_windows["validation"] * seconds[0], (sum(n_windows.values()) + n_short) * seconds[
-            1
-        ]
+            for context in (self.accelerator.autocast(), nullcontext())
+        )
+        return n_windows["validation"] * in_training, (sum(n_windows.values()) + n_short) * after
 
-    def _seconds_per_window(self, clips: ClipDataset, context) -> float:
+    def _seconds_per_window(self, clips: ClipDataset, context: AbstractContextManager) -> float:
         model, items = self.model.eval(), range(min(len(clips), self.args.eval_batch_size))
-        with context, torch.no_grad():
-            for _ in range(2):  # the first one warms up
-                start = time.monotonic()
-                batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
+        for _ in range(2):  # the first one warms up
+            start = time.monotonic()
+            batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
+            with context, torch.no_grad():
                 of_windows = windows.clip_probabilities(model, batch["clips"])
-                n_windows = len(torch.cat(of_windows).cpu())  # .cpu() waits for a GPU
+            n_windows = len(torch.cat(of_windows).cpu())  # .cpu() waits for a GPU
         return (time.monotonic() - start) / n_windows
 
     def score(self, clips: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:

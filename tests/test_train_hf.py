@@ -108,7 +108,7 @@ def test_predictions_are_those_of_the_saved_model(run_dir, prepared):
 
 def check_predictions(run_dir: Path, prepared: Path) -> None:
     """One process with the saved model answers every test clip as predictions.csv says."""
-    classifier = GenreClassifier(run_dir)
+    classifier = GenreClassifier(run_dir, precision="fp32")
     assert classifier.window_seconds == read_report(run_dir)["window_seconds"]
     clips = load_from_disk(prepared)["test"].cast_column("audio", Audio(decode=False))
     with (run_dir / "predictions.csv").open(newline="") as file:
