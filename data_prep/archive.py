@@ -14,7 +14,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -69,9 +69,12 @@ class Member:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Iterator[Member]]:
+def open_archive(
+    path: Path, suffixes: Set[str] = frozenset(AUDIO_SUFFIXES)
+) -> Iterator[Iterator[Member]]:
     """Open an archive for its clips, feature tables and marker, in the archive's own order.
 
+    With other `suffixes`, such as {".png"}, its files of that kind come in place of the clips.
     Members may be read, in any thread, until the context ends.
 
     Raises:
@@ -79,17 +82,17 @@ def open_archive(path: Path) -> Iterator[Iterator[Member]]:
             the last also from the iterator.
     """
     with ExitStack() as stack:
-        budget = _Budget(path)
+        budget, wanted = _Budget(path), partial(_wanted, suffixes)
         if path.is_dir():
-            members = _folder_members(path, budget)
+            members = _folder_members(path, budget, wanted)
         elif not path.is_file():
             raise ArchiveError(f"{path}: there is no such file or folder.")
         elif zipfile.is_zipfile(path):
             with _damage_named(path):
                 archive = stack.enter_context(zipfile.ZipFile(path))
-            members = _zip_members(archive, budget)
+            members = _zip_members(archive, budget, wanted)
         else:
-            members = _tar_members(stack.enter_context(_open_tar(path)), budget)
+            members = _tar_members(stack.enter_context(_open_tar(path)), budget, wanted)
         yield _until_damage(members, path)
 
 
@@ -110,12 +113,12 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _wanted(name: str) -> bool:
+def _wanted(suffixes: Set[str], name: str) -> bool:
     basename = PurePosixPath(name.replace("\\", "/")).name
     if "__MACOSX" in name or basename.startswith("._"):  # litter of the macOS Finder
         return False
     suffix = PurePosixPath(basename).suffix.lower()
-    return suffix in AUDIO_SUFFIXES or basename in FEATURE_TABLES or basename == MARKER
+    return suffix in suffixes or basename in FEATURE_TABLES or basename == MARKER
 
 
 class _Budget:
@@ -142,10 +145,12 @@ class _Budget:
         return data
 
 
-def _zip_members(archive: zipfile.ZipFile, budget: _Budget) -> Iterator[Member]:
+def _zip_members(
+    archive: zipfile.ZipFile, budget: _Budget, wanted: Callable[[str], bool]
+) -> Iterator[Member]:
     budget.spend(members=len(archive.filelist))
     for info in archive.infolist():
-        if not info.is_dir() and _wanted(info.filename):
+        if not info.is_dir() and wanted(info.filename):
             yield Member(info.filename, partial(_read_zipped, archive, info, budget))
 
 
@@ -182,11 +187,13 @@ def _open_tar(path: Path) -> tarfile.TarFile:
         ) from error
 
 
-def _tar_members(archive: tarfile.TarFile, budget: _Budget) -> Iterator[Member]:
+def _tar_members(
+    archive: tarfile.TarFile, budget: _Budget, wanted: Callable[[str], bool]
+) -> Iterator[Member]:
     for info in archive:
         archive.members.clear()  # the stream would keep every header it ever saw
         budget.spend(members=1)
-        if info.isdir() or not _wanted(info.name):
+        if info.isdir() or not wanted(info.name):
             budget.spend(n_bytes=info.size)  # skipping it inflates it all the same
         elif not info.isreg():
             yield Member(info.name, partial(_refuse, "a link or a device, not a file"))
@@ -203,10 +210,10 @@ def _refuse(reason: str) -> bytes:
     raise MemberError(reason)
 
 
-def _folder_members(path: Path, budget: _Budget) -> Iterator[Member]:
+def _folder_members(path: Path, budget: _Budget, wanted: Callable[[str], bool]) -> Iterator[Member]:
     for folder, subfolders, names in os.walk(path):
         subfolders.sort()
-        for name in sorted(filter(_wanted, names)):
+        for name in sorted(filter(wanted, names)):
             budget.spend(members=1)
             file = Path(folder, name)
             yield Member(file.relative_to(path).as_posix(), partial(_read_file, file, budget))

@@ -97,6 +97,8 @@ def load_classifier(location: dict[str, Any]) -> "PreTrainedModel":
     """A fine-tuned model, for serving: safetensors only, no code from its repository."""
     from transformers import AutoModelForAudioClassification
 
+    import music_genre.mel_cnn  # noqa: F401  a model type of our own
+
     try:
         return AutoModelForAudioClassification.from_pretrained(
             **location, use_safetensors=True, trust_remote_code=False
@@ -117,6 +119,8 @@ def load_for_training(
         from_scratch: take the configuration only, with random weights.
     """
     from transformers import AutoConfig, AutoModelForAudioClassification
+
+    import music_genre.mel_cnn  # noqa: F401  a model type of our own
 
     names = {
         "label2id": {label: i for i, label in enumerate(labels)},
