@@ -56,13 +56,14 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from baselines.comparison import add_missing, draw, markdown, read_runs
-    from baselines.csv_features import rows_of
     from data_prep.prepare import read_preparation
 
     for folder in arguments.dataset:
         if read_preparation(folder) is None:
             raise InputError(f"{folder} is no prepared dataset: make one by python -m data_prep.")
+    from baselines.comparison import add_missing, draw, markdown, read_runs
+    from baselines.csv_features import rows_of
+
     of_runs = read_runs(arguments.runs)  # before minutes of work: a wrong folder is told at once
     rows = add_missing(rows_of(arguments.dataset) + of_runs)
     table = markdown(rows)

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import mean
 
 from data_prep import InputError
-from music_genre.metrics import accuracy_interval
 from music_genre.report import BLUE, INK, ORANGE, REPORT_FILE, read_report
 
 NOT_RUN = "not run"
@@ -36,8 +35,11 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, for the choice of the tracks; seeds are no new tracks and don't narrow it."""
-        return accuracy_interval(round(self.accuracy * self.n), self.n)
+        """95 %, by Wilson's score over tracks; seeds are no new tracks and don't narrow it."""
+        from scipy.stats import binomtest
+
+        found = binomtest(round(self.accuracy * self.n), self.n).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
     def __str__(self) -> str:
         low, high = self.interval

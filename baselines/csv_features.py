@@ -43,7 +43,7 @@ def read_table(path: Path) -> Table:
     """Read a table as `data_prep` leaves it in a prepared dataset, led by the column track_id.
 
     Raises:
-        InputError: it isn't such a table, or a feature is no finite number.
+        InputError: it isn't such a table, too small, or a feature is no finite number.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("label") in GENRES]
@@ -56,11 +56,16 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path} has a cell that is no number: {error}.") from error
     if not np.isfinite(features).all():
         raise InputError(f"{path} has a cell that is not finite.")
-    return Table(
+    table = Table(
         np.array([row["track_id"] for row in rows]),
         features,
         np.array([GENRES.index(row["label"]) for row in rows]),
     )
+    first = np.unique(table.track_ids, return_index=True)[1]
+    n_of_genre = np.unique(table.genres[first], return_counts=True)[1]
+    if len(n_of_genre) < 3 or n_of_genre.min() < N_FOLDS:
+        raise InputError(f"{path} has fewer than 3 genres, or fewer than {N_FOLDS} tracks of one.")
+    return table
 
 
 def new_models() -> dict[str, "ClassifierMixin"]:

@@ -238,13 +238,13 @@ def write_results(
     arguments: Any,
     seconds: float,
 ) -> None:
-    """Leave what a run on audio leaves, but for the model: nothing here could hear with it."""
+    """Leave report.json and the learning curves, and no model: nothing here could hear with it."""
     from scipy.special import softmax
 
     from music_genre import report as reporting
     from music_genre.metrics import summarise
 
-    folder, labels = arguments.output_dir, list(GENRES)
+    folder = arguments.output_dir
     report = {
         "model": MODEL,
         "input": "images_original",
@@ -264,21 +264,13 @@ def write_results(
     }
     for name in ("validation", "test"):
         output = trainer.predict(_examples(pictures, parts[name]))
-        probabilities, references = softmax(output.predictions, axis=-1), output.label_ids
-        report[name] = summarise(probabilities, references, labels)
-    title = f"Test, {arguments.split} split, {len(references)} images"
-    answers = probabilities.argmax(-1)
-    reporting.write_predictions(
-        folder / "predictions.csv", parts["test"], references, probabilities, labels
-    )
-    reporting.draw_confusion_matrix(
-        folder / "confusion_matrix.png", references, answers, labels, title
-    )
+        probabilities = softmax(output.predictions, axis=-1)
+        report[name] = summarise(probabilities, output.label_ids, list(GENRES))
     reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     reporting.write_report(report, folder)
-    print(f"Test accuracy {report['test']['accuracy']:.3f} (n {len(references)}). In {folder}.")
+    print(f"Test accuracy {report['test']['accuracy']:.3f} (n {report['test']['n']}). In {folder}.")
 
 
 if __name__ == "__main__":
