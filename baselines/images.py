@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # blues00000.png
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
 HEIGHT, WIDTH = 96, 256  # of what the net sees; Kaggle's plots have 217 by 335 pixels
+EDGE = 3  # pixels: an axis' own line is two wide and blurs into a third
 MAX_PIXELS = 4_000_000  # Kaggle's have 124,416
 MODEL = "configs/mel-cnn"
 
@@ -143,7 +144,7 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
         pixels: uint8, shape (height, width, 3).
 
     Returns:
-        A part of it, less a pixel at each side for the axes' own line.
+        A part of it, less EDGE at each side.
 
     Raises:
         ImageError: there is no plot on it.
@@ -153,7 +154,7 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
     columns = np.flatnonzero(inked.mean(axis=0) > 0.5)
     if len(rows) < 16 or len(columns) < 16:
         raise ImageError("no plot on it")
-    return pixels[rows[0] + 1 : rows[-1], columns[0] + 1 : columns[-1]]
+    return pixels[rows[0] + EDGE : rows[-1] + 1 - EDGE, columns[0] + EDGE : columns[-1] + 1 - EDGE]
 
 
 # --- training -------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_mel_cnn_is_trained_served_and_compared(
 ):
     """From the recipe through the one Trainer into the one table, by the command line."""
     folder = tmp_path / "mel-cnn"
-    options = ["--dataset", prepared, "--output_dir", folder, "--num_train_epochs", 3]
+    options = ["--dataset", prepared, "--output_dir", folder, "--num_train_epochs", 1]
     options += ["--window_seconds", 1, "--disable_tqdm", True, "--precision", "fp32"]
     options += ["--model_name_or_path", root / "configs" / "mel-cnn"]
     train_hf.run(
