@@ -121,6 +121,9 @@ def test_the_real_table_of_all_tracks(tmp_path, real_archive):
     assert row.scores["filtered"].n == 290
     assert row.scores["random"].accuracy == pytest.approx(0.743, abs=0.015)
     assert row.scores["filtered"].accuracy == pytest.approx(0.528, abs=0.01)
+    small = csv_features._as_small("RBF SVM", "", table, row)
+    assert small.scores["random"].n == 290
+    assert small.scores["random"].accuracy == pytest.approx(0.69, abs=0.02)
 
 
 def test_a_tracks_answer_is_the_mean_over_its_segments():
