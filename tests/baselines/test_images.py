@@ -101,9 +101,11 @@ def test_an_archive_without_images_says_what_to_do(tmp_path):
         images.read_images(archive)
 
 
-def test_it_learns_from_images_on_the_same_splits(archive, tmp_path):
+def test_it_learns_from_images_on_the_same_splits(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "HEIGHT", 32)
+    monkeypatch.setattr(images, "WIDTH", 48)
     folder = tmp_path / "run"
-    arguments = [str(archive), "--output_dir", str(folder), "--epochs", "8"]
+    arguments = [str(archive), "--output_dir", str(folder), "--epochs", "16"]
     images.run(images.parse_arguments(arguments))
     report = json.loads((folder / "report.json").read_text())
     assert (report["split"], report["test"]["n"]) == ("filtered", 12)
