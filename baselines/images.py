@@ -99,7 +99,7 @@ def read_images(archive: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with open_archive(archive, {".png"}) as members:
         for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
             match = IMAGE_NAME.fullmatch(Path(member.basename).stem)
-            if match and member.basename.lower().endswith(".png"):
+            if match:
                 track_id = f"{match[1].lower()}.{match[2]}"
                 try:
                     data, pictures[track_id] = _read(member)
