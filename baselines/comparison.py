@@ -127,17 +127,12 @@ def _add(row: Row, run: Path, report: dict) -> None:
 
 
 def _count_parameters(run: Path, report: dict) -> str:
-    """From config.json, with no memory spent on weights; empty where the run says neither."""
+    """Of the model in the folder, as it is served; empty where there is none and no figure."""
     n = report.get("parameters")
-    if n is None and (run / "config.json").is_file():
-        import torch
-        from transformers import AutoConfig, AutoModelForAudioClassification
+    if n is None and (run / "model.safetensors").is_file():
+        from music_genre.model import load_classifier, locate
 
-        import music_genre.mel_cnn  # noqa: F401  a model type of our own
-
-        with torch.device("meta"):
-            config = AutoConfig.from_pretrained(run)
-            n = AutoModelForAudioClassification.from_config(config).num_parameters()
+        n = load_classifier(locate(str(run))).num_parameters()
     return f"{n / 1e6:.1f} million" if n else ""
 
 
