@@ -355,6 +355,7 @@ def make_trainer(
     # Imported here, so that --help and a wrong argument answer in two seconds.
     from transformers import set_seed
 
+    from music_genre import front_end
     from music_genre import trainer as training
 
     set_seed(arguments.seed)  # before the model: its head is random
@@ -367,6 +368,8 @@ def make_trainer(
     model.config.trained_on_synthetic_music = source.is_synthetic
     if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
+        if arguments.device.type == "cpu":
+            front_end.speed_up(model)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.masks
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)

@@ -1,6 +1,7 @@
 """The Trainer for clips: random crops in training, the mean over windows in evaluation."""
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -153,16 +154,18 @@ class ClipTrainer(Trainer):
         n_short = len(clips["validation"]) + len(clips["test"])
         in_training, after = (
             self._seconds_per_window(clips["validation"], context) / self.args.world_size
-            for context in (self.accelerator.autocast(), nullcontext())
+            for context in (self.accelerator.autocast, nullcontext)
         )
         return n_windows["validation"] * in_training, (sum(n_windows.values()) + n_short) * after
 
-    def _seconds_per_window(self, clips: ClipDataset, context: AbstractContextManager) -> float:
+    def _seconds_per_window(
+        self, clips: ClipDataset, context: Callable[[], AbstractContextManager]
+    ) -> float:
         model, items = self.model.eval(), range(min(len(clips), self.args.eval_batch_size))
         for _ in range(2):  # the first one warms up
             start = time.monotonic()
             batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
-            with context, torch.no_grad():
+            with context(), torch.no_grad():
                 of_windows = windows.clip_probabilities(model, batch["clips"])
             n_windows = len(torch.cat(of_windows).cpu())  # .cpu() waits for a GPU
         return (time.monotonic() - start) / n_windows

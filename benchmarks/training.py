@@ -1,0 +1,179 @@
+"""Training beside the Hugging Face audio course's recipe: audio per second, on the same clips.
+
+    python benchmarks/training.py                              # DistilHuBERT's architecture
+    python benchmarks/training.py --steps 50 --precision fp16  # on a T4
+
+Synthesised clips of 30 s and random weights: only speed is measured. Both train as their recipe
+says (course_recipe.py; configs/gtzan.json), in processes of their own, alternating. What is timed
+are the steps behind the first few. "Waiting" is the share of that time in which a step waits for
+its input; "peak memory" is the GPU's, or the process's where there is none.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train_hf.py has it
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+WAYS = ("course", "ours")
+WARM_UP = 3  # steps
+CLIP_SECONDS = 30.0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=8, help="timed, of each run")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--clips_per_genre", type=int, default=6)
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "FOLDER"), help="internal")
+    return parser.parse_args()
+
+
+def make_model(folder: Path) -> None:
+    """DistilHuBERT's configuration (ntu-spml/distilhubert), without weights."""
+    from transformers import HubertConfig, Wav2Vec2FeatureExtractor
+
+    HubertConfig(
+        num_hidden_layers=2, feat_proj_layer_norm=False, apply_spec_augment=False, layerdrop=0.0
+    ).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
+
+
+class Clock:
+    """Time from the end of the warm-up on, and how much of it went by waiting for batches."""
+
+    def __init__(self, trainer, steps: int) -> None:
+        import torch
+        from transformers import TrainerCallback
+
+        clock, get_batch_samples = self, trainer.get_batch_samples
+        self.waiting = 0.0
+
+        def timed(*args, **kwargs):
+            start = time.perf_counter()
+            batches = get_batch_samples(*args, **kwargs)
+            clock.waiting += time.perf_counter() - start
+            return batches
+
+        class Callback(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                if state.global_step == WARM_UP:
+                    clock.start, clock.waiting = time.perf_counter(), 0.0
+                if state.global_step == WARM_UP + steps:
+                    clock.seconds = time.perf_counter() - clock.start
+
+        trainer.get_batch_samples = timed
+        trainer.add_callback(Callback())
+
+
+def course(folder: Path, arguments: argparse.Namespace):
+    import course_recipe
+
+    options = argparse.Namespace(
+        dataset=str(folder / "dataset"), model_name_or_path=str(folder / "model"), seed=0,
+        from_scratch=True, precision=arguments.precision, num_train_epochs=10,
+        max_steps=WARM_UP + arguments.steps,
+    )  # fmt: skip
+    trainer, *_ = course_recipe.make_trainer(options)
+    return trainer, 8 * CLIP_SECONDS
+
+
+def ours(folder: Path, arguments: argparse.Namespace):
+    import train_hf
+
+    data, model, recipe = train_hf.parse_arguments([
+        str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
+        "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
+        "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),
+        "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
+        "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
+    ])  # fmt: skip
+    train_hf.use_all_cores(recipe)
+    location = train_hf.locate(model.model_name_or_path)
+    dataset, source = train_hf.load_data(data.dataset, data.split, 0)
+    trainer, _ = train_hf.make_trainer(location, dataset, source, model, recipe)
+    return trainer, recipe.per_device_train_batch_size * model.window_seconds
+
+
+def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
+    import resource
+
+    import torch
+
+    trainer, seconds_a_step = {"course": course, "ours": ours}[way](folder, arguments)
+    clock = Clock(trainer, arguments.steps)
+    trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "rate": seconds_a_step * arguments.steps / clock.seconds,
+        "waiting": clock.waiting / clock.seconds,
+        "peak_gb": peak / 2**30,
+    }
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.one:
+        way, folder = arguments.one
+        print(json.dumps(run_here(way, Path(folder), arguments)))
+        return
+    from data_prep.prepare import prepare
+    from data_prep.synthetic import write_archive
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_archive(folder / "clips.zip", arguments.clips_per_genre, CLIP_SECONDS)
+        prepare([folder / "clips.zip"], folder / "dataset", split="random")
+        make_model(folder / "model")
+        results: dict[str, list[dict]] = {way: [] for way in arguments.ways}
+        for _ in range(arguments.runs):
+            for way in arguments.ways:
+                results[way].append(run_apart(way, folder, arguments))
+    print_table(results, arguments)
+
+
+def run_apart(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
+    command = [
+        sys.executable, __file__, "--one", way, str(folder), "--steps", str(arguments.steps),
+        "--precision", arguments.precision,
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if result.returncode:
+        sys.exit(f"{way} failed:\n{result.stderr[-2000:]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -> None:
+    from music_genre.report import hardware
+
+    n = len(next(iter(results.values())))
+    print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")
+    print("| recipe | seconds of audio a second | waiting for input | peak memory, GB |")
+    print("| --- | ---: | ---: | ---: |")
+    for way, runs in results.items():
+        rates = sorted(run["rate"] for run in runs)
+        median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        print(
+            f"| {way} | {median['rate']:.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) "
+            f"| {median['waiting']:.1%} | {median['peak_gb']:.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
