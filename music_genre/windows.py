@@ -49,8 +49,9 @@ def cut_blocks(blocks: Iterable[np.ndarray], n_samples: int, window: int) -> Ite
             block = next(blocks, None)
             if block is None:
                 return
-            waiting = np.concatenate([waiting[max(0, start - first) :], block])
-            first = max(first, start)
+            n_past = min(max(0, start - first), len(waiting))
+            waiting = np.concatenate([waiting[n_past:], block])
+            first += n_past
         yield waiting[start - first : end - first].copy()
 
 

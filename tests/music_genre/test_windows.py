@@ -28,7 +28,7 @@ def test_windows_are_views_of_one_length():
     np.testing.assert_array_equal(windows.cut(waveform, 1000)[0], waveform)
 
 
-@pytest.mark.parametrize("n_samples", [5, 30, 100, 101])
+@pytest.mark.parametrize("n_samples", [5, 30, 62, 100, 101])
 def test_windows_of_blocks_are_those_of_the_whole(n_samples):
     waveform = np.arange(n_samples, dtype=np.float32)
     for size in (1, 7, 64, 1000):
