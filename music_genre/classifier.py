@@ -107,7 +107,7 @@ class GenreClassifier:
         sampling_rate = self.feature_extractor.sampling_rate
         window = int(self.window_seconds * sampling_rate)
         starts = windows.window_starts(len(waveform), window)
-        probabilities = self._window_probabilities(windows.cut(waveform, window))
+        probabilities = self.window_probabilities(windows.cut(waveform, window))
         mean = probabilities.mean(axis=0)
         length = min(window, len(waveform))
         return Prediction(
@@ -121,8 +121,11 @@ class GenreClassifier:
             ],
         )
 
-    def _window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
-        """Float64, shape (windows, labels); in batches, so that memory is bounded."""
+    def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
+        """Of windows of one length at the model's rate: float64, shape (windows, labels).
+
+        In batches, so that memory is bounded.
+        """
         import torch
 
         batches = []
