@@ -5,6 +5,7 @@ sounds the same to all three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a f
 clip; PyAV, which brings its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
 """
 
+import hashlib
 import io
 import math
 import os
@@ -225,13 +226,38 @@ def _open_pyav(file: BinaryIO, stack: ExitStack) -> AudioFile:
     import av
 
     try:
-        return _PyAV(
-            stack.enter_context(av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore"))
-        )
+        return _PyAV(stack.enter_context(_av_open(file)))
     except AudioError:
         raise
     except (av.FFmpegError, ValueError) as error:
         raise AudioError(DAMAGED) from error
+
+
+def _av_open(file: BinaryIO) -> "av.container.InputContainer":
+    import av
+
+    return av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
+
+
+def packets_sha256(source: bytes | str | os.PathLike) -> str:
+    """A hash of a file's compressed audio alone, whatever tags it has; nothing is decoded.
+
+    Raises:
+        AudioError: it is not audio that PyAV can take apart.
+    """
+    import av
+
+    total = hashlib.sha256()
+    with ExitStack() as stack:
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else io.FileIO(source)
+        stack.enter_context(file)
+        try:
+            container = stack.enter_context(_av_open(file))
+            for packet in container.demux(container.streams.audio[:1]):
+                total.update(bytes(packet))
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(DAMAGED) from error
+    return total.hexdigest()
 
 
 def resample(waveform: np.ndarray, sampling_rate: int, to: int = SAMPLING_RATE) -> np.ndarray:
