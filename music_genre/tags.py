@@ -134,10 +134,16 @@ def _set_genre(path: str, genre: str) -> list[str]:
         before = [str(value) for value in file.get("genre", [])]
         if before != [genre]:
             file["genre"] = [genre]
-            file.save()
+            # Players of the time of ID3v2.3 do not read 2.4: a tag stays what it was.
+            file.save(**({"v2_version": 3} if _is_id3v23(path) else {}))
         return before
     except mutagen.MutagenError as error:
         raise TagError(f"its tags cannot be written ({error})") from error
+
+
+def _is_id3v23(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"ID3\x03"
 
 
 def undo_tags(log: Path) -> str:
