@@ -199,46 +199,48 @@ def make_patch(original: str, changed: str) -> dict[str, Any]:
     """How to make a file from one with another tag.
 
     Tags lie before the audio, behind it, or both; what lies behind a tag that grew is moved. So the
-    original is the changed file's first `head` bytes, then those from `tail` on, and `patches`
-    [offset in the original, bytes in base64] over both.
+    original is the changed file without `skip` bytes after the first `head`, or with `insert` zeros
+    there, and over that `patches`: [offset in the original, bytes in base64].
 
     Raises:
         TagError: they differ in more than MAX_PATCH bytes.
     """
     a, b = _mapped(original), _mapped(changed)
-    shift = len(b) - len(a)
-    head = _n_common(a, b)
-    if shift < 0:
-        head = max(head, -shift)
-    patches, n_bytes = [], 0
-    for first, part in [(0, b[:head]), (head, b[head + shift :])]:
-        for start, end in _differences(a[first : first + len(part)], part):
-            data = a[first + start : first + end].tobytes()
-            patches.append([first + start, base64.b64encode(data).decode()])
+    grown = len(b) - len(a)
+    patch = {"head": _n_common(a, b), "skip": max(0, grown), "insert": max(0, -grown)}
+    patches, offset, n_bytes = [], 0, 0
+    for part in _moved_back(b, patch):
+        for start, end in _differences(a[offset : offset + len(part)], part):
+            data = a[offset + start : offset + end].tobytes()
+            patches.append([offset + start, base64.b64encode(data).decode()])
             n_bytes += len(data)
             if n_bytes > MAX_PATCH:
                 raise TagError("writing its tag would change too much to be undone")
-    return {"head": head, "tail": head + shift, "patches": patches}
+        offset += len(part)
+    return patch | {"patches": patches}
 
 
 def patched(changed: str, patch: dict[str, Any]) -> Iterator[bytes]:
     """Yield the original in parts; `make_patch` explains."""
-    data = _mapped(changed)
-    head, tail = patch["head"], patch["tail"]
-    at, end = 0, head + len(data) - tail
+    patches = [(offset, base64.b64decode(text)) for offset, text in patch["patches"]]
+    at = 0
+    for part in _moved_back(_mapped(changed), patch):
+        block = bytearray(part)
+        for offset, data in patches:
+            first, last = max(offset, at), min(offset + len(data), at + len(block))
+            if first < last:
+                block[first - at : last - at] = data[first - offset : last - offset]
+        yield bytes(block)
+        at += len(block)
 
-    def copied(first: int, last: int) -> Iterator[bytes]:
-        for start in range(first, last, BLOCK):
-            stop = min(start + BLOCK, last)
-            yield data[min(start, head) : min(stop, head)].tobytes()
-            yield data[max(start, head) - head + tail : max(stop, head) - head + tail].tobytes()
 
-    for offset, text in patch["patches"]:
-        yield from copied(at, offset)
-        piece = base64.b64decode(text)
-        yield piece
-        at = offset + len(piece)
-    yield from copied(at, end)
+def _moved_back(changed: np.ndarray, patch: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The changed file with what is behind its tag where that was, in blocks; uint8."""
+    head = patch["head"]
+    inserted = np.zeros(patch["insert"], np.uint8)
+    for part in (changed[:head], inserted, changed[head + patch["skip"] :]):
+        for start in range(0, len(part), BLOCK):
+            yield part[start : start + BLOCK]
 
 
 def _n_common(a: np.ndarray, b: np.ndarray) -> int:
@@ -254,11 +256,10 @@ def _n_common(a: np.ndarray, b: np.ndarray) -> int:
 
 def _differences(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
     """Runs in which arrays of one length differ: from where to where; near ones as one."""
-    for start in range(0, len(a), BLOCK):
-        where = np.flatnonzero(a[start : start + BLOCK] != b[start : start + BLOCK])
-        if len(where):
-            for run in np.split(where, np.flatnonzero(np.diff(where) > NEAR) + 1):
-                yield start + int(run[0]), start + int(run[-1]) + 1
+    where = np.flatnonzero(a != b)
+    if len(where):
+        for run in np.split(where, np.flatnonzero(np.diff(where) > NEAR) + 1):
+            yield int(run[0]), int(run[-1]) + 1
 
 
 # --- files ----------------------------------------------------------------------------------
