@@ -6,8 +6,8 @@
 
 Makes a library of synthesised music in mixed formats and lengths, then alternates between the
 ways, each in a process of its own, timed without imports and loading. The loop decodes a file with
-the project's decoder, hands the whole of it to the pipeline, and takes the next. By default both have a
-net of DistilHuBERT's architecture with random weights; the scan hears windows of 5 s.
+the project's decoder, hands the whole of it to the pipeline, and takes the next. By default both
+have a net of DistilHuBERT's architecture with random weights; the scan hears windows of 5 s.
 """
 
 import argparse

@@ -91,8 +91,8 @@ def run(arguments: argparse.Namespace, log: Path) -> None:
 
     device = arguments.device or _device_of_this_process()
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
-    rows = list(scan(classifier, arguments.roots, arguments.output, arguments.seconds))
-    if not rows:
+    rows = scan(classifier, arguments.roots, arguments.output, arguments.seconds)
+    if not len(rows):
         return  # another process writes
     print(f"{arguments.output}: {summarise(rows)}.")
     if arguments.write_tags:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,12 +46,25 @@ class File:
 
 
 Row = dict[str, Any]
-Rows = dict[File, bytes]  # a line of JSON each: a tenth of what it takes in memory as a dict
+Lines = dict[File, bytes]  # rows as JSON, which takes a fraction of the memory
+
+
+class Table:
+    """The rows of some files, in their order; each is parsed when its turn comes."""
+
+    def __init__(self, files: Sequence[File], lines: Lines) -> None:
+        self._files, self._lines = files, lines
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (json.loads(self._lines[file]) for file in self._files)
 
 
 def scan(
     classifier: "GenreClassifier", roots: Sequence[Path], output: Path, seconds: float | None = None
-) -> Iterator[Row]:
+) -> Table:
     """Hear all audio files under `roots` that `output` does not know yet, and write it.
 
     Called by every process of a launch alike; each hears its share, and the first one writes.
@@ -62,7 +75,7 @@ def scan(
         seconds: how much of each file is heard, from its middle; None for all.
 
     Returns:
-        The table's rows by path; none in other processes than the first.
+        All rows, by path; none in other processes than the first.
 
     Raises:
         InputError: no files, or the rows that are there come from another model.
@@ -80,17 +93,17 @@ def scan(
     _hear_all(classifier, todo, parts, seconds, launch)
     launch.wait()
     if not launch.is_first:
-        return iter(())
-    rows = read_parts(parts)
-    missing = [file.path for file in files if file not in rows]
+        return Table([], {})
+    lines = read_parts(parts)
+    missing = [file.path for file in files if file not in lines]
     if missing:
         raise InputError(
             f"{len(missing):,} files have no row in {parts} (such as {missing[0]}): is that folder "
             "one and the same for all processes? The same command hears them."
         )
-    settings = read_settings(parts)
-    write_table(output, settings, lambda: _rows_of(files, rows))
-    return _rows_of(files, rows)
+    table = Table(files, lines)
+    write_table(output, read_settings(parts), table)
+    return table
 
 
 def find_files(roots: Sequence[Path]) -> list[File]:
@@ -173,26 +186,22 @@ def read_settings(parts: Path) -> dict[str, Any]:
         return {}
 
 
-def read_parts(parts: Path) -> Rows:
+def read_parts(parts: Path) -> Lines:
     """The rows of all parts. A line torn by a crash is no row."""
-    rows: Rows = {}
+    lines: Lines = {}
     for path in sorted(parts.glob("*.jsonl")):
         with path.open("rb") as file:
             for line in file:
                 try:
                     row = json.loads(line)
-                    rows[File(row["path"], row["size"], row["mtime_ns"])] = line
+                    lines[File(row["path"], row["size"], row["mtime_ns"])] = line
                 except (ValueError, KeyError, TypeError):
                     continue
-    return rows
+    return lines
 
 
 def _is_settled(line: bytes | None) -> bool:
     return line is not None and not json.loads(line)["is_passing"]
-
-
-def _rows_of(files: Iterable[File], rows: Rows) -> Iterator[Row]:
-    return (json.loads(rows[file]) for file in files)
 
 
 class Part:
@@ -253,6 +262,8 @@ def _hear_all(
     seconds: float | None,
     launch: "Launch",
 ) -> None:
+    if not files:
+        return
     from tqdm import tqdm
 
     from music_genre.hearing import hear
@@ -262,12 +273,12 @@ def _hear_all(
         total=len(files),
         unit=" files",
         desc=f"process 0 of {launch.size}" if launch.size > 1 else None,
-        disable=not launch.is_first or not files,
+        disable=not launch.is_first,
         smoothing=0.05,  # files differ much in length
     )
     heard, began = 0.0, time.monotonic()
     with bar, Part(parts, launch.rank) as part:
-        for answer in hear(classifier, by_path, seconds) if files else ():
+        for answer in hear(classifier, by_path, seconds):
             part.append(to_row(by_path[answer.path], answer, classifier.labels))
             heard += answer.seconds_heard
             rate = heard / (time.monotonic() - began)
@@ -354,18 +365,18 @@ class Launch:
             yield
         except RuntimeError as error:
             raise InputError(
-                f"Process {self.rank} finished, but another one of the {self.size} has died: its "
-                "own message says why. All rows are kept: the same command goes on."
+                f"Process {self.rank} has lost the others: one of them has died, and its own message "
+                "says why. All rows are kept: the same command goes on."
             ) from error
 
 
 # --- the table ------------------------------------------------------------------------------
 
 
-def write_table(output: Path, settings: dict[str, Any], rows: Callable[[], Iterator[Row]]) -> None:
+def write_table(output: Path, settings: dict[str, Any], rows: Iterable[Row]) -> None:
     """Write the table in one step: whoever looks finds the old one or the new one, whole."""
     labels = settings["labels"]
-    table = (_flat(row, labels, settings) for row in rows())
+    table = (_flat(row, labels, settings) for row in rows)
     with replacing(output) as file:
         if output.suffix == ".parquet":
             _write_parquet(file, table, labels)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class TagError(InputError):
 
 
 def write_tags(
-    rows: Sequence[dict[str, Any]], min_confidence: float, is_agreed: bool, log: Path, parts: Path
+    rows: Collection[dict[str, Any]], min_confidence: float, is_agreed: bool, log: Path, parts: Path
 ) -> str:
     """Write each row's genre into its file, where the genre is at least so probable.
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,29 @@ def test_a_long_file_is_decoded_twice_and_answers_the_same(
             np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=2e-6)
 
 
+def test_memory_does_not_grow_with_a_files_length(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    stub = SimpleNamespace(
+        feature_extractor=SimpleNamespace(sampling_rate=16_000),
+        window_seconds=1.0,
+        window_probabilities=lambda cuts: np.full((len(cuts), 2), 0.5),
+    )
+    monkeypatch.setattr(hearing, "KEEP_SECONDS", 60.0)
+    monkeypatch.setattr(audio, "BLOCK", 2**16)
+    peaks = []
+    for minutes in (2, 20):
+        path = tmp_path / f"{minutes}.flac"
+        soundfile.write(path, np.zeros(minutes * 60 * 16_000, np.int16), 16_000)
+        tracemalloc.start()
+        (answer,) = hearing.hear(stub, [str(path)])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert answer.seconds_heard == minutes * 60
+        np.testing.assert_allclose(answer.probabilities, [0.5, 0.5])
+    assert peaks[1] < 1.2 * peaks[0]
+
+
 def test_a_decoder_that_fails_in_an_unknown_way_ends_one_file_only(
     classifier, music, tmp_path, monkeypatch
 ):
@@ -242,7 +266,70 @@ def test_shares_take_about_as_long(tmp_path):
     assert evenly == [5, 5], "no file takes longer than what is heard of it"
 
 
-# --- the command, killed and in several processes -------------------------------------------
+# --- the command ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--output a.parquet", "name what to hear"),
+        ("music --output a.parquet", "name what to hear"),
+        ("music --model m --output a.xlsx", "--output ends in one of .parquet, .csv, .jsonl"),
+        ("music --model m --output a.csv --seconds 0", "--seconds is 1 or more"),
+        ("music --model m --output a.csv --min_confidence 60", "between 0 and 1"),
+        ("music --model m --output a.csv --yes", "--yes says that --write-tags"),
+        ("music --output a.csv --undo", "--undo goes with --output alone"),
+    ],
+)
+def test_a_wrong_argument_says_what_to_do(monkeypatch, capsys, arguments, message):
+    from music_genre.__main__ import parse_arguments
+
+    monkeypatch.setattr(sys, "argv", ["music_genre", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments()
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_tags_and_undoes(tiny_classifier, music, tmp_path, monkeypatch, capsys):
+    import mutagen
+
+    from music_genre.__main__ import main
+
+    ours, output = shutil.copytree(music, tmp_path / "music"), tmp_path / "out.csv"
+    flac = sorted(ours.rglob("*.flac"))[-1]
+    before = flac.read_bytes()
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["music_genre", "--output", str(output), *arguments])
+        main()
+        return capsys.readouterr().out
+
+    hear = [str(ours), "--model", str(tiny_classifier), "--device", "cpu", "--min_confidence", "0"]
+    assert "No file was changed" in run(*hear, "--write-tags")
+    assert "7 written, 0 had it, 0 left" in run(*hear, "--write-tags", "--yes")
+    with output.open(newline="") as file:
+        genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}
+    assert mutagen.File(flac)["genre"] == [genres[str(flac)]]
+    table = output.read_bytes()
+    assert "14 audio files, 14 of them known" in run(*hear), "a tag makes no file new"
+    assert output.read_bytes() == table
+    assert "7 files are what they were" in run("--undo")
+    assert flac.read_bytes() == before
+    assert "14 of them known" in run(*hear)
+
+
+def test_help_comes_without_torch():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "from music_genre.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False False"
+
+
+# --- killed, and in several processes ---------------------------------------------------------
 
 
 def command(model: Path, music: Path, output: Path) -> list[str]:
