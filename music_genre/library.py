@@ -365,7 +365,7 @@ class Launch:
             yield
         except RuntimeError as error:
             raise InputError(
-                f"Process {self.rank} has lost the others: one of them has died, and its own message "
+                f"Process {self.rank} has lost the others: one has died, and its own message "
                 "says why. All rows are kept: the same command goes on."
             ) from error
 
