@@ -34,7 +34,7 @@ QUEUED = 4 * BATCH_SIZE
 class Answer:
     """What is known of a file; `probabilities` is None where there is an `error`.
 
-    duration: seconds; where only a part was asked for, as the header claims, or None.
+    duration: seconds; where only a part was heard, as the header claims, or None.
     probabilities: of each label, the mean over windows; float64, shape (labels,).
     is_passing: the error is not the file's: it could not be read this time.
     """
@@ -141,10 +141,11 @@ class _Decoder:
 
     def _cut(self, answer: Answer) -> Iterator[np.ndarray]:
         """Yield a file's windows, float32, and fill in its answer's durations."""
-        with audio.opened(answer.path) as file:
-            claimed = file.duration
-        seconds = min(self.seconds or MAX_SECONDS, MAX_SECONDS)
-        start = max(0.0, ((claimed or 0.0) - seconds) / 2) if self.seconds else 0.0
+        seconds, start, claimed = min(self.seconds or MAX_SECONDS, MAX_SECONDS), 0.0, None
+        if self.seconds:
+            with audio.opened(answer.path) as file:
+                claimed = file.duration
+            start = max(0.0, ((claimed or 0.0) - seconds) / 2)
         kept, n_samples = self._measure(answer.path, start, seconds)
         if start and not n_samples:  # the header claims more than there is
             start = 0.0

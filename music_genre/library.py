@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +110,8 @@ def scan(
 def find_files(roots: Sequence[Path]) -> list[File]:
     """All audio files under folders, told by their suffix, and files named; sorted by path.
 
-    Links to folders are not followed, and what is hidden is left out.
+    Links to folders are not followed, and what is hidden is left out; so is, with a warning, a folder
+    that cannot be read.
 
     Raises:
         InputError: a root is not there, or there are no files.
@@ -120,7 +122,7 @@ def find_files(roots: Sequence[Path]) -> list[File]:
             paths.add(root)
         elif not os.path.isdir(root):
             raise InputError(f"There is no file or folder {root}.")
-        for folder, subfolders, names in os.walk(root):
+        for folder, subfolders, names in os.walk(root, onerror=_warn):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             paths |= {
                 os.path.join(folder, name)
@@ -138,6 +140,10 @@ def find_files(roots: Sequence[Path]) -> list[File]:
     if not files:
         raise InputError(f"There are no audio files in {', '.join(map(str, roots))}.")
     return files
+
+
+def _warn(error: OSError) -> None:
+    print(f"warning: left out {error.filename}: {error.strerror}", file=sys.stderr)
 
 
 # --- rows on disk ---------------------------------------------------------------------------
