@@ -239,7 +239,7 @@ def _av_open(file: BinaryIO) -> "av.container.InputContainer":
     return av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
 
 
-def packets_sha256(source: bytes | str | os.PathLike) -> str:
+def packets_sha256(path: str | os.PathLike) -> str:
     """A hash of a file's compressed audio alone, whatever tags it has; nothing is decoded.
 
     Raises:
@@ -248,15 +248,12 @@ def packets_sha256(source: bytes | str | os.PathLike) -> str:
     import av
 
     total = hashlib.sha256()
-    with ExitStack() as stack:
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else io.FileIO(source)
-        stack.enter_context(file)
-        try:
-            container = stack.enter_context(_av_open(file))
+    try:
+        with io.FileIO(path) as file, _av_open(file) as container:
             for packet in container.demux(container.streams.audio[:1]):
                 total.update(bytes(packet))
-        except (av.FFmpegError, ValueError) as error:
-            raise AudioError(DAMAGED) from error
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioError(DAMAGED) from error
     return total.hexdigest()
 
 

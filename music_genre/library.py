@@ -110,8 +110,8 @@ def scan(
 def find_files(roots: Sequence[Path]) -> list[File]:
     """All audio files under folders, told by their suffix, and files named; sorted by path.
 
-    Links to folders are not followed, and what is hidden is left out; so is, with a warning, a folder
-    that cannot be read.
+    Links to folders are not followed, and what is hidden is left out; so is, with a warning, a
+    folder that cannot be read.
 
     Raises:
         InputError: a root is not there, or there are no files.

@@ -182,6 +182,21 @@ def test_a_file_that_is_damaged_further_on_says_so(tmp_path):
         audio.decode(bytes(data), 60)
 
 
+def test_the_hash_of_packets_knows_audio_from_tags(tmp_path, tone):
+    import mutagen
+
+    hashes = []
+    for name in ("a.mp3", "b.mp3", "other.mp3"):
+        path = tmp_path / name
+        write_with_pyav(path, tone if name != "other.mp3" else -tone, 16_000, "libmp3lame")
+        if name == "b.mp3":
+            file = mutagen.File(path, easy=True)
+            file["title"] = ["A title" * 1000]
+            file.save()
+        hashes.append(audio.packets_sha256(path))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_pcm16_rounds_and_clips():
     pcm = audio.to_pcm16(np.array([0, 1, -1, 2, -2, 0.6 / 32768], dtype=np.float32))
     assert pcm.tolist() == [0, 32767, -32768, 32767, -32768, 1]
