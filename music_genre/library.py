@@ -99,8 +99,8 @@ def scan(
     missing = [file.path for file in files if file not in lines]
     if missing:
         raise InputError(
-            f"{len(missing):,} files have no row in {parts} (such as {missing[0]}): is that folder "
-            "one and the same for all processes? The same command hears them."
+            f"{len(missing):,} files have no row in {parts} (such as {printable(missing[0])}): is "
+            "that folder one and the same for all processes? The same command hears them."
         )
     table = Table(files, lines)
     write_table(output, read_settings(parts), table)
@@ -396,8 +396,7 @@ def write_table(output: Path, settings: dict[str, Any], rows: Iterable[Row]) -> 
 def _flat(row: Row, labels: Sequence[str], settings: dict[str, Any]) -> Row:
     probabilities = row["probabilities"] or [None] * len(labels)
     return {
-        # Names that are no UTF-8 cannot stand in a table as they are.
-        "path": os.fsencode(row["path"]).decode("utf-8", "backslashreplace"),
+        "path": printable(row["path"]),
         "duration": row["duration"],
         "genre": row["genre"],
         **{f"p_{label}": p for label, p in zip(labels, probabilities, strict=True)},
@@ -407,6 +406,11 @@ def _flat(row: Row, labels: Sequence[str], settings: dict[str, Any]) -> Row:
         "revision": settings["revision"],
         "error": row["error"],
     }
+
+
+def printable(path: str) -> str:
+    """Names that are no UTF-8 can neither be printed nor stand in a table as they are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _write_parquet(file: BinaryIO, table: Iterator[Row], labels: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import InputError, audio
-from music_genre.library import Part, replacing
+from music_genre.library import Part, printable, replacing
 
 TAGGED_SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b")
 TAGGED_TYPES = ("EasyMP3", "EasyMP4", "FLAC", "OggVorbis", "OggOpus", "OggFLAC")  # of mutagen
@@ -64,7 +64,7 @@ def write_tags(
             try:
                 status = tag_file(row, append)
             except (InputError, OSError) as error:
-                left.append(f"{row['path']}: {error}")
+                left.append(f"{printable(row['path'])}: {error}")
                 continue
             if status is None:
                 n_had_it += 1
@@ -95,11 +95,11 @@ def tag_file(
     if before.st_nlink > 1:
         raise TagError("it has other hard links, which would keep the old tags")
     with _beside(path) as copy:
-        shutil.copy2(path, copy)
+        shutil.copyfile(path, copy)
+        _take_on(copy, before, path)
         genre_before = _set_genre(copy, row["genre"])
         if genre_before == [row["genre"]]:
             return None
-        os.utime(copy)  # players look for files that are newer
         _sync(copy)
         patch = make_patch(path, copy)
         entry = {
@@ -111,10 +111,16 @@ def tag_file(
             "sha256": _sha256(copy),
             **patch,
         }
-        if hashlib.sha256(b"".join(patched(copy, entry))).hexdigest() != entry["sha256_before"]:
+        undone = hashlib.sha256()
+        for part in patched(copy, entry):
+            undone.update(part)
+        if undone.hexdigest() != entry["sha256_before"]:
             raise TagError("writing its tag could not be undone")
         if audio.packets_sha256(path) != audio.packets_sha256(copy):
             raise TagError("writing its tag would change more than the tag")
+        now = os.stat(path)
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise TagError("something else is changing it")
         append(entry)
         os.replace(copy, path)
         _sync(os.path.dirname(path))
@@ -135,15 +141,18 @@ def _set_genre(path: str, genre: str) -> list[str]:
         if before != [genre]:
             file["genre"] = [genre]
             # Players of the time of ID3v2.3 do not read 2.4: a tag stays what it was.
-            file.save(**({"v2_version": 3} if _is_id3v23(path) else {}))
+            is_old = type(file).__name__ == "EasyMP3" and _begins_with(path, b"ID3\x03")
+            file.save(**({"v2_version": 3} if is_old else {}))
         return before
-    except mutagen.MutagenError as error:
-        raise TagError(f"its tags cannot be written ({error})") from error
+    except TagError:
+        raise
+    except Exception as error:  # whatever mutagen makes of broken tags
+        raise TagError(f"its tags cannot be written ({type(error).__name__}: {error})") from error
 
 
-def _is_id3v23(path: str) -> bool:
+def _begins_with(path: str, magic: bytes) -> bool:
     with open(path, "rb") as file:
-        return file.read(4) == b"ID3\x03"
+        return file.read(len(magic)) == magic
 
 
 def undo_tags(log: Path) -> str:
@@ -167,7 +176,7 @@ def undo_tags(log: Path) -> str:
             _undo(entry)
             n_done += 1
         except (TagError, OSError) as error:
-            left.append(f"{entry['path']}: {error}")
+            left.append(f"{printable(entry['path'])}: {error}")
             kept.insert(0, entry)
     _keep(log, kept)
     return "\n".join([f"{n_done:,} files are what they were, {len(left):,} are left.", *left])
@@ -185,8 +194,9 @@ def _undo(entry: dict[str, Any]) -> None:
             file.writelines(patched(path, entry))
         if _sha256(copy) != entry["sha256_before"]:
             raise TagError("the log does not fit it")
-        shutil.copystat(path, copy)
-        os.utime(copy, ns=(os.stat(path).st_atime_ns, entry["mtime_ns"]))
+        now = os.stat(path)
+        _take_on(copy, now, path)
+        os.utime(copy, ns=(now.st_atime_ns, entry["mtime_ns"]))
         _sync(copy)
         os.replace(copy, path)
         _sync(os.path.dirname(path))
@@ -283,11 +293,19 @@ def _beside(path: str) -> Iterator[str]:
             os.remove(copy)
 
 
+def _take_on(copy: str, status: os.stat_result, path: str) -> None:
+    """Give a copy the owner, mode and extended attributes of a file."""
+    if (os.stat(copy).st_uid, os.stat(copy).st_gid) != (status.st_uid, status.st_gid):
+        os.chown(copy, status.st_uid, status.st_gid)
+    shutil.copystat(path, copy)
+    os.utime(copy)  # players look for files that are newer
+
+
 def _sweep(folders: Iterable[str]) -> None:
     """Remove the copies that a kill left behind."""
     for folder in folders:
         for copy in Path(folder).glob(f".*{COPY_MARK}.*"):
-            copy.unlink()
+            copy.unlink(missing_ok=True)
 
 
 def _sync(path: str) -> None:

@@ -66,7 +66,10 @@ def write_music(folder: Path) -> list[Path]:
     file = mutagen.File(old, easy=True)
     file["genre"], file["title"] = ["Blues"], ["Old"]
     file.save(v1=2, v2_version=3)
-    return [*paths, front, old]
+    behind = folder / "flac behind id3.flac"
+    write_audio(behind, 1.0)
+    behind.write_bytes(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + behind.read_bytes())
+    return [*paths, front, old, behind]
 
 
 def state(paths: list[Path]) -> dict:
@@ -175,6 +178,19 @@ def test_a_file_that_others_changed_since_is_not_undone(music, tmp_path):
     assert "something else changed it" in tags.undo_tags(log)
     assert state(music[:1]) == edited
     assert log.exists(), "it may yet be undone by hand"
+
+
+def test_a_file_that_changes_while_it_is_tagged_is_left(music, tmp_path, monkeypatch):
+    patch = tags.make_patch
+
+    def edited_meanwhile(original: str, changed: str) -> dict:
+        os.utime(original, ns=(0, 0))
+        return patch(original, changed)
+
+    monkeypatch.setattr(tags, "make_patch", edited_meanwhile)
+    data = music[0].read_bytes()
+    assert "something else is changing it" in write(music[:1], tmp_path)
+    assert music[0].read_bytes() == data
 
 
 def test_a_link_stays_a_link(music, tmp_path):
