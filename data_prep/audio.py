@@ -1,8 +1,8 @@
 """All audio decoding of the project: bytes or files in, mono float32 waveforms out.
 
-Used by `python -m data_prep`, by `music_genre` and by the app, so that a clip sounds the same to all
-three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a clip; PyAV, which brings
-its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
+Used by `python -m data_prep`, by `music_genre` and by the app, so that a clip sounds the same to
+all three. soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a clip; PyAV, which
+brings its own FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...).
 """
 
 import hashlib
