@@ -138,7 +138,7 @@ class GenreClassifier:
         sampling_rate = self.feature_extractor.sampling_rate
         window = int(self.window_seconds * sampling_rate)
         starts = windows.window_starts(len(waveform), window)
-        probabilities = self._window_probabilities(windows.cut(waveform, window), progress)
+        probabilities = self.window_probabilities(windows.cut(waveform, window), progress)
         mean = probabilities.mean(axis=0)
         length = min(window, len(waveform))
         return Prediction(
@@ -152,10 +152,13 @@ class GenreClassifier:
             ],
         )
 
-    def _window_probabilities(
-        self, cuts: list[np.ndarray], progress: Progress | None
+    def window_probabilities(
+        self, cuts: list[np.ndarray], progress: Progress | None = None
     ) -> np.ndarray:
-        """Float64, shape (windows, labels); in batches, so that memory is bounded."""
+        """Of windows of one length at the model's rate: float64, shape (windows, labels).
+
+        In batches, so that memory is bounded.
+        """
         import torch
 
         batches = []

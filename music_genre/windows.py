@@ -4,7 +4,7 @@ Evaluation, the app and the API all predict a clip through `clip_probabilities`,
 measured is what is served.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,25 @@ def window_starts(n_samples: int, window: int) -> np.ndarray:
 def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
     """The windows of a waveform of shape (samples,), as views; all of one length."""
     return [waveform[start : start + window] for start in window_starts(len(waveform), window)]
+
+
+def cut_blocks(blocks: Iterable[np.ndarray], n_samples: int, window: int) -> Iterator[np.ndarray]:
+    """The windows of a waveform that comes in blocks: those of `cut`, as copies, one at a time.
+
+    Args:
+        blocks: shape (samples,) each, `n_samples` in all. Where they end early, so do the windows.
+    """
+    blocks, waiting, first = iter(blocks), np.zeros(0, np.float32), 0
+    for start in window_starts(n_samples, window):
+        end = start + min(window, n_samples)
+        while first + len(waiting) < end:
+            block = next(blocks, None)
+            if block is None:
+                return
+            n_past = min(max(0, start - first), len(waiting))
+            waiting = np.concatenate([waiting[n_past:], block])
+            first += n_past
+        yield waiting[start - first : end - first].copy()
 
 
 def extract_features(

@@ -125,6 +125,94 @@ def test_resampling_keeps_pitch_and_length(tone):
     assert audio.resample(tone, 16_000, 16_000) is tone
 
 
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("seconds", [0.001, 0.3, 3.0])
+def test_resampling_in_blocks_gives_the_samples_of_the_whole(rate, seconds):
+    rng = np.random.default_rng(0)
+    waveform = rng.standard_normal(int(seconds * rate)).astype(np.float32)
+    cuts = np.sort(rng.integers(0, len(waveform) + 1, 5))
+    blocks = np.split(waveform, cuts)
+    whole = audio.resample(waveform, rate)
+    in_blocks = np.concatenate(list(audio.resample_blocks(blocks, rate)))
+    assert in_blocks.shape == whole.shape
+    np.testing.assert_allclose(in_blocks, whole, atol=1e-6)
+
+
+def sweep(seconds: float, rate: int) -> np.ndarray:
+    """A tone that rises: its pitch tells the time. float32, shape (samples,)."""
+    time = np.arange(int(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * (500 + 50 * time) * time)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.wav", ""),
+        ("a.flac", ""),
+        ("a.ogg", ""),
+        ("a.mp3", "libmp3lame"),
+        ("a.m4a", "aac"),
+        ("a.aac", "aac"),
+        ("a.webm", "libopus"),
+    ],
+)
+def test_only_the_middle_is_decoded_and_it_is_the_middle(tmp_path, name, codec):
+    path = tmp_path / name
+    waveform = sweep(20, 48_000)
+    if codec:
+        write_with_pyav(path, waveform, 48_000, codec)
+    else:
+        soundfile.write(path, waveform, 48_000)
+    with audio.opened(path) as file:
+        assert file.duration == pytest.approx(20, abs=0.5)
+        part = np.concatenate(list(file.blocks(start=12.0, seconds=2.0)))
+    assert len(part) == 2 * 48_000
+    # Where in the original it lies: the peak of the cross-correlation around the asked place.
+    around = waveform[11 * 48_000 : 15 * 48_000]
+    size = len(around) + len(part)
+    correlation = np.fft.irfft(np.fft.rfft(around, size) * np.fft.rfft(part, size).conj(), size)
+    assert 11 + np.argmax(correlation) / 48_000 == pytest.approx(12, abs=0.06)
+
+
+def test_blocks_are_what_decode_gives(tmp_path, monkeypatch):
+    waveform = sweep(6, 22_050)
+    monkeypatch.setattr(audio, "BLOCK", 10_000)
+    for name in ("a.flac", "a.mp3"):
+        path = tmp_path / name
+        if name == "a.mp3":
+            write_with_pyav(path, waveform, 22_050, "libmp3lame")
+        else:
+            soundfile.write(path, waveform, 22_050)
+        with audio.opened(path) as file:
+            blocks = list(file.blocks())
+        assert max(map(len, blocks)) < 12_000
+        np.testing.assert_array_equal(np.concatenate(blocks), audio.decode(path, 60)[0])
+
+
+def test_a_file_that_is_damaged_further_on_says_so(tmp_path):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sweep(3, 16_000), 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    with pytest.raises(audio.AudioError, match="damaged"):
+        audio.decode(bytes(data), 60)
+
+
+def test_the_hash_of_packets_knows_audio_from_tags(tmp_path, tone):
+    import mutagen
+
+    hashes = []
+    for name in ("a.mp3", "b.mp3", "other.mp3"):
+        path = tmp_path / name
+        write_with_pyav(path, tone if name != "other.mp3" else -tone, 16_000, "libmp3lame")
+        if name == "b.mp3":
+            file = mutagen.File(path, easy=True)
+            file["title"] = ["A title" * 1000]
+            file.save()
+        hashes.append(audio.packets_sha256(path))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 @pytest.mark.parametrize("rate", [4001, 15_989, 44_101, 191_999])
 def test_odd_rates_keep_their_length(rate):
     resampled = audio.resample(np.zeros(rate, np.float32), rate)

@@ -28,6 +28,16 @@ def test_windows_are_views_of_one_length():
     np.testing.assert_array_equal(windows.cut(waveform, 1000)[0], waveform)
 
 
+@pytest.mark.parametrize("n_samples", [5, 30, 62, 100, 101])
+def test_windows_of_blocks_are_those_of_the_whole(n_samples):
+    waveform = np.arange(n_samples, dtype=np.float32)
+    for size in (1, 7, 64, 1000):
+        blocks = np.split(waveform, range(size, n_samples, size))
+        in_blocks = list(windows.cut_blocks(blocks, n_samples, 30))
+        np.testing.assert_array_equal(in_blocks, windows.cut(waveform, 30))
+    assert len(list(windows.cut_blocks([waveform[:4]], 60, 30))) == 0, "it ended early"
+
+
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
     from music_genre.model import load_classifier, load_feature_extractor, locate
 
