@@ -29,6 +29,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.models import save_distilhubert
+
 WAYS = ("scan", "pipeline")
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
 SUFFIXES = (".mp3", ".flac", ".m4a", ".ogg", ".wav", ".opus")
@@ -79,17 +81,6 @@ def _write_with_pyav(path: Path, waveform: np.ndarray, rate: int, codec: str) ->
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
-
-
-def write_model(folder: Path) -> None:
-    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
-
-    from data_prep.gtzan import GENRES
-
-    names = dict(enumerate(GENRES))
-    config = HubertConfig(num_hidden_layers=2, id2label=names, window_seconds=5.0)
-    HubertForSequenceClassification(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
 
 
 # --- the ways -------------------------------------------------------------------------------
@@ -184,7 +175,7 @@ def main() -> None:
         model, music = arguments.model, work / "music"
         if model is None:
             model = str(work / "model")
-            write_model(Path(model))
+            save_distilhubert(Path(model))
         write_library(music, arguments.n_files, arguments.longest)
         if arguments.also:
             unpack(arguments.also, music / "also")

@@ -19,31 +19,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.models import save_distilhubert
 from benchmarks.page_client import Listener, serving
 from data_prep import audio
-from data_prep.gtzan import GENRES
 
 CHUNKS_EACH_TIME = 26  # seconds of one time of listening
 MICROPHONE = 48_000  # hertz, as browsers send it
-
-
-def save_model(folder: Path) -> str:
-    """DistilHuBERT's architecture with random weights."""
-    import torch
-    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
-
-    torch.manual_seed(0)
-    config = HubertConfig(
-        num_hidden_layers=2,
-        feat_proj_layer_norm=False,
-        apply_spec_augment=False,
-        layerdrop=0,
-        id2label=dict(enumerate(GENRES)),
-        label2id={genre: i for i, genre in enumerate(GENRES)},
-    )
-    HubertForSequenceClassification(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
-    return str(folder)
 
 
 def chunks(n_seconds: int, n_takes: int) -> list[list[bytes]]:
@@ -83,7 +64,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=4, help=f"of {CHUNKS_EACH_TIME} s each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or save_model(Path(folder) / "model")
+        model = arguments.model or save_distilhubert(Path(folder) / "model")
         with serving(model, Path(folder)) as server:
             print(server.log.read_text().split("\n")[0])
             print("| listeners | answers | p50 ms | p95 ms | worst ms | lost | merged | errors |")

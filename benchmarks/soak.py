@@ -25,7 +25,8 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.live_latency import chunks, save_model
+from benchmarks.live_latency import chunks
+from benchmarks.models import save_distilhubert
 from benchmarks.page_client import Listener, Server, Visitor, serving
 from data_prep import audio
 from data_prep.synthetic import SAMPLING_RATE, synthesise
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--model", help="default: DistilHuBERT's size with random weights")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or save_model(Path(folder) / "model")
+        model = arguments.model or save_distilhubert(Path(folder) / "model")
         with serving(model, Path(folder)) as server:
             print(server.log.read_text().split("\n")[0], flush=True)
             before = server.resident()

@@ -41,16 +41,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_model(folder: Path) -> None:
-    """DistilHuBERT's configuration (ntu-spml/distilhubert), without weights."""
-    from transformers import HubertConfig, Wav2Vec2FeatureExtractor
-
-    HubertConfig(
-        num_hidden_layers=2, feat_proj_layer_norm=False, apply_spec_augment=False, layerdrop=0.0
-    ).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
-
-
 class Clock:
     """Time from the end of the warm-up on, and how much of it went by waiting for batches."""
 
@@ -133,6 +123,7 @@ def main() -> None:
         way, folder = arguments.one
         print(json.dumps(run_here(way, Path(folder), arguments)))
         return
+    from benchmarks.models import save_distilhubert
     from data_prep.prepare import prepare
     from data_prep.synthetic import write_archive
 
@@ -140,7 +131,7 @@ def main() -> None:
         folder = Path(temporary)
         write_archive(folder / "clips.zip", arguments.clips_per_genre, CLIP_SECONDS)
         prepare([folder / "clips.zip"], folder / "dataset", split="random")
-        make_model(folder / "model")
+        save_distilhubert(folder / "model")
         results: dict[str, list[dict]] = {way: [] for way in arguments.ways}
         for _ in range(arguments.runs):
             for way in arguments.ways:

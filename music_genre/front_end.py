@@ -20,6 +20,7 @@ from torch.nn.functional import gelu
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has it not
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
 
 
@@ -49,6 +50,7 @@ def _has_known_form(layers: nn.ModuleList | None) -> bool:
         and all(shape in ((3, 2), (2, 2)) for shape in shapes[1:])
         and all(c.bias is None for c in convolutions)
         and norm.num_groups == norm.num_channels
+        and len({c.out_channels for c in convolutions}) == 1
         and all(not hasattr(layer, "layer_norm") for layer in layers[1:])
         and all(_is_gelu(layer.activation) for layer in layers)
     )
@@ -76,37 +78,44 @@ class _MatrixProducts:
                 self.weights[dtype] = [
                     _split(layer.conv.weight, dtype) for layer in self.layers[1:]
                 ]
-            # One window at a time: its activations (16 MB for 5 s) stay closer to the cores.
-            frames = [self._one(window.float(), dtype) for window in waveforms]
-            return torch.stack(frames).transpose(1, 2)
+            return self._frames(waveforms.float(), dtype).transpose(1, 2)
 
-    def _one(self, waveform: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        frames = self._first(waveform, dtype)
-        for pair_weight, third_weight in self.weights[dtype]:
-            width = frames.shape[1]
-            if third_weight is None:
-                n = len(frames) // 2
-                frames = gelu(frames[: 2 * n].view(n, 2 * width) @ pair_weight)
-            else:
-                n = (len(frames) - 3) // 2 + 1
-                product = frames[: 2 * n].view(n, 2 * width) @ pair_weight
-                frames = gelu(product.addmm_(frames[2 : 2 * n + 1 : 2], third_weight))
-        return frames
+    def _frames(self, waveforms: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Shape (windows, frames, channels). One window at a time, in the same two buffers.
 
-    def _first(self, waveform: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        New memory for every layer, 33 MB for the first one of 5 s, would be got from the operating
+        system, and cleared, each time.
+        """
+        lengths = [(waveforms.shape[1] - KERNEL) // STRIDE + 1]
+        for _, third in self.weights[dtype]:
+            lengths.append(lengths[-1] // 2 if third is None else (lengths[-1] - 3) // 2 + 1)
+        width = self.layers[0].conv.out_channels
+        buffers = [waveforms.new_empty((n, width), dtype=dtype) for n in lengths[:2]]
+        result = waveforms.new_empty((len(waveforms), lengths[-1], width), dtype=dtype)
+        for waveform, last in zip(waveforms, result, strict=True):
+            frames = self._first(waveform, buffers[0])
+            for i, (pair, third) in enumerate(self.weights[dtype], start=1):
+                n = lengths[i]
+                out = last if i == len(lengths) - 1 else buffers[i % 2][:n]
+                torch.mm(frames[: 2 * n].view(n, 2 * width), pair, out=out)
+                if third is not None:
+                    out.addmm_(frames[2 : 2 * n + 1 : 2], third)
+                frames = gelu_(out)
+        return result
+
+    def _first(self, waveform: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """The first convolution with its group norm and GELU: shape (frames, channels)."""
         weight, norm = self.layers[0].conv.weight[:, 0], self.layers[0].layer_norm
-        n = (len(waveform) - KERNEL) // STRIDE + 1
-        blocks = waveform[: (n + 1) * STRIDE].view(-1, STRIDE)
+        blocks = waveform[: (len(out) + 1) * STRIDE].view(-1, STRIDE)
         patches = torch.cat([blocks[:-1], blocks[1:]], dim=1)
         mean = patches.mean(0)
         centred = patches - mean
-        covariance = centred.T @ centred / n
+        covariance = centred.T @ centred / len(out)
         variance = ((weight @ covariance) * weight).sum(1)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        bias = norm.bias - (weight @ mean) * scale
-        normed_weight = (weight * scale[:, None]).T
-        return gelu(torch.addmm(bias.to(dtype), patches.to(dtype), normed_weight.to(dtype)))
+        bias = (norm.bias - (weight @ mean) * scale).to(out.dtype)
+        normed_weight = (weight * scale[:, None]).T.to(out.dtype)
+        return gelu_(torch.addmm(bias, patches.to(out.dtype), normed_weight, out=out))
 
 
 def _split(weight: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,0 +1,182 @@
+"""`GenreClassifier` beside `pipeline("audio-classification")`: a clip, a song, and the limit.
+
+    python benchmarks/serving.py              # DistilHuBERT's architecture, random weights
+    python benchmarks/serving.py --growth     # cost against length, from 1 s to 60 min
+
+All in one process, alternating, on the same array and with the same number of threads. The limit is
+arithmetic: the floating point operations of the convolutions and matrix products of the pass over
+the rate at which this machine multiplies large matrices, measured in the same run.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+RATE = 16_000  # hertz
+LENGTHS = (1, 5, 30, 60, 180, 600, 1800, 3600)  # seconds
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a folder or an id; default: made here")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--song_seconds", type=int, default=600)
+    parser.add_argument("--growth", action="store_true", help="cost against length instead")
+    return parser.parse_args()
+
+
+def music(seconds: float) -> np.ndarray:
+    """Synthesised, repeated where it is long; float32 at 16 kHz."""
+    from data_prep.synthetic import synthesise
+
+    return np.resize(synthesise("jazz", 7, min(seconds, 30.0), RATE), int(seconds * RATE))
+
+
+def alternate(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(runs + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if i:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def matrix_rate(dtype) -> float:
+    """Floating point operations a second in a product of large matrices."""
+    import torch
+
+    a = torch.randn(2048, 2048).to(dtype)
+    times = alternate({"product": lambda: a @ a}, 5)["product"]
+    return 2 * 2048**3 / min(times)
+
+
+def operations(classifier, seconds: float) -> int:
+    """Of the convolutions and linear layers in the passes over all windows of a clip."""
+    import torch
+    from torch import nn
+
+    from music_genre.model import load_classifier, locate
+    from music_genre.windows import cut, extract_features
+
+    counts = []
+
+    def count(module: nn.Module, _, output: torch.Tensor) -> None:
+        if isinstance(module, nn.Conv1d):
+            width = module.in_channels // module.groups * module.kernel_size[0]
+        else:
+            width = module.in_features
+        counts.append(2 * output.numel() * width)
+
+    model = load_classifier(locate(classifier.model_id))
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Linear):
+            module.register_forward_hook(count)
+    cuts = cut(music(seconds), int(classifier.window_seconds * RATE))
+    with torch.inference_mode():
+        model(extract_features(classifier.feature_extractor, cuts[:1]))
+    return sum(counts) * len(cuts)
+
+
+def compare(model: str, arguments: argparse.Namespace) -> None:
+    import torch
+    from transformers import pipeline
+
+    from music_genre import GenreClassifier
+    from music_genre.precision import cpu_multiplies_bf16
+    from music_genre.windows import cut
+
+    peer = pipeline("audio-classification", model=model, top_k=None)
+    classifiers = {"fp32": GenreClassifier(model, precision="fp32")}
+    if cpu_multiplies_bf16():
+        classifiers["bf16"] = GenreClassifier(model, precision="bf16")
+    clip, song = music(30.0), music(arguments.song_seconds)
+    window = int(classifiers["fp32"].window_seconds * RATE)
+
+    def ask_peer(waveform: np.ndarray) -> list:
+        return peer({"raw": waveform, "sampling_rate": RATE})
+
+    ways: dict[str, dict[str, Callable[[], object]]] = {
+        "a clip of 30 s": {"pipeline, one pass": lambda: ask_peer(clip)},
+        f"a song of {arguments.song_seconds} s": {
+            "pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]
+        },
+    }
+    for precision, classifier in classifiers.items():
+        name = f"ours, {precision}"
+        ways["a clip of 30 s"][name] = lambda c=classifier: c(clip, RATE)
+        ways[f"a song of {arguments.song_seconds} s"][name] = lambda c=classifier: c(song, RATE)
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    limits = {
+        f"ours, {precision}": operations(classifier, 30.0) / matrix_rate(dtypes[precision])
+        for precision, classifier in classifiers.items()
+    }
+    print(f"{torch.get_num_threads()} threads, medians of {arguments.runs} rounds (extremes)")
+    print("| | seconds | times as fast | times the limit |")
+    print("| --- | ---: | ---: | ---: |")
+    for what, of_ways in ways.items():
+        seconds = alternate(of_ways, arguments.runs)
+        peer_median = statistics.median(next(iter(seconds.values())))
+        for name, times in seconds.items():
+            median = statistics.median(times)
+            is_clip = what == "a clip of 30 s"
+            limit = f"{median / limits[name]:.2f}" if is_clip and name in limits else ""
+            print(
+                f"| {what}: {name} | {median:.2f} ({min(times):.2f} to {max(times):.2f}) "
+                f"| {peer_median / median:.2f} | {limit} |",
+                flush=True,
+            )
+    answers = {name: classifier(clip, RATE) for name, classifier in classifiers.items()}
+    windows = [ask_peer(part) for part in cut(clip, window)]
+    of_peer = {
+        label: np.mean([{a["label"]: a["score"] for a in one}[label] for one in windows])
+        for label in answers["fp32"].probabilities
+    }
+    for name, answer in answers.items():
+        difference = max(abs(of_peer[g] - p) for g, p in answer.probabilities.items())
+        print(f"{name}: largest difference of a probability from the pipeline's {difference:.1e}")
+
+
+def growth(model: str) -> None:
+    import resource
+
+    from music_genre import GenreClassifier
+
+    classifier = GenreClassifier(model)
+    print(f"{classifier.precision} ({classifier.precision_reason})")
+    print("| length | seconds | ms per second of audio | peak memory, GB |")
+    print("| ---: | ---: | ---: | ---: |")
+    for length in LENGTHS:
+        waveform = music(length)
+        seconds = min(alternate({"": lambda w=waveform: classifier(w, RATE)}, 1)[""])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"| {length} s | {seconds:.2f} | {1000 * seconds / length:.1f} | {peak:.2f} |")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from benchmarks.models import save_distilhubert
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or save_distilhubert(Path(folder))
+        if arguments.growth:
+            growth(model)
+        else:
+            compare(model, arguments)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    main()
