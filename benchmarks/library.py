@@ -29,8 +29,6 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.models import save_distilhubert
-
 WAYS = ("scan", "pipeline")
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
 SUFFIXES = (".mp3", ".flac", ".m4a", ".ogg", ".wav", ".opus")
@@ -170,12 +168,13 @@ def main() -> None:
         way, model, music, output = arguments.one
         print(json.dumps(run_here(way, model, Path(music), Path(output))))
         return
+    from benchmarks.models import save_distilhubert
+
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         model, music = arguments.model, work / "music"
         if model is None:
-            model = str(work / "model")
-            save_distilhubert(Path(model))
+            model = save_distilhubert(work / "model")
         write_library(music, arguments.n_files, arguments.longest)
         if arguments.also:
             unpack(arguments.also, music / "also")
