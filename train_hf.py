@@ -9,6 +9,7 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 """
 
 import difflib
+import importlib.util
 import json
 import os
 import signal
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 REFERENCE_CONFIG = Path(__file__).with_name("configs") / "gtzan.json"
 QUICKSTART_CONFIG = Path(__file__).with_name("configs") / "quickstart.json"
+TRACKERS = ("tensorboard", "trackio", "wandb")  # named as their packages are
 GO_ON = "--resume_from_checkpoint last goes on with it."
 
 
@@ -222,6 +224,15 @@ class Run:
         return Path(self.arguments.output_dir)
 
 
+def check_trackers(arguments: RecipeArguments) -> None:
+    for name in arguments.report_to:
+        if name in TRACKERS and importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"--report_to {name} needs a package that is not here: `pip install {name}`. The "
+                "learning curves are drawn without it."
+            )
+
+
 def run(
     data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
@@ -233,6 +244,7 @@ def run(
     """
     started = time.monotonic()
     use_all_cores(arguments)
+    check_trackers(arguments)
     location = locate(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):
         dataset, source = load_data(

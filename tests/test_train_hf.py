@@ -1,6 +1,7 @@
 """Training end to end on synthesised music and a tiny net; processes are real where it matters."""
 
 import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -362,6 +363,16 @@ def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_confi
         train(*flags(prepared, tiny_config, output_dir, **changes))
     assert len(str(error.value).splitlines()) == 1
     assert not (output_dir / "report.json").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_named(prepared, tiny_config, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "wandb" else found(name, *a)
+    )
+    with pytest.raises(InputError, match="pip install wandb"):
+        train(*flags(prepared, tiny_config, tmp_path / "run", report_to="wandb"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_process_ends_with_code_2_and_no_traceback(root, tmp_path):
