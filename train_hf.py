@@ -34,11 +34,12 @@ from music_genre.model import RUNS_DIR, load_for_training, locate
 from music_genre.publish import check_access, publish
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, IterableDataset
 
     from music_genre.callbacks import SaveOnSigterm, TimeKeeper
     from music_genre.evaluation import Score
-    from music_genre.trainer import ClipDataset, ClipTrainer
+    from music_genre.streaming import StreamedCrops
+    from music_genre.trainer import ClipDataset, ClipTrainer, CropDataset
 
 REFERENCE_CONFIG = Path(__file__).with_name("configs") / "gtzan.json"
 QUICKSTART_CONFIG = Path(__file__).with_name("configs") / "quickstart.json"
@@ -61,6 +62,13 @@ class DataArguments:
             "help": "How an archive is split: filtered (as papers do), artist, or random (as the "
             "audio course does). A prepared dataset keeps its own.",
             "choices": ["filtered", "artist", "random"],
+        },
+    )
+    streamed: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the train split while training and keep nothing of it: for datasets on "
+            "the Hub, or folders of Parquet files, that fit on no disk. Needs --max_steps."
         },
     )
     split_seed: int = field(
@@ -245,10 +253,15 @@ def run(
     started = time.monotonic()
     use_all_cores(arguments)
     check_trackers(arguments)
+    if data_arguments.streamed and arguments.max_steps <= 0:
+        raise InputError("A stream has no length: say with --max_steps how many batches to train.")
     location = locate(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):
         dataset, source = load_data(
-            data_arguments.dataset, data_arguments.split, data_arguments.split_seed
+            data_arguments.dataset,
+            data_arguments.split,
+            data_arguments.split_seed,
+            data_arguments.streamed,
         )
         if not len(dataset["validation"]):
             raise InputError("The validation split is empty: take another --split.")
@@ -305,7 +318,7 @@ def begin_with_head(run: Run, checkpoint: str | None) -> None:
         config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
         keep_layers(model, config.get("encoder_layers", config["num_hidden_layers"]))
         return
-    head = fit_head(run.trainer, ClipDataset(crops.clips, crops.window))
+    head = fit_head(run.trainer, ClipDataset(crops.sample(), crops.window))
     if run.trainer.is_world_process_zero():
         print(
             f"The head, fitted on layer {head['layers']} of {head['of_layers']}: accuracy "
@@ -358,7 +371,7 @@ def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
 
 def make_trainer(
     location: dict[str, Any],
-    dataset: "DatasetDict",
+    dataset: dict[str, "Dataset | IterableDataset"],
     source: Source,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
@@ -386,12 +399,7 @@ def make_trainer(
         model.config.apply_spec_augment = arguments.masks
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
     clips = {
-        "train": training.CropDataset(
-            dataset["train"],
-            window,
-            arguments.seed,
-            training.Augmentation(arguments.mixup, arguments.speed, arguments.masks),
-        ),
+        "train": make_crops(dataset["train"], window, arguments),
         "validation": training.ClipDataset(dataset["validation"], window),
         "test": training.ClipDataset(dataset["test"], window),
     }
@@ -405,6 +413,21 @@ def make_trainer(
         compute_metrics=training.compute_metrics,
     )
     return trainer, clips
+
+
+def make_crops(
+    clips: "Dataset | IterableDataset", window: int, arguments: RecipeArguments
+) -> "CropDataset | StreamedCrops":
+    from datasets import Dataset
+
+    from music_genre.streaming import StreamedCrops
+    from music_genre.trainer import Augmentation, CropDataset
+
+    augmentation = Augmentation(arguments.mixup, arguments.speed, arguments.masks)
+    if isinstance(clips, Dataset):
+        return CropDataset(clips, window, arguments.seed, augmentation)
+    process = (arguments.process_index, arguments.world_size)
+    return StreamedCrops(clips, window, arguments.seed, augmentation, *process)
 
 
 def add_callbacks(run: Run, started: float) -> tuple["TimeKeeper", "SaveOnSigterm"]:
@@ -426,14 +449,21 @@ def print_plan(run: Run) -> None:
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(
         f"{run.source.name}, {run.source.split} split: "
-        + ", ".join(f"{name} {len(c.clips)}" for name, c in run.clips.items())
+        + ", ".join(f"{name} {_length(c.clips)}" for name, c in run.clips.items())
         + f" clips.\n{model_arguments.model_name_or_path}"
         f"{' (random weights)' if model_arguments.from_scratch else ''}: "
         f"{model.num_parameters() / 1e6:.1f} million parameters, {n_trained / 1e6:.1f} trained; "
         f"windows of {model_arguments.window_seconds:g} s, "
-        f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
+        f"{_length(run.trainer.get_train_dataloader())} batches an epoch.\n"
         f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
     )
+
+
+def _length(of: Any) -> int | str:
+    try:
+        return len(of)
+    except TypeError:
+        return "streamed"
 
 
 # --- results --------------------------------------------------------------------------------

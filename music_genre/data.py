@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep import InputError
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict, IterableDataset
 
 DATA_DIR = Path("data")
 ARCHIVE_PATTERNS = ("*.zip", "*.tar.gz", "*.tgz")
@@ -35,8 +35,10 @@ class Source:
     leakage: dict[str, int] | None = None
 
 
-def load_data(name: str | None, split: str, seed: int) -> tuple["DatasetDict", Source]:
-    """Clips with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel) and track_id."""
+def load_data(
+    name: str | None, split: str, seed: int, streamed: bool = False
+) -> tuple[dict[str, "Dataset | IterableDataset"], Source]:
+    """Clips by split, with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel), track_id."""
     from data_prep.prepare import prepare, read_preparation
 
     name = name or find_archive()
@@ -45,6 +47,8 @@ def load_data(name: str | None, split: str, seed: int) -> tuple["DatasetDict", S
             f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or say --dataset "
             "ARCHIVE. For a try without data: accelerate launch train_hf.py configs/quickstart.json"
         )
+    if streamed:
+        return load_from_hub(str(name), seed, streamed=True)
     folder = Path(name)
     if name == SYNTHETIC:
         folder = prepare_synthetic(seed)
@@ -83,45 +87,80 @@ def prepare_synthetic(seed: int) -> Path:
     return folder
 
 
-def load_from_hub(name: str, seed: int) -> tuple["DatasetDict", Source]:
+def load_from_hub(
+    name: str, seed: int, streamed: bool = False
+) -> tuple[dict[str, "Dataset | IterableDataset"], Source]:
+    """A dataset on the Hub, or, if `streamed`, also a folder of Parquet files.
+
+    Of a streamed one the train split is an IterableDataset, of which nothing is kept on disk.
+    """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        dataset = load_dataset(name)
+        if not streamed:
+            return bring_to_form(load_dataset(name), name, seed)
+        shards = load_dataset(name, streaming=True)
+        if "validation" not in shards:
+            raise InputError(f"{name} is streamed, so it needs a validation split of its own.")
+        held_out = {n: load_dataset(name, split=n) for n in ("validation", "test") if n in shards}
+        return stream(shards["train"], held_out, name)
     except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{name} is neither a file or folder here nor a dataset that the Hub gives: {reason}"
         ) from error
-    return bring_to_form(dataset, name, seed)
 
 
-def bring_to_form(dataset: "DatasetDict", name: str, seed: int) -> tuple["DatasetDict", Source]:
+def stream(
+    train: "IterableDataset", held_out: dict[str, "Dataset"], name: str
+) -> tuple[dict[str, "Dataset | IterableDataset"], Source]:
+    """Bring a stream, and the splits that go with it, to form: the stream while it is heard."""
+    splits = {n: _in_form(d, name).map(_to_wav, with_indices=True) for n, d in held_out.items()}
+    form = splits["validation"].features
+    splits.setdefault("test", splits["validation"].select([]))
+    train = _in_form(train, name)
+    others = [column for column in train.column_names if column not in form]
+    splits["train"] = train.map(_to_wav, with_indices=True, remove_columns=others, features=form)
+    return splits, Source(name, "its own")
+
+
+def bring_to_form(
+    dataset: "DatasetDict", name: str, seed: int
+) -> tuple[dict[str, "Dataset"], Source]:
     """Make any audio dataset with genres look like one of data_prep; decoded once, then cached."""
+    split = "its own"
+    dataset["train"] = _in_form(dataset.get("train"), name)
+    for other in ("validation", "test"):
+        if other in dataset:
+            dataset[other] = _in_form(dataset[other], name)
+    if "validation" not in dataset:
+        split = "random"
+        held_out = dataset["train"].train_test_split(
+            0.1 if "test" in dataset else 0.2, seed=seed, stratify_by_column="genre"
+        )
+        dataset["train"], dataset["validation"] = held_out["train"], held_out["test"]
+        if "test" not in dataset:
+            halves = held_out["test"].train_test_split(0.5, seed=seed, stratify_by_column="genre")
+            dataset["validation"], dataset["test"] = halves["train"], halves["test"]
+    return dataset.map(_to_wav, with_indices=True, desc="Decoding"), Source(name, split)
+
+
+def _in_form(split: "Dataset | IterableDataset | None", name: str) -> "Dataset | IterableDataset":
+    """The column with classes called `genre`, and audio as it is stored."""
     from datasets import Audio, ClassLabel
 
-    features = dataset["train"].features if "train" in dataset else {}
+    features = (split.features if split is not None else None) or {}
     label = next((n for n, f in features.items() if isinstance(f, ClassLabel)), None)
     if "audio" not in features or label is None:
         raise InputError(
             f"{name} needs a train split with a column `audio` and a ClassLabel, such as `genre`; "
             f"it has {', '.join(features) or 'no train split'}."
         )
-    split = "its own"
-    if "validation" not in dataset:
-        split = "random"
-        held_out = dataset["train"].train_test_split(
-            0.1 if "test" in dataset else 0.2, seed=seed, stratify_by_column=label
-        )
-        dataset["train"], dataset["validation"] = held_out["train"], held_out["test"]
-        if "test" not in dataset:
-            halves = held_out["test"].train_test_split(0.5, seed=seed, stratify_by_column=label)
-            dataset["validation"], dataset["test"] = halves["train"], halves["test"]
-    dataset = dataset.cast_column("audio", Audio(decode=False))
-    if label != "genre":
-        dataset = dataset.rename_column(label, "genre")
-    return dataset.map(_to_wav, with_indices=True, desc="Decoding"), Source(name, split)
+    split = split.cast_column("audio", Audio(decode=False))
+    return split if label == "genre" else split.rename_column(label, "genre")
 
 
 def _to_wav(row: dict[str, Any], i: int) -> dict[str, Any]:

@@ -83,31 +83,44 @@ class CropDataset(torch.utils.data.Dataset):
         self.crops_per_clip = max(1, round(mean_length / window))
         self.n_labels = clips.features["genre"].num_classes
 
+    def sample(self) -> "Dataset":
+        """Clips to fit the head on: all of them."""
+        return self.clips
+
     def __len__(self) -> int:
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, self.epoch, i))
-        crop, target = self._crop(i % len(self.clips), rng)
-        if self.augmentation.mixup:
-            share = rng.beta(self.augmentation.mixup, self.augmentation.mixup)
-            other, other_target = self._crop(int(rng.integers(len(self.clips))), rng)
-            crop = augment.mix(crop, other, share)
-            target = share * target + (1 - share) * other_target
-        item = {"crop": crop, "target": target.astype(np.float32)}
-        return item | ({"mask_seed": int(rng.integers(2**31))} if self.augmentation.masks else {})
+        i %= len(self.clips)
+        return draw(self.clips, i, self.window, self.n_labels, self.augmentation, rng)
 
-    def _crop(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        clip = self.clips[i]
+
+def draw(
+    clips: "Dataset | list[dict[str, Any]]",
+    i: int,
+    window: int,
+    n_labels: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """A crop of clip `i` with its target, shape (labels,); mixed with one of another clip."""
+
+    def crop(i: int) -> tuple[np.ndarray, np.ndarray]:
+        clip = clips[i]
         data = clip["audio"]["bytes"]
-        crop = augment.random_crop(
-            partial(_read, data),
-            audio.n_samples(data),
-            self.window,
-            rng,
-            self.augmentation.speed,
-        )
-        return crop, np.eye(self.n_labels)[clip["genre"]]
+        read, length = partial(_read, data), audio.n_samples(data)
+        samples = augment.random_crop(read, length, window, rng, augmentation.speed)
+        return samples, np.eye(n_labels)[clip["genre"]]
+
+    samples, target = crop(i)
+    if augmentation.mixup:
+        share = rng.beta(augmentation.mixup, augmentation.mixup)
+        other, other_target = crop(int(rng.integers(len(clips))))
+        samples = augment.mix(samples, other, share)
+        target = share * target + (1 - share) * other_target
+    item = {"crop": samples, "target": target.astype(np.float32)}
+    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.masks else {})
 
 
 def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
@@ -120,6 +133,14 @@ class ClipTrainer(Trainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is ours, a mean over the crops
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        """Streamed crops are shared out among processes already, which Accelerate would redo."""
+        if not isinstance(self.train_dataset, torch.utils.data.IterableDataset):
+            return super().get_train_dataloader()
+        return torch.utils.data.DataLoader(
+            self.train_dataset, self._train_batch_size, collate_fn=self.data_collator
+        )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Cross entropy with targets of shape (crops, labels), which mixup makes."""
