@@ -86,7 +86,7 @@ def opened(source: bytes | str | os.PathLike) -> Iterator["AudioFile"]:
     """
     with ExitStack() as stack:
         # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
-        file: BinaryIO = _Bytes(source) if isinstance(source, bytes) else io.FileIO(source)
+        file: BinaryIO = _Bytes(source) if isinstance(source, bytes) else _File(source)
         stack.enter_context(file)
         head = file.read(4)
         file.seek(0)
@@ -218,11 +218,20 @@ class _PyAV(AudioFile):
         return None
 
 
-class _Bytes(io.BytesIO):
-    """libsndfile seeks before the start of some damaged files: Python would print a traceback."""
+# Decoders seek before the start and far behind the end of some damaged files, where Python would
+# print a traceback.
 
+
+class _Bytes(io.BytesIO):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
+
+
+class _File(io.FileIO):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            offset = min(max(0, offset), os.fstat(self.fileno()).st_size)
+        return super().seek(offset, whence)
 
 
 def _open_soundfile(file: BinaryIO, head: bytes, stack: ExitStack) -> AudioFile | None:
@@ -267,7 +276,7 @@ def packets_sha256(path: str | os.PathLike) -> str:
 
     total = hashlib.sha256()
     try:
-        with io.FileIO(path) as file, _av_open(file) as container:
+        with _File(path) as file, _av_open(file) as container:
             for packet in container.demux(container.streams.audio[:1]):
                 total.update(bytes(packet))
     except (av.FFmpegError, ValueError) as error:

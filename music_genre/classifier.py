@@ -59,7 +59,7 @@ class GenreClassifier:
         window_seconds: what the model hears at once; by default what it was trained on.
         device: for torch; by default a GPU if there is one.
         precision: `fp32`, exactly as training measured, or `bf16`; by default the one that
-            `precision.choose` finds fastest.
+            `precision.choose` takes.
 
     Raises:
         ModelError: the model is not there or cannot be used.

@@ -183,7 +183,6 @@ class _Decoder:
 
 
 def _answers(classifier: "GenreClassifier", heard: queue.Queue, n_threads: int) -> Iterator[Answer]:
-    window = int(classifier.window_seconds * classifier.feature_extractor.sampling_rate)
     waiting: list[tuple[_Work, np.ndarray]] = []
     while n_threads:
         item = heard.get()
@@ -194,8 +193,6 @@ def _answers(classifier: "GenreClassifier", heard: queue.Queue, n_threads: int) 
         elif item[1] is None:
             item[0].is_decoded = True
             yield from _finished([item[0]])
-        elif len(item[1]) < window:
-            yield from _hear_batch(classifier, [item])
         else:
             waiting.append(item)
             if len(waiting) == BATCH_SIZE:

@@ -22,7 +22,7 @@ def window_starts(n_samples: int, window: int) -> np.ndarray:
     """First samples of the fewest windows that cover a clip, spread evenly from start to end.
 
     Args:
-        n_samples, window: lengths in samples. A clip shorter than a window is one short window.
+        n_samples, window: lengths in samples. A clip shorter than a window is one window.
 
     Returns:
         int64, shape (windows,), rising; the last window ends with the clip.
@@ -32,7 +32,13 @@ def window_starts(n_samples: int, window: int) -> np.ndarray:
 
 
 def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
-    """The windows of a waveform of shape (samples,), as views; all of one length."""
+    """The windows of a waveform of shape (samples,): all of length `window`, as views.
+
+    A waveform that is shorter goes round, as short clips do in training: zeros would enter
+    DistilHuBERT's group norm, and Whisper would hear a break.
+    """
+    if len(waveform) < window:
+        return [np.resize(waveform, window)]
     return [waveform[start : start + window] for start in window_starts(len(waveform), window)]
 
 
@@ -52,7 +58,7 @@ def cut_blocks(blocks: Iterable[np.ndarray], n_samples: int, window: int) -> Ite
             n_past = min(max(0, start - first), len(waiting))
             waiting = np.concatenate([waiting[n_past:], block])
             first += n_past
-        yield waiting[start - first : end - first].copy()
+        yield np.resize(waiting[start - first : end - first], window)
 
 
 def extract_features(
@@ -72,7 +78,7 @@ def extract_features(
 def clip_probabilities(
     model: "PreTrainedModel", clips: Sequence["torch.Tensor"]
 ) -> list["torch.Tensor"]:
-    """Probabilities of every window of several clips, in as few passes as lengths allow.
+    """Probabilities of every window of several clips, in one pass.
 
     Args:
         model: an audio classification model.
@@ -84,13 +90,5 @@ def clip_probabilities(
     """
     import torch
 
-    probabilities: list[torch.Tensor] = [torch.empty(0)] * len(clips)
-    shapes = {clip.shape[1:] for clip in clips}
-    for shape in shapes:
-        members = [i for i, clip in enumerate(clips) if clip.shape[1:] == shape]
-        features = torch.cat([clips[i] for i in members])
-        logits = model(**{model.main_input_name: features}).logits
-        parts = logits.float().softmax(-1).split([len(clips[i]) for i in members])
-        for i, part in zip(members, parts, strict=True):
-            probabilities[i] = part
-    return probabilities
+    logits = model(**{model.main_input_name: torch.cat(list(clips))}).logits
+    return list(logits.float().softmax(-1).split([len(clip) for clip in clips]))
