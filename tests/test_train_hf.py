@@ -180,10 +180,10 @@ def uninterrupted(prepared, tiny_config, tmp_path_factory) -> Path:
     return output_dir
 
 
-def every_five_steps(prepared: Path, tiny_config: Path, output_dir: Path) -> list[str]:
+def every_five_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
     return flags(
-        prepared, tiny_config, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
-        eval_strategy="steps",
+        prepared, model, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
+        eval_strategy="steps", **more,
     )  # fmt: skip
 
 
@@ -231,6 +231,61 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     assert (output_dir / "predictions.csv").read_text() == (
         uninterrupted / "predictions.csv"
     ).read_text()
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_config, tmp_path_factory) -> Path:
+    """A tiny encoder of three layers with weights, as one from the Hub."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+
+    folder = tmp_path_factory.mktemp("models") / "pretrained"
+    config = AutoConfig.from_pretrained(tiny_config, num_hidden_layers=3)
+    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
+    AutoFeatureExtractor.from_pretrained(tiny_config).save_pretrained(folder)
+    return folder
+
+
+def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
+    prepared, pretrained, tmp_path, capsys
+):
+    def options(name: str) -> list[str]:
+        augmented = {"from_scratch": False, "mixup": 0.4, "speed": True, "masks": True}
+        recipe = augmented | {"freeze_feature_encoder": True, "num_train_epochs": 3}
+        return every_five_steps(prepared, pretrained, tmp_path / name, **recipe)
+
+    assert interrupted_by("SIGTERM", options("stopped")).returncode == 143
+    train(*options("stopped"), "--resume_from_checkpoint", "last")
+    assert "The head, fitted on layer" not in capsys.readouterr().out
+    train(*options("whole"))
+    assert "The head, fitted on layer" in capsys.readouterr().out
+    stopped, whole = read_report(tmp_path / "stopped"), read_report(tmp_path / "whole")
+    assert stopped["train"]["resumed_at_step"] == 28
+    assert stopped["validation"] == whole["validation"]
+    check_predictions(tmp_path / "whole", prepared)
+    test_a_plain_pipeline_loads_it(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        {"precision": "bf16", "freeze_feature_encoder": True},
+        {"precision": "bf16", "gradient_accumulation_steps": 2},
+        {"freeze_feature_encoder": True, "gradient_checkpointing": True},
+        {"dataloader_num_workers": 2, "mixup": 0.4},
+    ],
+)
+def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
+    options = {"from_scratch": False, "num_train_epochs": 2} | path
+    train(*flags(prepared, pretrained, tmp_path / "run", **options))
+    losses = [
+        entry["loss"]
+        for checkpoint in (tmp_path / "run").glob("checkpoint-*")
+        for entry in json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+        if "loss" in entry
+    ]
+    assert losses
+    assert np.isfinite(losses).all()
+    assert read_report(tmp_path / "run")["test"]["n"] == 10
 
 
 def test_a_budget_ends_the_run_with_its_best_model_scored(prepared, tiny_config, tmp_path):
