@@ -132,7 +132,7 @@ class RecipeArguments(TrainingArguments):
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=2)  # the best, and the last to go on from
     load_best_model_at_end: bool = field(default=True)
-    metric_for_best_model: str | None = field(default="accuracy")
+    metric_for_best_model: str | None = field(default="calibrated_loss")
     logging_steps: float = field(default=10)
     logging_nan_inf_filter: bool = field(default=False)  # a loss that is no number ends the run
     hub_private_repo: bool = field(default=True)
@@ -285,13 +285,16 @@ def run(
         sys.exit(128 + signal.SIGTERM)
 
     from music_genre.evaluation import evaluate
+    from music_genre.head import take_head_alone_if_better
 
+    head_alone = take_head_alone_if_better(trainer)
     scores, temperature = evaluate(trainer, {n: clips[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
         training = describe_training(this, training_seconds, steps_before) | {
             "run_seconds": round(time.monotonic() - started, 1),
             "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
             "stopped_by_budget": time_keeper.stopped_early,
+            "head_alone": head_alone,
         }
         report = describe(this, scores, training) | {"temperature": temperature}
         write_results(this, scores, report, repo_id)
@@ -302,7 +305,7 @@ def run(
 
 def begin_with_head(run: Run, checkpoint: str | None) -> None:
     """Fit the head and choose the layers; a run that goes on has both in its checkpoint."""
-    from music_genre.head import fit_head, has_linear_head, keep_layers
+    from music_genre.head import fit_head, has_linear_head, keep_layers, save_head_alone
     from music_genre.trainer import ClipDataset
 
     model, crops = run.trainer.model, run.clips["train"]
@@ -324,6 +327,7 @@ def begin_with_head(run: Run, checkpoint: str | None) -> None:
             f"The head, fitted on layer {head['layers']} of {head['of_layers']}: accuracy "
             f"{head['accuracy']:.3f}, cross-validated over the artists of train."
         )
+    save_head_alone(run.trainer, run.clips["validation"])
 
 
 def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
@@ -559,6 +563,8 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
                 f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
                 f"heard for {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
             )
+    if (head_alone := report["train"]["head_alone"]) and head_alone["is_kept"]:
+        print("No epoch of fine-tuning was better on validation than the head alone: it is kept.")
     if report["leakage"]:
         print(f"Leakage: {describe_leakage(report['leakage'])}.")
     print(f"Written to {folder}. Try it: python app.py --model {folder}")

@@ -22,10 +22,10 @@ PLAIN = {"head_first": False, "mixup": 0, "speed": False, "masks": False, "learn
 COURSE = "the course's recipe"
 ROWS: dict[str, dict[str, object]] = {
     "windows of 3 s, random crops": PLAIN,
-    "+ head first, best layer": {"mixup": 0, "speed": False, "masks": False},
+    "the head alone, on the best layer": {"max_steps": 1, "learning_rate": 0},
+    "head first, then fine-tuned": {"mixup": 0, "speed": False, "masks": False},
     "+ mixup": {"speed": False, "masks": False},
     "+ masks, speed = configs/gtzan.json": {},
-    "the same without head first": {"head_first": False},
 }
 
 

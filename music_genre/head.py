@@ -5,10 +5,15 @@ what they know. So the head starts as the logistic regression on the pretrained 
 probing, then fine-tuning" (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
 Underperform Out-of-Distribution", ICLR 2022). The last layers of a speech model know words rather
 than music: those behind the layer whose features tell genres apart best are cut off.
+
+Where clips are few, fine-tuning does not always improve on this. So the head alone stands for
+election on validation like any epoch.
 """
 
+import json
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +21,7 @@ import torch
 
 from music_genre import windows
 from music_genre.metrics import negative_log_likelihood
+from music_genre.trainer import validation_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 
     from music_genre.trainer import ClipDataset, ClipTrainer
 
+HEAD_ALONE = "head_alone"  # folder in that of the run
+METRICS_FILE = "validation.json"
 MAX_WINDOWS = 6  # of a clip, spread over it: more of one track teach a linear head little
 BATCH_SIZE = 16  # windows
 N_FOLDS = 5
@@ -69,6 +77,37 @@ def fit_head(trainer: "ClipTrainer", clips: "ClipDataset") -> dict[str, float]:
     features = _projector_input(trainer, clips)
     _set_head(model, _regression().fit(features.layers[0], features.labels, **features.weights))
     return {"layers": best + 1, "of_layers": len(scores), "accuracy": scores[best][1]}
+
+
+def save_head_alone(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
+    """Put the model as it is before fine-tuning aside, with its metrics on validation."""
+    folder = Path(trainer.args.output_dir, HEAD_ALONE)
+    metrics = validation_metrics(*trainer.score(clips))
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if trainer.is_world_process_zero():
+        model.save_pretrained(folder)
+        (folder / METRICS_FILE).write_text(json.dumps(metrics))
+
+
+def take_head_alone_if_better(trainer: "ClipTrainer") -> dict[str, float] | None:
+    """After training: go back to the head alone if no epoch was better on validation.
+
+    Returns:
+        Its metrics on validation and `is_kept`; None if the run did not begin with it.
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(trainer.args.output_dir, HEAD_ALONE)
+    if not (folder / METRICS_FILE).is_file():
+        return None
+    metrics = json.loads((folder / METRICS_FILE).read_text())
+    best = trainer.state.best_metric
+    is_kept = best is None or metrics["calibrated_loss"] < best
+    if is_kept:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        trainer.state.best_global_step = 0
+    return metrics | {"is_kept": is_kept}
 
 
 def keep_layers(model: "PreTrainedModel", n: int) -> None:

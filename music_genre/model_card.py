@@ -42,7 +42,11 @@ heard for {{ "%g" | format(best.short.seconds) }} s only |
 {{ "%.3f" | format(results[name].macro_f1) }} | \
 {{ "%.3f" | format(results[name].short.accuracy) }} |
 {% endfor %}
-The best epoch was chosen on validation{{ "; test was scored once" if results.test }}. A clip's \
+The best epoch was chosen on validation{{ "; test was scored once" if results.test }}. \
+{% if train.head_alone and train.head_alone.is_kept -%}
+None was better than the head alone, fitted on the frozen encoder, so that is what this model is. \
+{% endif -%}
+A clip's \
 answer is the mean over windows of {{ "%g" | format(window_seconds) }} s that cover it; the \
 interval is by bootstrap over tracks.
 

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from data_prep import InputError, audio
 from music_genre import augment, windows
+from music_genre.calibration import fit_temperature, with_temperature
 from music_genre.metrics import GenreMetrics, negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -225,8 +226,18 @@ def make_collate(feature_extractor: "SequenceFeatureExtractor", input_name: str)
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    probabilities = np.stack([clip.mean(0) for clip in without_padding(prediction.predictions)])
-    references = prediction.label_ids
+    return validation_metrics(without_padding(prediction.predictions), prediction.label_ids)
+
+
+def validation_metrics(of_windows: list[np.ndarray], references: np.ndarray) -> dict[str, float]:
+    """What epochs are compared by.
+
+    `calibrated_loss` is what is left of the loss under the best temperature: how sure a net is says
+    little about how good it is, and is set right in the end anyway.
+    """
+    probabilities = np.stack([clip.mean(0) for clip in of_windows])
+    calibrated = with_temperature(of_windows, fit_temperature(of_windows, references))
     return GenreMetrics().compute(predictions=probabilities.argmax(-1), references=references) | {
-        "loss": negative_log_likelihood(probabilities, references)
+        "loss": negative_log_likelihood(probabilities, references),
+        "calibrated_loss": negative_log_likelihood(calibrated, references),
     }

@@ -258,6 +258,8 @@ def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
     assert "The head, fitted on layer" not in capsys.readouterr().out
     train(*options("whole"))
     assert "The head, fitted on layer" in capsys.readouterr().out
+    head_alone = read_report(tmp_path / "whole")["train"]["head_alone"]
+    assert head_alone["is_kept"] == (read_report(tmp_path / "whole")["train"]["best_step"] == 0)
     stopped, whole = read_report(tmp_path / "stopped"), read_report(tmp_path / "whole")
     assert stopped["train"]["resumed_at_step"] == 28
     assert stopped["validation"] == whole["validation"]

@@ -1,6 +1,9 @@
 """A head fitted on frozen features; the real encoder where it is there."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from transformers import HubertConfig, HubertForSequenceClassification
 
@@ -79,3 +82,23 @@ def test_models_with_another_head_are_left_alone():
                      intermediate_size=16)  # fmt: skip
     assert not head.has_linear_head(ASTForAudioClassification(tiny))
     assert head.has_linear_head(hubert())
+
+
+@pytest.mark.parametrize(("best_metric", "is_kept"), [(0.5, False), (0.9, True), (None, True)])
+def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, best_metric, is_kept):
+    before, after = hubert(), hubert()
+    with torch.no_grad():
+        after.classifier.weight += 1
+    folder = tmp_path / head.HEAD_ALONE
+    before.save_pretrained(folder)
+    (folder / head.METRICS_FILE).write_text('{"accuracy": 0.7, "calibrated_loss": 0.8}')
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(output_dir=str(tmp_path)),
+        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
+        state=SimpleNamespace(best_metric=best_metric, best_global_step=70),
+        model=after,
+    )
+    assert head.take_head_alone_if_better(trainer)["is_kept"] == is_kept
+    expected = before.classifier.weight + (0 if is_kept else 1)
+    torch.testing.assert_close(trainer.model.classifier.weight, expected)
+    assert trainer.state.best_global_step == (0 if is_kept else 70)

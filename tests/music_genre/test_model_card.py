@@ -259,6 +259,13 @@ def test_every_card_is_complete():
         assert yaml.safe_load(text.split("---")[1])["license"] == "apache-2.0"
 
 
+def test_a_card_says_when_fine_tuning_was_of_no_use():
+    said = "None was better than the head alone"
+    for is_kept in (True, False):
+        train = REPORT["train"] | {"head_alone": {"accuracy": 0.7, "is_kept": is_kept}}
+        assert (said in model_card(REPORT | {"train": train}, "you/mine").text) == is_kept
+
+
 def test_all_ten_genres_have_a_row():
     row = REPORT["test"]["per_genre"]["jazz"]
     test = REPORT["test"] | {"per_genre": dict.fromkeys(GENRES, row)}

@@ -46,7 +46,7 @@ def test_mixup_shares_the_target(clips):
 
 def test_the_middle_is_the_middle(clips):
     whole = np.concatenate(ClipDataset(clips, 1)[0]["windows"])
-    (middle,) = ClipDataset(clips, WINDOW).middle(0.5)[0]["windows"]
+    (middle,) = ClipDataset(clips, 8_000).middle(0.5)[0]["windows"]
     start = (len(whole) - 8_000) // 2
     np.testing.assert_array_equal(middle, whole[start : start + 8_000])
 
