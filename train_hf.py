@@ -146,6 +146,9 @@ class RecipeArguments(TrainingArguments):
         if self.precision == "auto":
             self.precision, self.precision_reason = choose_precision(self.use_cpu)
         self.fp16, self.bf16 = self.precision == "fp16", self.precision == "bf16"
+        if not self.use_cpu and self.dataloader_num_workers == 0:
+            # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile.
+            self.dataloader_num_workers = min(4, os.cpu_count() or 1)
         super().__post_init__()
 
 

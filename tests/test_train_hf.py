@@ -273,7 +273,6 @@ def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
         {"precision": "bf16", "freeze_feature_encoder": True},
         {"precision": "bf16", "gradient_accumulation_steps": 2},
         {"freeze_feature_encoder": True, "gradient_checkpointing": True},
-        {"dataloader_num_workers": 2, "mixup": 0.4},
     ],
 )
 def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
@@ -288,6 +287,16 @@ def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
     assert losses
     assert np.isfinite(losses).all()
     assert read_report(tmp_path / "run")["test"]["n"] == 10
+
+
+def test_workers_hear_the_same_crops_in_every_epoch(prepared, pretrained, tmp_path):
+    for n in (0, 2):
+        augmented = {"mixup": 0.4, "speed": True, "num_train_epochs": 3, "from_scratch": False}
+        workers = {"dataloader_num_workers": n}
+        train(*flags(prepared, pretrained, tmp_path / str(n), **augmented, **workers))
+    alone, two = read_report(tmp_path / "0"), read_report(tmp_path / "2")
+    assert alone["validation"] == two["validation"]
+    assert alone["test"] == two["test"]
 
 
 def test_a_budget_ends_the_run_with_its_best_model_scored(prepared, tiny_config, tmp_path):
