@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 WAYS = ("course", "ours")
-WARM_UP = 3  # steps
+WARM_UP = 2  # steps
 CLIP_SECONDS = 30.0
 
 
