@@ -77,6 +77,7 @@ def _write_with_pyav(path: Path, waveform: np.ndarray, rate: int, codec: str) ->
         frame.sample_rate = rate
         resampler = av.AudioResampler(stream.format, "mono", stream.rate, stream.frame_size)
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            piece.pts = None  # the encoder counts; the resampler's last one may stand still
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
 
