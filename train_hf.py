@@ -278,7 +278,7 @@ def run(
     this = Run(trainer, clips, source, model_arguments, arguments)
     if trainer.is_world_process_zero():
         print_plan(this)
-    begin_with_head(this, checkpoint)
+    began_with_head = begin_with_head(this, checkpoint)
     time_keeper, on_sigterm = add_callbacks(this, started)
     training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -290,7 +290,7 @@ def run(
     from music_genre.evaluation import evaluate
     from music_genre.head import take_head_alone_if_better
 
-    head_alone = take_head_alone_if_better(trainer)
+    head_alone = take_head_alone_if_better(trainer) if began_with_head else None
     scores, temperature = evaluate(trainer, {n: clips[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
         training = describe_training(this, training_seconds, steps_before) | {
@@ -306,8 +306,12 @@ def run(
             print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
 
 
-def begin_with_head(run: Run, checkpoint: str | None) -> None:
-    """Fit the head and choose the layers; a run that goes on has both in its checkpoint."""
+def begin_with_head(run: Run, checkpoint: str | None) -> bool:
+    """Fit the head and choose the layers; a run that goes on has both in its checkpoint.
+
+    Returns:
+        Whether the run begins, or began, with it.
+    """
     from music_genre.head import fit_head, has_linear_head, keep_layers, save_head_alone
     from music_genre.trainer import ClipDataset
 
@@ -319,11 +323,11 @@ def begin_with_head(run: Run, checkpoint: str | None) -> None:
         or not has_linear_head(model)
         or model.config.use_weighted_layer_sum  # it chooses among the layers itself
     ):
-        return
+        return False
     if checkpoint:
         config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
         keep_layers(model, config.get("encoder_layers", config["num_hidden_layers"]))
-        return
+        return True
     head = fit_head(run.trainer, ClipDataset(crops.sample(), crops.window))
     if run.trainer.is_world_process_zero():
         print(
@@ -331,6 +335,7 @@ def begin_with_head(run: Run, checkpoint: str | None) -> None:
             f"{head['accuracy']:.3f}, cross-validated over the artists of train."
         )
     save_head_alone(run.trainer, run.clips["validation"])
+    return True
 
 
 def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:

@@ -89,20 +89,21 @@ def save_head_alone(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
         (folder / METRICS_FILE).write_text(json.dumps(metrics))
 
 
-def take_head_alone_if_better(trainer: "ClipTrainer") -> dict[str, float] | None:
+def take_head_alone_if_better(trainer: "ClipTrainer") -> dict[str, float]:
     """After training: go back to the head alone if no epoch was better on validation.
 
+    Better is what the run chose its epochs by, `metric_for_best_model`.
+
     Returns:
-        Its metrics on validation and `is_kept`; None if the run did not begin with it.
+        Its metrics on validation and `is_kept`.
     """
     from safetensors.torch import load_file
 
     folder = Path(trainer.args.output_dir, HEAD_ALONE)
-    if not (folder / METRICS_FILE).is_file():
-        return None
     metrics = json.loads((folder / METRICS_FILE).read_text())
     best = trainer.state.best_metric
-    is_kept = best is None or metrics["calibrated_loss"] < best
+    own = metrics[trainer.args.metric_for_best_model.removeprefix("eval_")]
+    is_kept = best is None or (own > best if trainer.args.greater_is_better else own < best)
     if is_kept:
         model = trainer.accelerator.unwrap_model(trainer.model)
         model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -84,8 +84,17 @@ def test_models_with_another_head_are_left_alone():
     assert head.has_linear_head(hubert())
 
 
-@pytest.mark.parametrize(("best_metric", "is_kept"), [(0.5, False), (0.9, True), (None, True)])
-def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, best_metric, is_kept):
+@pytest.mark.parametrize(
+    ("metric", "best_metric", "is_kept"),
+    [
+        ("calibrated_loss", 0.5, False),
+        ("calibrated_loss", 0.9, True),
+        ("calibrated_loss", None, True),
+        ("accuracy", 0.75, False),
+        ("eval_accuracy", 0.65, True),
+    ],
+)
+def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, metric, best_metric, is_kept):
     before, after = hubert(), hubert()
     with torch.no_grad():
         after.classifier.weight += 1
@@ -93,7 +102,11 @@ def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, best_metric, is
     before.save_pretrained(folder)
     (folder / head.METRICS_FILE).write_text('{"accuracy": 0.7, "calibrated_loss": 0.8}')
     trainer = SimpleNamespace(
-        args=SimpleNamespace(output_dir=str(tmp_path)),
+        args=SimpleNamespace(
+            output_dir=str(tmp_path),
+            metric_for_best_model=metric,
+            greater_is_better="accuracy" in metric,
+        ),
         accelerator=SimpleNamespace(unwrap_model=lambda model: model),
         state=SimpleNamespace(best_metric=best_metric, best_global_step=70),
         model=after,
