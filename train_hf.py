@@ -225,7 +225,7 @@ class Run:
     """What belongs to one training run."""
 
     trainer: "ClipTrainer"
-    clips: dict[str, "ClipDataset"]
+    clips: dict[str, "ClipDataset | CropDataset | StreamedCrops"]
     source: Source
     model_arguments: ModelArguments
     arguments: RecipeArguments

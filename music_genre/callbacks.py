@@ -8,7 +8,8 @@ import torch
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from music_genre.trainer import ClipDataset
+    from music_genre.streaming import StreamedCrops
+    from music_genre.trainer import CropDataset
 
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 
@@ -25,7 +26,7 @@ def in_any_process(flag: bool, device: torch.device) -> bool:
 class SetEpoch(TrainerCallback):
     """Tell the training clips which epoch it is (Accelerate does so with one process only)."""
 
-    def __init__(self, clips: "ClipDataset") -> None:
+    def __init__(self, clips: "CropDataset | StreamedCrops") -> None:
         self.clips = clips
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
@@ -94,7 +95,7 @@ class TimeKeeper(TrainerCallback):
     def _print_forecast(self, args, state, elapsed: float, step: float) -> None:
         left = state.max_steps - state.global_step
         every = state.eval_steps if args.eval_strategy == "steps" else 0
-        n_validations = left / every if every else args.num_train_epochs - (state.epoch or 0)
+        n_validations = left / every if every else state.num_train_epochs - (state.epoch or 0)
         training = left * step + n_validations * self.validation
         self.forecast = elapsed + training + self.scoring
         if not state.is_world_process_zero:

@@ -105,9 +105,9 @@ def load_from_hub(
             raise InputError(f"{name} is streamed, so it needs a validation split of its own.")
         held_out = {n: load_dataset(name, split=n) for n in ("validation", "test") if n in shards}
         return stream(shards["train"], held_out, name)
+    except InputError:
+        raise
     except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{name} is neither a file or folder here nor a dataset that the Hub gives: {reason}"

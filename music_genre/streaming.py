@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from data_prep import audio
 from music_genre.trainer import Augmentation, draw
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class StreamedCrops(torch.utils.data.IterableDataset):
     """Crops of streamed clips. An epoch is once through the audio, in another order each time.
 
     Args:
-        clips: with the columns audio (WAV bytes) and genre, as `data.bring_to_form` gives them.
+        clips: with the columns audio (WAV bytes) and genre, as `data.stream` gives them.
         window: samples.
         rank, world_size: of this process, which hears every `world_size`-th shard, or clip where
             there are fewer shards than processes.
@@ -62,8 +63,6 @@ class StreamedCrops(torch.utils.data.IterableDataset):
         self, pool: list[dict], clip: dict, rng: np.random.Generator
     ) -> Iterator[dict[str, Any]]:
         """As many crops from the pool as windows fit into the clip that just came in."""
-        from data_prep import audio
-
         for _ in range(max(1, round(audio.n_samples(clip["audio"]["bytes"]) / self.window))):
             i = int(rng.integers(len(pool)))
             yield draw(pool, i, self.window, self.n_labels, self.augmentation, rng)

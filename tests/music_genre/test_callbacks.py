@@ -11,14 +11,14 @@ from transformers import TrainerControl, TrainerState
 
 from music_genre.callbacks import FORECAST_STEPS, SaveOnSigterm, TimeKeeper
 
-ARGS = SimpleNamespace(eval_strategy="epoch", num_train_epochs=4, device=torch.device("cpu"))
+ARGS = SimpleNamespace(eval_strategy="epoch", num_train_epochs=3, device=torch.device("cpu"))
 
 
 def steps(keeper: TimeKeeper, n: int, monkeypatch, seconds_a_step: float) -> TrainerControl:
     """Run `n` of 400 steps on a clock of our own; stop when the callback says so."""
     clock = {"now": keeper.started + 10.0}  # ten seconds of loading
     monkeypatch.setattr(time, "monotonic", lambda: clock["now"])
-    state = TrainerState(max_steps=400, is_world_process_zero=True, epoch=0.0)
+    state = TrainerState(max_steps=400, num_train_epochs=4, is_world_process_zero=True, epoch=0.0)
     control = TrainerControl()
     keeper.on_train_begin(ARGS, state, control)
     for step in range(1, n + 1):
