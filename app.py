@@ -182,11 +182,23 @@ new MutationObserver(() => {
 SHOW_RESULT = """() => { const head = document.querySelector('.genre-head');
   if (head.getBoundingClientRect().bottom > innerHeight)
     head.scrollIntoView({block: 'center', behavior: 'smooth'}); }"""
+NO_MICROPHONE = pictures.headline(
+    "no microphone", "allow this page to use it, or send a file in “Song”", "error"
+)
 # Browsers clean up speech by default, and take music for noise: gradio has no option for that.
-AS_IT_SOUNDS = """<script>
+# Nor does it tell the page when a visitor, or the browser, says no; it does show a message.
+MICROPHONE = f"""<script>
 const media = navigator.mediaDevices, ask = media?.getUserMedia.bind(media);
-const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
-if (ask) media.getUserMedia = (wish) => ask({...wish, audio: Object.assign({}, wish.audio, raw)});
+const raw = {{echoCancellation: false, noiseSuppression: false, autoGainControl: false}};
+const refused = () => setTimeout(() => {{  // or "listening…", on its way, would be shown after it
+  const head = document.querySelector('#live .genre-head');
+  if (head?.checkVisibility()) head.outerHTML = {json.dumps(NO_MICROPHONE)};
+}}, 1000);
+if (ask) media.getUserMedia = (wish) => {{
+  const stream = ask({{...wish, audio: Object.assign({{}}, wish.audio, raw)}});
+  stream.catch(refused);
+  return stream;
+}};
 </script>"""
 SHARES = {"type": "object", "additionalProperties": {"type": "number"}}
 CELL = {"start": {"type": "number"}, "end": {"type": "number"}, "probabilities": SHARES}
@@ -234,10 +246,10 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
 
 
-def _result(head: str, body: str) -> list["gr.HTML"]:
+def _result(head: str, body: str, elem_id: str) -> list["gr.HTML"]:
     import gradio as gr
 
-    return [gr.HTML(head, js_on_load=ANNOUNCE), gr.HTML(body, js_on_load=None)]
+    return [gr.HTML(head, js_on_load=ANNOUNCE, elem_id=elem_id), gr.HTML(body, js_on_load=None)]
 
 
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
@@ -285,7 +297,7 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
                     api_visibility="private",
                 )
         with gr.Column(scale=3, min_width=300):
-            result = _result(NO_SONG, idle)
+            result = _result(NO_SONG, idle, "answer")
     # On a phone the result is below what fits the screen.
     song.change(None, js=SHOW_RESULT)
     song.change(
@@ -345,7 +357,7 @@ def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:
                 f"to {LISTENERS} visitors can listen at a time."
             )
         with gr.Column(scale=3, min_width=300):
-            result = _result(NOT_LISTENING, Listening().as_html(labels)[1])
+            result = _result(NOT_LISTENING, Listening().as_html(labels)[1], "live")
     state = gr.State(None, time_to_live=2 * LISTEN_SECONDS)
     microphone.start_recording(Listening, None, state, queue=False, api_visibility="private")
     # In the browser, so that it shows at once. The component of gradio 6.31 also forgets
@@ -355,7 +367,11 @@ def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:
     now_listening = json.dumps([remind, *Listening().as_html(labels)])
     press_stop = "() => document.querySelector('#microphone [class*=stop-button]')?.click()"
     timer = f"window.listening = setTimeout({press_stop}, {LISTEN_SECONDS} * 1000)"
-    on_start = f"() => {{ clearTimeout(window.listening); {timer}; return {now_listening} }}"
+    no_microphone = "if (!ask) refused()"  # pages from other machines, without https, have none
+    on_start = (
+        f"() => {{ clearTimeout(window.listening); {timer}; {no_microphone}; "
+        f"return {now_listening} }}"
+    )
     tab.select(None, None, microphone, js=f"() => ({json.dumps(remind)})")
     microphone.start_recording(None, None, [microphone, *result], js=on_start)
     microphone.stop_recording(stop, state, result[0], queue=False, api_visibility="private")
@@ -437,18 +453,28 @@ def _add_api(classifier: "GenreClassifier", song: "gr.Audio", files: "gr.File") 
 
 
 def refuse_addresses() -> None:
-    """Make gradio refuse what it would else download: an address that a caller gives as a file."""
+    """Make gradio refuse what it would else download: an address that a caller gives as a file.
+
+    Only the address of an upload to this page is taken, as the upload that it names, since MCP
+    clients know no other way to name one. Nothing is fetched then either.
+    """
+    from urllib.parse import unquote, urlsplit
+
     from gradio import Error, processing_utils, routes
+    from gradio.utils import is_in_or_equal
 
     text = "Addresses are not fetched: send the file itself."
 
-    async def refuse_file(*_: Any, **__: Any) -> None:
-        raise Error(text, print_exception=False)
+    async def find_upload(url: str, cache_dir: str) -> str:
+        path = unquote(urlsplit(url).path).partition("/gradio_api/file=")[2]
+        if not (os.path.isfile(path) and is_in_or_equal(path, cache_dir)):
+            raise Error(text, print_exception=False)
+        return path
 
     async def refuse_request(*_: Any, **__: Any) -> None:
         raise routes.HTTPException(403, text)
 
-    processing_utils.async_ssrf_protected_download = refuse_file
+    processing_utils.async_ssrf_protected_download = find_upload
     routes.secure_url_stream_response = refuse_request
 
 
@@ -473,7 +499,7 @@ def serve(page: "gr.Blocks", **options: Any) -> tuple:
             button_primary_background_fill_hover_dark="*primary_700",
         ),
         css=pictures.CSS,
-        head=AS_IT_SOUNDS,
+        head=MICROPHONE,
         max_file_size=f"{MAX_FILE_MB}mb",
         share=False,
         ssr_mode=False,

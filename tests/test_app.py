@@ -260,10 +260,32 @@ def test_files_of_the_server_are_out_of_reach(address, path, meta):
     assert "event: error" in answer and path not in answer
 
 
-def test_addresses_are_not_fetched(address):
-    url = "http://example.com/song.mp3"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/song.mp3",
+        "http://127.0.0.1/gradio_api/file=/etc/hostname",
+        "http://127.0.0.1/gradio_api/file=..%2f..%2fetc/hostname",
+        "http://127.0.0.1/gradio_api/file=/tmp%00",
+    ],
+)
+def test_addresses_are_not_fetched(address, url):
     answer = call(address, {"path": url, "meta": {"_type": "gradio.FileData"}})
     assert "not fetched" in answer
+
+
+def test_the_address_of_an_upload_is_the_upload(address, song):
+    """As MCP clients name their files: no host, this page's neither, is asked for it."""
+    import httpx
+
+    path = httpx.post(f"{address}gradio_api/upload", files={"files": song.read_bytes()}).json()[0]
+    url = f"http://nowhere.invalid/gradio_api/file={path}"
+    answer = call(address, {"path": url, "meta": {"_type": "gradio.FileData"}})
+    assert '"genre": "jazz"' in answer
+
+
+def test_the_page_serves_no_addresses(address):
+    url = "http://example.com/song.mp3"
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{address}gradio_api/file={url}")
     assert caught.value.code == 403

@@ -268,6 +268,23 @@ def test_stop_before_any_sound_is_no_answer_and_the_page_says_so(page):
     expect(word(page)).to_have_text("not listening", timeout=5000)
 
 
+REFUSED = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'No') }"
+NOT_THERE = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {get: () => undefined})"
+
+
+@pytest.mark.parametrize("how", [REFUSED, NOT_THERE])
+def test_without_a_microphone_the_page_says_so(browser, address, how):
+    context = browser.new_context()
+    context.add_init_script(how)
+    page = context.new_page()
+    page.goto(address)
+    press_record(page)
+    expect(word(page)).to_have_text("no microphone", timeout=8000)
+    page.wait_for_timeout(2000)
+    expect(word(page)).to_have_text("no microphone")
+    context.close()
+
+
 def test_visitors_do_not_share_what_they_hear(page, browser, address):
     press_record(page)
     expect(word(page)).to_have_text("jazz", timeout=10_000)
