@@ -1,7 +1,6 @@
 """`GenreClassifier` beside `pipeline("audio-classification")`: a clip, a song, and the limit.
 
-    python benchmarks/serving.py              # DistilHuBERT's architecture, random weights
-    python benchmarks/serving.py --growth     # cost against length, from 1 s to 60 min
+    python benchmarks/serving.py     # DistilHuBERT's architecture, random weights
 
 All in one process, alternating, on the same array and with the same number of threads. The limit is
 arithmetic: the floating point operations of the convolutions and matrix products of the pass over
@@ -22,7 +21,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 RATE = 16_000  # hertz
-LENGTHS = (1, 5, 30, 60, 180, 600, 1800, 3600)  # seconds
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,7 +30,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="a folder or an id; default: made here")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--song_seconds", type=int, default=600)
-    parser.add_argument("--growth", action="store_true", help="cost against length instead")
     return parser.parse_args()
 
 
@@ -149,32 +146,12 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
         print(f"{name}: largest difference of a probability from the pipeline's {difference:.1e}")
 
 
-def growth(model: str) -> None:
-    import resource
-
-    from music_genre import GenreClassifier
-
-    classifier = GenreClassifier(model)
-    print(f"{classifier.precision} ({classifier.precision_reason})")
-    print("| length | seconds | ms per second of audio | peak memory, GB |")
-    print("| ---: | ---: | ---: | ---: |")
-    for length in LENGTHS:
-        waveform = music(length)
-        seconds = min(alternate({"": lambda w=waveform: classifier(w, RATE)}, 1)[""])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"| {length} s | {seconds:.2f} | {1000 * seconds / length:.1f} | {peak:.2f} |")
-
-
 def main() -> None:
     arguments = parse_arguments()
     from benchmarks.models import save_distilhubert
 
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or save_distilhubert(Path(folder))
-        if arguments.growth:
-            growth(model)
-        else:
-            compare(model, arguments)
+        compare(arguments.model or save_distilhubert(Path(folder)), arguments)
 
 
 if __name__ == "__main__":
