@@ -11,7 +11,6 @@ A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify
 import argparse
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep import InputError, audio
+from data_prep import InputError, audio, errors_in_a_sentence
 from music_genre import pictures
 from music_genre.about import about, describe, find_report, is_synthetic
 from music_genre.classifier import best_two
@@ -524,7 +523,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
+    with errors_in_a_sentence("Stopped."):
         model_id = arguments.model or os.environ.get("MODEL_ID") or newest_run()
         if model_id is None:
             raise InputError(
@@ -541,9 +540,6 @@ def main() -> None:
             serve(page, **{"server_port": arguments.port} if arguments.port else {})
         except OSError as error:
             raise InputError("The port is taken: choose another one by --port.") from error
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from data_prep import InputError
+from data_prep import InputError, errors_in_a_sentence
 from data_prep.splits import describe_leakage
 from music_genre.arguments import DataArguments, ModelArguments, RecipeArguments, parse_arguments
 from music_genre.checkpoints import find_checkpoint, is_disk_full, n_steps_of
@@ -416,21 +416,18 @@ def main() -> None:
     argv = sys.argv[1:]
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
-    try:
-        if recipe.seeds:
-            run_seeds(argv, recipe.seeds, recipe.output_dir)
-        else:
-            run(*arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(f"\nStopped. From the last checkpoint, {GO_ON}")
-    except Exception as error:
-        if not is_disk_full(error, Path(recipe.output_dir or RUNS_DIR)):
+    with errors_in_a_sentence(f"Stopped. From the last checkpoint, {GO_ON}"):
+        try:
+            if recipe.seeds:
+                run_seeds(argv, recipe.seeds, recipe.output_dir)
+            else:
+                run(*arguments)
+        except InputError:
             raise
-        print(f"error: The disk is full. Make room; then {GO_ON}", file=sys.stderr)
-        sys.exit(2)
+        except Exception as error:
+            if not is_disk_full(error, Path(recipe.output_dir or RUNS_DIR)):
+                raise
+            raise InputError(f"The disk is full. Make room; then {GO_ON}") from error
 
 
 if __name__ == "__main__":

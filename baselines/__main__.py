@@ -9,10 +9,9 @@ mel CNN), and so does python -m baselines.images. What was not run is there and 
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from data_prep import InputError
+from data_prep import InputError, errors_in_a_sentence
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,13 +45,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    try:
+    with errors_in_a_sentence("Stopped: nothing was written."):
         run(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit("\nStopped: nothing was written.")
 
 
 def run(arguments: argparse.Namespace) -> None:

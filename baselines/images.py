@@ -11,7 +11,6 @@ import hashlib
 import io
 import re
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep import InputError, splits
+from data_prep import InputError, errors_in_a_sentence, splits
 from data_prep.archive import Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS
 from music_genre.report import REPORT_FILE
@@ -54,13 +53,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    try:
+    with errors_in_a_sentence("Stopped: no report was written."):
         run(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit("\nStopped: no report was written.")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -7,10 +7,9 @@ The result is a folder for `datasets.load_from_disk`, with manifest.csv and a da
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from data_prep import InputError
+from data_prep import InputError, errors_in_a_sentence
 from data_prep.splits import DESCRIPTIONS, METHODS
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
@@ -61,13 +60,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    try:
+    with errors_in_a_sentence("Stopped: nothing was written.", OSError):
         run(arguments)
-    except KeyboardInterrupt:
-        sys.exit("\nStopped: nothing was written.")
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -12,11 +12,11 @@ changed. What it knows is kept in OUTPUT.parts.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from data_prep import InputError
-from music_genre.library import FORMATS, scan, summarise
+from data_prep import errors_in_a_sentence
+from music_genre.library import scan
+from music_genre.rows import FORMATS, summarise
 from music_genre.tags import undo_tags, write_tags
 
 MIN_CONFIDENCE = 0.6
@@ -74,16 +74,13 @@ def _list(names: tuple[str, ...]) -> str:
 def main() -> None:
     arguments = parse_arguments()
     log = Path(f"{arguments.output}.tags.jsonl")
-    try:
+    with errors_in_a_sentence(
+        "Stopped. What was heard is kept; the same command goes on.", OSError
+    ):
         if arguments.undo:
             print(undo_tags(log))
         else:
             run(arguments, log)
-    except KeyboardInterrupt:
-        sys.exit("\nStopped. What was heard is kept; the same command goes on.")
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def run(arguments: argparse.Namespace, log: Path) -> None:

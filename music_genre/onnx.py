@@ -10,7 +10,6 @@ shape (batch, samples), 16 kHz, each window with mean 0 and variance 1; `logits`
 import argparse
 import logging
 import os
-import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep import InputError
+from data_prep import InputError, errors_in_a_sentence
 
 if TYPE_CHECKING:
     import torch
@@ -155,11 +154,8 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="a model, e.g. what a training run left")
     arguments = parser.parse_args()
-    try:
+    with errors_in_a_sentence("Stopped: nothing was written."):
         difference = export(arguments.folder)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print(f"{arguments.folder / ONNX_FILE}: logits within {difference:.1g} of PyTorch's")
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep import InputError
+from data_prep import InputError, errors_in_a_sentence
 
 WEIGHTS_FILE = "model.safetensors"
 PUBLISHED = (
@@ -352,16 +352,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
-    try:
+    stopped = "Stopped. The same command goes on: what is on the Hub is not sent again."
+    with errors_in_a_sentence(stopped):
         if arguments.space:
             address = publish_space(arguments.space, arguments.model, not arguments.public)
         else:
             address = publish(arguments.folder, arguments.repo_id, not arguments.public)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit("\nStopped. The same command goes on: what is on the Hub is not sent again.")
     print(address)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import InputError, audio
-from music_genre.library import Part, printable, replacing
+from music_genre.rows import Part, printable, replacing
 
 TAGGED_SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b")
 TAGGED_TYPES = ("EasyMP3", "EasyMP4", "FLAC", "OggVorbis", "OggOpus", "OggFLAC")  # of mutagen

@@ -56,6 +56,14 @@ def test_seeds_and_splits_of_a_model_are_one_row(two_splits):
     )
 
 
+def test_the_artist_split_stands_in_for_the_filtered_one(tmp_path):
+    runs = [
+        write(tmp_path / "a", report(0.5, "artist")),
+        write(tmp_path / "r", report(0.8, "random", 20)),
+    ]
+    assert read_runs(runs)[0].difference == pytest.approx(-0.3)
+
+
 def test_what_was_not_run_says_so():
     lines = markdown(add_missing([])).splitlines()
     assert lines[0].split(" | ")[4:] == ["random split", "filtered split", "difference |"]

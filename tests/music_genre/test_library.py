@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from data_prep import InputError, audio
 from data_prep.gtzan import GENRES
 from music_genre import hearing, library
+from music_genre.rows import FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,24 +88,11 @@ def test_a_row_for_every_file_also_for_the_broken_ones(classifier, music, tmp_pa
         assert 0.9 < row["uncertainty"] <= 1, "random weights know nothing"
 
 
-def test_uncertainty_is_normalised_entropy():
-    file = library.File("/a.mp3", 1, 2)
-
-    def row(probabilities: list[float]) -> dict:
-        answer = hearing.Answer("/a.mp3", 1.0, 1.0, np.array(probabilities))
-        return library.to_row(file, answer, ["a", "b", "c", "d"])
-
-    assert row([0, 1, 0, 0])["uncertainty"] == 0
-    assert row([0.25] * 4)["uncertainty"] == 1
-    assert row([0.5, 0.5, 0, 0])["uncertainty"] == pytest.approx(0.5)
-    assert row([0.1, 0.2, 0.3, 0.4])["genre"] == "d"
-
-
 def test_the_three_tables_say_the_same(classifier, music, tmp_path):
     from pyarrow import parquet
 
     tables = []
-    for suffix in library.FORMATS:
+    for suffix in FORMATS:
         scan(classifier, music, tmp_path / f"out{suffix}")
     tables = [
         parquet.read_table(tmp_path / "out.parquet").to_pylist(),
@@ -229,7 +217,7 @@ def test_names_that_are_no_text_are_scanned_and_told(classifier, tmp_path):
     name = os.fsencode(tmp_path / "music") + b"/na\xefve.wav"
     with open(name, "wb") as file:
         soundfile.write(file, noise(1), 16_000, format="WAV")
-    for suffix in library.FORMATS:
+    for suffix in FORMATS:
         scan(classifier, tmp_path / "music", tmp_path / f"out{suffix}")
     table = (tmp_path / "out.csv").read_text()
     assert "na\\xefve.wav,1.0," in table
