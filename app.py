@@ -98,13 +98,14 @@ def classify_file(
 
     name = shown_name(path)
     try:
-        waveform, sampling_rate = audio.decode(path, MAX_SECONDS + 1)  # a second more shows a cut
-        limit = int(MAX_SECONDS * sampling_rate)
+        rate = classifier.feature_extractor.sampling_rate
+        waveform, _ = audio.decode(path, MAX_SECONDS + 1, to=rate)  # a second more shows a cut
+        limit = int(MAX_SECONDS * rate)
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
             raise audio.AudioError("it is silent")
-        prediction = classifier(waveform, sampling_rate, progress)
-        return Heard(prediction, waveform, sampling_rate, is_cut)
+        prediction = classifier(waveform, rate, progress)
+        return Heard(prediction, waveform, rate, is_cut)
     except audio.AudioError as error:
         raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
     except OSError as error:

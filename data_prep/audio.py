@@ -49,12 +49,15 @@ class AudioError(InputError):
     """Audio that cannot be used; the message says why in a few words a person understands."""
 
 
-def decode(source: bytes | str | os.PathLike, max_seconds: float) -> tuple[np.ndarray, int]:
+def decode(
+    source: bytes | str | os.PathLike, max_seconds: float, to: int | None = None
+) -> tuple[np.ndarray, int]:
     """Decode one audio file, all channels mixed to one.
 
     Args:
         source: the file's bytes, or a local path; never fetched, a URL is a path with no file.
         max_seconds: decoding stops here, so that no header can ask for more time or memory.
+        to: resample to this rate in hertz, while decoding: the memory is that of the result.
 
     Returns:
         The waveform, shape (samples,), float32, finite, nominally in [-1, 1]; and its sampling rate
@@ -65,10 +68,11 @@ def decode(source: bytes | str | os.PathLike, max_seconds: float) -> tuple[np.nd
         FileNotFoundError: `source` is a path where there is no file.
     """
     with opened(source) as file:
-        blocks = list(file.blocks(seconds=max_seconds))
+        to = to or file.sampling_rate
+        blocks = list(resample_blocks(file.blocks(seconds=max_seconds), file.sampling_rate, to))
         if not blocks:
             raise AudioError("it holds no audio samples")
-        return np.concatenate(blocks), file.sampling_rate
+        return np.concatenate(blocks), to
 
 
 def check_samples(waveform: np.ndarray) -> None:
@@ -314,10 +318,10 @@ def resample_blocks(
     Neighbouring blocks overlap by the width of the filter, and are cut where input and output
     samples coincide, so every output sample is computed from the same input.
     """
-    if sampling_rate == to:
+    step, step_out = _ratio(sampling_rate, to)  # samples between coinciding ones
+    if step == step_out:
         yield from blocks
         return
-    step, step_out = _ratio(sampling_rate, to)  # samples between coinciding ones
     overlap = step * (math.ceil(_resampler(step, step_out).width / step) + 1)
     overlap_out = overlap // step * step_out
     waiting, n_in, n_out = np.zeros(overlap, np.float32), 0, 0

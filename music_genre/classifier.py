@@ -128,7 +128,8 @@ class GenreClassifier:
             waveform = source.astype(np.float32, copy=False)
             audio.check_samples(waveform)
         else:
-            waveform, sampling_rate = audio.decode(source, MAX_SECONDS)
+            sampling_rate = self.feature_extractor.sampling_rate
+            waveform, _ = audio.decode(source, MAX_SECONDS, to=sampling_rate)
         if len(waveform) < MIN_SECONDS * sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
         heard = audio.resample(waveform, sampling_rate, self.feature_extractor.sampling_rate)

@@ -167,7 +167,7 @@ def _to_wav(row: dict[str, Any], i: int) -> dict[str, Any]:
     from data_prep import audio
 
     stored = row["audio"]
-    waveform, sampling_rate = audio.decode(stored["bytes"] or stored["path"], max_seconds=600)
-    pcm = audio.to_pcm16(audio.resample(waveform, sampling_rate))
+    waveform, _ = audio.decode(stored["bytes"] or stored["path"], 600, to=audio.SAMPLING_RATE)
+    pcm = audio.to_pcm16(waveform)
     track_id = Path(stored["path"] or f"{i:05d}").stem
     return {"audio": {"bytes": audio.wav_bytes(pcm), "path": None}, "track_id": track_id}

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import tracemalloc
 import wave
 
 import av
@@ -125,7 +126,7 @@ def test_resampling_keeps_pitch_and_length(tone):
     assert audio.resample(tone, 16_000, 16_000) is tone
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 15_999, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 3.0])
 def test_resampling_in_blocks_gives_the_samples_of_the_whole(rate, seconds):
     rng = np.random.default_rng(0)
@@ -136,6 +137,17 @@ def test_resampling_in_blocks_gives_the_samples_of_the_whole(rate, seconds):
     in_blocks = np.concatenate(list(audio.resample_blocks(blocks, rate)))
     assert in_blocks.shape == whole.shape
     np.testing.assert_allclose(in_blocks, whole, atol=1e-6)
+
+
+def test_decoding_to_a_rate_takes_the_memory_of_the_result(tmp_path):
+    path = tmp_path / "high.flac"
+    soundfile.write(path, np.tile(np.float32([0, 0.5, 0, -0.5]), 48_000 * 60), 192_000)
+    tracemalloc.start()
+    waveform, rate = audio.decode(path, 300, to=16_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (rate, len(waveform)) == (16_000, 60 * 16_000)
+    assert peak < 4 * waveform.nbytes, "at its own rate the waveform alone takes 12 times as much"
 
 
 def sweep(seconds: float, rate: int) -> np.ndarray:
