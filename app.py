@@ -103,7 +103,7 @@ def classify_file(
         limit = int(MAX_SECONDS * rate)
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
-            raise audio.AudioError("it is silent")
+            raise InputError(f"“{name}” is silent: try another recording.")
         prediction = classifier(waveform, rate, progress)
         return Heard(prediction, waveform, rate, is_cut)
     except audio.AudioError as error:
@@ -182,6 +182,7 @@ new MutationObserver(() => {
 SHOW_RESULT = """() => { const head = document.querySelector('.genre-head');
   if (head.getBoundingClientRect().bottom > innerHeight)
     head.scrollIntoView({block: 'center', behavior: 'smooth'}); }"""
+PRESS_STOP = "() => document.querySelector('#microphone [class*=stop-button]')?.click()"
 NO_MICROPHONE = pictures.headline(
     "no microphone", "allow this page to use it, or send a file in “Song”", "error"
 )
@@ -231,17 +232,19 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
                 "about real music means nothing.",
                 elem_id="demonstration",
             )
-        with gr.Tab("Song"):
+        with gr.Tab("Song") as song_tab:
             song = _song_tab(classifier)
         # Made with the page: Record does nothing until gradio's recorder has been loaded.
         with gr.Tab("Listen", render_children=True) as listen_tab:
             _listen_tab(classifier, listen_tab)
-        with gr.Tab("Files"):
+        with gr.Tab("Files") as files_tab:
             files = _files_tab(classifier)
-        with gr.Tab("About"):
+        with gr.Tab("About") as about_tab:
             gr.Markdown(
                 about(classifier, find_report(classifier), (CACHE_SECONDS + CHECK_SECONDS) // 60)
             )
+        for tab in (song_tab, files_tab, about_tab):  # nobody is listened to without seeing it
+            tab.select(None, js=PRESS_STOP)
         _add_api(classifier, song, files)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
 
@@ -249,7 +252,10 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
 def _result(head: str, body: str, elem_id: str) -> list["gr.HTML"]:
     import gradio as gr
 
-    return [gr.HTML(head, js_on_load=ANNOUNCE, elem_id=elem_id), gr.HTML(body, js_on_load=None)]
+    return [
+        gr.HTML(head, js_on_load=ANNOUNCE, elem_id=elem_id, padding=False),
+        gr.HTML(body, js_on_load=None, padding=False),
+    ]
 
 
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
@@ -283,8 +289,8 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
                 elem_id="song",
             )
             gr.Markdown(
-                f"{FORMATS}, up to {MAX_FILE_MB} MB. Of longer ones the first "
-                f"{MAX_SECONDS / 60:g} minutes are heard."
+                f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
+                f"{MAX_SECONDS / 60:g} minutes only the beginning is heard."
             )
             with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies in its cache
                 examples = write_examples(Path(folder))
@@ -365,8 +371,7 @@ def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:
     # and where `time_limit` ends a stream it starts another one, so the page presses Stop itself.
     remind = {"__type__": "update", "stream_every": CHUNK_SECONDS}
     now_listening = json.dumps([remind, *Listening().as_html(labels)])
-    press_stop = "() => document.querySelector('#microphone [class*=stop-button]')?.click()"
-    timer = f"window.listening = setTimeout({press_stop}, {LISTEN_SECONDS} * 1000)"
+    timer = f"window.listening = setTimeout({PRESS_STOP}, {LISTEN_SECONDS} * 1000)"
     no_microphone = "if (!ask) refused()"  # pages from other machines, without https, have none
     on_start = (
         f"() => {{ clearTimeout(window.listening); {timer}; {no_microphone}; "
@@ -409,17 +414,24 @@ def _files_tab(classifier: "GenreClassifier") -> "gr.File":
     # No `file_types`: gradio goes by what a name ends in, and would refuse all for one of them.
     files = gr.File(label="Songs", file_count="multiple", type="filepath")
     gr.Markdown(f"Up to {MAX_FILES} files of {MAX_FILE_MB} MB each: {FORMATS}.")
-    button = gr.Button("Classify", variant="primary")
+    button = gr.Button("Classify", variant="primary", interactive=False)
     table = gr.Dataframe(
         headers=list(TABLE),
         datatype=["str", "str", "number", "str", "number", "str"],
-        label="Genres: the ⋮ of a heading sorts",
-        column_widths=[140, 100, 95, 115, 105, 515],
+        label="Results. To sort, open the ⋮ of a heading.",
+        column_widths=[140, 100, 95, 130, 105, 480],
         elem_id="genres",
         interactive=False,
         wrap=True,
     )
     download = gr.DownloadButton("Download as CSV", interactive=False)
+    files.change(
+        lambda paths: (gr.update(interactive=bool(paths)), None, gr.update(interactive=False)),
+        files,
+        [button, table, download],  # rows of files that are gone would be taken for theirs
+        queue=False,
+        api_visibility="private",
+    )
     button.click(show, files, [table, download], concurrency_id="files", api_visibility="private")
     return files
 

@@ -53,8 +53,8 @@ def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int)
         low, high = score["accuracy_ci95"]
         scored = (
             f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
-            f"with 95 % confidence), macro-F1 {score['macro_f1']:.3f}. The data: "
-            f"{report['dataset']}; the split: {split}."
+            f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
+            f"The data: {report['dataset']}; the split: {split}."
         )
     limits = (
         f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and must "
@@ -69,7 +69,7 @@ def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int)
         )
     return (
         f"## The model\n{describe(classifier)}. A file's answer is the mean over windows that "
-        f"cover it.\n## How often it is right\n{scored}\n## What it cannot do\n{limits}\n"
+        f"cover it.\n## What it cannot do\n{limits}\n## How often it is right\n{scored}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
         f"Files and takes are deleted within {kept_minutes} minutes, what is heard live "
         "at once."

@@ -40,7 +40,17 @@ CSS = """
 .pending .genre-head { visibility: hidden; }
 #microphone .record-button, #microphone .stop-button { font-size: 1.1rem; height: 3rem;
   width: auto; padding: 0 1.25rem; font-weight: 600; }
-#microphone { min-height: 10.5rem; }
+#microphone .mic-wrap > div:first-child { display: block !important; min-height: 4rem; }
+#microphone .icon-button-wrapper, #microphone .streaming-bar { display: none; }
+#song .controls, #microphone .controls { row-gap: 0.75rem; }
+.upload-container { border: 2px dashed var(--genre-other); border-radius: 0.5rem; }
+#song .source-selection { gap: 0.75rem; padding: 0.5rem 0; height: auto; }
+#song .source-selection .icon { display: flex; align-items: center; gap: 0.4rem; width: auto;
+  height: 2.2rem; padding: 0 0.8rem; }
+#song .source-selection .icon:not(.selected) { color: var(--genre-soft); }
+#song .source-selection .icon svg { width: 1.1rem; height: 1.1rem; }
+#song .source-selection .icon[aria-label="Upload file"]::after { content: "Upload"; }
+#song .source-selection .icon[aria-label="Record audio"]::after { content: "Record"; }
 #song time, #song .playback { color: var(--genre-soft); }
 .dark [role=tab].selected, .dark .download-link { color: var(--primary-300); }
 #genres .header-cell .cell-menu-button { display: flex; }
@@ -49,6 +59,7 @@ footer .divider { display: none; }
   letter-spacing: -0.02em; overflow-wrap: anywhere; }
 .genre-word.open { color: var(--genre-soft); font-weight: 400; }
 .genre-word.error { font-size: 1.2rem; line-height: 1.4; letter-spacing: 0; font-weight: 600; }
+.genre-word.error::before { content: "⚠ " / ""; }
 .genre-note { margin: 0.2rem 0 0; color: var(--genre-soft); }
 .genre-caption { margin: 0 0 0.5rem; font-weight: 600; }
 .genre-caption small { display: block; font-weight: 400; color: var(--genre-soft); }

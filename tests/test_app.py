@@ -142,7 +142,7 @@ def test_no_name_is_a_formula_for_a_spreadsheet(name):
 def test_silence_is_no_music(classifier, tmp_path):
     path = tmp_path / "silence.wav"
     path.write_bytes(audio.wav_bytes(np.zeros(32_000, "<i2")))
-    with pytest.raises(InputError, match="it is silent"):
+    with pytest.raises(InputError, match="is silent"):
         app.classify_file(classifier, path)
 
 

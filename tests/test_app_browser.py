@@ -268,6 +268,15 @@ def test_stop_before_any_sound_is_no_answer_and_the_page_says_so(page):
     expect(word(page)).to_have_text("not listening", timeout=5000)
 
 
+def test_leaving_the_tab_ends_the_listening(page):
+    press_record(page)
+    expect(word(page)).to_have_text("jazz", timeout=10_000)
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_timeout(1000)
+    page.get_by_role("tab", name="Listen").click()
+    expect(page.get_by_role("button", name="Record").first).to_be_visible()
+
+
 REFUSED = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'No') }"
 NOT_THERE = "Object.defineProperty(Navigator.prototype, 'mediaDevices', {get: () => undefined})"
 
@@ -312,6 +321,19 @@ def test_several_files_fill_a_table_and_a_csv(page, clips):
     lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
     assert len(lines) == 4 and lines[0].startswith(",".join(app.TABLE))
     assert lines[1].startswith("song.wav,jazz,") and "cannot be used" in lines[3]
+
+
+def test_no_rows_stay_of_files_that_are_gone(page, clips):
+    page.get_by_role("tab", name="Files").click()
+    classify = page.get_by_role("button", name="Classify")
+    expect(classify).to_be_disabled()
+    page.locator("input[type=file][multiple]").set_input_files(clips / "song.wav")
+    expect(classify).to_be_enabled()
+    classify.click()
+    expect(page.locator("#genres")).to_contain_text("song.wav", timeout=30_000)
+    page.get_by_role("button", name="Clear").last.click()
+    expect(page.locator("#genres")).not_to_contain_text("song.wav", timeout=10_000)
+    expect(classify).to_be_disabled()
 
 
 def test_the_table_is_sorted_by_the_menu_of_a_heading(page, clips):
