@@ -90,6 +90,7 @@ def example(folder: Path, arguments: argparse.Namespace):
     They are read by data_prep here, as the script's own way needs one more package.
     """
     import numpy as np
+    import torch
     from datasets import Audio, load_from_disk
     from transformers import (
         AutoConfig,
@@ -120,8 +121,8 @@ def example(folder: Path, arguments: argparse.Namespace):
     model.freeze_feature_encoder()
     recipe = TrainingArguments(
         str(folder / "run"), max_steps=WARM_UP + arguments.steps, per_device_train_batch_size=8,
-        remove_unused_columns=False, save_strategy="no", fp16=arguments.precision == "fp16",
-        bf16=arguments.precision == "bf16", disable_tqdm=True,
+        remove_unused_columns=False, save_strategy="no", use_cpu=not torch.cuda.is_available(),
+        fp16=arguments.precision == "fp16", bf16=arguments.precision == "bf16", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(model, recipe, train_dataset=dataset, processing_class=feature_extractor)
     return trainer, 8 * 20.0
