@@ -63,9 +63,14 @@ class StreamedCrops(torch.utils.data.IterableDataset):
         self, pool: list[dict], clip: dict, rng: np.random.Generator
     ) -> Iterator[dict[str, Any]]:
         """As many crops from the pool as windows fit into the clip that just came in."""
+
+        def any_of_pool() -> dict:
+            return pool[rng.integers(len(pool))]
+
         for _ in range(max(1, round(audio.n_samples(clip["audio"]["bytes"]) / self.window))):
-            i = int(rng.integers(len(pool)))
-            yield draw(pool, i, self.window, self.n_labels, self.augmentation, rng)
+            yield draw(
+                any_of_pool(), any_of_pool, self.window, self.n_labels, self.augmentation, rng
+            )
 
     def sample(self) -> "Dataset":
         """The first clips of a shuffled stream, as a dataset in memory."""

@@ -69,9 +69,10 @@ class ClipDataset(torch.utils.data.Dataset):
 class CropDataset(torch.utils.data.Dataset):
     """Random crops of clips, for training.
 
-    An epoch is once through the audio: each clip is cropped as often as windows fit into it, on
-    average. A crop depends on seed, epoch and its number alone, so a resumed run hears what the
-    other would have heard.
+    An epoch has as many crops as windows fit into the clips. Genres take turns, and in each its
+    clips: where some genres have more clips than others, the net would else learn to expect them.
+    A crop depends on seed, epoch and its number alone, so a resumed run hears what the other would
+    have heard.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class CropDataset(torch.utils.data.Dataset):
         mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
         self.crops_per_clip = max(1, round(mean_length / window))
         self.n_labels = clips.features["genre"].num_classes
+        genres = np.array(clips["genre"])
+        self.of_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
 
     def sample(self) -> "Dataset":
         """Clips to fit the head on: all of them."""
@@ -93,31 +96,42 @@ class CropDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, self.epoch, i))
-        i %= len(self.clips)
-        return draw(self.clips, i, self.window, self.n_labels, self.augmentation, rng)
+        return draw(
+            self._turn(self.epoch * len(self) + i),
+            lambda: self._turn(int(rng.integers(2**31))),
+            self.window,
+            self.n_labels,
+            self.augmentation,
+            rng,
+        )
+
+    def _turn(self, n: int) -> dict[str, Any]:
+        """The clip whose turn is the n-th."""
+        round_, genre = divmod(n, len(self.of_genre))
+        clips = self.of_genre[genre]
+        return self.clips[int(clips[round_ % len(clips)])]
 
 
 def draw(
-    clips: "Dataset | list[dict[str, Any]]",
-    i: int,
+    clip: dict[str, Any],
+    partner: "Callable[[], dict[str, Any]]",
     window: int,
     n_labels: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """A crop of clip `i` with its target, shape (labels,); mixed with one of another clip."""
+    """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
 
-    def crop(i: int) -> tuple[np.ndarray, np.ndarray]:
-        clip = clips[i]
+    def crop(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         data = clip["audio"]["bytes"]
         read, length = partial(_read, data), audio.n_samples(data)
         samples = augment.random_crop(read, length, window, rng, augmentation.speed)
         return samples, np.eye(n_labels)[clip["genre"]]
 
-    samples, target = crop(i)
+    samples, target = crop(clip)
     if augmentation.mixup:
         share = rng.beta(augmentation.mixup, augmentation.mixup)
-        other, other_target = crop(int(rng.integers(len(clips))))
+        other, other_target = crop(partner())
         samples = augment.mix(samples, other, share)
         target = share * target + (1 - share) * other_target
     item = {"crop": samples, "target": target.astype(np.float32)}
