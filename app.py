@@ -252,10 +252,7 @@ def build(classifier: "GenreClassifier") -> "gr.Blocks":
 def _result(head: str, body: str, elem_id: str) -> list["gr.HTML"]:
     import gradio as gr
 
-    return [
-        gr.HTML(head, js_on_load=ANNOUNCE, elem_id=elem_id, padding=False),
-        gr.HTML(body, js_on_load=None, padding=False),
-    ]
+    return [gr.HTML(head, js_on_load=ANNOUNCE, elem_id=elem_id), gr.HTML(body, js_on_load=None)]
 
 
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
