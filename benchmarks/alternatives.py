@@ -186,6 +186,7 @@ def listen(model: Path, runs: int) -> None:
     from data_prep.gtzan import GENRES
     from data_prep.synthetic import synthesise
     from music_genre import GenreClassifier
+    from music_genre.precision import autocast
 
     classifier = GenreClassifier(model)
     window = int(classifier.window_seconds * RATE)
@@ -194,24 +195,20 @@ def listen(model: Path, runs: int) -> None:
     ends = [features_of(classifier, music[start : start + window]) for start in starts]
     way, encoder = torch_way(classifier), classifier.model.base_model.feature_extractor
     exact = np.concatenate([way(features) for features in ends])
-    forward, second = encoder.forward, torch.from_numpy(ends[0][:, : RATE + 400])
+    forward, whole = encoder.forward, torch.from_numpy(ends[0])
     encoder.forward = KeptFrames(forward)
     kept = np.concatenate([way(features) for features in ends])
     encoder.forward = forward
 
-    def front_end() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=classifier.precision == "bf16"):
-            forward(second)
-
-    def whole_front_end() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=classifier.precision == "bf16"):
-            forward(torch.from_numpy(ends[0]))
+    def front_end(waveforms: torch.Tensor) -> None:
+        with torch.inference_mode(), autocast(classifier.device, classifier.precision):
+            forward(waveforms)
 
     seconds = alternate(
         {
             "an answer": lambda: way(ends[0]),
-            "its front end": whole_front_end,
-            "that of a second": front_end,
+            "its front end": lambda: front_end(whole),
+            "that of a second": lambda: front_end(whole[:, : RATE + 400]),  # and a frame's rest
         },
         runs,
     )
