@@ -3,8 +3,8 @@
     python benchmarks/serving.py     # DistilHuBERT's architecture, random weights
 
 All in one process, alternating, on the same array and with the same number of threads. The limit is
-arithmetic: the floating point operations of the convolutions and matrix products of the pass over
-the rate at which this machine multiplies large matrices, measured in the same run.
+arithmetic: products of large matrices with as many floating point operations as the convolutions and
+linear layers of the pass have, in the same rounds.
 """
 
 import argparse
@@ -15,8 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -51,13 +55,18 @@ def alternate(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, lis
     return seconds
 
 
-def matrix_rate(dtype) -> float:
-    """Floating point operations a second in a product of large matrices."""
+def products(n_operations: int, dtype: "torch.dtype") -> Callable[[], None]:
+    """Products of large matrices, with as many floating point operations, or nearly."""
     import torch
 
     a = torch.randn(2048, 2048).to(dtype)
-    times = alternate({"product": lambda: a @ a}, 5)["product"]
-    return 2 * 2048**3 / min(times)
+    n_products = round(n_operations / (2 * len(a) ** 3))
+
+    def multiply() -> None:
+        for _ in range(n_products):
+            a @ a
+
+    return multiply
 
 
 def operations(classifier, seconds: float) -> int:
@@ -87,6 +96,17 @@ def operations(classifier, seconds: float) -> int:
     return sum(counts) * len(cuts)
 
 
+def print_rows(what: str, seconds: dict[str, list[float]]) -> None:
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    of_peer = next(iter(medians.values()))
+    for name, times in seconds.items():
+        limit = medians.get(name.replace("ours", "the limit")) if "ours" in name else None
+        print(
+            f"| {what}: {name} | {medians[name]:.2f} ({min(times):.2f} to {max(times):.2f}) "
+            f"| {of_peer / medians[name]:.2f} | {f'{medians[name] / limit:.2f}' if limit else ''} |"
+        )
+
+
 def compare(model: str, arguments: argparse.Namespace) -> None:
     import torch
     from transformers import pipeline
@@ -105,36 +125,21 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     def ask_peer(waveform: np.ndarray) -> list:
         return peer({"raw": waveform, "sampling_rate": RATE})
 
-    ways: dict[str, dict[str, Callable[[], object]]] = {
-        "a clip of 30 s": {"pipeline, one pass": lambda: ask_peer(clip)},
-        f"a song of {arguments.song_seconds} s": {
-            "pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]
-        },
+    of_clip: dict[str, Callable[[], object]] = {"pipeline, one pass": lambda: ask_peer(clip)}
+    of_song: dict[str, Callable[[], object]] = {
+        "pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]
     }
-    for precision, classifier in classifiers.items():
-        name = f"ours, {precision}"
-        ways["a clip of 30 s"][name] = lambda c=classifier: c(clip, RATE)
-        ways[f"a song of {arguments.song_seconds} s"][name] = lambda c=classifier: c(song, RATE)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    limits = {
-        f"ours, {precision}": operations(classifier, 30.0) / matrix_rate(dtypes[precision])
-        for precision, classifier in classifiers.items()
-    }
+    for precision, classifier in classifiers.items():
+        of_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, RATE)
+        limit = products(operations(classifier, 30.0), dtypes[precision])
+        of_clip[f"the limit, {precision}"] = limit
+        of_song[f"ours, {precision}"] = lambda c=classifier: c(song, RATE)
     print(f"{torch.get_num_threads()} threads, medians of {arguments.runs} rounds (extremes)")
     print("| | seconds | times as fast | times the limit |")
     print("| --- | ---: | ---: | ---: |")
-    for what, of_ways in ways.items():
-        seconds = alternate(of_ways, arguments.runs)
-        peer_median = statistics.median(next(iter(seconds.values())))
-        for name, times in seconds.items():
-            median = statistics.median(times)
-            is_clip = what == "a clip of 30 s"
-            limit = f"{median / limits[name]:.2f}" if is_clip and name in limits else ""
-            print(
-                f"| {what}: {name} | {median:.2f} ({min(times):.2f} to {max(times):.2f}) "
-                f"| {peer_median / median:.2f} | {limit} |",
-                flush=True,
-            )
+    for what, of_ways in {"30 s": of_clip, f"{arguments.song_seconds} s": of_song}.items():
+        print_rows(what, alternate(of_ways, arguments.runs))
     answers = {name: classifier(clip, RATE) for name, classifier in classifiers.items()}
     windows = [ask_peer(part) for part in cut(clip, window)]
     of_peer = {

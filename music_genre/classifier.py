@@ -75,7 +75,7 @@ class GenreClassifier:
     ) -> None:
         import torch
 
-        from music_genre import front_end
+        from music_genre import front_end, positions
 
         location = locate(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
@@ -90,6 +90,7 @@ class GenreClassifier:
         self.model.to(self.device)
         if self.device.type == "cpu":
             front_end.speed_up(self.model)
+            positions.speed_up(self.model)
         self.precision, self.precision_reason = precision, "asked for"
         if precision is None:
             self.precision, self.precision_reason = choose(self.model, self._example())

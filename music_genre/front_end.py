@@ -113,9 +113,11 @@ class _MatrixProducts:
         covariance = centred.T @ centred / len(out)
         variance = ((weight @ covariance) * weight).sum(1)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        bias = (norm.bias - (weight @ mean) * scale).to(out.dtype)
-        normed_weight = (weight * scale[:, None]).T.to(out.dtype)
-        return gelu_(torch.addmm(bias, patches.to(out.dtype), normed_weight, out=out))
+        bias = norm.bias - (weight @ mean) * scale
+        # The bias as one more weight, of a sample that is 1: addmm would write `out` twice.
+        normed = torch.cat([(weight * scale[:, None]).T, bias[None]])
+        patches = nn.functional.pad(patches, (0, 1), value=1.0)
+        return gelu_(torch.mm(patches.to(out.dtype), normed.to(out.dtype), out=out))
 
 
 def _split(weight: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
