@@ -3,8 +3,8 @@
     python benchmarks/serving.py     # DistilHuBERT's architecture, random weights
 
 All in one process, alternating, on the same array and with the same number of threads. The limit is
-arithmetic: products of large matrices with as many floating point operations as the convolutions and
-linear layers of the pass have, in the same rounds.
+arithmetic: products of large matrices, in the same rounds, with as many floating point operations
+as the convolutions and linear layers of the pass have.
 """
 
 import argparse
