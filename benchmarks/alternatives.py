@@ -4,8 +4,8 @@
     python benchmarks/alternatives.py --live runs/quickstart         # a trained net, listening
     python benchmarks/alternatives.py --model runs/mine --dataset data/gtzan    # with accuracy
 
-ONNX Runtime in fp32 and, calibrated on music, in int8; all ways get the same six windows and the
-same threads. And live, where the windows of two seconds in a row overlap: what it would save to
+torch.compile (it needs a C++ compiler), ONNX Runtime in fp32 and, calibrated on music, in int8; all
+ways get the same six windows and the same threads. And live, where the windows of two seconds in a row overlap: what it would save to
 keep the front end's frames of the old sound, and by how much that changes the answers, since its
 group norm looks at the whole window.
 """
@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def torch_way(classifier) -> Callable[[np.ndarray], np.ndarray]:
     return probabilities
 
 
+def compiled_way(
+    model: Path, precision: str, features: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """transformers' own modules compiled; ours are, but for the products, hardly more than views."""
+    import torch
+
+    from music_genre import GenreClassifier
+    from music_genre.model import load_classifier, locate
+
+    classifier = GenreClassifier(model, precision=precision)
+    classifier.model = torch.compile(load_classifier(locate(str(model))))
+    way, start = torch_way(classifier), time.perf_counter()
+    way(features)
+    print(f"torch.compile, {precision}: {time.perf_counter() - start:.0f} s to compile")
+    return way
+
+
 def features_of(classifier, waveform: np.ndarray) -> np.ndarray:
     from music_genre.windows import cut, extract_features
 
@@ -125,6 +143,8 @@ def compare(model: Path, dataset: str | None, runs: int) -> None:
         export(copy)
         graph = copy / ONNX_FILE
         ways = {f"ours, {name}": torch_way(one) for name, one in classifiers.items()}
+        for name in precisions:
+            ways[f"torch.compile, {name}"] = compiled_way(model, name, heard)
         ways["ONNX Runtime, fp32"] = onnx_way(graph)
         ways["ONNX Runtime, int8"] = onnx_way(quantise(graph, known))
     seconds = alternate({name: lambda w=way: w(heard) for name, way in ways.items()}, runs)

@@ -7,7 +7,8 @@ Synthesised clips of 30 s and random weights: only speed is measured. The recipe
 audio course (course_recipe.py), transformers' example script with its default arguments (`example`)
 and ours (configs/gtzan.json) train in processes of their own, alternating. What is timed
 are the steps behind the first few. "Waiting" is the share of that time in which a step waits for
-its input; "peak memory" is the GPU's, or the process's where there is none.
+its input; "peak memory" is the GPU's, or the process's where there is none. `--ways ours compiled`
+sets torch.compile beside it, whose compiling is in the warm-up.
 """
 
 import argparse
@@ -24,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train_hf.py has it
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-WAYS = ("course", "example", "ours")
+WAYS = ("course", "example", "ours", "compiled")
 WARM_UP = 2  # steps
 CLIP_SECONDS = 30.0
 
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clips_per_genre", type=int, default=6)
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:3])
     parser.add_argument("--one", nargs=2, metavar=("WAY", "FOLDER"), help="internal")
     return parser.parse_args()
 
@@ -50,7 +51,7 @@ class Clock:
         from transformers import TrainerCallback
 
         clock, get_batch_samples = self, trainer.get_batch_samples
-        self.waiting = 0.0
+        self.waiting, began = 0.0, time.perf_counter()
 
         def timed(*args, **kwargs):
             start = time.perf_counter()
@@ -64,6 +65,7 @@ class Clock:
                     torch.cuda.synchronize()
                 if state.global_step == WARM_UP:
                     clock.start, clock.waiting = time.perf_counter(), 0.0
+                    clock.warm_up = clock.start - began
                 if state.global_step == WARM_UP + steps:
                     clock.seconds = time.perf_counter() - clock.start
 
@@ -128,7 +130,7 @@ def example(folder: Path, arguments: argparse.Namespace):
     return trainer, 8 * 20.0
 
 
-def ours(folder: Path, arguments: argparse.Namespace):
+def ours(folder: Path, arguments: argparse.Namespace, *more: str):
     import train_hf
 
     data, model, recipe = train_hf.parse_arguments([
@@ -136,7 +138,7 @@ def ours(folder: Path, arguments: argparse.Namespace):
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
         "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),
         "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
-        "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
+        "--output_dir", str(folder / "run"), "--disable_tqdm", "True", *more,
     ])  # fmt: skip
     train_hf.use_all_cores(recipe)
     location = train_hf.locate(model.model_name_or_path)
@@ -145,14 +147,17 @@ def ours(folder: Path, arguments: argparse.Namespace):
     return trainer, recipe.per_device_train_batch_size * model.window_seconds
 
 
+def compiled(folder: Path, arguments: argparse.Namespace):
+    """Ours with torch.compile, which needs a C++ compiler on a CPU."""
+    return ours(folder, arguments, "--torch_compile", "True")
+
+
 def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
     import resource
 
     import torch
 
-    trainer, seconds_a_step = {"course": course, "example": example, "ours": ours}[way](
-        folder, arguments
-    )
+    trainer, seconds_a_step = globals()[way](folder, arguments)
     clock = Clock(trainer, arguments.steps)
     trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -161,6 +166,7 @@ def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
     return {
         "rate": seconds_a_step * arguments.steps / clock.seconds,
         "waiting": clock.waiting / clock.seconds,
+        "warm_up": clock.warm_up,
         "peak_gb": peak / 2**30,
     }
 
@@ -203,14 +209,14 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
 
     n = len(next(iter(results.values())))
     print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")
-    print("| recipe | seconds of audio a second | waiting for input | peak memory, GB |")
-    print("| --- | ---: | ---: | ---: |")
+    print("| recipe | seconds of audio a second | waiting for input | warm-up, s | peak memory, GB |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for way, runs in results.items():
         rates = sorted(run["rate"] for run in runs)
         median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         print(
             f"| {way} | {median['rate']:.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) "
-            f"| {median['waiting']:.1%} | {median['peak_gb']:.1f} |"
+            f"| {median['waiting']:.1%} | {median['warm_up']:.0f} | {median['peak_gb']:.1f} |"
         )
 
 
