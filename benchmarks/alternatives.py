@@ -5,9 +5,9 @@
     python benchmarks/alternatives.py --model runs/mine --dataset data/gtzan    # with accuracy
 
 torch.compile (it needs a C++ compiler), ONNX Runtime in fp32 and, calibrated on music, in int8; all
-ways get the same six windows and the same threads. And live, where the windows of two seconds in a row overlap: what it would save to
-keep the front end's frames of the old sound, and by how much that changes the answers, since its
-group norm looks at the whole window.
+ways get the same six windows and the same threads. And live, where the windows of two seconds in a
+row overlap: what it would save to keep the front end's frames of the old sound, and by how much
+that changes the answers, since its group norm looks at the whole window.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def torch_way(classifier) -> Callable[[np.ndarray], np.ndarray]:
 def compiled_way(
     model: Path, precision: str, features: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """transformers' own modules compiled; ours are, but for the products, hardly more than views."""
+    """transformers' own modules, compiled."""
     import torch
 
     from music_genre import GenreClassifier

@@ -209,7 +209,7 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
 
     n = len(next(iter(results.values())))
     print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")
-    print("| recipe | seconds of audio a second | waiting for input | warm-up, s | peak memory, GB |")
+    print("| recipe | audio seconds a second | waiting for input | warm-up, s | peak memory, GB |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for way, runs in results.items():
         rates = sorted(run["rate"] for run in runs)
