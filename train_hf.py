@@ -22,19 +22,18 @@ from typing import TYPE_CHECKING, Any
 # times slower; threads that sleep cost 12 to 25 % where the CPU is free.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
-
 from data_prep import InputError, errors_in_a_sentence
 from data_prep.splits import describe_leakage
-from music_genre.arguments import DataArguments, ModelArguments, RecipeArguments, parse_arguments
 from music_genre.checkpoints import find_checkpoint, is_disk_full, n_steps_of
 from music_genre.data import Source, load_data
 from music_genre.model import RUNS_DIR, load_for_training, locate
+from music_genre.options import DataArguments, ModelArguments, short_help
 from music_genre.publish import check_access, publish
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+    from music_genre.arguments import RecipeArguments
     from music_genre.callbacks import SaveOnSigterm, TimeKeeper
     from music_genre.evaluation import Score
     from music_genre.streaming import StreamedCrops
@@ -47,8 +46,10 @@ GO_ON = "--resume_from_checkpoint last goes on with it."
 # --- training -------------------------------------------------------------------------------
 
 
-def use_all_cores(arguments: RecipeArguments) -> None:
+def use_all_cores(arguments: "RecipeArguments") -> None:
     """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
+    import torch
+
     if arguments.device.type == "cpu" and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
@@ -62,14 +63,14 @@ class Run:
     clips: dict[str, "ClipDataset | CropDataset | StreamedCrops"]
     source: Source
     model_arguments: ModelArguments
-    arguments: RecipeArguments
+    arguments: "RecipeArguments"
 
     @property
     def folder(self) -> Path:
         return Path(self.arguments.output_dir)
 
 
-def check_trackers(arguments: RecipeArguments) -> None:
+def check_trackers(arguments: "RecipeArguments") -> None:
     for name in arguments.report_to:
         if name in TRACKERS and importlib.util.find_spec(name) is None:
             raise InputError(
@@ -79,7 +80,7 @@ def check_trackers(arguments: RecipeArguments) -> None:
 
 
 def run(
-    data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
+    data_arguments: DataArguments, model_arguments: ModelArguments, arguments: "RecipeArguments"
 ) -> None:
     """Train once, score, and write what a run leaves.
 
@@ -179,6 +180,7 @@ def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
 
 def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None:
     """One run after another, each in a folder of its own; finished ones are not run again."""
+    from music_genre.arguments import parse_arguments
     from music_genre.report import read_report
     from music_genre.seeds import describe_seeds, summarise_seeds
 
@@ -200,7 +202,7 @@ def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None
         print(describe_seeds(summarise_seeds(folders)))
 
 
-def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
+def open_repository(arguments: "RecipeArguments", source: Source) -> str | None:
     """With --push_to_hub, the id of a repository that can be written; before hours of work."""
     if arguments.hub_token:
         raise InputError(
@@ -220,7 +222,7 @@ def make_trainer(
     dataset: dict[str, "Dataset | IterableDataset"],
     source: Source,
     model_arguments: ModelArguments,
-    arguments: RecipeArguments,
+    arguments: "RecipeArguments",
 ) -> tuple["ClipTrainer", dict[str, "ClipDataset"]]:
     """Load the model and put it, the clips and the recipe together."""
     # Imported here, so that --help and a wrong argument answer in two seconds.
@@ -262,7 +264,7 @@ def make_trainer(
 
 
 def make_crops(
-    clips: "Dataset | IterableDataset", window: int, arguments: RecipeArguments
+    clips: "Dataset | IterableDataset", window: int, arguments: "RecipeArguments"
 ) -> "CropDataset | StreamedCrops":
     from datasets import Dataset
 
@@ -414,6 +416,12 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
 
 def main() -> None:
     argv = sys.argv[1:]
+    if {"-h", "--help"} & set(argv):
+        print(short_help(__doc__))
+        return
+    # Imported here, for it takes two seconds; and it answers a wrong argument.
+    from music_genre.arguments import parse_arguments
+
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
     with errors_in_a_sentence(f"Stopped. From the last checkpoint, {GO_ON}"):

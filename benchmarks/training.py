@@ -132,8 +132,9 @@ def example(folder: Path, arguments: argparse.Namespace):
 
 def ours(folder: Path, arguments: argparse.Namespace, *more: str):
     import train_hf
+    from music_genre.arguments import parse_arguments
 
-    data, model, recipe = train_hf.parse_arguments([
+    data, model, recipe = parse_arguments([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
         "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),

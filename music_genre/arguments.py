@@ -10,92 +10,16 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from music_genre.data import DATA_DIR, find_archive
+from music_genre.options import DataArguments, ModelArguments, RecipeOptions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 REFERENCE_CONFIG, QUICKSTART_CONFIG = CONFIGS / "gtzan.json", CONFIGS / "quickstart.json"
 
 
 @dataclass
-class DataArguments:
-    dataset: str | None = field(
-        default=None,
-        metadata={
-            "help": "A GTZAN archive, a folder that data_prep made, a dataset on the Hub, or "
-            "'synthetic'. By default the archive in data/."
-        },
-    )
-    split: str = field(
-        default="filtered",
-        metadata={
-            "help": "How an archive is split: filtered (as papers do), artist, or random (as the "
-            "audio course does). A prepared dataset keeps its own.",
-            "choices": ["filtered", "artist", "random"],
-        },
-    )
-    streamed: bool = field(
-        default=False,
-        metadata={
-            "help": "Read the train split while training and keep nothing of it: for datasets on "
-            "the Hub, or folders of Parquet files, that fit on no disk. Needs --max_steps."
-        },
-    )
-    split_seed: int = field(
-        default=0, metadata={"help": "Of an archive's artist or random split; not of the training."}
-    )
-
-
-@dataclass
-class ModelArguments:
-    model_name_or_path: str = field(
-        default="ntu-spml/distilhubert",
-        metadata={"help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper."},
-    )
-    revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."}
-    )
-    from_scratch: bool = field(
-        default=False, metadata={"help": "Take the model's configuration, with random weights."}
-    )
-    head_first: bool = field(
-        default=True,
-        metadata={"help": "Begin with a fitted head, without the layers that only know speech."},
-    )
-    window_seconds: float = field(
-        default=5.0, metadata={"help": "How much the model hears at once, in training and after."}
-    )
-    freeze_feature_encoder: bool = field(
-        default=True,
-        metadata={"help": "Keep the convolutions as they are (HuBERT and kin): a third less work."},
-    )
-
-
-@dataclass
-class RecipeArguments(TrainingArguments):
+class RecipeArguments(RecipeOptions, TrainingArguments):
     """The Trainer's arguments, with defaults for this task. configs/*.json hold the figures."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "Default: runs/MODEL-DATASET."})
-    precision: str = field(
-        default="auto",
-        metadata={
-            "help": "auto takes what the hardware is fast at.",
-            "choices": ["auto", "fp32", "fp16", "bf16"],
-        },
-    )
-    mixup: float = field(
-        default=0.0, metadata={"help": "Alpha of the shares in which two crops are mixed; 0: none."}
-    )
-    speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
-    masks: bool = field(
-        default=False,
-        metadata={"help": "SpecAugment: of spectrograms, or of HuBERT's (and kin's) own features."},
-    )
-    seeds: list[int] | None = field(
-        default=None, metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N; sum them up."}
-    )
-    time_budget_minutes: float | None = field(
-        default=None,
-        metadata={"help": "Training stops so that the run, with its scoring, ends in time."},
-    )
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=2)  # the best, and the last to go on from
@@ -135,7 +59,7 @@ def choose_precision(use_cpu: bool) -> tuple[str, str]:
 class Parser(HfArgumentParser):
     def error(self, message: str) -> None:
         """One line: the usage of two hundred options would hide it."""
-        self.exit(2, f"error: {message} (--help lists all options)\n")
+        self.exit(2, f"error: {message} (--help_all lists all options)\n")
 
 
 def parse_arguments(
@@ -146,7 +70,9 @@ def parse_arguments(
         (DataArguments, ModelArguments, RecipeArguments),
         description=description,
         allow_abbrev=False,
+        add_help=False,  # --help is answered sooner, by options.short_help
     )
+    parser.add_argument("--help_all", action="help")
     config = next((text for text in argv if text.endswith(".json")), None)
     if config:
         argv = [text for text in argv if text != config]

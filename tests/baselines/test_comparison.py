@@ -12,6 +12,7 @@ from baselines.__main__ import main
 from baselines.comparison import Row, Score, add_missing, draw, markdown, read_runs
 from data_prep import InputError
 from music_genre import GenreClassifier
+from music_genre.arguments import parse_arguments
 
 
 def report(accuracy: float, split="filtered", n=40, seconds=600, **more) -> dict:
@@ -129,9 +130,7 @@ def test_mel_cnn_is_trained_served_and_compared(
     options = ["--dataset", prepared, "--output_dir", folder, "--num_train_epochs", 1]
     options += ["--window_seconds", 1, "--disable_tqdm", True, "--precision", "fp32"]
     options += ["--model_name_or_path", root / "configs" / "mel-cnn"]
-    train_hf.run(
-        *train_hf.parse_arguments([str(root / "configs" / "mel-cnn.json"), *map(str, options)])
-    )
+    train_hf.run(*parse_arguments([str(root / "configs" / "mel-cnn.json"), *map(str, options)]))
     saved = json.loads((folder / "report.json").read_text())
     assert saved["test"]["n"] == 10
     assert len(GenreClassifier(folder)(tone, 16_000).timeline) == 3

@@ -315,11 +315,12 @@ def test_a_right_that_is_missing_is_known_before_training(
 
 def test_a_token_on_the_command_line_is_refused(real_looking, tiny_config, tmp_path):
     import train_hf
+    from music_genre.arguments import parse_arguments
 
     command = training(real_looking, tiny_config, tmp_path / "run", "you/x")
     argv = [*map(str, command[1:]), "--hub_token", WRITER]
     with pytest.raises(InputError, match="does not belong on a command line") as error:
-        train_hf.run(*train_hf.parse_arguments(argv))
+        train_hf.run(*parse_arguments(argv))
     assert_no_token(str(error.value))
 
 

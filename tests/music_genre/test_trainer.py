@@ -65,8 +65,8 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
     clips, tiny_classifier, tmp_path
 ):
     """4 batches of 2 and 1 of 8: the Trainer must divide, and once only."""
-    import train_hf
     from music_genre import trainer as training
+    from music_genre.arguments import RecipeArguments
     from music_genre.model import load_feature_extractor, locate
 
     def after_one_step(batch_size: int, accumulation: int) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
         )  # fmt: skip
         trainer = training.ClipTrainer(
             model=model,
-            args=train_hf.RecipeArguments(
+            args=RecipeArguments(
                 str(tmp_path / "run"), max_steps=1, learning_rate=0.1, optim="sgd",
                 precision="fp32",
                 per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
