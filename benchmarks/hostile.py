@@ -2,9 +2,9 @@
 
     python benchmarks/hostile.py --model runs/quickstart
 
-Each goes through `app.classify_file` in a process of its own, beside one short song for comparison;
-then 500 MB are uploaded to a running page, which must refuse them. The small ones, hundreds, are in
-tests/hostile_audio.py.
+Each goes through `uploads.classify_file` in a process of its own, beside one short song for
+comparison; then 500 MB are uploaded to a running page, which must refuse them. The small ones,
+hundreds, are in tests/hostile_audio.py.
 """
 
 import argparse
@@ -30,12 +30,12 @@ HOURS = 2 * 2**30 / 2 / 44_100 / 3600  # of 2 GB of 16-bit zeros
 UPLOAD = 500 * 2**20  # bytes
 ONE = """
 import json, resource, sys, time
-import app
 from data_prep import InputError
+from music_genre import uploads
 from music_genre.classifier import GenreClassifier
 classifier, start = GenreClassifier(sys.argv[1], device="cpu"), time.monotonic()
 try:
-    outcome = app.classify_file(classifier, sys.argv[2]).as_html()[0].split("<")[-3][-40:]
+    outcome = uploads.classify_file(classifier, sys.argv[2]).as_html()[0].split("<")[-3][-40:]
 except InputError as error:
     outcome = str(error)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -97,6 +97,54 @@ def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def jazz_model(tmp_path_factory) -> Path:
+    """A random HuBERT of a few thousand parameters that hears jazz, with a run's report."""
+    import json
+
+    import torch
+    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
+
+    from data_prep.gtzan import GENRES
+
+    folder = tmp_path_factory.mktemp("model") / "tiny-jazz"
+    torch.manual_seed(0)
+    config = HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        classifier_proj_size=16,
+        id2label=dict(enumerate(GENRES)),
+        label2id={genre: i for i, genre in enumerate(GENRES)},
+        window_seconds=5.0,
+        trained_on_synthetic_music=True,
+    )
+    model = HubertForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.bias[GENRES.index("jazz")] = 3.0  # so that it is sure of something
+    model.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False).save_pretrained(folder)
+    score = {"accuracy": 0.75, "accuracy_ci95": [0.5, 0.9], "macro_f1": 0.7, "n": 40}
+    report = {"dataset": "GTZAN", "split": "filtered", "validation": None, "test": score}
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+@pytest.fixture
+def song(tmp_path) -> Path:
+    """Twelve seconds of synthesised jazz as a WAV file."""
+    from data_prep import audio
+    from data_prep.synthetic import synthesise
+
+    path = tmp_path / "song.wav"
+    path.write_bytes(audio.wav_bytes(audio.to_pcm16(synthesise("jazz", 1, 12.0)), 22_050))
+    return path
+
+
 @pytest.fixture
 def tone() -> np.ndarray:
     """Three seconds of 440 Hz at 16 kHz, float32."""

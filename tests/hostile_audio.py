@@ -2,8 +2,8 @@
 
     python tests/hostile_audio.py --model runs/quickstart
 
-Each goes through what answers a visitor's file: `app.classify_file`, its JSON and its pictures. It
-passes if it ends, within seconds, in an answer or in one sentence that shows no path; if nothing
+Each goes through what answers a visitor's file: `uploads.classify_file`, its JSON and its pictures.
+It passes if it ends, within seconds, in an answer or in one sentence that shows no path; if nothing
 was asked of another host; and if no file beside it was opened. Prints counts, the slowest and the
 peak memory.
 """
@@ -32,9 +32,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import app
 from data_prep import InputError, audio
+from music_genre import pictures, uploads
 
+ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1.5
 TIME_LIMIT = 20  # seconds an input; far above what any needs, as the machine may be busy
 BY_SOUNDFILE = {
@@ -405,7 +406,7 @@ def listening() -> Iterator[tuple[int, list]]:
 def judge(classifier, path: Path, folders: tuple[str, ...]) -> tuple[str, str]:
     """("answer", "") or ("sentence", it), or what is wrong and where."""
     try:
-        heard = app.classify_file(classifier, path)
+        heard = uploads.classify_file(classifier, path)
         json.dumps(heard.as_json(), allow_nan=False)
         text = re.sub('base64,[^"]*', "", "".join(heard.as_html()))
         return ("answer", "") if "nan" not in text.lower() else ("not a number", text[:300])
@@ -418,7 +419,7 @@ def judge(classifier, path: Path, folders: tuple[str, ...]) -> tuple[str, str]:
             or len(said) > 500
         ):
             return "a path, lines or too much", said
-        if "<" in app.pictures.headline(said, "", "error").split('">', 2)[2].split("</p>")[0]:
+        if "<" in pictures.headline(said, "", "error").split('">', 2)[2].split("</p>")[0]:
             return "not escaped", said
         return "sentence", said
     except Exception as error:
@@ -439,7 +440,7 @@ def run(classifier, folder: Path) -> list[tuple[str, str, str, float, int]]:
             path = uploads / name.replace("/", "_")
             path.write_bytes(data)
             start = time.monotonic()
-            outcome, text = judge(classifier, path, (str(folder), str(app.__file__)))
+            outcome, text = judge(classifier, path, (str(folder), str(ROOT)))
             seconds = time.monotonic() - start
             path.unlink()
             if seconds > TIME_LIMIT:

@@ -69,18 +69,6 @@ def mp3_bytes(pcm: np.ndarray) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def model_dir(tmp_path_factory):
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(
-        "test_app", Path(__file__).with_name("test_app.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.save_tiny_model(tmp_path_factory.mktemp("model") / "tiny-jazz")
-
-
-@pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """Where the server keeps what visitors send."""
     return tmp_path_factory.mktemp("cache")
@@ -115,8 +103,8 @@ def serving(*arguments, **environment):
 
 
 @pytest.fixture(scope="session")
-def address(model_dir, cache):
-    with serving("--model", model_dir, GRADIO_TEMP_DIR=str(cache)) as url:
+def address(jazz_model, cache):
+    with serving("--model", jazz_model, GRADIO_TEMP_DIR=str(cache)) as url:
         yield url
 
 
@@ -371,9 +359,9 @@ def test_an_example_works_by_keyboard(page):
     expect(word(page)).to_have_text("jazz", timeout=20_000)
 
 
-def test_a_model_from_the_hub_is_served(browser, clips, model_dir, tmp_path):
+def test_a_model_from_the_hub_is_served(browser, clips, jazz_model, tmp_path):
     """Started by its id, from a Hub on this machine that speaks to the real client."""
-    folder = Path(shutil.copytree(model_dir, tmp_path / "run"))
+    folder = Path(shutil.copytree(jazz_model, tmp_path / "run"))
     score = {"accuracy": 0.75, "accuracy_ci95": [0.5, 0.9], "macro_f1": 0.7, "n": 40}
     report = {"dataset": "GTZAN", "split": "filtered", "validation": None, "test": score}
     (folder / "report.json").write_text(json.dumps(report))
