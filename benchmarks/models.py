@@ -1,6 +1,13 @@
-"""Models for measuring speed: DistilHuBERT's exact architecture, with random weights."""
+"""Models for measuring speed: DistilHuBERT's exact architecture; and what a pass of one costs."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+RATE = 16_000  # hertz
 
 
 def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> str:
@@ -23,3 +30,38 @@ def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> str:
     HubertForSequenceClassification(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
     return str(folder)
+
+
+def operations(model: str, seconds: float = 5.0) -> tuple[int, int]:
+    """Floating point operations of a pass over a window: of its front end, and of all of it."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from music_genre.model import load_classifier, load_feature_extractor, locate
+    from music_genre.windows import extract_features
+
+    location = locate(model)
+    net = load_classifier(location)
+    heard = torch.randn(int(seconds * RATE)).numpy()
+    features = extract_features(load_feature_extractor(location), [heard])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(features)
+    front_end = f"{type(net).__name__}.{net.base_model_prefix}.feature_extractor"
+    return sum(counter.get_flop_counts()[front_end].values()), counter.get_total_flops()
+
+
+def products(
+    n_operations: float, dtype: "torch.dtype", device: "torch.device"
+) -> Callable[[], None]:
+    """Products of large matrices, with as many floating point operations, or nearly."""
+    import torch
+
+    a = torch.randn(2048, 2048).to(device, dtype)
+    n_products = round(n_operations / (2 * len(a) ** 3))
+
+    def multiply() -> None:
+        for _ in range(n_products):
+            product = a @ a
+        product[0, 0].item()  # waits for a GPU
+
+    return multiply

@@ -4,7 +4,7 @@
 
 All in one process, alternating, on the same array and with the same number of threads. The limit is
 arithmetic: products of large matrices, in the same rounds, with as many floating point operations
-as the convolutions and linear layers of the pass have.
+as the pass has by torch's counter.
 """
 
 import argparse
@@ -15,16 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-RATE = 16_000  # hertz
+from benchmarks.models import RATE, operations, products, save_distilhubert
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,47 +51,6 @@ def alternate(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, lis
     return seconds
 
 
-def products(n_operations: int, dtype: "torch.dtype") -> Callable[[], None]:
-    """Products of large matrices, with as many floating point operations, or nearly."""
-    import torch
-
-    a = torch.randn(2048, 2048).to(dtype)
-    n_products = round(n_operations / (2 * len(a) ** 3))
-
-    def multiply() -> None:
-        for _ in range(n_products):
-            a @ a
-
-    return multiply
-
-
-def operations(classifier, seconds: float) -> int:
-    """Of the convolutions and linear layers in the passes over all windows of a clip."""
-    import torch
-    from torch import nn
-
-    from music_genre.model import load_classifier, locate
-    from music_genre.windows import cut, extract_features
-
-    counts = []
-
-    def count(module: nn.Module, _, output: torch.Tensor) -> None:
-        if isinstance(module, nn.Conv1d):
-            width = module.in_channels // module.groups * module.kernel_size[0]
-        else:
-            width = module.in_features
-        counts.append(2 * output.numel() * width)
-
-    model = load_classifier(locate(classifier.model_id))
-    for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Linear):
-            module.register_forward_hook(count)
-    cuts = cut(music(seconds), int(classifier.window_seconds * RATE))
-    with torch.inference_mode():
-        model(extract_features(classifier.feature_extractor, cuts[:1]))
-    return sum(counts) * len(cuts)
-
-
 def print_rows(what: str, seconds: dict[str, list[float]]) -> None:
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     of_peer = next(iter(medians.values()))
@@ -115,12 +70,15 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     from music_genre.precision import cpu_multiplies_bf16
     from music_genre.windows import cut
 
-    peer = pipeline("audio-classification", model=model, top_k=None)
     classifiers = {"fp32": GenreClassifier(model, precision="fp32")}
+    device = classifiers["fp32"].device
+    peer = pipeline("audio-classification", model=model, top_k=None, device=device)
     if cpu_multiplies_bf16():
         classifiers["bf16"] = GenreClassifier(model, precision="bf16")
     clip, song = music(30.0), music(arguments.song_seconds)
-    window = int(classifiers["fp32"].window_seconds * RATE)
+    window_seconds = classifiers["fp32"].window_seconds
+    window = int(window_seconds * RATE)
+    n_operations = operations(model, window_seconds)[1] * len(cut(clip, window))
 
     def ask_peer(waveform: np.ndarray) -> list:
         return peer({"raw": waveform, "sampling_rate": RATE})
@@ -132,7 +90,7 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for precision, classifier in classifiers.items():
         of_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, RATE)
-        limit = products(operations(classifier, 30.0), dtypes[precision])
+        limit = products(n_operations, dtypes[precision], device)
         of_clip[f"the limit, {precision}"] = limit
         of_song[f"ours, {precision}"] = lambda c=classifier: c(song, RATE)
     print(f"{torch.get_num_threads()} threads, medians of {arguments.runs} rounds (extremes)")
@@ -153,8 +111,6 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
-    from benchmarks.models import save_distilhubert
-
     with tempfile.TemporaryDirectory() as folder:
         compare(arguments.model or save_distilhubert(Path(folder)), arguments)
 

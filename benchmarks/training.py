@@ -7,8 +7,10 @@ Synthesised clips of 30 s and random weights: only speed is measured. The recipe
 audio course (course_recipe.py), transformers' example script with its default arguments (`example`)
 and ours (configs/gtzan.json) train in processes of their own, alternating. What is timed
 are the steps behind the first few. "Waiting" is the share of that time in which a step waits for
-its input; "peak memory" is the GPU's, or the process's where there is none. `--ways ours compiled`
-sets torch.compile beside it, whose compiling is in the warm-up.
+its input; "of the matrix rate" are the operations that the step needs a second, over those that
+products of large matrices reach in the same precision; "peak memory" is the GPU's, or the process's
+where there is none. `--ways ours compiled` sets torch.compile beside it, whose compiling is in the
+warm-up. `--profile` also prints what each run spends its time on; it slows them down.
 """
 
 import argparse
@@ -28,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 WAYS = ("course", "example", "ours", "compiled")
 WARM_UP = 2  # steps
 CLIP_SECONDS = 30.0
+PRODUCTS = 1e12  # floating point operations that the rate of matrix products is measured with
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,6 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clips_per_genre", type=int, default=6)
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:3])
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "FOLDER"), help="internal")
     return parser.parse_args()
 
@@ -46,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
 class Clock:
     """Time from the end of the warm-up on, and how much of it went by waiting for batches."""
 
-    def __init__(self, trainer, steps: int) -> None:
+    def __init__(self, trainer, steps: int, profiler=None) -> None:
         import torch
         from transformers import TrainerCallback
 
@@ -66,8 +70,12 @@ class Clock:
                 if state.global_step == WARM_UP:
                     clock.start, clock.waiting = time.perf_counter(), 0.0
                     clock.warm_up = clock.start - began
+                    if profiler:
+                        profiler.start()
                 if state.global_step == WARM_UP + steps:
                     clock.seconds = time.perf_counter() - clock.start
+                    if profiler:
+                        profiler.stop()
 
         trainer.get_batch_samples = timed
         trainer.add_callback(Callback())
@@ -159,17 +167,52 @@ def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
     import torch
 
     trainer, seconds_a_step = globals()[way](folder, arguments)
-    clock = Clock(trainer, arguments.steps)
+    profiler = torch.profiler.profile() if arguments.profile else None
+    clock = Clock(trainer, arguments.steps, profiler)
     trainer.train()
+    if profiler:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        spent = profiler.key_averages().table(f"self_{device}_time_total", row_limit=15)
+        print(f"{way}\n{spent}", file=sys.stderr)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
+    rate = seconds_a_step * arguments.steps / clock.seconds
     return {
-        "rate": seconds_a_step * arguments.steps / clock.seconds,
+        "rate": rate,
+        "utilisation": rate * cost_of_a_second(folder, trainer) / matrix_rate(trainer),
         "waiting": clock.waiting / clock.seconds,
         "warm_up": clock.warm_up,
         "peak_gb": peak / 2**30,
     }
+
+
+def cost_of_a_second(folder: Path, trainer) -> float:
+    """Floating point operations that training needs for a second of audio.
+
+    What is trained takes three times the forward pass: gradients of its input and of its weights.
+    """
+    from benchmarks.models import operations
+
+    front_end, whole = operations(str(folder / "model"), seconds=5.0)
+    is_trained = next(trainer.model.base_model.feature_extractor.parameters()).requires_grad
+    return (3 * whole - (0 if is_trained else 2 * front_end)) / 5.0
+
+
+def matrix_rate(trainer) -> float:
+    """Floating point operations a second in products of large matrices, in training's precision."""
+    import torch
+
+    from benchmarks.models import products
+
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(
+        trainer.accelerator.mixed_precision, torch.float32
+    )
+    multiply = products(PRODUCTS, dtype, trainer.args.device)
+    multiply()
+    start = time.perf_counter()
+    multiply()
+    return PRODUCTS / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -197,11 +240,13 @@ def main() -> None:
 def run_apart(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
     command = [
         sys.executable, __file__, "--one", way, str(folder), "--steps", str(arguments.steps),
-        "--precision", arguments.precision,
+        "--precision", arguments.precision, *(["--profile"] if arguments.profile else []),
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if result.returncode:
         sys.exit(f"{way} failed:\n{result.stderr[-2000:]}")
+    if arguments.profile:
+        print(result.stderr[result.stderr.index(f"\n{way}\n") :])
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -210,14 +255,18 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
 
     n = len(next(iter(results.values())))
     print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")
-    print("| recipe | audio seconds a second | waiting for input | warm-up, s | peak memory, GB |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print(
+        "| recipe | audio seconds a second | of the matrix rate | waiting for input | warm-up, s "
+        "| peak memory, GB |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for way, runs in results.items():
         rates = sorted(run["rate"] for run in runs)
         median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         print(
             f"| {way} | {median['rate']:.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) "
-            f"| {median['waiting']:.1%} | {median['warm_up']:.0f} | {median['peak_gb']:.1f} |"
+            f"| {median['utilisation']:.0%} | {median['waiting']:.1%} | {median['warm_up']:.0f} "
+            f"| {median['peak_gb']:.1f} |"
         )
 
 
