@@ -12,6 +12,7 @@ import torch
 from data_prep import audio
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
+SHORTEST = 0.5  # of a window, that a crop is shortened to
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
 
 
@@ -20,21 +21,30 @@ def random_crop(
     n_samples: int,
     window: int,
     rng: np.random.Generator,
-    speed: bool,
+    speed: bool = False,
+    shorten: bool = False,
 ) -> np.ndarray:
-    """`window` samples from anywhere in a clip; with `speed`, up to 15 % slower or faster.
+    """`window` samples from anywhere in a clip.
 
     Args:
         read: gives samples from a start, as many as asked for, float32.
+        speed: up to 15 % slower or faster.
+        shorten: of every other crop only a part is heard, which goes round.
 
     Returns:
-        Shape (window,). A shorter clip goes round: zeros would enter DistilHuBERT's group norm,
-        mask or no mask.
+        Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter
+        DistilHuBERT's group norm, mask or no mask.
     """
     factor = float(rng.choice(SPEEDS)) if speed else 1.0
     length = round(window * factor)
     start = int(rng.integers(max(0, n_samples - length) + 1))
-    crop = np.resize(read(start, length), length)
+    crop = read(start, length)
+    if shorten and rng.random() < 0.5:
+        n_heard = round(len(crop) * rng.uniform(SHORTEST, 1))
+        start = int(rng.integers(len(crop) - n_heard + 1))
+        crop = crop[start : start + n_heard]
+    if len(crop) < length:
+        crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
     return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)
 
 
@@ -42,11 +52,12 @@ def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
     """Two crops at once, equally loud but for their share of the power that `one` has.
 
     Mixup, in the form for sounds of Tokozume et al., "Learning from Between-class Examples for Deep
-    Sound Recognition", ICLR 2018, equation 2 (with RMS for the level).
+    Sound Recognition", ICLR 2018, equation 2 (with RMS for the level). float32.
     """
-    level, other_level = (np.sqrt(np.mean(x**2)) + 1e-6 for x in (one, other))
-    mixed = share * one / level + (1 - share) * other / other_level
-    return (mixed * level / np.sqrt(share**2 + (1 - share) ** 2)).astype(np.float32)
+    level, other_level = (float(np.sqrt(x @ x / len(x))) + 1e-6 for x in (one, other))
+    loudness = np.sqrt(share**2 + (1 - share) ** 2)
+    other_share = (1 - share) * level / other_level
+    return np.float32(share / loudness) * one + np.float32(other_share / loudness) * other
 
 
 def mask_spectrograms(spectrograms: torch.Tensor, seed: int) -> torch.Tensor:

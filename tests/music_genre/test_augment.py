@@ -14,15 +14,28 @@ def reader(waveform: np.ndarray):
 def test_crops_reach_both_ends():
     ramp = np.arange(12, dtype=np.float32)
     rng = np.random.default_rng(0)
-    crops = [augment.random_crop(reader(ramp), 12, 10, rng, speed=False) for _ in range(100)]
+    crops = [augment.random_crop(reader(ramp), 12, 10, rng) for _ in range(100)]
     assert {crop[0] for crop in crops} == {0, 1, 2}
     assert all((np.diff(crop) == 1).all() for crop in crops)
 
 
 def test_a_short_clip_goes_round():
     rng = np.random.default_rng(0)
-    crop = augment.random_crop(reader(np.arange(3.0)), 3, 7, rng, speed=False)
-    assert crop.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    crops = [augment.random_crop(reader(np.arange(3.0)), 3, 7, rng).tolist() for _ in range(50)]
+    assert [0, 1, 2, 0, 1, 2, 0] in crops and [1, 2, 0, 1, 2, 0, 1] in crops
+    assert all(crop[:4] == crop[3:] for crop in crops)
+
+
+def test_every_other_crop_is_shortened_to_no_less_than_half():
+    rng = np.random.default_rng(0)
+    ramp = np.arange(1000, dtype=np.float32)
+    crops = [augment.random_crop(reader(ramp), 1000, 100, rng, shorten=True) for _ in range(400)]
+    lengths = [len(np.unique(crop)) for crop in crops]
+    assert all(crop.shape == (100,) for crop in crops)
+    assert 150 < sum(length < 100 for length in lengths) < 250
+    assert min(lengths) in (50, 51, 52, 53)
+    heard = np.concatenate(crops)
+    assert heard.min() < 20 and heard.max() > 980
 
 
 def test_speed_moves_the_pitch_by_at_most_15_percent(tone):
