@@ -36,7 +36,8 @@ def speed_up(model: "PreTrainedModel") -> bool:
 
 class _ByFourier:
     def __init__(self, convolution: nn.Conv1d) -> None:
-        self.convolution, self.length, self.spectra = convolution, 0, None
+        self.convolution = convolution
+        self.known = (0, None)  # the length of the last windows' transform, and the kernels'
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Shape (windows, channels, frames) to that and as many frames as the convolution gives."""
@@ -44,13 +45,15 @@ class _ByFourier:
         kernel, padding = self.convolution.kernel_size[0], self.convolution.padding[0]
         # After the frames zeros, as many as one end needs: the other end finds the same ones.
         length = -(-max(kernel, frames + padding) // MULTIPLE) * MULTIPLE
-        if length != self.length:
-            self.length, self.spectra = length, self._spectra(length)
+        known, spectra = self.known  # both at once: visitors are answered by several threads
+        if length != known:
+            spectra = self._spectra(length)
+            self.known = (length, spectra)
         groups = self.convolution.groups
         # Frames come before channels in memory. Per frequency and group: windows by channels.
         spectrum = torch.fft.rfft(hidden.transpose(1, 2).float(), length, dim=1)
         spectrum = spectrum.view(windows, -1, groups, channels // groups).permute(1, 2, 0, 3)
-        product = torch.bmm(spectrum.flatten(0, 1), self.spectra)
+        product = torch.bmm(spectrum.flatten(0, 1), spectra)
         product = product.view(*spectrum.shape).permute(2, 0, 1, 3).flatten(2)
         convolved = torch.fft.irfft(product, length, dim=1)[:, : frames + 2 * padding - kernel + 1]
         return (convolved + self.convolution.bias).to(hidden.dtype).transpose(1, 2)

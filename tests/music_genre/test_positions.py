@@ -1,5 +1,7 @@
 """The positional convolution by Fourier transforms gives what the convolution gives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import AutoModelForAudioClassification, PreTrainedModel
@@ -42,6 +44,22 @@ def test_answers_are_the_same_at_any_length_in_turn(config):
         assert speed_up(model)
         for waveforms, logits in zip(heard, expected, strict=True):
             torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
+    model = tiny()
+    heard = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
+    with torch.inference_mode():
+        expected = [model(waveforms).logits for waveforms in heard]
+    assert speed_up(model)
+
+    def answer(i: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(heard[i % 4]).logits
+
+    with ThreadPoolExecutor(8) as pool:
+        for i, logits in enumerate(pool.map(answer, range(200))):
+            torch.testing.assert_close(logits, expected[i % 4], rtol=1e-4, atol=1e-5)
 
 
 def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
