@@ -50,7 +50,8 @@ def use_all_cores(arguments: "RecipeArguments") -> None:
     """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
     import torch
 
-    if arguments.device.type == "cpu" and torch.get_num_threads() == 1:
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if arguments.device.type == "cpu" and is_launched and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
 
@@ -225,7 +226,7 @@ def make_trainer(
     arguments: "RecipeArguments",
 ) -> tuple["ClipTrainer", dict[str, "ClipDataset"]]:
     """Load the model and put it, the clips and the recipe together."""
-    # Imported here, so that --help and a wrong argument answer in two seconds.
+    # Imported here, so that a wrong argument is answered in two seconds.
     from transformers import set_seed
 
     from music_genre import front_end

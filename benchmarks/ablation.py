@@ -22,8 +22,11 @@ NO_AUGMENTATION = {"mixup": 0, "speed": False, "masks": False, "shorten": False}
 CPU_MINUTES = "cpu_minutes.txt"  # of the whole run: other work on the machine adds nothing
 COURSE = "the course's recipe"
 ROWS: dict[str, dict[str, object]] = {
-    "windows of 3 s, random crops, genres in turn": NO_AUGMENTATION
-    | {"head_first": False, "learning_rate": 5e-5},
+    "windows of 3 s, random crops, genres in turn": {
+        **NO_AUGMENTATION,
+        "head_first": False,
+        "learning_rate": 5e-5,
+    },
     "the head alone, on the best layer": {"max_steps": 1, "learning_rate": 0},
     "head first, then fine-tuned": NO_AUGMENTATION,
     "+ mixup": {"speed": False, "masks": False, "shorten": False},

@@ -85,15 +85,15 @@ def onnx_way(graph: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda features: softmax(session.run(["logits"], {name: features})[0], axis=1)
 
 
-def torch_way(classifier) -> Callable[[np.ndarray], np.ndarray]:
+def torch_way(net, precision: str) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
     from music_genre.precision import autocast
     from music_genre.windows import clip_probabilities
 
     def probabilities(features: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), autocast(classifier.device, classifier.precision):
-            return clip_probabilities(classifier.model, [torch.from_numpy(features)])[0].numpy()
+        with torch.inference_mode(), autocast(torch.device("cpu"), precision):
+            return clip_probabilities(net, [torch.from_numpy(features)])[0].numpy()
 
     return probabilities
 
@@ -104,12 +104,10 @@ def compiled_way(
     """transformers' own modules, compiled."""
     import torch
 
-    from music_genre import GenreClassifier
     from music_genre.model import load_classifier, locate
 
-    classifier = GenreClassifier(model, precision=precision)
-    classifier.model = torch.compile(load_classifier(locate(str(model))))
-    way, start = torch_way(classifier), time.perf_counter()
+    net = torch.compile(load_classifier(locate(str(model))))
+    way, start = torch_way(net, precision), time.perf_counter()
     way(features)
     print(f"torch.compile, {precision}: {time.perf_counter() - start:.0f} s to compile")
     return way
@@ -133,7 +131,9 @@ def compare(model: Path, dataset: str | None, runs: int) -> None:
     from music_genre.precision import cpu_multiplies_bf16
 
     precisions = ("fp32", "bf16") if cpu_multiplies_bf16() else ("fp32",)
-    classifiers = {name: GenreClassifier(model, precision=name) for name in precisions}
+    classifiers = {
+        name: GenreClassifier(model, device="cpu", precision=name) for name in precisions
+    }
     exact = classifiers["fp32"]
     songs = [synthesise(genre, 3, N_CALIBRATION * exact.window_seconds / 10) for genre in GENRES]
     known = np.concatenate([features_of(exact, song) for song in songs])[:N_CALIBRATION]
@@ -142,7 +142,7 @@ def compare(model: Path, dataset: str | None, runs: int) -> None:
         copy = Path(shutil.copytree(model, Path(folder, "model")))
         export(copy)
         graph = copy / ONNX_FILE
-        ways = {f"ours, {name}": torch_way(one) for name, one in classifiers.items()}
+        ways = {f"ours, {name}": torch_way(one.model, name) for name, one in classifiers.items()}
         for name in precisions:
             ways[f"torch.compile, {name}"] = compiled_way(model, name, heard)
         ways["ONNX Runtime, fp32"] = onnx_way(graph)
@@ -208,7 +208,7 @@ def listen(model: Path, runs: int) -> None:
     from music_genre import GenreClassifier
     from music_genre.precision import autocast
 
-    classifier = GenreClassifier(model)
+    classifier = GenreClassifier(model, device="cpu")
     window = int(classifier.window_seconds * RATE)
     music = np.concatenate([synthesise(g, 5, LIVE_SECONDS / 10, RATE) for g in GENRES])
     starts = range(0, len(music) - window + 1, RATE)

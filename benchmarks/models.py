@@ -33,7 +33,9 @@ def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> str:
 
 
 def operations(model: str, seconds: float = 5.0) -> tuple[int, int]:
-    """Floating point operations of a pass over a window: of its front end, and of all of it."""
+    """Floating point operations of transformers' own pass over a window: of a front end of
+    convolutions, if it has one, and of all of it.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,26 +44,29 @@ def operations(model: str, seconds: float = 5.0) -> tuple[int, int]:
 
     location = locate(model)
     net = load_classifier(location)
+    net.set_attn_implementation("eager")  # the counter does not know the others' products
     heard = torch.randn(int(seconds * RATE)).numpy()
     features = extract_features(load_feature_extractor(location), [heard])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(features)
     front_end = f"{type(net).__name__}.{net.base_model_prefix}.feature_extractor"
-    return sum(counter.get_flop_counts()[front_end].values()), counter.get_total_flops()
+    counts = counter.get_flop_counts()
+    return sum(counts.get(front_end, {}).values()), counter.get_total_flops()
 
 
 def products(
     n_operations: float, dtype: "torch.dtype", device: "torch.device"
-) -> Callable[[], None]:
-    """Products of large matrices, with as many floating point operations, or nearly."""
+) -> tuple[Callable[[], None], int]:
+    """Products of large matrices with about as many floating point operations; and how many."""
     import torch
 
     a = torch.randn(2048, 2048).to(device, dtype)
-    n_products = round(n_operations / (2 * len(a) ** 3))
+    of_one = 2 * len(a) ** 3
+    n_products = max(1, round(n_operations / of_one))
 
     def multiply() -> None:
         for _ in range(n_products):
             product = a @ a
         product[0, 0].item()  # waits for a GPU
 
-    return multiply
+    return multiply, n_products * of_one

@@ -5,12 +5,13 @@
 
 Synthesised clips of 30 s and random weights: only speed is measured. The recipe of Hugging Face's
 audio course (course_recipe.py), transformers' example script with its default arguments (`example`)
-and ours (configs/gtzan.json) train in processes of their own, alternating. What is timed
-are the steps behind the first few. "Waiting" is the share of that time in which a step waits for
-its input; "of the matrix rate" are the operations that the step needs a second, over those that
-products of large matrices reach in the same precision; "peak memory" is the GPU's, or the process's
-where there is none. `--ways ours compiled` sets torch.compile beside it, whose compiling is in the
-warm-up. `--profile` also prints what each run spends its time on; it slows them down.
+and ours (configs/gtzan.json) train in processes of their own, alternating. What is timed are the
+steps behind the first few. "Waiting" is the share of that time in which a step waits for its input;
+"of the matrix rate" are the operations a second that transformers' own modules need for that
+training, over those that products of large matrices reach in the same precision; "peak memory" is
+the GPU's, or the process's where there is none. `--ways ours compiled` sets torch.compile beside
+it, whose compiling is in the warm-up. `--profile` also prints what each run spends its time on, and
+slows them down.
 """
 
 import argparse
@@ -30,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 WAYS = ("course", "example", "ours", "compiled")
 WARM_UP = 2  # steps
 CLIP_SECONDS = 30.0
-PRODUCTS = 1e12  # floating point operations that the rate of matrix products is measured with
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -90,7 +90,7 @@ def course(folder: Path, arguments: argparse.Namespace):
         max_steps=WARM_UP + arguments.steps,
     )  # fmt: skip
     trainer, *_ = course_recipe.make_trainer(options)
-    return trainer, 8 * CLIP_SECONDS
+    return trainer, 8, CLIP_SECONDS
 
 
 def example(folder: Path, arguments: argparse.Namespace):
@@ -135,7 +135,7 @@ def example(folder: Path, arguments: argparse.Namespace):
         fp16=arguments.precision == "fp16", bf16=arguments.precision == "bf16", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(model, recipe, train_dataset=dataset, processing_class=feature_extractor)
-    return trainer, 8 * 20.0
+    return trainer, 8, 20.0
 
 
 def ours(folder: Path, arguments: argparse.Namespace, *more: str):
@@ -153,7 +153,7 @@ def ours(folder: Path, arguments: argparse.Namespace, *more: str):
     location = train_hf.locate(model.model_name_or_path)
     dataset, source = train_hf.load_data(data.dataset, data.split, 0)
     trainer, _ = train_hf.make_trainer(location, dataset, source, model, recipe)
-    return trainer, recipe.per_device_train_batch_size * model.window_seconds
+    return trainer, recipe.per_device_train_batch_size, model.window_seconds
 
 
 def compiled(folder: Path, arguments: argparse.Namespace):
@@ -166,37 +166,37 @@ def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
     import torch
 
-    trainer, seconds_a_step = globals()[way](folder, arguments)
+    trainer, clips_a_step, seconds = globals()[way](folder, arguments)
     profiler = torch.profiler.profile() if arguments.profile else None
     clock = Clock(trainer, arguments.steps, profiler)
     trainer.train()
     if profiler:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         spent = profiler.key_averages().table(f"self_{device}_time_total", row_limit=15)
-        print(f"{way}\n{spent}", file=sys.stderr)
+        print(f"\n{way}\n{spent}", file=sys.stderr)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
-    rate = seconds_a_step * arguments.steps / clock.seconds
+    rate = clips_a_step * seconds * arguments.steps / clock.seconds
     return {
         "rate": rate,
-        "utilisation": rate * cost_of_a_second(folder, trainer) / matrix_rate(trainer),
+        "utilisation": rate * cost_of_a_second(folder, trainer, seconds) / matrix_rate(trainer),
         "waiting": clock.waiting / clock.seconds,
         "warm_up": clock.warm_up,
         "peak_gb": peak / 2**30,
     }
 
 
-def cost_of_a_second(folder: Path, trainer) -> float:
-    """Floating point operations that training needs for a second of audio.
+def cost_of_a_second(folder: Path, trainer, seconds: float) -> float:
+    """Floating point operations that training needs for a second of audio, in clips of `seconds`.
 
     What is trained takes three times the forward pass: gradients of its input and of its weights.
     """
     from benchmarks.models import operations
 
-    front_end, whole = operations(str(folder / "model"), seconds=5.0)
+    front_end, whole = operations(str(folder / "model"), seconds)
     is_trained = next(trainer.model.base_model.feature_extractor.parameters()).requires_grad
-    return (3 * whole - (0 if is_trained else 2 * front_end)) / 5.0
+    return (3 * whole - (0 if is_trained else 2 * front_end)) / seconds
 
 
 def matrix_rate(trainer) -> float:
@@ -204,15 +204,15 @@ def matrix_rate(trainer) -> float:
     import torch
 
     from benchmarks.models import products
+    from benchmarks.serving import alternate
 
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(
         trainer.accelerator.mixed_precision, torch.float32
     )
-    multiply = products(PRODUCTS, dtype, trainer.args.device)
-    multiply()
-    start = time.perf_counter()
-    multiply()
-    return PRODUCTS / (time.perf_counter() - start)
+    device = trainer.args.device
+    multiply, n_operations = products(2e11 if device.type == "cpu" else 2e13, dtype, device)
+    seconds = alternate({"products": multiply}, 5)["products"]
+    return n_operations / statistics.median(seconds)
 
 
 def main() -> None:

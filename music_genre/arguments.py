@@ -72,7 +72,7 @@ def parse_arguments(
         allow_abbrev=False,
         add_help=False,  # --help is answered sooner, by options.short_help
     )
-    parser.add_argument("--help_all", action="help")
+    parser.add_argument("--help_all", action="help", help="List all options.")
     config = next((text for text in argv if text.endswith(".json")), None)
     if config:
         argv = [text for text in argv if text != config]
@@ -80,7 +80,7 @@ def parse_arguments(
         config = REFERENCE_CONFIG if argv or find_archive() else QUICKSTART_CONFIG
         if config == QUICKSTART_CONFIG:
             print(f"There is no GTZAN archive in {DATA_DIR}/, so this is the quickstart.")
-    options = {action.dest for action in parser._actions}
+    options = {action.dest for action in parser._actions} - {"help_all"}
     try:
         values = json.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ import torch
 from data_prep import audio
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
-SHORTEST = 0.5  # of a window, that a crop is shortened to
+SHORTEST = 0.5  # of a crop, that it is shortened to
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
 
 
@@ -29,7 +29,7 @@ def random_crop(
     Args:
         read: gives samples from a start, as many as asked for, float32.
         speed: up to 15 % slower or faster.
-        shorten: of every other crop only a part is heard, which goes round.
+        shorten: of half of the crops, drawn at random, only a part is heard; it goes round.
 
     Returns:
         Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter

@@ -79,7 +79,7 @@ class RecipeOptions:
     speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
     shorten: bool = field(
         default=False,
-        metadata={"help": "Every other crop is a part of a window, as a microphone has at first."},
+        metadata={"help": "Half of the crops are shorter than a window, as small recordings are."},
     )
     masks: bool = field(
         default=False,

@@ -4,7 +4,8 @@ Its kernel is 128 frames wide, about as wide as a window is long, and there the 
 pays: a product per frequency takes the place of one per frame and position in the kernel.
 
 For inference alone: in training the kernel's transform would be computed anew in every step, which
-takes longer than bf16 convolutions do. HuBERT, wav2vec2 and WavLM have this convolution.
+takes longer than bf16 convolutions do; and the transforms are kept, 47 MB for windows of 5 s.
+HuBERT, wav2vec2 and WavLM have this convolution.
 """
 
 from typing import TYPE_CHECKING

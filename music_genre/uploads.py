@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep import InputError, audio
 from music_genre import pictures
-from music_genre.classifier import best_two
+from music_genre.classifier import MAX_SECONDS, best_two
 from music_genre.listening import TAKE_LEAD
 
 if TYPE_CHECKING:
@@ -69,8 +69,6 @@ def classify_file(
     Raises:
         InputError: it cannot be used; the message names the file, without its folder.
     """
-    from music_genre.classifier import MAX_SECONDS
-
     name = shown_name(path)
     try:
         rate = classifier.feature_extractor.sampling_rate

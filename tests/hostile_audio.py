@@ -428,16 +428,16 @@ def judge(classifier, path: Path, folders: tuple[str, ...]) -> tuple[str, str]:
 
 def run(classifier, folder: Path) -> list[tuple[str, str, str, float, int]]:
     """(name, outcome, text, seconds, peak memory so far in bytes) of each input."""
-    secrets, uploads, results = folder / "secrets", folder / "uploads", []
+    secrets, inbox, results = folder / "secrets", folder / "inbox", []
     secrets.mkdir()
-    uploads.mkdir()
+    inbox.mkdir()
     secret = secrets / "secret.wav"
     secret.write_bytes(by_soundfile(tone()))
     connections: list[str] = []
     sys.addaudithook(lambda event, _: event == "socket.connect" and connections.append(event))
     with listening() as (port, visits), watching(secrets) as opened:
         for name, data in all_inputs(secret, port).items():
-            path = uploads / name.replace("/", "_")
+            path = inbox / name.replace("/", "_")
             path.write_bytes(data)
             start = time.monotonic()
             outcome, text = judge(classifier, path, (str(folder), str(ROOT)))
@@ -454,7 +454,7 @@ def run(classifier, folder: Path) -> list[tuple[str, str, str, float, int]]:
     good = [r for r in results if r[0].startswith("whole.") and r[1] == "sentence"]
     results += [(name, "a good file refused", text, *rest) for name, _, text, *rest in good]
     results += [(name, "opened another file", "", 0.0, 0) for name in opened]
-    if set(os.listdir(folder)) != {"secrets", "uploads"} or os.listdir(uploads):
+    if set(os.listdir(folder)) != {"secrets", "inbox"} or os.listdir(inbox):
         results.append(("all", "left files behind", str(os.listdir(folder)), 0.0, 0))
     return results
 

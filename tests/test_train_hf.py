@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Audio, load_from_disk
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -446,6 +447,31 @@ def test_an_unknown_option_in_json_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments([str(config)])
     assert "no option 'learning_rates'; did you mean learning_rate?" in capsys.readouterr().err
+
+
+def test_help_is_no_option_of_a_json_file(tmp_path, capsys):
+    config = tmp_path / "mine.json"
+    config.write_text('{"help_all": true}')
+    with pytest.raises(SystemExit):
+        parse_arguments([str(config)])
+    assert "no option 'help_all'" in capsys.readouterr().err
+
+
+def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
+    """`accelerate launch` asks for one as well, of which nobody knows."""
+    *_, recipe = parse_arguments(["configs/gtzan.json", "--use_cpu"])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        train_hf.use_all_cores(recipe)
+        assert torch.get_num_threads() == 1
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        train_hf.use_all_cores(recipe)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
