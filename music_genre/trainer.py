@@ -1,8 +1,8 @@
 """The Trainer for clips: random crops in training, the mean over windows in evaluation."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,18 @@ class CropDataset(torch.utils.data.Dataset):
         return self.rows[int(clips[round_ % len(clips)])]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For crops: to wake sleeping threads for each of these small operations takes longer."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@one_thread()
 def draw(
     clip: dict[str, Any],
     partner: "Callable[[], dict[str, Any]]",
