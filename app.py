@@ -205,7 +205,7 @@ def write_examples(folder: Path) -> list[Path]:
 
     paths = [folder / f"{genre}.wav" for genre in GENRES]
     for path in paths:
-        pcm = audio.to_pcm16(synthesise(path.stem, seed=100_000, seconds=15.0))
+        pcm = audio.to_pcm16(synthesise(path.stem, seed=100_000, seconds=10.0))
         path.write_bytes(audio.wav_bytes(pcm, SAMPLING_RATE))
     return paths
 

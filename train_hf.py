@@ -272,9 +272,7 @@ def make_crops(
     from music_genre.streaming import StreamedCrops
     from music_genre.trainer import Augmentation, CropDataset
 
-    augmentation = Augmentation(
-        arguments.mixup, arguments.speed, arguments.shorten, arguments.masks
-    )
+    augmentation = Augmentation(arguments.mixup, arguments.speed, arguments.masks)
     if isinstance(clips, Dataset):
         return CropDataset(clips, window, arguments.seed, augmentation)
     process = (arguments.process_index, arguments.world_size)

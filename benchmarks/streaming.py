@@ -53,9 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         megabytes = write_shards(Path(name))
         clips, _ = load_data(name, "", 0, streamed=True)
-        crops = StreamedCrops(
-            clips["train"], 48_000, 0, Augmentation(0.4, speed=True, shorten=True, masks=True)
-        )
+        crops = StreamedCrops(clips["train"], 48_000, 0, Augmentation(0.4, speed=True, masks=True))
         start = time.perf_counter()
         n_crops = sum(1 for _ in crops)
         rate = N_CLIPS / (time.perf_counter() - start)

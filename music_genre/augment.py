@@ -12,7 +12,6 @@ import torch
 from data_prep import audio
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
-SHORTEST = 0.5  # of a crop, that it is shortened to
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
 
 
@@ -22,14 +21,12 @@ def random_crop(
     window: int,
     rng: np.random.Generator,
     speed: bool = False,
-    shorten: bool = False,
 ) -> np.ndarray:
     """`window` samples from anywhere in a clip.
 
     Args:
         read: gives samples from a start, as many as asked for, float32.
         speed: up to 15 % slower or faster.
-        shorten: of half of the crops, drawn at random, only a part is heard; it goes round.
 
     Returns:
         Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter
@@ -39,10 +36,6 @@ def random_crop(
     length = round(window * factor)
     start = int(rng.integers(max(0, n_samples - length) + 1))
     crop = read(start, length)
-    if shorten and rng.random() < 0.5:
-        n_heard = round(len(crop) * rng.uniform(SHORTEST, 1))
-        start = int(rng.integers(len(crop) - n_heard + 1))
-        crop = crop[start : start + n_heard]
     if len(crop) < length:
         crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
     return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)

@@ -77,10 +77,6 @@ class RecipeOptions:
         default=0.0, metadata={"help": "Alpha of the shares in which two crops are mixed; 0: none."}
     )
     speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
-    shorten: bool = field(
-        default=False,
-        metadata={"help": "Half of the crops are shorter than a window, as small recordings are."},
-    )
     masks: bool = field(
         default=False,
         metadata={"help": "SpecAugment: of spectrograms, or of HuBERT's (and kin's) own features."},

@@ -30,7 +30,6 @@ class Augmentation:
 
     mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
     speed: bool = False
-    shorten: bool = False
     masks: bool = False
 
 
@@ -139,9 +138,7 @@ def draw(
     def crop(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         data = clip["audio"]["bytes"]
         read, length = partial(_read, data), audio.n_samples(data)
-        samples = augment.random_crop(
-            read, length, window, rng, augmentation.speed, augmentation.shorten
-        )
+        samples = augment.random_crop(read, length, window, rng, augmentation.speed)
         return samples, np.eye(n_labels)[clip["genre"]]
 
     samples, target = crop(clip)

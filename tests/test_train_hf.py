@@ -253,13 +253,7 @@ def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
     prepared, pretrained, tmp_path, capsys
 ):
     def options(name: str) -> list[str]:
-        augmented = {
-            "from_scratch": False,
-            "mixup": 0.4,
-            "speed": True,
-            "shorten": True,
-            "masks": True,
-        }
+        augmented = {"from_scratch": False, "mixup": 0.4, "speed": True, "masks": True}
         recipe = augmented | {"freeze_feature_encoder": True, "num_train_epochs": 3}
         return every_five_steps(prepared, pretrained, tmp_path / name, **recipe)
 
