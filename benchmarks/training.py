@@ -166,7 +166,8 @@ def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
     import torch
 
-    trainer, clips_a_step, seconds = globals()[way](folder, arguments)
+    ways = {"course": course, "example": example, "ours": ours, "compiled": compiled}
+    trainer, clips_a_step, seconds = ways[way](folder, arguments)
     profiler = torch.profiler.profile() if arguments.profile else None
     clock = Clock(trainer, arguments.steps, profiler)
     trainer.train()

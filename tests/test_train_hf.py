@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,6 @@ from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre import GenreClassifier
 from music_genre.arguments import parse_arguments
-from music_genre.options import OF_THE_TRAINER
 
 LEFT_BY_A_RUN = {
     "model.safetensors",
@@ -378,77 +376,7 @@ def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_pa
     assert result.stdout.count("Written to") == 1
 
 
-# --- arguments and errors -------------------------------------------------------------------
-
-
-def test_help_comes_at_once_and_has_all_our_options():
-    code = """
-import sys, train_hf
-sys.argv = ["train_hf.py", "configs/gtzan.json", "--help"]
-train_hf.main()
-print({"torch", "transformers"} & set(sys.modules))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(train_hf.__file__).parent, capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
-    assert result.stdout.endswith("set()\n")
-    for option in ("--dataset", "--window_seconds", "--mixup", "--seeds", "--precision"):
-        assert option in result.stdout
-
-
-def test_options_that_help_recommends_are_there(capsys):
-    recommended = set(re.findall(r"--(\w+)", OF_THE_TRAINER)) - {"help_all"}
-    with pytest.raises(SystemExit) as stop:
-        parse_arguments(["--help_all"])
-    assert stop.value.code == 0
-    listed = set(re.findall(r"--(\w+)", capsys.readouterr().out))
-    assert len(recommended) > 8
-    assert recommended <= listed
-
-
-def test_flags_win_over_the_json_file():
-    data, model, recipe = parse_arguments(
-        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu"]
-    )
-    assert data.split == "filtered"
-    assert model.model_name_or_path == "ntu-spml/distilhubert"
-    assert recipe.learning_rate == 0.5
-    assert recipe.eval_strategy == "epoch"
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--learning_rat", "1"], "did you mean learning_rate"),
-        (["--learning_rate", "fast"], "invalid float value"),
-        (["nowhere.json"], "nowhere.json cannot be read"),
-        (["--split", "kfold"], "invalid choice"),
-    ],
-)
-def test_a_wrong_argument_is_one_line(argv, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse_arguments(argv)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.strip().splitlines()) == 1
-
-
-def test_an_unknown_option_in_json_is_named(tmp_path, capsys):
-    config = tmp_path / "mine.json"
-    config.write_text('{"learning_rates": 1}')
-    with pytest.raises(SystemExit):
-        parse_arguments([str(config)])
-    assert "no option 'learning_rates'; did you mean learning_rate?" in capsys.readouterr().err
-
-
-def test_help_is_no_option_of_a_json_file(tmp_path, capsys):
-    config = tmp_path / "mine.json"
-    config.write_text('{"help_all": true}')
-    with pytest.raises(SystemExit):
-        parse_arguments([str(config)])
-    assert "no option 'help_all'" in capsys.readouterr().err
+# --- threads and errors ---------------------------------------------------------------------
 
 
 def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
