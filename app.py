@@ -11,7 +11,6 @@ A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify
 import argparse
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep import InputError, audio, errors_in_a_sentence
-from music_genre import pictures
-from music_genre.about import about, describe, find_report, is_synthetic
-from music_genre.listening import CHUNK_SECONDS, Listening
-from music_genre.model import newest_run
-from music_genre.uploads import (
+from music_genre import audio
+from music_genre.demo import pictures
+from music_genre.demo.about import about, describe, find_report, is_synthetic
+from music_genre.demo.live import CHUNK_SECONDS, Listening
+from music_genre.demo.uploads import (
     FORMATS,
     MAX_FILES,
     TABLE,
@@ -33,6 +31,8 @@ from music_genre.uploads import (
     classify_file,
     classify_files,
 )
+from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.loading import newest_run
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -48,6 +48,7 @@ CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and takes are deleted when the
 LISTENERS = 4  # at a time; a fifth waits
 LISTEN_SECONDS = 180
 MAX_SESSIONS = 500  # kept by gradio, 66 KB each, and of listeners 1 MB more; the oldest go first
+EXAMPLES = Path(__file__).parent / "music_genre" / "examples"
 CHUNK_NAME = "audio.wav"  # what gradio's page calls every chunk
 
 
@@ -174,16 +175,15 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
                 f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
                 f"{MAX_SECONDS / 60:g} minutes only the beginning is heard."
             )
-            with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies in its cache
-                examples = write_examples(Path(folder))
-                gr.Examples(
-                    [str(path) for path in examples],
-                    song,
-                    label="Examples, synthesised by this project",
-                    example_labels=[path.stem for path in examples],
-                    cache_examples=False,
-                    api_visibility="private",
-                )
+            examples = sorted(EXAMPLES.glob("*.ogg"))
+            gr.Examples(
+                [str(path) for path in examples],
+                song,
+                label="Examples, synthesised by this project",
+                example_labels=[path.stem for path in examples],
+                cache_examples=False,
+                api_visibility="private",
+            )
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, idle, "answer")
     # On a phone the result is below what fits the screen.
@@ -197,17 +197,6 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
         api_visibility="private",
     )
     return song
-
-
-def write_examples(folder: Path) -> list[Path]:
-    """A synthesised clip of each genre as a WAV file: free to ship, and not in the quickstart's."""
-    from data_prep.synthetic import GENRES, SAMPLING_RATE, synthesise
-
-    paths = [folder / f"{genre}.wav" for genre in GENRES]
-    for path in paths:
-        pcm = audio.to_pcm16(synthesise(path.stem, seed=100_000, seconds=10.0))
-        path.write_bytes(audio.wav_bytes(pcm, SAMPLING_RATE))
-    return paths
 
 
 def _listen_tab(classifier: "GenreClassifier", tab: "gr.Tab") -> None:

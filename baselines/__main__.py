@@ -11,7 +11,7 @@ mel CNN), and so does python -m baselines.images. What was not run is there and 
 import argparse
 from pathlib import Path
 
-from data_prep import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, errors_in_a_sentence
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from data_prep import InputError
-from music_genre.report import BLUE, INK, ORANGE, REPORT_FILE, read_report
+from music_genre.errors import InputError
+from music_genre.evaluation.report import BLUE, INK, ORANGE
+from music_genre.report import REPORT_FILE, read_report
 
 NOT_RUN = "not run"
 SPLITS = ("random", "filtered")  # the columns; one of another name is added where it was measured
@@ -134,7 +135,7 @@ def _count_parameters(run: Path, report: dict) -> str:
     """Of the model in the folder, as it is served; empty where there is none and no figure."""
     n = report.get("parameters")
     if n is None and (run / "model.safetensors").is_file():
-        from music_genre.model import load_classifier, locate
+        from music_genre.loading import load_classifier, locate
 
         n = load_classifier(locate(str(run))).num_parameters()
     return f"{n / 1e6:.1f} million" if n else ""

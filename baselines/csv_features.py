@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from baselines.comparison import Row, Score
-from data_prep import InputError, splits
+from data_prep import splits
 from data_prep.gtzan import GENRES
+from music_genre.errors import InputError
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin

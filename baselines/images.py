@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep import InputError, errors_in_a_sentence, splits
+from data_prep import splits
 from data_prep.archive import Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS
-from music_genre.report import REPORT_FILE
+from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.report import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +220,7 @@ def _examples(pictures: Mapping[str, np.ndarray], tracks: list[str]) -> list[dic
 
 
 def _compute_metrics(prediction: Any) -> dict[str, float]:
-    from music_genre.metrics import GenreMetrics
+    from music_genre.evaluation.metrics import GenreMetrics
 
     return GenreMetrics().compute(
         predictions=prediction.predictions.argmax(-1), references=prediction.label_ids
@@ -236,8 +237,8 @@ def write_results(
     """Leave report.json and the learning curves, and no model: nothing here could hear with it."""
     from scipy.special import softmax
 
-    from music_genre import report as reporting
-    from music_genre.metrics import summarise
+    from music_genre.evaluation import report as reporting
+    from music_genre.evaluation.metrics import summarise
 
     folder = arguments.output_dir
     report = {
@@ -264,7 +265,7 @@ def write_results(
     reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    reporting.write_report(report, folder)
+    write_report(report, folder)
     print(f"Test accuracy {report['test']['accuracy']:.3f} (n {report['test']['n']}). In {folder}.")
 
 

@@ -88,7 +88,7 @@ def onnx_way(graph: Path) -> Callable[[np.ndarray], np.ndarray]:
 def torch_way(net, precision: str) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    from music_genre.precision import autocast
+    from music_genre.kernels.precision import autocast
     from music_genre.windows import clip_probabilities
 
     def probabilities(features: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def compiled_way(
     """transformers' own modules, compiled."""
     import torch
 
-    from music_genre.model import load_classifier, locate
+    from music_genre.loading import load_classifier, locate
 
     net = torch.compile(load_classifier(locate(str(model))))
     way, start = torch_way(net, precision), time.perf_counter()
@@ -127,8 +127,8 @@ def compare(model: Path, dataset: str | None, runs: int) -> None:
     from data_prep.gtzan import GENRES
     from data_prep.synthetic import synthesise
     from music_genre import GenreClassifier
-    from music_genre.onnx import ONNX_FILE, export
-    from music_genre.precision import cpu_multiplies_bf16
+    from music_genre.kernels.precision import cpu_multiplies_bf16
+    from music_genre.publishing.onnx import ONNX_FILE, export
 
     precisions = ("fp32", "bf16") if cpu_multiplies_bf16() else ("fp32",)
     classifiers = {
@@ -164,7 +164,7 @@ def read_clips(classifier, dataset: str) -> list[tuple[np.ndarray, int]]:
     """Features of the windows, and genre, of each clip that the model was not trained on."""
     from datasets import Audio, concatenate_datasets, load_from_disk
 
-    from data_prep import audio
+    from music_genre import audio
 
     splits = load_from_disk(dataset).cast_column("audio", Audio(decode=False))
     clips = concatenate_datasets([splits["validation"], splits["test"]])
@@ -206,7 +206,7 @@ def listen(model: Path, runs: int) -> None:
     from data_prep.gtzan import GENRES
     from data_prep.synthetic import synthesise
     from music_genre import GenreClassifier
-    from music_genre.precision import autocast
+    from music_genre.kernels.precision import autocast
 
     classifier = GenreClassifier(model, device="cpu")
     window = int(classifier.window_seconds * RATE)

@@ -40,7 +40,7 @@ def encode(dataset, feature_extractor, seconds: float | None = None):
     """As the course's preprocess_function; `seconds` takes that much from the middle instead."""
     import numpy as np
 
-    from data_prep import audio
+    from music_genre import audio
 
     def preprocess(rows: dict) -> dict:
         arrays = []

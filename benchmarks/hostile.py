@@ -30,8 +30,8 @@ HOURS = 2 * 2**30 / 2 / 44_100 / 3600  # of 2 GB of 16-bit zeros
 UPLOAD = 500 * 2**20  # bytes
 ONE = """
 import json, resource, sys, time
-from data_prep import InputError
-from music_genre import uploads
+from music_genre.errors import InputError
+from music_genre.demo import uploads
 from music_genre.classifier import GenreClassifier
 classifier, start = GenreClassifier(sys.argv[1], device="cpu"), time.monotonic()
 try:

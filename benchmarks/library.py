@@ -86,18 +86,19 @@ def _write_with_pyav(path: Path, waveform: np.ndarray, rate: int, codec: str) ->
 
 
 def scan(model: str, music: Path, output: Path) -> tuple[float, int, float]:
-    from music_genre import GenreClassifier, library
+    from music_genre import GenreClassifier
+    from music_genre.library.scan import scan
 
     classifier = GenreClassifier(model)
     start = time.perf_counter()
-    rows = list(library.scan(classifier, [music], output))
+    rows = list(scan.scan(classifier, [music], output))
     return start, len(rows), sum(row["seconds_heard"] for row in rows)
 
 
 def pipeline(model: str, music: Path, _: Path) -> tuple[float, int, float]:
     from transformers import pipeline
 
-    from data_prep import audio
+    from music_genre import audio
 
     classify = pipeline("audio-classification", model=model)
     start = time.perf_counter()
@@ -187,7 +188,7 @@ def main() -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    from music_genre.library import SUFFIXES as KNOWN
+    from music_genre.library.scan import SUFFIXES as KNOWN
 
     folder.mkdir()
     with zipfile.ZipFile(archive) as file:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.models import save_distilhubert
 from benchmarks.page_client import Listener, serving
-from data_prep import audio
+from music_genre import audio
 
 CHUNKS_EACH_TIME = 26  # seconds of one time of listening
 MICROPHONE = 48_000  # hertz, as browsers send it

@@ -39,7 +39,7 @@ def operations(model: str, seconds: float = 5.0) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from music_genre.model import load_classifier, load_feature_extractor, locate
+    from music_genre.loading import load_classifier, load_feature_extractor, locate
     from music_genre.windows import extract_features
 
     location = locate(model)

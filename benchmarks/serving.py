@@ -67,7 +67,7 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     from transformers import pipeline
 
     from music_genre import GenreClassifier
-    from music_genre.precision import cpu_multiplies_bf16
+    from music_genre.kernels.precision import cpu_multiplies_bf16
     from music_genre.windows import cut
 
     classifiers = {"fp32": GenreClassifier(model, precision="fp32")}

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.live_latency import chunks
 from benchmarks.models import save_distilhubert
 from benchmarks.page_client import Listener, Server, Visitor, serving
-from data_prep import audio
 from data_prep.synthetic import SAMPLING_RATE, synthesise
+from music_genre import audio
 
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")
 LISTEN_CHUNKS = 10

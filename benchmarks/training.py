@@ -110,7 +110,7 @@ def example(folder: Path, arguments: argparse.Namespace):
         TrainingArguments,
     )
 
-    from data_prep import audio
+    from music_genre import audio
 
     most, model_id = 20 * audio.SAMPLING_RATE, str(folder / "model")
     feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, return_attention_mask=True)
@@ -140,7 +140,7 @@ def example(folder: Path, arguments: argparse.Namespace):
 
 def ours(folder: Path, arguments: argparse.Namespace, *more: str):
     import train_hf
-    from music_genre.arguments import parse_arguments
+    from music_genre.training.arguments import parse_arguments
 
     data, model, recipe = parse_arguments([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
@@ -252,7 +252,7 @@ def run_apart(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 
 def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -> None:
-    from music_genre.report import hardware
+    from music_genre.evaluation.report import hardware
 
     n = len(next(iter(results.values())))
     print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")

@@ -1,28 +1,5 @@
-"""From any GTZAN archive to a `datasets` Audio dataset. Run: python -m data_prep --help"""
+"""From music archives to a `datasets` Audio dataset: sources, splits and leakage.
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-
-class InputError(ValueError):
-    """Something a person gave cannot be used. The message tells them what is wrong and what to do;
-
-    the command lines print it as it is and exit with 2, the app shows it in the page.
-    """
-
-
-@contextmanager
-def errors_in_a_sentence(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
-    """Around a command line: InputError, these others and Ctrl-C end it without a traceback.
-
-    Raises:
-        SystemExit: with 2 after an error, with 1 after Ctrl-C.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(f"\n{when_stopped}")
-    except (InputError, *others) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+Run: python -m data_prep --help. It uses the core (`music_genre`: audio decoding, errors) and no
+other room; `music_genre.training` uses it, nothing else does.
+"""

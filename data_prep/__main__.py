@@ -9,8 +9,8 @@ The result is a folder for `datasets.load_from_disk`, with manifest.csv and a da
 import argparse
 from pathlib import Path
 
-from data_prep import InputError, errors_in_a_sentence
 from data_prep.splits import DESCRIPTIONS, METHODS
+from music_genre.errors import InputError, errors_in_a_sentence
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
 

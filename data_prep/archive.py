@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data_prep import InputError
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import MARKER
+from music_genre.errors import InputError
 
 AUDIO_SUFFIXES = {".wav", ".au", ".mp3", ".flac", ".ogg"}
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}

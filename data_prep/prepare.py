@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data_prep import InputError, audio, splits
+from data_prep import splits
 from data_prep.archive import FEATURE_TABLES, ArchiveError, Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS, artists_and_titles
 from data_prep.synthetic import MARKER
+from music_genre import audio
+from music_genre.errors import InputError
 
 RECIPE_VERSION = 1  # raised when the same archive would give another dataset
 MIN_SECONDS, MAX_SECONDS = 1.0, 60.0  # a GTZAN clip lasts 30 s; excerpts of 2 to 3 s circulate

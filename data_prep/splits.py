@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_prep import InputError
 from data_prep.gtzan import GENRES, SPLITS, artists_and_titles, filtered_split, same_name_key
+from music_genre.errors import InputError
 
 METHODS = ("filtered", "artist", "random")
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of `artist`

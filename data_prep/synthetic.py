@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import audio
 from data_prep.gtzan import GENRES
+from music_genre import audio
 
 MARKER = "SYNTHETIC_MUSIC.txt"
 NOTICE = (

@@ -1,9 +1,13 @@
-"""What training and serving share: windows, loading a model, predicting, metrics, the report.
+"""The core: decode audio, cut windows, load a model, classify.
 
-from music_genre import GenreClassifier
+    from music_genre import GenreClassifier
 
-prediction = GenreClassifier("runs/quickstart")("song.mp3")
-prediction.genre, prediction.probabilities, prediction.timeline
+    prediction = GenreClassifier("runs/quickstart")("song.mp3")
+    prediction.genre, prediction.probabilities, prediction.timeline
+
+The modules directly in this folder need numpy, torch and transformers (and soundfile, PyAV and
+torchaudio for audio). They import `kernels` and none of the other rooms; the other rooms import
+them.
 """
 
 

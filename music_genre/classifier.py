@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep import audio
-from music_genre import windows
-from music_genre.model import (
+from music_genre import audio, windows
+from music_genre.kernels.precision import autocast, choose
+from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     commit_of,
     load_classifier,
     load_feature_extractor,
     locate,
 )
-from music_genre.precision import autocast, choose
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +74,7 @@ class GenreClassifier:
     ) -> None:
         import torch
 
-        from music_genre import front_end, positions
+        from music_genre.kernels import feature_encoder, positional_convolution
 
         location = locate(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
@@ -89,8 +88,8 @@ class GenreClassifier:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
         if self.device.type == "cpu":
-            front_end.speed_up(self.model)
-            positions.speed_up(self.model)
+            feature_encoder.speed_up(self.model)
+            positional_convolution.speed_up(self.model)
         self.precision, self.precision_reason = precision, "asked for"
         if precision is None:
             self.precision, self.precision_reason = choose(self.model, self._example())

@@ -85,7 +85,8 @@ def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
     from transformers import set_seed
 
     from data_prep.gtzan import GENRES
-    from music_genre.model import load_for_training, locate
+    from music_genre.loading import locate
+    from music_genre.training.model import load_for_training
 
     set_seed(0)
     model, feature_extractor = load_for_training(
@@ -130,6 +131,7 @@ def jazz_model(tmp_path_factory) -> Path:
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False).save_pretrained(folder)
     score = {"accuracy": 0.75, "accuracy_ci95": [0.5, 0.9], "macro_f1": 0.7, "n": 40}
     report = {"dataset": "GTZAN", "split": "filtered", "validation": None, "test": score}
+    report["split_description"] = "fault-filtered (Kereliuk, Sturm and Larsen 2015)"
     (folder / "report.json").write_text(json.dumps(report))
     return folder
 
@@ -137,8 +139,8 @@ def jazz_model(tmp_path_factory) -> Path:
 @pytest.fixture
 def song(tmp_path) -> Path:
     """Twelve seconds of synthesised jazz as a WAV file."""
-    from data_prep import audio
     from data_prep.synthetic import synthesise
+    from music_genre import audio
 
     path = tmp_path / "song.wav"
     path.write_bytes(audio.wav_bytes(audio.to_pcm16(synthesise("jazz", 1, 12.0)), 22_050))

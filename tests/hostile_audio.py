@@ -32,8 +32,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep import InputError, audio
-from music_genre import pictures, uploads
+from music_genre import audio
+from music_genre.demo import pictures, uploads
+from music_genre.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1.5

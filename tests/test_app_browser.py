@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 import app
-from data_prep import audio
 from data_prep.synthetic import SAMPLING_RATE, synthesise
+from music_genre import audio
 from tests.hub_double import HubDouble
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

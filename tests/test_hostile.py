@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import app
-from data_prep import audio
+from music_genre import audio
 from music_genre.classifier import GenreClassifier
 from tests import hostile_audio
 

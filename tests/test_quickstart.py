@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from data_prep import InputError
 from music_genre import GenreClassifier
-from music_genre.model import newest_run
-from music_genre.publish import publish
+from music_genre.errors import InputError
+from music_genre.loading import newest_run
+from music_genre.publishing.hub import publish
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 import train_hf
-from data_prep import InputError
 from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre import GenreClassifier
-from music_genre.arguments import parse_arguments
+from music_genre.errors import InputError
+from music_genre.training.arguments import parse_arguments
 
 LEFT_BY_A_RUN = {
     "model.safetensors",
@@ -195,7 +195,7 @@ def interrupted_by(name: str, options: list[str]) -> subprocess.CompletedProcess
 import sys, os, signal
 sys.argv = ["train_hf.py", *{options!r}]
 import train_hf
-from music_genre import trainer
+from music_genre.training import trainer
 step = trainer.ClipTrainer.training_step
 def interrupted(self, *args, **kwargs):
     if self.state.global_step == 27:

@@ -10,9 +10,9 @@ from matplotlib import image
 import train_hf
 from baselines.__main__ import main
 from baselines.comparison import Row, Score, add_missing, draw, markdown, read_runs
-from data_prep import InputError
 from music_genre import GenreClassifier
-from music_genre.arguments import parse_arguments
+from music_genre.errors import InputError
+from music_genre.training.arguments import parse_arguments
 
 
 def report(accuracy: float, split="filtered", n=40, seconds=600, **more) -> dict:

@@ -9,9 +9,9 @@ import pytest
 
 from baselines import csv_features
 from baselines.csv_features import LEAK, SEGMENTS, WHOLE, read_table, rows_of, score
-from data_prep import InputError
 from data_prep.gtzan import GENRES, filtered_split
 from data_prep.prepare import PREPARATION_FILE, _write_feature_table
+from music_genre.errors import InputError
 
 HEAD = ["filename", "length", "a_mean", "b_mean", "c_mean", "d_mean", "label"]
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from baselines import images
 from baselines.comparison import read_runs
-from data_prep import InputError
 from data_prep.gtzan import GENRES, filtered_split
+from music_genre.errors import InputError
 
 AREA = (0.125, 0.125, 0.775, 0.755)  # left, bottom, width, height; 335 by 217 pixels
 

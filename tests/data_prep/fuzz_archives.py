@@ -26,8 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_prep import InputError, audio
 from data_prep.gtzan import GENRES
+from music_genre import audio
+from music_genre.errors import InputError
 
 TIME_LIMIT = 30  # seconds
 MEMORY_LIMIT = 1.5 * 2**30  # bytes resident

@@ -14,9 +14,10 @@ import pytest
 import soundfile
 from datasets import Audio, load_dataset, load_from_disk
 
-from data_prep import InputError, audio
 from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare, read_preparation
+from music_genre import audio
+from music_genre.errors import InputError
 
 
 def clip_bytes(seed: int, seconds: float = 1.5, sampling_rate: int = 22_050, **options) -> bytes:

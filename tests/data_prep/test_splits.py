@@ -2,8 +2,9 @@ from collections import Counter
 
 import pytest
 
-from data_prep import InputError, splits
+from data_prep import splits
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split, same_name_key
+from music_genre.errors import InputError
 
 ALL = {track: f"samples of {track}" for track in artists_and_titles()}
 

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from transformers import pipeline
 
-from data_prep import audio
 from data_prep.gtzan import GENRES
-from music_genre import GenreClassifier
-from music_genre.model import ModelError
+from music_genre import GenreClassifier, audio
+from music_genre.loading import ModelError
 
 
 @pytest.fixture(scope="module")

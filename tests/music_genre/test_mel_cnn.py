@@ -5,7 +5,8 @@ from transformers import AutoModelForAudioClassification, set_seed
 
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
-from music_genre.model import load_classifier, load_for_training, locate
+from music_genre.loading import load_classifier, locate
+from music_genre.training.model import load_for_training
 
 
 @pytest.fixture

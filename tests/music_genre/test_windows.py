@@ -43,7 +43,7 @@ def test_windows_of_blocks_are_those_of_the_whole(n_samples):
 
 
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
-    from music_genre.model import load_classifier, load_feature_extractor, locate
+    from music_genre.loading import load_classifier, load_feature_extractor, locate
 
     location = locate(str(tiny_classifier))
     model, feature_extractor = load_classifier(location), load_feature_extractor(location)

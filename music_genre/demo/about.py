@@ -1,0 +1,74 @@
+"""What the demo says of its model: which it is, how well it did on what, what it cannot do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from music_genre.classifier import GenreClassifier
+
+
+def describe(classifier: "GenreClassifier") -> str:
+    """One line that says what is loaded. A local folder's name only: visitors read this too."""
+    path = Path(classifier.model_id)
+    name = path.resolve().name if path.is_dir() else classifier.model_id
+    origin = f"revision {classifier.commit}" if classifier.commit else "from a local folder"
+    return (
+        f"{name} ({origin}): "
+        f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, hears "
+        f"{classifier.window_seconds:g} s at a time"
+    )
+
+
+def is_synthetic(classifier: "GenreClassifier") -> bool:
+    return bool(getattr(classifier.model.config, "trained_on_synthetic_music", False))
+
+
+def find_report(classifier: "GenreClassifier") -> dict | None:
+    """report.json of the model's folder, or of its repository; None if there is none."""
+    from music_genre.report import REPORT_FILE, read_report
+
+    if Path(classifier.model_id).is_dir():
+        return read_report(Path(classifier.model_id))
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=classifier.commit)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return None
+    return read_report(Path(file).parent)
+
+
+def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int) -> str:
+    """Which model, how well it did on what, and what it cannot do: Markdown.
+
+    kept_minutes: how long the server keeps what visitors send.
+    """
+    scored = "Unknown: the model comes without the project's report of an evaluation."
+    name = next((name for name in ("test", "validation") if report and report.get(name)), None)
+    if name:
+        score = report[name]
+        low, high = score["accuracy_ci95"]
+        scored = (
+            f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
+            f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
+            f"The data: {report['dataset']}; the split: {report['split_description']}."
+        )
+    limits = (
+        f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and must "
+        "choose one of them, even for speech or noise.\n"
+        "- “Sure” is what the model says of itself, not how often it is right.\n"
+        f"- It hears {classifier.window_seconds:g} s at a time: the form of a piece is beyond it."
+    )
+    if is_synthetic(classifier):
+        limits = (
+            "**Anything with real music.** It was trained on music that the project synthesised "
+            "itself: a demonstration, no music classifier."
+        )
+    return (
+        f"## The model\n{describe(classifier)}. A file's answer is the mean over windows that "
+        f"cover it.\n## What it cannot do\n{limits}\n## How often it is right\n{scored}\n"
+        "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
+        f"Files and takes are deleted within {kept_minutes} minutes, what is heard live "
+        "at once."
+    )

@@ -1,0 +1,136 @@
+"""A visitor's files: heard, and answered for the page, for its API and for a spreadsheet."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from music_genre import audio
+from music_genre.classifier import MAX_SECONDS, best_two
+from music_genre.demo import pictures
+from music_genre.demo.live import TAKE_LEAD
+from music_genre.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from music_genre.classifier import GenreClassifier, Prediction, Progress
+
+MAX_FILES = 20  # in one batch
+FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
+FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
+TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file's answer, and what it is drawn from. waveform: float32, shape (samples,)."""
+
+    prediction: "Prediction"
+    waveform: np.ndarray
+    sampling_rate: int
+    is_cut: bool  # the file goes on after what was heard
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / self.sampling_rate
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer of the API."""
+        return {
+            "genre": self.prediction.genre,
+            "probabilities": self.prediction.probabilities,
+            "timeline": [vars(cell) for cell in self.prediction.timeline],
+            "seconds": self.seconds,
+            "is_cut": self.is_cut,
+        }
+
+    def as_html(self) -> tuple[str, str]:
+        """The headline and the pictures."""
+        (genre, share), (second, second_share) = best_two(self.prediction.probabilities)
+        note = f"{share:.0%} sure"
+        if share - second_share < TAKE_LEAD:
+            note += f", a close call with {second} ({second_share:.0%})"
+        note += f" · heard {pictures.clock(self.seconds)}"
+        if self.is_cut:
+            note += ", the rest was left out"
+        return pictures.headline(genre, note), pictures.of_file(
+            self.prediction, self.waveform, self.sampling_rate
+        )
+
+
+def classify_file(
+    classifier: "GenreClassifier", path: str | os.PathLike, progress: "Progress | None" = None
+) -> Heard:
+    """Decode and classify a local file, up to the classifier's limit.
+
+    Raises:
+        InputError: it cannot be used; the message names the file, without its folder.
+    """
+    name = shown_name(path)
+    try:
+        rate = classifier.feature_extractor.sampling_rate
+        waveform, _ = audio.decode(path, MAX_SECONDS + 1, to=rate)  # a second more shows a cut
+        limit = int(MAX_SECONDS * rate)
+        is_cut, waveform = len(waveform) > limit, waveform[:limit]
+        if audio.is_silent(waveform):
+            raise InputError(f"“{name}” is silent: try another recording.")
+        prediction = classifier(waveform, rate, progress)
+        return Heard(prediction, waveform, rate, is_cut)
+    except audio.AudioError as error:
+        raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
+    except OSError as error:
+        raise InputError(f"“{name}” is no longer on the server: send it again.") from error
+
+
+def one_line(path: str | os.PathLike) -> str:
+    """A file's name without its folder, and without what would break a line or a table."""
+    return "".join(c if c.isprintable() else " " for c in Path(path).name)
+
+
+def shown_name(path: str | os.PathLike) -> str:
+    """The same, not too long for a sentence."""
+    name = one_line(path)
+    return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
+
+
+def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield an answer a file: `Heard.as_json` with "file", or "file" and "error".
+
+    Raises:
+        InputError: no files or too many.
+    """
+    if not 1 <= len(paths or ()) <= MAX_FILES:
+        raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
+    for path in paths:
+        try:
+            yield {"file": Path(path).name} | classify_file(classifier, path).as_json()
+        except InputError as error:
+            yield {"file": Path(path).name, "error": str(error)}
+
+
+def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.DataFrame":
+    """A row an answer: the columns of TABLE for the page, then every probability for the CSV."""
+    import pandas as pd
+
+    rows = []
+    for answer in answers:
+        name = one_line(answer["file"])
+        if "error" in answer:
+            rows.append({"file": name, "remark": answer["error"]})
+            continue
+        (genre, share), (second, _) = best_two(answer["probabilities"])
+        remark = "only the beginning was heard" if answer["is_cut"] else ""
+        values = (name, genre, round(100 * share), second, round(answer["seconds"], 1), remark)
+        shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
+        rows.append(dict(zip(TABLE, values, strict=True)) | shares)
+    return pd.DataFrame(rows, columns=[*TABLE, *labels])
+
+
+def as_csv(table: "pd.DataFrame") -> bytes:
+    """For spreadsheets: with their mark of UTF-8, and no name that they would run as a formula."""
+    names = [f"'{name}" if name.startswith(FORMULA) else name for name in table["file"]]
+    return table.assign(file=names).to_csv(index=False).encode("utf-8-sig")

@@ -1,0 +1,128 @@
+"""Finding and loading models: from a folder or from the Hub.
+
+All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from music_genre.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+RUNS_DIR = Path("runs")
+DEFAULT_WINDOW_SECONDS = 10.0  # for a model that does not say what it was trained on
+
+
+class ModelError(InputError):
+    """A model that cannot be had; the message says why and what to do."""
+
+
+def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
+    """The folder of the last finished training run: one that holds a model and its report."""
+    reports = [
+        report
+        for report in runs_dir.glob("*/report.json")
+        if report.with_name("model.safetensors").is_file()
+    ]
+    return max(reports, key=lambda report: report.stat().st_mtime).parent if reports else None
+
+
+def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
+    """Ask once, and quickly, whether a model is there.
+
+    Returns:
+        The keyword arguments for `from_pretrained`, which would try every file for half a minute.
+
+    Raises:
+        ModelError: no such folder or repository, or no network and nothing in the cache.
+    """
+    if Path(model_id).is_dir():
+        if not Path(model_id, "config.json").is_file():
+            raise ModelError(f"{model_id} is not a model: there is no config.json in it.")
+        return {"pretrained_model_name_or_path": model_id}
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+
+    found = {"pretrained_model_name_or_path": model_id, "revision": revision or "main"}
+    try:
+        get_hf_file_metadata(hf_hub_url(model_id, "config.json", revision=revision), timeout=10)
+    except HFValidationError as error:
+        raise ModelError(
+            f"There is no folder {model_id}, and no model on the Hub can be named so."
+        ) from error
+    except (httpx.HTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", 500)
+        if status < 500 and status != 429:
+            raise ModelError(
+                f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you "
+                f"may read ({status}), and there is no folder of that name. If it is private or "
+                "gated, run `hf auth login`."
+            ) from error
+        cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            raise ModelError(
+                f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder "
+                "here: get online, or name a folder that holds a model (train_hf.py "
+                "--model_name_or_path DIR, app.py --model DIR)."
+            ) from error
+        found["local_files_only"] = True
+    return found
+
+
+def commit_of(location: dict[str, Any]) -> str | None:
+    """The commit of a model that was loaded from the Hub; None for one from a folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if "revision" not in location:
+        return None
+    cached = try_to_load_from_cache(
+        location["pretrained_model_name_or_path"], "config.json", revision=location["revision"]
+    )
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def load_feature_extractor(location: dict[str, Any]) -> "SequenceFeatureExtractor":
+    from transformers import AutoFeatureExtractor
+
+    try:
+        return AutoFeatureExtractor.from_pretrained(**location)
+    except (OSError, ValueError) as error:
+        raise unusable(location, error) from error
+
+
+def register_own_types(location: dict[str, Any]) -> None:
+    """Make transformers know the mel CNN, the baseline of this project, where it is asked for."""
+    from transformers import PreTrainedConfig
+
+    config, _ = PreTrainedConfig.get_config_dict(**location)
+    if config.get("model_type") == "mel-cnn":
+        import music_genre.mel_cnn  # noqa: F401
+
+
+def load_classifier(location: dict[str, Any]) -> "PreTrainedModel":
+    """A fine-tuned model, for serving: safetensors only, no code from its repository."""
+    from transformers import AutoModelForAudioClassification
+
+    register_own_types(location)
+    try:
+        return AutoModelForAudioClassification.from_pretrained(
+            **location, use_safetensors=True, trust_remote_code=False
+        ).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise unusable(location, error) from error
+
+
+def unusable(location: dict[str, Any], error: Exception) -> ModelError:
+    """transformers blames a missing file for a download that broke off: look for the cause."""
+    from huggingface_hub.utils import httpx
+
+    name = location["pretrained_model_name_or_path"]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    cause: BaseException | None = error
+    while cause := cause.__cause__ or cause.__context__:
+        if isinstance(cause, httpx.TransportError):
+            reason = "the connection to the Hub broke off; try again"
+    return ModelError(f"{name} cannot be loaded as an audio classifier: {reason}")

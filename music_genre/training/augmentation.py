@@ -1,0 +1,75 @@
+"""What training does to clips so that the model learns music and not the recordings.
+
+All of it is drawn from a generator that the caller keys by seed, epoch and crop, so that a resumed
+run, or one with several processes, hears what any other would have heard.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from music_genre import audio
+
+SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
+TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
+
+
+def random_crop(
+    read: Callable[[int, int], np.ndarray],
+    n_samples: int,
+    window: int,
+    rng: np.random.Generator,
+    speed: bool = False,
+) -> np.ndarray:
+    """`window` samples from anywhere in a clip.
+
+    Args:
+        read: gives samples from a start, as many as asked for, float32.
+        speed: up to 15 % slower or faster.
+
+    Returns:
+        Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter
+        DistilHuBERT's group norm, mask or no mask.
+    """
+    factor = float(rng.choice(SPEEDS)) if speed else 1.0
+    length = round(window * factor)
+    start = int(rng.integers(max(0, n_samples - length) + 1))
+    crop = read(start, length)
+    if len(crop) < length:
+        crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
+    return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)
+
+
+def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """Two crops at once, equally loud but for their share of the power that `one` has.
+
+    Mixup, in the form for sounds of Tokozume et al., "Learning from Between-class Examples for Deep
+    Sound Recognition", ICLR 2018, equation 2 (with RMS for the level). float32.
+    """
+    level, other_level = (float(np.sqrt(x @ x / len(x))) + 1e-6 for x in (one, other))
+    loudness = np.sqrt(share**2 + (1 - share) ** 2)
+    other_share = (1 - share) * level / other_level
+    return np.float32(share / loudness) * one + np.float32(other_share / loudness) * other
+
+
+def mask_spectrograms(spectrograms: torch.Tensor, seed: int) -> torch.Tensor:
+    """SpecAugment (Park et al., Interspeech 2019): two stripes of time and of frequency each.
+
+    Args:
+        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own, which take
+            the batch's mean.
+    """
+    from torchaudio.transforms import FrequencyMasking, TimeMasking
+
+    n_frequencies, n_times = spectrograms.shape[1:]
+    masks = 2 * [
+        TimeMasking(int(TIME_MASKED * n_times), iid_masks=True),
+        FrequencyMasking(int(FREQUENCIES_MASKED * n_frequencies), iid_masks=True),
+    ]
+    masked, mean = spectrograms.unsqueeze(1), float(spectrograms.mean())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for mask in masks:
+            masked = mask(masked, mean)
+    return masked.squeeze(1)

@@ -1,0 +1,97 @@
+"""What a training run leaves: its report, weights, predictions and pictures, and what it prints."""
+
+from pathlib import Path
+from typing import Any
+
+from data_prep.splits import DESCRIPTIONS, describe_leakage
+from music_genre.evaluation import report as reporting
+from music_genre.evaluation.metrics import Score
+from music_genre.training.setup import Run
+
+
+def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, Any]:
+    """What report.json says of the training that took `seconds`, from step `steps_before` on."""
+    arguments, state = run.arguments, run.trainer.state
+    crops_a_step = (
+        arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    )
+    audio_seconds = (
+        (state.global_step - steps_before) * crops_a_step * run.model_arguments.window_seconds
+    )
+    return {
+        "seconds": round(seconds, 1),
+        # What training heard, over all its time, which validation takes a share of.
+        "audio_seconds_per_second": round(audio_seconds / seconds, 1),
+        "epochs": round(state.epoch, 2),
+        "steps": state.global_step,
+        "resumed_at_step": steps_before,
+        "best_step": state.best_global_step,
+        "hardware": reporting.hardware(),
+        "precision": arguments.precision,
+        "processes": arguments.world_size,
+        "recipe": {
+            "learning rate": arguments.learning_rate,
+            "clips a step": crops_a_step,
+            "schedule": str(arguments.lr_scheduler_type),
+            "weight decay": arguments.weight_decay,
+        },
+    }
+
+
+def describe(run: Run, scores: dict[str, Score | None], training: dict[str, Any]) -> dict[str, Any]:
+    """The content of report.json."""
+
+    model_id, labels = (
+        run.model_arguments.model_name_or_path,
+        list(run.trainer.model.config.label2id),
+    )
+    return {
+        "model": model_id,
+        "base_model": model_id if "/" in model_id and not Path(model_id).exists() else None,
+        "from_scratch": run.model_arguments.from_scratch,
+        "dataset": run.source.name,
+        "is_synthetic": run.source.is_synthetic,
+        "split": run.source.split,
+        "split_description": DESCRIPTIONS.get(run.source.split, f"{run.source.split} split"),
+        "leakage": run.source.leakage,
+        "leakage_description": run.source.leakage and describe_leakage(run.source.leakage),
+        "seed": run.arguments.seed,
+        "window_seconds": run.model_arguments.window_seconds,
+        "train": training,
+        "versions": reporting.versions(),
+    } | {name: score.summary(labels) if score else None for name, score in scores.items()}
+
+
+def write_results(run: Run, scores: dict[str, Score | None], report: dict[str, Any]) -> None:
+    """Write weights, predictions and pictures into the run's folder."""
+
+    trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    for name, score in scores.items():
+        if score:
+            reporting.write_predictions(folder / reporting.PREDICTIONS_FILES[name], score, labels)
+    name = "test" if scores["test"] else "validation"
+    title = (
+        f"{run.source.name}, {run.source.split} split, {name}: "
+        f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
+    )
+    reporting.draw_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
+    reporting.draw_reliability(folder / "reliability.png", report[name])
+    reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+
+
+def print_results(report: dict[str, Any], folder: Path) -> None:
+    for name in ("validation", "test"):
+        if score := report[name]:
+            low, high = score["accuracy_ci95"]
+            print(
+                f"{name}: accuracy {score['accuracy']:.3f} ({low:.3f} to {high:.3f} with 95 % "
+                f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
+                f"heard for {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
+            )
+    if (head_alone := report["train"]["head_alone"]) and head_alone["is_kept"]:
+        print("No epoch of fine-tuning was better on validation than the head alone: it is kept.")
+    if report["leakage_description"]:
+        print(f"Leakage: {report['leakage_description']}.")
+    print(f"Written to {folder}. Try it: python app.py --model {folder}")

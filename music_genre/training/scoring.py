@@ -1,0 +1,38 @@
+"""The figures of a finished model: every clip once, whole and as a microphone would hear it.
+
+Probabilities are calibrated on validation first; what is scored is the model as it is saved.
+"""
+
+from typing import TYPE_CHECKING
+
+from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
+from music_genre.evaluation.metrics import SHORT_SECONDS, Score
+
+if TYPE_CHECKING:
+    from music_genre.training.trainer import ClipDataset, ClipTrainer
+
+
+def evaluate(
+    trainer: "ClipTrainer", clips: dict[str, "ClipDataset"]
+) -> tuple[dict[str, Score | None], float]:
+    """Fit the temperature on validation, fold it into the model, score validation and test.
+
+    Args:
+        clips: `validation`, which must not be empty, and `test`.
+
+    Returns:
+        The scores (None for an empty split), and the temperature.
+    """
+    whole = {name: trainer.score(clips[name]) for name in clips if len(clips[name])}
+    short = {name: trainer.score(clips[name].middle(SHORT_SECONDS)) for name in whole}
+    temperature = fit_temperature(*whole["validation"])
+    fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
+    scores: dict[str, Score | None] = dict.fromkeys(clips)
+    for name, (of_windows, references) in whole.items():
+        scores[name] = Score(
+            list(clips[name].clips["track_id"]),
+            references,
+            with_temperature(of_windows, temperature),
+            with_temperature(short[name][0], temperature),
+        )
+    return scores, temperature

@@ -1,0 +1,137 @@
+"""Set up one training run: model, clips, recipe and callbacks, put together in a `Run`."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import set_seed
+
+from music_genre.errors import InputError
+from music_genre.kernels import feature_encoder
+from music_genre.loading import RUNS_DIR
+from music_genre.training.arguments import RecipeArguments
+from music_genre.training.callbacks import SaveOnSigterm, SetEpoch, TimeKeeper
+from music_genre.training.data import Source
+from music_genre.training.model import load_for_training
+from music_genre.training.options import ModelArguments
+from music_genre.training.trainer import (
+    Augmentation,
+    ClipDataset,
+    ClipTrainer,
+    CropDataset,
+    compute_metrics,
+    make_collate,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRACKERS = ("tensorboard", "trackio", "wandb")  # named as their packages are
+
+
+@dataclass
+class Run:
+    """What belongs to one training run."""
+
+    trainer: ClipTrainer
+    clips: dict[str, ClipDataset | CropDataset]
+    source: Source
+    model_arguments: ModelArguments
+    arguments: RecipeArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments.output_dir)
+
+
+def use_all_cores(arguments: RecipeArguments) -> None:
+    """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if arguments.device.type == "cpu" and is_launched and torch.get_num_threads() == 1:
+        n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
+
+
+def check_trackers(arguments: RecipeArguments) -> None:
+    for name in arguments.report_to:
+        if name in TRACKERS and importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"--report_to {name} needs a package that is not here: `pip install {name}`. The "
+                "learning curves are drawn without it."
+            )
+
+
+def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
+    name = Path(model_arguments.model_name_or_path).name
+    return str(RUNS_DIR / f"{name}-{source.name.split('/')[-1].lower()}")
+
+
+def make_trainer(
+    location: dict[str, Any],
+    dataset: dict[str, "Dataset"],
+    source: Source,
+    model_arguments: ModelArguments,
+    arguments: RecipeArguments,
+) -> tuple[ClipTrainer, dict[str, ClipDataset | CropDataset]]:
+    """Load the model and put it, the clips and the recipe together."""
+    set_seed(arguments.seed)  # before the model: its head is random
+    model, feature_extractor = load_for_training(
+        location,
+        dataset["train"].features["genre"].names,
+        model_arguments.window_seconds,
+        model_arguments.from_scratch,
+    )
+    model.config.trained_on_synthetic_music = source.is_synthetic
+    if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
+        model.freeze_feature_encoder()
+        if arguments.device.type == "cpu":
+            feature_encoder.speed_up(model)
+    if hasattr(model.config, "apply_spec_augment"):
+        model.config.apply_spec_augment = arguments.masks
+    window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
+    augmentation = Augmentation(arguments.mixup, arguments.speed, arguments.masks)
+    clips = {
+        "train": CropDataset(dataset["train"], window, arguments.seed, augmentation),
+        "validation": ClipDataset(dataset["validation"], window),
+        "test": ClipDataset(dataset["test"], window),
+    }
+    trainer = ClipTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=clips["train"],
+        eval_dataset=clips["validation"],
+        data_collator=make_collate(feature_extractor, model.main_input_name),
+        processing_class=feature_extractor,
+        compute_metrics=compute_metrics,
+    )
+    return trainer, clips
+
+
+def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
+    minutes = run.arguments.time_budget_minutes
+    validation, scoring = run.trainer.estimate_evaluation(run.clips)
+    time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
+    on_sigterm = SaveOnSigterm()
+    for callback in (SetEpoch(run.clips["train"]), time_keeper, on_sigterm):
+        run.trainer.add_callback(callback)
+    return time_keeper, on_sigterm
+
+
+def print_plan(run: Run) -> None:
+    model, model_arguments = run.trainer.model, run.model_arguments
+    if run.source.is_synthetic:
+        print("A demonstration on synthesised music: what comes out is no music classifier.")
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(
+        f"{run.source.name}, {run.source.split} split: "
+        + ", ".join(f"{name} {len(c.clips)}" for name, c in run.clips.items())
+        + f" clips.\n{model_arguments.model_name_or_path}"
+        f"{' (random weights)' if model_arguments.from_scratch else ''}: "
+        f"{model.num_parameters() / 1e6:.1f} million parameters, {n_trained / 1e6:.1f} trained; "
+        f"windows of {model_arguments.window_seconds:g} s, "
+        f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
+        f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
+    )

@@ -1,0 +1,259 @@
+"""The Trainer for clips: random crops in training, the mean over windows in evaluation."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+from transformers.trainer_utils import EvalPrediction
+
+from music_genre import audio, windows
+from music_genre.errors import InputError
+from music_genre.evaluation.calibration import fit_temperature, with_temperature
+from music_genre.evaluation.metrics import GenreMetrics, negative_log_likelihood
+from music_genre.training.augmentation import mask_spectrograms, mix, random_crop
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import SequenceFeatureExtractor
+
+PADDING = -100  # what the Trainer pads predictions with
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to crops in training; see augmentation.py."""
+
+    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
+    speed: bool = False
+    masks: bool = False
+
+
+class ClipDataset(torch.utils.data.Dataset):
+    """Clips for the Trainer: all windows of a clip, as evaluation hears it.
+
+    Args:
+        clips: with the columns audio (WAV bytes), genre and track_id.
+        window: samples.
+        most: samples from the middle of a clip that are heard; None is all.
+    """
+
+    def __init__(self, clips: "Dataset", window: int, most: int | None = None) -> None:
+        self.clips, self.window, self.most = clips, window, most
+
+    def middle(self, seconds: float) -> "ClipDataset":
+        return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        clip = self.clips[i]
+        data = clip["audio"]["bytes"]
+        start = max(0, audio.n_samples(data) - self.most) // 2 if self.most else 0
+        waveform = _read(data, start, self.most or -1)
+        return {"windows": windows.cut(waveform, self.window), "label": clip["genre"]}
+
+    def n_windows(self) -> int:
+        """Of all clips."""
+        return sum(
+            len(windows.window_starts(audio.n_samples(clip["bytes"]), self.window))
+            for clip in self.clips["audio"]
+        )
+
+
+class CropDataset(torch.utils.data.Dataset):
+    """Random crops of clips, for training.
+
+    An epoch has as many crops as windows fit into the clips. Genres take turns, and in each its
+    clips: where some genres have more clips than others, the net would else learn to expect them.
+    A crop depends on seed, epoch and its number alone, so a resumed run hears what the other would
+    have heard.
+    """
+
+    def __init__(
+        self, clips: "Dataset", window: int, seed: int, augmentation: Augmentation | None = None
+    ) -> None:
+        self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
+        self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
+        self.augmentation = augmentation or Augmentation()
+        some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
+        mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
+        self.crops_per_clip = max(1, round(mean_length / window))
+        self.n_labels = clips.features["genre"].num_classes
+        genres = np.array(clips["genre"])
+        self.of_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.crops_per_clip
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, self.epoch, i))
+        return draw(
+            self._turn(self.epoch * len(self) + i),
+            lambda: self._turn(int(rng.integers(2**31))),
+            self.window,
+            self.n_labels,
+            self.augmentation,
+            rng,
+        )
+
+    def _turn(self, n: int) -> dict[str, Any]:
+        """The clip whose turn is the n-th."""
+        round_, genre = divmod(n, len(self.of_genre))
+        clips = self.of_genre[genre]
+        return self.rows[int(clips[round_ % len(clips)])]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For crops: to wake sleeping threads for each of these small operations takes longer."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@one_thread()
+def draw(
+    clip: dict[str, Any],
+    partner: "Callable[[], dict[str, Any]]",
+    window: int,
+    n_labels: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
+
+    def crop(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        data = clip["audio"]["bytes"]
+        read, length = partial(_read, data), audio.n_samples(data)
+        samples = random_crop(read, length, window, rng, augmentation.speed)
+        return samples, np.eye(n_labels)[clip["genre"]]
+
+    samples, target = crop(clip)
+    if augmentation.mixup:
+        share = rng.beta(augmentation.mixup, augmentation.mixup)
+        other, other_target = crop(partner())
+        samples = mix(samples, other, share)
+        target = share * target + (1 - share) * other_target
+    item = {"crop": samples, "target": target.astype(np.float32)}
+    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.masks else {})
+
+
+def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
+    return audio.read_wav(data, start, frames).astype(np.float32) / 32768
+
+
+class ClipTrainer(Trainer):
+    """A Trainer that evaluates whole clips: the mean over windows, as `GenreClassifier` answers."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False  # the loss is ours, a mean over the crops
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross entropy with targets of shape (crops, labels), which mixup makes."""
+        targets = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), targets)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"The loss at step {self.state.global_step + 1} is {loss.item()}: the run stops. "
+                "Try a lower --learning_rate, or --precision fp32."
+            )
+        return loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():  # in training the model is wrapped to compute in its precision
+            of_windows = windows.clip_probabilities(model, inputs["clips"])
+        # Clips differ in their number of windows; between batches the Trainer pads like this too.
+        padded = torch.nn.utils.rnn.pad_sequence(of_windows, True, padding_value=PADDING)
+        return None, padded, inputs["labels"]
+
+    def estimate_evaluation(self, clips: dict[str, ClipDataset]) -> tuple[float, float]:
+        """Seconds that a validation in training, and all scoring after it, will take.
+
+        From one batch of validation clips in each precision, before the model is wrapped.
+        """
+        n_windows = {name: clips[name].n_windows() for name in ("validation", "test")}
+        n_short = len(clips["validation"]) + len(clips["test"])
+        in_training, after = (
+            self._seconds_per_window(clips["validation"], context) / self.args.world_size
+            for context in (self.accelerator.autocast, nullcontext)
+        )
+        return n_windows["validation"] * in_training, (sum(n_windows.values()) + n_short) * after
+
+    def _seconds_per_window(
+        self, clips: ClipDataset, context: Callable[[], AbstractContextManager]
+    ) -> float:
+        model, items = self.model.eval(), range(min(len(clips), self.args.eval_batch_size))
+        for _ in range(2):  # the first one warms up
+            start = time.monotonic()
+            batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
+            with context(), torch.no_grad():
+                of_windows = windows.clip_probabilities(model, batch["clips"])
+            n_windows = len(torch.cat(of_windows).cpu())  # .cpu() waits for a GPU
+        return (time.monotonic() - start) / n_windows
+
+    def score(self, clips: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
+        """Every clip once, in fp32, as a user of the model has it.
+
+        Returns:
+            Per clip the probabilities of its windows, shape (windows, labels); and the labels.
+        """
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        output = self.predict(clips)
+        return without_padding(output.predictions), output.label_ids
+
+
+def without_padding(predictions: np.ndarray) -> list[np.ndarray]:
+    """Per clip shape (windows, labels), from shape (clips, most windows, labels)."""
+    return [clip[clip[:, 0] != PADDING] for clip in predictions]
+
+
+def make_collate(feature_extractor: "SequenceFeatureExtractor", input_name: str):
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        if "crop" in items[0]:
+            crops = [item["crop"] for item in items]
+            features = windows.extract_features(feature_extractor, crops)
+            if "mask_seed" in items[0] and features.ndim == 3:
+                features = mask_spectrograms(features, items[0]["mask_seed"])
+            targets = torch.from_numpy(np.stack([item["target"] for item in items]))
+            return {"labels": targets, input_name: features}
+        # Labels come first: the Trainer takes the first tensor's length for the number of clips.
+        labels = torch.tensor([item["label"] for item in items])
+        clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
+        return {"labels": labels, "clips": clips}
+
+    return collate
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    return validation_metrics(without_padding(prediction.predictions), prediction.label_ids)
+
+
+def validation_metrics(of_windows: list[np.ndarray], references: np.ndarray) -> dict[str, float]:
+    """What epochs are compared by.
+
+    `calibrated_loss` is what is left of the loss under the best temperature: how sure a net is says
+    little about how good it is, and is set right in the end anyway.
+    """
+    probabilities = np.stack([clip.mean(0) for clip in of_windows])
+    calibrated = with_temperature(of_windows, fit_temperature(of_windows, references))
+    return GenreMetrics().compute(predictions=probabilities.argmax(-1), references=references) | {
+        "loss": negative_log_likelihood(probabilities, references),
+        "calibrated_loss": negative_log_likelihood(calibrated, references),
+    }

@@ -1,0 +1,118 @@
+"""A visitor's files: every one ends in an answer or in one sentence."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from data_prep.gtzan import GENRES
+from music_genre import GenreClassifier, audio
+from music_genre.demo import pictures
+from music_genre.demo.uploads import (
+    MAX_FILES,
+    TABLE,
+    as_csv,
+    as_table,
+    classify_file,
+    classify_files,
+    shown_name,
+)
+from music_genre.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def classifier(jazz_model):
+    return GenreClassifier(jazz_model, device="cpu")
+
+
+def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
+    heard = classify_file(classifier, song)
+    answer = heard.as_json()
+    assert answer["genre"] == "jazz"
+    assert list(answer["probabilities"]) == list(GENRES)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert [cell["start"] for cell in answer["timeline"]] == [0.0, 3.5, 7.0]
+    assert answer["seconds"] == pytest.approx(12) and not answer["is_cut"]
+    head, body = heard.as_html()
+    assert ">jazz<" in head and "heard 0:12" in head
+    assert body.count("<li") == 10 and "12 s" in body and "data:image/png" in body
+    assert "0:00 to 0:12 jazz" in body  # what a screen reader says of the picture
+
+
+def test_longer_files_are_cut_and_said_to_be(classifier, song, monkeypatch):
+    monkeypatch.setattr("music_genre.demo.uploads.MAX_SECONDS", 6.0)
+    heard = classify_file(classifier, song)
+    assert heard.is_cut and heard.seconds == pytest.approx(6)
+    assert "the rest was left out" in heard.as_html()[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("text.mp3", b"I am a text.\n" * 50, "not audio"),
+        ("empty.wav", b"", "empty"),
+        ("short.wav", audio.wav_bytes(np.full(100, 9999, "<i2")), "shorter"),
+        ("list.m3u", b"#EXTM3U\nhttp://127.0.0.1/x.mp3\n", "not audio"),
+        ("picture.mp3", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not audio"),
+    ],
+)
+def test_unusable_files_give_one_sentence_without_the_folder(
+    classifier, tmp_path, name, content, reason
+):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        classify_file(classifier, path)
+    assert reason in str(caught.value) and f"“{name}”" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
+    bad = tmp_path / "=cmd.mp3"
+    bad.write_text("no audio")
+    answers = list(classify_files(classifier, [str(song), str(bad)]))
+    assert answers[0]["genre"] == "jazz" and "cannot be used" in answers[1]["error"]
+    table = as_table(answers, classifier.labels)
+    assert list(table.columns) == [*TABLE, *GENRES]
+    assert table.loc[0, "seconds"] == 12.0 and table.loc[0, "remark"] == ""
+    assert "cannot be used" in table.loc[1, "remark"]
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1", "a,b\nc", "a"]
+)
+def test_no_name_is_a_formula_for_a_spreadsheet(name):
+    table = as_table([{"file": name, "error": "cannot be used"}], ["jazz", "rock"])
+    text = as_csv(table).decode("utf-8-sig")
+    ((cell, *rest),) = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    assert cell[0] in "a' " and cell.endswith(name[-2:].replace("\n", " "))
+    assert rest == ["", "", "", "", "cannot be used", "", ""]
+
+
+def test_silence_is_no_music(classifier, tmp_path):
+    path = tmp_path / "silence.wav"
+    path.write_bytes(audio.wav_bytes(np.zeros(32_000, "<i2")))
+    with pytest.raises(InputError, match="is silent"):
+        classify_file(classifier, path)
+
+
+def test_names_in_messages_stay_on_one_short_line():
+    assert shown_name("/tmp/a\nb\u202egnp.wav") == "a b gnp.wav"
+    assert len(shown_name("x" * 300 + ".wav")) < 61
+    assert shown_name("x" * 300 + ".wav").endswith(".wav")
+
+
+@pytest.mark.parametrize("n_files", [0, MAX_FILES + 1])
+def test_a_batch_has_limits(classifier, n_files):
+    with pytest.raises(InputError, match="between 1 and"):
+        list(classify_files(classifier, ["x.wav"] * n_files))
+
+
+def test_what_a_model_or_a_visitor_names_is_escaped(classifier, tmp_path):
+    path = tmp_path / "<img src=x>.mp3"
+    path.write_text("no audio")
+    with pytest.raises(InputError) as caught:
+        classify_file(classifier, path)
+    assert "<img" not in pictures.headline(str(caught.value), "", "error")
+    assert "<b>x" not in pictures.of_nothing(["<b>x"])

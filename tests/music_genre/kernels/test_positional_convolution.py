@@ -1,0 +1,91 @@
+"""The positional convolution by Fourier transforms gives what the convolution gives."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModelForAudioClassification, PreTrainedModel
+from transformers.models.hubert import HubertConfig
+from transformers.models.sew import SEWConfig
+from transformers.models.wav2vec2 import Wav2Vec2Config
+from transformers.models.wavlm import WavLMConfig
+
+from music_genre.kernels.positional_convolution import speed_up
+
+
+def tiny(config: type = HubertConfig, **changes: object) -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {
+        "conv_dim": (8,) * 7, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "num_conv_pos_embeddings": 128, "num_labels": 10,
+        "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 8,
+    }  # fmt: skip
+    return AutoModelForAudioClassification.from_config(config(**sizes | changes)).eval()
+
+
+@pytest.mark.parametrize("kernel", [128, 15])
+@pytest.mark.parametrize("n_frames", [1, 31, 32, 149, 249, 1_000])
+def test_frames_are_the_same(kernel, n_frames):
+    model = tiny(num_conv_pos_embeddings=kernel)
+    embed = model.base_model.encoder.pos_conv_embed
+    hidden = torch.randn(3, n_frames, 32)
+    with torch.no_grad():
+        expected = embed(hidden)
+        assert speed_up(model)
+        torch.testing.assert_close(embed(hidden), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [HubertConfig, Wav2Vec2Config, WavLMConfig])
+def test_answers_are_the_same_at_any_length_in_turn(config):
+    model = tiny(config)
+    heard = [torch.randn(2, n) for n in (48_000, 16_000, 80_000)]
+    with torch.inference_mode():
+        expected = [model(waveforms).logits for waveforms in heard]
+        assert speed_up(model)
+        for waveforms, logits in zip(heard, expected, strict=True):
+            torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
+    model = tiny()
+    heard = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
+    with torch.inference_mode():
+        expected = [model(waveforms).logits for waveforms in heard]
+    assert speed_up(model)
+
+    def answer(i: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(heard[i % 4]).logits
+
+    with ThreadPoolExecutor(8) as pool:
+        for i, logits in enumerate(pool.map(answer, range(200))):
+            torch.testing.assert_close(logits, expected[i % 4], rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
+    model = tiny()
+    embed = model.base_model.encoder.pos_conv_embed
+    hidden = torch.randn(2, 149, 32)
+    with torch.no_grad():
+        exact = embed(hidden)
+        assert speed_up(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = embed(hidden.bfloat16())
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), exact, rtol=0.02, atol=0.02)
+
+
+def test_the_saved_model_has_its_convolution(tmp_path):
+    model = tiny()
+    heard = torch.randn(1, 8_000)
+    assert speed_up(model)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(heard).logits, model(heard).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_that_leaves_frames_out_is_left_alone():
+    sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
+               conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
+    assert not speed_up(sew)

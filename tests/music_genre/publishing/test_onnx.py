@@ -1,0 +1,122 @@
+"""ONNX: the graph says what PyTorch says, at any length and batch, or nothing is written."""
+
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import (
+    AutoModelForAudioClassification,
+    HubertConfig,
+    PreTrainedConfig,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
+
+from music_genre.loading import ModelError
+from music_genre.publishing import onnx
+
+WAVEFORM = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
+
+
+def saved(folder, config: PreTrainedConfig, feature_extractor):
+    torch.manual_seed(0)
+    config.num_labels = 10
+    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
+    feature_extractor.save_pretrained(folder)
+    return folder
+
+
+def test_distilhuberts_architecture_at_lengths_it_was_not_exported_with(tmp_path):
+    """Its own sizes, with random weights; every clip length and batch goes."""
+    config = HubertConfig(
+        num_hidden_layers=2,
+        feat_proj_layer_norm=False,
+        apply_spec_augment=False,
+        window_seconds=1.0,
+    )
+    folder = saved(tmp_path / "distilhubert", config, WAVEFORM)
+    assert onnx.export(folder) <= onnx.TOLERANCE
+    assert [path.name for path in (folder / "onnx").iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [
+        ("input_values", ["batch", "samples"])
+    ]
+    model = AutoModelForAudioClassification.from_pretrained(folder).eval()
+    for shape in ((1, 1600), (5, 7001), (2, 60_000)):
+        waveforms = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(waveforms)).logits.numpy()
+        (logits,) = session.run(["logits"], {"input_values": waveforms})
+        assert logits == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_of_spectrograms(tmp_path):
+    """Whisper hears one length, that of its window; the batch is free."""
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32,
+        max_source_positions=50, window_seconds=1.0,
+    )  # fmt: skip
+    folder = saved(tmp_path / "whisper", config, WhisperFeatureExtractor(chunk_length=1))
+    assert onnx.export(folder) <= onnx.TOLERANCE
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
+    assert session.get_inputs()[0].shape == ["batch", 80, 100]
+
+
+def test_a_graph_with_other_numbers_is_not_kept(tiny_classifier, tmp_path, monkeypatch):
+    """As if the exporter had made a mistake: the graph is that of a model with another head."""
+    folder = tmp_path / "model"
+    model = AutoModelForAudioClassification.from_pretrained(tiny_classifier).eval()
+    model.save_pretrained(folder)
+    WAVEFORM.save_pretrained(folder)
+    write = onnx._write
+
+    def write_another(model, example, path):
+        with torch.no_grad():
+            model.classifier.bias[3] += 0.01
+        write(model, example, path)
+        with torch.no_grad():
+            model.classifier.bias[3] -= 0.01
+
+    monkeypatch.setattr(onnx, "_write", write_another)
+    with pytest.raises(onnx.OnnxError, match=r"other numbers than PyTorch: .* up to 0\.01"):
+        onnx.export(folder)
+    assert not (folder / "onnx").exists()
+
+
+def test_a_model_that_cannot_be_exported_is_one_sentence(tiny_classifier, tmp_path, monkeypatch):
+    """transformers has none among those that are supported, so a layer is put in its way."""
+    model_class = type(AutoModelForAudioClassification.from_pretrained(tiny_classifier))
+    forward = model_class.forward
+
+    def forward_by_content(self, input_values, **kwargs):
+        if input_values.sum().item() > 1e9:  # what a graph cannot know beforehand
+            raise AssertionError
+        return forward(self, input_values, **kwargs)
+
+    folder = tmp_path / "model"
+    AutoModelForAudioClassification.from_pretrained(tiny_classifier).save_pretrained(folder)
+    WAVEFORM.save_pretrained(folder)
+    monkeypatch.setattr(model_class, "forward", forward_by_content)
+    with pytest.raises(onnx.OnnxError, match="of type hubert cannot be exported") as error:
+        onnx.export(folder)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (folder / "onnx").exists()
+
+
+def test_missing_packages_are_named(tiny_classifier, monkeypatch):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else 1)
+    with pytest.raises(onnx.OnnxError, match="needs onnxscript: install"):
+        onnx.export(tiny_classifier)
+
+
+def test_no_model(tmp_path, monkeypatch, capsys):
+    with pytest.raises(ModelError, match="is not a model"):
+        onnx.export(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["onnx", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        onnx.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from music_genre.training import augmentation
+
+RATE = 16_000
+
+
+def reader(waveform: np.ndarray):
+    return lambda start, length: waveform[start : start + length]
+
+
+def test_crops_reach_both_ends():
+    ramp = np.arange(12, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    crops = [augmentation.random_crop(reader(ramp), 12, 10, rng) for _ in range(100)]
+    assert {crop[0] for crop in crops} == {0, 1, 2}
+    assert all((np.diff(crop) == 1).all() for crop in crops)
+
+
+def test_a_short_clip_goes_round():
+    rng = np.random.default_rng(0)
+    crops = [
+        augmentation.random_crop(reader(np.arange(3.0)), 3, 7, rng).tolist() for _ in range(50)
+    ]
+    assert [0, 1, 2, 0, 1, 2, 0] in crops and [1, 2, 0, 1, 2, 0, 1] in crops
+    assert all(crop[:4] == crop[3:] for crop in crops)
+
+
+def test_speed_moves_the_pitch_by_at_most_15_percent(tone):
+    rng = np.random.default_rng(0)
+    peaks = set()
+    for _ in range(40):
+        crop = augmentation.random_crop(reader(tone), len(tone), RATE, rng, speed=True)
+        assert crop.shape == (RATE,)
+        peaks.add(int(np.abs(np.fft.rfft(crop)).argmax()))  # hertz: it lasts a second
+    expected = {round(440 * factor) for factor in augmentation.SPEEDS}
+    assert len(peaks) == len(expected)
+    assert np.abs(np.array(sorted(peaks)) - sorted(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_mixed_crops_are_as_loud_as_the_first_and_shared_as_said(share):
+    t = np.arange(RATE) / RATE
+    low, high = np.sin(2 * np.pi * 200 * t), 0.01 * np.sin(2 * np.pi * 3000 * t)
+    mixed = augmentation.mix(low, high, share)
+    assert mixed.std() == pytest.approx(low.std(), rel=0.01)
+    spectrum = np.abs(np.fft.rfft(mixed))
+    assert spectrum[200] * (1 - share) == pytest.approx(spectrum[3000] * share, abs=1)
+
+
+def test_masks_are_the_clips_own_and_the_seeds():
+    spectrograms = torch.rand(8, 80, 300) + 1
+    masked = augmentation.mask_spectrograms(spectrograms, seed=3)
+    torch.testing.assert_close(masked, augmentation.mask_spectrograms(spectrograms, seed=3))
+    changed = masked != spectrograms
+    assert 0.05 < changed.float().mean() < 0.5
+    assert (changed.all(dim=1).sum(dim=1) <= 2 * 0.15 * 300).all(), "too many times are masked"
+    assert (changed.all(dim=2).sum(dim=1) <= 2 * 0.2 * 80).all(), "too many frequencies"
+    assert len({tuple(of_clip.all(dim=0).tolist()) for of_clip in changed}) > 1
+    assert not torch.equal(masked, augmentation.mask_spectrograms(spectrograms, seed=4))
+
+
+def test_masking_leaves_the_random_numbers_of_training_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    augmentation.mask_spectrograms(torch.ones(1, 8, 10), seed=1)
+    torch.testing.assert_close(torch.rand(3), expected)

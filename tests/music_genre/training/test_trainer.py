@@ -1,0 +1,97 @@
+"""Crops and targets of training, on the small synthesised dataset."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Audio, load_from_disk
+
+from music_genre.training.trainer import Augmentation, ClipDataset, CropDataset
+
+WINDOW = 16_000
+
+
+@pytest.fixture(scope="module")
+def clips(prepared):
+    return load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
+
+
+def test_an_epoch_is_once_through_the_audio(clips):
+    assert len(CropDataset(clips, WINDOW, seed=0)) == 2 * len(clips)  # clips of 2 s
+    assert len(CropDataset(clips, 5 * WINDOW, seed=0)) == len(clips)
+
+
+def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
+    everything = Augmentation(mixup=0.4, speed=True, masks=True)
+    one, same = (CropDataset(clips, WINDOW, 3, everything) for _ in range(2))
+    one.epoch = same.epoch = 2
+    [one[i] for i in range(5)]  # whatever was asked for before
+    for key, value in one[7].items():
+        np.testing.assert_array_equal(value, same[7][key])
+    for change in ({"epoch": 1}, {"seed": 4}):
+        other = CropDataset(clips, WINDOW, change.get("seed", 3), everything)
+        other.epoch = change.get("epoch", 2)
+        assert not np.array_equal(other[7]["crop"], one[7]["crop"])
+
+
+def test_mixup_shares_the_target(clips):
+    crops = CropDataset(clips, WINDOW, 0, Augmentation(mixup=0.4))
+    targets = np.stack([crops[i]["target"] for i in range(30)])
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    of_own_genre = targets[np.arange(30), np.arange(30) % 10]  # they take turns
+    assert (of_own_genre < 1).any()
+    assert (targets.max(1) < 0.99).mean() > 0.3
+    plain = CropDataset(clips, WINDOW, 0)[0]["target"]
+    assert plain.tolist() == np.eye(10)[0].tolist()
+
+
+def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
+    by_genre = np.array(clips["genre"])
+    uneven = clips.select([*np.flatnonzero(by_genre == 0)[:1], *np.flatnonzero(by_genre == 1)[:4]])
+    crops = CropDataset(uneven, WINDOW, 0)  # 10 an epoch
+    targets = [int(crops[i]["target"].argmax()) for i in range(10)]
+    assert targets == 5 * [0, 1]
+    heard = {crops._turn(n)["audio"]["bytes"] for n in range(10)}
+    assert heard == {clip["bytes"] for clip in uneven["audio"]}
+
+
+def test_the_middle_is_the_middle(clips):
+    whole = np.concatenate(ClipDataset(clips, 1)[0]["windows"])
+    (middle,) = ClipDataset(clips, 8_000).middle(0.5)[0]["windows"]
+    start = (len(whole) - 8_000) // 2
+    np.testing.assert_array_equal(middle, whole[start : start + 8_000])
+
+
+def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
+    clips, tiny_classifier, tmp_path
+):
+    """4 batches of 2 and 1 of 8: the Trainer must divide, and once only."""
+    from music_genre.loading import load_feature_extractor, locate
+    from music_genre.training import trainer as training
+    from music_genre.training.arguments import RecipeArguments
+
+    def after_one_step(batch_size: int, accumulation: int) -> torch.Tensor:
+        from transformers import AutoModelForAudioClassification, set_seed
+
+        set_seed(0)
+        model = AutoModelForAudioClassification.from_pretrained(
+            tiny_classifier, hidden_dropout=0, attention_dropout=0, layerdrop=0,
+            activation_dropout=0, feat_proj_dropout=0, final_dropout=0,
+        )  # fmt: skip
+        trainer = training.ClipTrainer(
+            model=model,
+            args=RecipeArguments(
+                str(tmp_path / "run"), max_steps=1, learning_rate=0.1, optim="sgd",
+                precision="fp32",
+                per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
+                eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+                disable_tqdm=True, max_grad_norm=0,
+            ),
+            train_dataset=CropDataset(clips.select(range(4)), WINDOW, 0, Augmentation(mixup=0.4)),
+            data_collator=training.make_collate(
+                load_feature_extractor(locate(str(tiny_classifier))), "input_values"
+            ),
+        )  # fmt: skip
+        trainer.train()
+        return trainer.model.classifier.weight.detach()
+
+    torch.testing.assert_close(after_one_step(8, 1), after_one_step(2, 4), rtol=1e-4, atol=1e-6)
