@@ -1,12 +1,19 @@
-"""The README's first command, as it is, in a folder without data: a real process, start to end."""
+"""The README's first command as it stands, with and without a GTZAN archive in data/."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
+from transformers import AutoConfig, AutoModelForAudioClassification
 
+import train_hf
+from data_prep.gtzan import GENRES
+from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.loading import newest_run
@@ -40,8 +47,6 @@ def test_it_learns_and_says_what_it_is(quickstart):
 
 
 def test_its_model_is_the_newest_run_and_tells_unheard_clips_apart(quickstart):
-    from data_prep.synthetic import GENRES, synthesise
-
     folder, _ = quickstart
     run = newest_run(folder / "runs")
     assert run.name == "quickstart"
@@ -54,3 +59,44 @@ def test_its_model_is_not_published(quickstart):
     folder, _ = quickstart
     with pytest.raises(InputError, match="synthesised music"):
         publish(folder / "runs" / "quickstart", "me/quickstart")
+
+
+@pytest.fixture
+def gtzan_in_data(archive, tmp_path, monkeypatch):
+    """A working folder whose data/ holds an archive of ten genres that is not marked synthetic."""
+    (tmp_path / "data").mkdir()
+    with (
+        zipfile.ZipFile(archive) as marked,
+        zipfile.ZipFile(tmp_path / "data" / "GTZAN.zip", "w") as plain,
+    ):
+        for name in marked.namelist()[1:]:
+            plain.writestr(name, marked.read(name))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_with_an_archive_in_data_the_model_lands_where_the_app_looks(
+    gtzan_in_data, tiny_config, root, monkeypatch, capsys
+):
+    """No argument at all; a tiny net answers for ntu-spml/distilhubert, which needs the network."""
+    encoder = gtzan_in_data / "encoder"
+    shutil.copytree(tiny_config, encoder)
+    AutoModelForAudioClassification.from_config(
+        AutoConfig.from_pretrained(encoder)
+    ).save_pretrained(encoder)
+    asked_for = []
+
+    def stand_in(name, revision=None):
+        asked_for.append(name)
+        return {"pretrained_model_name_or_path": str(encoder)}
+
+    monkeypatch.setattr(train_hf, "locate", stand_in)
+    monkeypatch.setattr(sys, "argv", ["train_hf.py"])
+    train_hf.main()
+    assert asked_for == ["ntu-spml/distilhubert"]
+    assert newest_run() == Path("runs/distilhubert-gtzan")
+    made = {path.name for path in gtzan_in_data.iterdir()} - {"encoder"}
+    assert made == {"data", "runs"}
+    assert "Try it: python app.py --model runs/distilhubert-gtzan" in capsys.readouterr().out
+    ignored = (root / ".gitignore").read_text().split()
+    assert {f"/{name}/" for name in made} <= set(ignored)

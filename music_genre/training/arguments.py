@@ -41,7 +41,10 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         if not self.use_cpu and self.dataloader_num_workers == 0:
             # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile.
             self.dataloader_num_workers = min(4, os.cpu_count() or 1)
+        output_dir = self.output_dir
         super().__post_init__()
+        if output_dir is None:  # the Trainer would write to trainer_output/, where nobody looks
+            self.output_dir = None
 
 
 def choose_precision(use_cpu: bool) -> tuple[str, str]:

@@ -65,8 +65,9 @@ def check_trackers(arguments: RecipeArguments) -> None:
 
 
 def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
-    name = Path(model_arguments.model_name_or_path).name
-    return str(RUNS_DIR / f"{name}-{source.name.split('/')[-1].lower()}")
+    """`runs/MODEL-DATASET`, both by the last part of their path: runs/distilhubert-gtzan."""
+    names = (model_arguments.model_name_or_path, source.name)
+    return str(RUNS_DIR / "-".join(Path(name).absolute().name for name in names).lower())
 
 
 def make_trainer(
