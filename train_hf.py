@@ -28,9 +28,10 @@ from pathlib import Path
 
 from music_genre.errors import InputError, errors_in_a_sentence
 from music_genre.evaluation.seeds import describe_seeds, summarise_seeds
+from music_genre.hub import check_access
 from music_genre.loading import RUNS_DIR, locate
 from music_genre.publishing.card import model_card
-from music_genre.publishing.hub import check_access, publish
+from music_genre.publishing.hub import publish
 from music_genre.report import read_report, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.checkpoints import find_checkpoint, is_disk_full, n_steps_of
@@ -175,6 +176,8 @@ def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
         )
     if not arguments.push_to_hub:
         return None
+    if not arguments.hub_model_id:
+        raise InputError("--push_to_hub needs --hub_model_id USER/NAME.")
     if source.is_synthetic:
         raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
     arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all

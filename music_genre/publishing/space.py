@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from music_genre.errors import InputError
-from music_genre.publishing.hub import check_access, explained
+from music_genre.hub import check_access, explain_hub_errors
 
 SPACE_FILES = ("README.md", "LICENSE", "app.py", "packages.txt", "requirements.txt")
 SPACE_FOLDERS = ("data_prep/", "music_genre/", "docs/")
@@ -28,7 +28,7 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
 
     api = HfApi()
     names = space_files(root)
-    with explained(model_id, "found"):
+    with explain_hub_errors(model_id, "found"):
         is_model_private = api.model_info(model_id).private
     full_id = check_access(space_id, private, repo_type="space")
     card = space_card(root / "README.md", model_id, is_model_private)
@@ -36,7 +36,7 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
         CommitOperationAdd(name, card.encode() if name == "README.md" else root / name)
         for name in names
     ]
-    with explained(full_id):
+    with explain_hub_errors(full_id):
         api.add_space_variable(full_id, "MODEL_ID", model_id)  # before the files: one build, not 2
         commit = api.create_commit(
             full_id, operations, repo_type="space", commit_message=f"Show {model_id}"

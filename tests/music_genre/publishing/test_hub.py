@@ -195,18 +195,28 @@ COMMIT = ("POST", "/commit/main$")
         ("you/x", None, None, "no token for the Hub: run `hf auth login`"),
         ("you/x", "hf_wrong", None, "does not accept the token"),
         ("you/x", READER, None, "The token for the Hub may only read"),
-        ("somebody/else", WRITER, None, "has no right to write there"),
-        ("nobody/x", WRITER, None, "has no right to write there"),
+        ("somebody/else", WRITER, None, "this token may not write there"),
+        ("nobody/x", WRITER, None, "this token may not write there"),
         ("you/a b", WRITER, None, "is no name for a repository"),
         ("you/public", WRITER, None, "you/public exists and is public"),
-        ("you/x", WRITER, Fault("GET", "/api/whoami-v2", 500), "a fault of its own just now (500)"),
-        ("you/x", WRITER, Fault("POST", "/api/repos/create", 429), "a pause of some minutes"),
-        ("you/x", WRITER, Fault("POST", "/objects/batch", 403), "no right to write there"),
-        ("you/x", WRITER, Fault(*PUT, 500, headers=BUSY), "a fault of its own just now (500)"),
+        (
+            "you/x",
+            WRITER,
+            Fault("GET", "/api/whoami-v2", 500),
+            "the Hub has an internal error (500)",
+        ),
+        ("you/x", WRITER, Fault("POST", "/api/repos/create", 429), "wait some minutes"),
+        ("you/x", WRITER, Fault("POST", "/objects/batch", 403), "this token may not write there"),
+        ("you/x", WRITER, Fault(*PUT, 500, headers=BUSY), "has an internal error (500)"),
         ("you/x", WRITER, Fault(*COMMIT, 401), "does not accept the token"),
-        ("you/x", WRITER, Fault(*COMMIT, 409), "something else is changing the repository"),
-        ("you/x", WRITER, Fault(*COMMIT, 429), "a pause of some minutes"),
-        ("you/x", WRITER, Fault(*COMMIT, cut_after=500), "the connection to it failed or broke"),
+        ("you/x", WRITER, Fault(*COMMIT, 409), "another process is changing the repository"),
+        ("you/x", WRITER, Fault(*COMMIT, 429), "wait some minutes"),
+        (
+            "you/x",
+            WRITER,
+            Fault(*COMMIT, cut_after=500),
+            "the connection failed or was interrupted",
+        ),
     ],
 )
 def test_a_failed_push_says_why_and_how_to_try_again(
@@ -257,7 +267,7 @@ def test_a_line_that_is_always_cut(always_cut):
     assert process.returncode == 2
     last = error.strip().splitlines()[-1]
     assert "Traceback" not in error
-    assert "the connection to it failed or broke off" in last
+    assert "the connection failed or was interrupted" in last
     assert [r.status for r in hub.sent("PUT", weights)] == [None] * 6
     assert not hub.commits("you/x")
     assert sha256((folder / WEIGHTS).read_bytes()) == weights
@@ -299,7 +309,7 @@ def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert "has no right to write there" in last
+    assert "this token may not write there" in last
     assert "try again: python -m music_genre.publishing" in last
 
 
@@ -310,7 +320,7 @@ def test_a_right_that_is_missing_is_known_before_training(
     command = training(real_looking, tiny_config, tmp_path / "run", "somebody/else")
     result = run(command, environment(hub, tmp_path))
     assert result.returncode == 2
-    assert "has no right to write there" in result.stderr.splitlines()[-1]
+    assert "this token may not write there" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,117 @@
+"""Access to the Hugging Face Hub: may this token write there, and what went wrong if not.
+
+Publishing of models and Spaces and data_prep's upload of datasets use it. The token comes from
+`hf auth login` or HF_TOKEN.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+
+from music_genre.errors import InputError
+
+REASONS = {  # why the Hub refuses, by the status of its answer
+    401: "it does not accept the token; `hf auth login --force` replaces it (HF_TOKEN, if it is "
+    "set, takes precedence)",
+    403: "this token may not write there (use a name under your own account, or a token that may "
+    "write)",
+    404: "there is no such repository that this token may see",
+    409: "another process is changing the repository at the same time",
+    412: "another process changed the repository at the same time",
+    413: "it is too large",
+    429: "there were too many requests; wait some minutes",
+}
+
+
+def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
+    """Create the repository if it does not exist, and check that it can be written to.
+
+    To be called before any long work. `private=True` of `create_repo` has no effect on a
+    repository that exists, so the visibility is checked here: private data must not become public.
+
+    Args:
+        repo_type: `model`, `dataset` or `space`.
+
+    Returns:
+        The full id, USER/NAME.
+
+    Raises:
+        InputError: there is no token, it is wrong or may not write there, or the repository exists
+            and is public where `private` is asked for (or the other way round).
+    """
+    api = HfApi()
+    with explain_hub_errors(repo_id):
+        try:
+            user = api.whoami()
+        except LocalTokenNotFoundError as error:
+            raise InputError(
+                "There is no token for the Hub: run `hf auth login`, or set HF_TOKEN."
+            ) from error
+        if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            raise InputError(
+                "The token for the Hub may only read: make one that may write at "
+                "https://huggingface.co/settings/tokens, and give it to `hf auth login`."
+            )
+        full_id = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
+        sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
+        api.create_repo(full_id, private=private, repo_type=repo_type, exist_ok=True, **sdk)
+        # create_repo accepts a public repository of another user, so the right is checked too.
+        api.auth_check(full_id, repo_type=repo_type, write=True)
+        is_private = api.repo_info(full_id, repo_type=repo_type).private
+    training = " (in training: --hub_private_repo {})" if repo_type == "model" else ""
+    if is_private and not private:
+        raise InputError(
+            f"{full_id} exists and is private: make it public in its settings, or omit "
+            f"--public{training.format(True)}."
+        )
+    if private and not is_private:
+        raise InputError(
+            f"{full_id} exists and is public: make it private in its settings, or add "
+            f"--public{training.format(False)}."
+        )
+    return full_id
+
+
+@contextmanager
+def explain_hub_errors(repo_id: str, verb: str = "written") -> Iterator[None]:
+    """Turn whatever the Hub's client raises into an InputError of one sentence.
+
+    Args:
+        verb: completes "REPO_ID cannot be ... on the Hub".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except HFValidationError as error:
+        raise InputError(f"{repo_id} is no name for a repository on the Hub.") from error
+    # RuntimeError: what the uploading threads and hf_xet raise. ValueError: the card is refused.
+    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{repo_id} cannot be {verb} on the Hub: {_reason(error)}.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The reason in words, from the Hub's innermost answer if there is one."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    answer = next((e for e in reversed(chain) if isinstance(e, HfHubHTTPError)), None)
+    # hf_xet, which uploads if it is installed, gives the status in words only.
+    in_words = re.search(r"HTTP status \w+ error \((\d{3})", str(chain[-1]))
+    if not answer and not in_words:
+        if any(isinstance(e, httpx.HTTPError | ConnectionError | TimeoutError) for e in chain):
+            return "the connection failed or was interrupted"
+        return _first_line(error)
+    status = answer.response.status_code if answer else int(in_words[1])
+    if status >= 500:
+        return f"the Hub has an internal error ({status}); try again later"
+    return f"{REASONS.get(status) or _first_line(answer or error)} ({status})"
+
+
+def _first_line(error: BaseException) -> str:
+    text = getattr(error, "server_message", None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")
