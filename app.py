@@ -31,7 +31,7 @@ from music_genre.demo.uploads import (
     classify_file,
     classify_files,
 )
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 from music_genre.loading import newest_run
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _result(head: str, body: str, elem_id: str) -> list["gr.HTML"]:
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
     import gradio as gr
 
-    from music_genre.classifier import BATCH_SIZE, MAX_SECONDS
+    from music_genre.classifier import BATCH_SIZE, MAX_FILE_SECONDS
 
     idle = pictures.of_nothing(classifier.labels)
 
@@ -173,7 +173,7 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
             )
             gr.Markdown(
                 f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
-                f"{MAX_SECONDS / 60:g} minutes only the beginning is heard."
+                f"{MAX_FILE_SECONDS / 60:g} minutes only the beginning is heard."
             )
             examples = sorted(EXAMPLES.glob("*.ogg"))
             gr.Examples(
@@ -407,7 +407,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with errors_in_a_sentence("Stopped."):
+    with exit_with_message("Stopped."):
         model_id = arguments.model or os.environ.get("MODEL_ID") or newest_run()
         if model_id is None:
             raise InputError(

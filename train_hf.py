@@ -26,10 +26,10 @@ import signal
 import time
 from pathlib import Path
 
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarise_seeds
 from music_genre.hub import check_access
-from music_genre.loading import RUNS_DIR, locate
+from music_genre.loading import RUNS_DIR, find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import read_report, write_report
@@ -72,7 +72,7 @@ def run(
     started = time.monotonic()
     use_all_cores(arguments)
     check_trackers(arguments)
-    location = locate(model_arguments.model_name_or_path, model_arguments.revision)
+    location = find_model(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):
         dataset, source = load_data(
             data_arguments.dataset, data_arguments.split, data_arguments.split_seed
@@ -189,7 +189,7 @@ def main() -> None:
 
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
-    with errors_in_a_sentence(f"Stopped. From the last checkpoint, {GO_ON}"):
+    with exit_with_message(f"Stopped. From the last checkpoint, {GO_ON}"):
         try:
             if recipe.seeds:
                 run_seeds(argv, recipe.seeds, recipe.output_dir)

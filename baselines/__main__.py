@@ -11,7 +11,7 @@ mel CNN), and so does python -m baselines.images. What was not run is there and 
 import argparse
 from pathlib import Path
 
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with errors_in_a_sentence("Stopped: nothing was written."):
+    with exit_with_message("Stopped: nothing was written."):
         run(arguments)
 
 

@@ -135,9 +135,9 @@ def _count_parameters(run: Path, report: dict) -> str:
     """Of the model in the folder, as it is served; empty where there is none and no figure."""
     n = report.get("parameters")
     if n is None and (run / "model.safetensors").is_file():
-        from music_genre.loading import load_classifier, locate
+        from music_genre.loading import find_model, load_classifier
 
-        n = load_classifier(locate(str(run))).num_parameters()
+        n = load_classifier(find_model(str(run))).num_parameters()
     return f"{n / 1e6:.1f} million" if n else ""
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from data_prep import splits
 from data_prep.archive import Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 from music_genre.report import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with errors_in_a_sentence("Stopped: no report was written."):
+    with exit_with_message("Stopped: no report was written."):
         run(arguments)
 
 

@@ -104,9 +104,9 @@ def compiled_way(
     """transformers' own modules, compiled."""
     import torch
 
-    from music_genre.loading import load_classifier, locate
+    from music_genre.loading import find_model, load_classifier
 
-    net = torch.compile(load_classifier(locate(str(model))))
+    net = torch.compile(load_classifier(find_model(str(model))))
     way, start = torch_way(net, precision), time.perf_counter()
     way(features)
     print(f"torch.compile, {precision}: {time.perf_counter() - start:.0f} s to compile")

@@ -39,10 +39,10 @@ def operations(model: str, seconds: float = 5.0) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from music_genre.loading import load_classifier, load_feature_extractor, locate
+    from music_genre.loading import find_model, load_classifier, load_feature_extractor
     from music_genre.windows import extract_features
 
-    location = locate(model)
+    location = find_model(model)
     net = load_classifier(location)
     net.set_attn_implementation("eager")  # the counter does not know the others' products
     heard = torch.randn(int(seconds * RATE)).numpy()

@@ -150,7 +150,7 @@ def ours(folder: Path, arguments: argparse.Namespace, *more: str):
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True", *more,
     ])  # fmt: skip
     train_hf.use_all_cores(recipe)
-    location = train_hf.locate(model.model_name_or_path)
+    location = train_hf.find_model(model.model_name_or_path)
     dataset, source = train_hf.load_data(data.dataset, data.split, 0)
     trainer, _ = train_hf.make_trainer(location, dataset, source, model, recipe)
     return trainer, recipe.per_device_train_batch_size, model.window_seconds

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from data_prep.splits import DESCRIPTIONS, METHODS
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
 
@@ -60,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    with errors_in_a_sentence("Stopped: nothing was written.", OSError):
+    with exit_with_message("Stopped: nothing was written.", OSError):
         run(arguments)
 
 

@@ -67,7 +67,7 @@ def decode(
         AudioError: not audio, no samples, NaN or infinite samples, or absurd rates or channels.
         FileNotFoundError: `source` is a path where there is no file.
     """
-    with opened(source) as file:
+    with open_audio(source) as file:
         to = to or file.sampling_rate
         blocks = list(resample_blocks(file.blocks(seconds=max_seconds), file.sampling_rate, to))
         if not blocks:
@@ -83,7 +83,7 @@ def check_samples(waveform: np.ndarray) -> None:
 
 
 @contextmanager
-def opened(source: bytes | str | os.PathLike) -> Iterator["AudioFile"]:
+def open_audio(source: bytes | str | os.PathLike) -> Iterator["AudioFile"]:
     """Open one audio file, to be decoded a block at a time: memory is bounded whatever its length.
 
     Takes and raises what `decode` does.

@@ -12,15 +12,15 @@ from music_genre.kernels.precision import autocast, choose
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     commit_of,
+    find_model,
     load_classifier,
     load_feature_extractor,
-    locate,
 )
 
 if TYPE_CHECKING:
     import torch
 
-MAX_SECONDS = 15 * 60.0  # of a file; longer ones are heard up to here
+MAX_FILE_SECONDS = 15 * 60.0  # of a file; longer ones are heard up to here
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
 
@@ -44,7 +44,7 @@ class Prediction:
     timeline: list[WindowPrediction]
 
 
-def best_two(probabilities: dict[str, float]) -> list[tuple[str, float]]:
+def top_two(probabilities: dict[str, float]) -> list[tuple[str, float]]:
     """The likeliest genre and the runner-up, each with its probability."""
     return sorted(probabilities.items(), key=lambda item: item[1], reverse=True)[:2]
 
@@ -76,7 +76,7 @@ class GenreClassifier:
 
         from music_genre.kernels import feature_encoder, positional_convolution
 
-        location = locate(os.fspath(model_id), revision)
+        location = find_model(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
         self.model = load_classifier(location)
         self.feature_extractor = load_feature_extractor(location)
@@ -129,7 +129,7 @@ class GenreClassifier:
             audio.check_samples(waveform)
         else:
             sampling_rate = self.feature_extractor.sampling_rate
-            waveform, _ = audio.decode(source, MAX_SECONDS, to=sampling_rate)
+            waveform, _ = audio.decode(source, MAX_FILE_SECONDS, to=sampling_rate)
         if len(waveform) < MIN_SECONDS * sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
         heard = audio.resample(waveform, sampling_rate, self.feature_extractor.sampling_rate)

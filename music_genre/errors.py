@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def errors_in_a_sentence(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
+def exit_with_message(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
     """Around a command line: InputError, these others and Ctrl-C end it without a traceback.
 
     Raises:

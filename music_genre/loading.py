@@ -29,7 +29,7 @@ def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
     return max(reports, key=lambda report: report.stat().st_mtime).parent if reports else None
 
 
-def locate(model_id: str, revision: str | None = None) -> dict[str, Any]:
+def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
     """Ask once, and quickly, whether a model is there.
 
     Returns:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Clips of GTZAN last 29.9 to 30.6 s, so with windows of 5 s most would need a seventh for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
-TOLERANCE = 0.1
+MAX_GAP = 0.1
 
 
 def window_starts(n_samples: int, window: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def window_starts(n_samples: int, window: int) -> np.ndarray:
     Returns:
         int64, shape (windows,), rising; the last window ends with the clip.
     """
-    n_windows = max(1, int(np.ceil(n_samples / window - TOLERANCE)))
+    n_windows = max(1, int(np.ceil(n_samples / window - MAX_GAP)))
     return np.linspace(0, max(0, n_samples - window), n_windows).round().astype(np.int64)
 
 

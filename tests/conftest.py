@@ -85,12 +85,12 @@ def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
     from transformers import set_seed
 
     from data_prep.gtzan import GENRES
-    from music_genre.loading import locate
+    from music_genre.loading import find_model
     from music_genre.training.model import load_for_training
 
     set_seed(0)
     model, feature_extractor = load_for_training(
-        locate(str(tiny_config)), list(GENRES), window_seconds=1.0, from_scratch=True
+        find_model(str(tiny_config)), list(GENRES), window_seconds=1.0, from_scratch=True
     )
     folder = tmp_path_factory.mktemp("models") / "tiny-classifier"
     model.save_pretrained(folder)

@@ -90,7 +90,7 @@ def test_with_an_archive_in_data_the_model_lands_where_the_app_looks(
         asked_for.append(name)
         return {"pretrained_model_name_or_path": str(encoder)}
 
-    monkeypatch.setattr(train_hf, "locate", stand_in)
+    monkeypatch.setattr(train_hf, "find_model", stand_in)
     monkeypatch.setattr(sys, "argv", ["train_hf.py"])
     train_hf.main()
     assert asked_for == ["ntu-spml/distilhubert"]

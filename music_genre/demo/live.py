@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music_genre.classifier import best_two
+from music_genre.classifier import top_two
 from music_genre.demo import pictures
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Listening:
         weight = max(SMOOTHING, 1 / self.n_answers)  # at first all answers count alike
         before = self.probabilities or newest
         self.probabilities = {g: weight * p + (1 - weight) * before[g] for g, p in newest.items()}
-        (best, share), (_, second_share) = best_two(self.probabilities)
+        (best, share), (_, second_share) = top_two(self.probabilities)
         lead = HOLD_LEAD if best == self.genre else TAKE_LEAD
         self.genre = best if share - second_share >= lead else None
         since = max(since, self.seconds - 2)
@@ -87,7 +87,7 @@ class Listening:
         if self.is_quiet:
             note = "waiting for sound that is loud enough"
         if self.probabilities:
-            (best, share), (second, second_share) = best_two(self.probabilities)
+            (best, share), (second, second_share) = top_two(self.probabilities)
             word, note, kind = best, f"{share:.0%} sure", ""
             if self.genre is None:
                 word, kind = "unsure", "open"

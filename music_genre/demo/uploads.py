@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from music_genre import audio
-from music_genre.classifier import MAX_SECONDS, best_two
+from music_genre.classifier import MAX_FILE_SECONDS, top_two
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
@@ -50,7 +50,7 @@ class Heard:
 
     def as_html(self) -> tuple[str, str]:
         """The headline and the pictures."""
-        (genre, share), (second, second_share) = best_two(self.prediction.probabilities)
+        (genre, share), (second, second_share) = top_two(self.prediction.probabilities)
         note = f"{share:.0%} sure"
         if share - second_share < TAKE_LEAD:
             note += f", a close call with {second} ({second_share:.0%})"
@@ -73,8 +73,8 @@ def classify_file(
     name = shown_name(path)
     try:
         rate = classifier.feature_extractor.sampling_rate
-        waveform, _ = audio.decode(path, MAX_SECONDS + 1, to=rate)  # a second more shows a cut
-        limit = int(MAX_SECONDS * rate)
+        waveform, _ = audio.decode(path, MAX_FILE_SECONDS + 1, to=rate)  # a second more shows a cut
+        limit = int(MAX_FILE_SECONDS * rate)
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
             raise InputError(f"“{name}” is silent: try another recording.")
@@ -122,7 +122,7 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.Da
         if "error" in answer:
             rows.append({"file": name, "remark": answer["error"]})
             continue
-        (genre, share), (second, _) = best_two(answer["probabilities"])
+        (genre, share), (second, _) = top_two(answer["probabilities"])
         remark = "only the beginning was heard" if answer["is_cut"] else ""
         values = (name, genre, round(100 * share), second, round(answer["seconds"], 1), remark)
         shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}

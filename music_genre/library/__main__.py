@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from music_genre.errors import errors_in_a_sentence
+from music_genre.errors import exit_with_message
 from music_genre.library.results import FORMATS, summarise
 from music_genre.library.scan import scan
 from music_genre.library.tags import undo_tags, write_tags
@@ -74,9 +74,7 @@ def _list(names: tuple[str, ...]) -> str:
 def main() -> None:
     arguments = parse_arguments()
     log = Path(f"{arguments.output}.tags.jsonl")
-    with errors_in_a_sentence(
-        "Stopped. What was heard is kept; the same command goes on.", OSError
-    ):
+    with exit_with_message("Stopped. What was heard is kept; the same command goes on.", OSError):
         if arguments.undo:
             print(undo_tags(log))
         else:

@@ -142,7 +142,7 @@ class _Decoder:
         """Yield a file's windows, float32, and fill in its answer's durations."""
         seconds, start, claimed = min(self.seconds or MAX_SECONDS, MAX_SECONDS), 0.0, None
         if self.seconds:
-            with audio.opened(answer.path) as file:
+            with audio.open_audio(answer.path) as file:
                 claimed = file.duration
             start = max(0.0, ((claimed or 0.0) - seconds) / 2)
         kept, n_samples = self._measure(answer.path, start, seconds)
@@ -175,7 +175,7 @@ class _Decoder:
         return kept, n_samples
 
     def _blocks(self, path: str, start: float, seconds: float) -> Iterator[np.ndarray]:
-        with audio.opened(path) as file:
+        with audio.open_audio(path) as file:
             yield from audio.resample_blocks(
                 file.blocks(start, seconds), file.sampling_rate, self.sampling_rate
             )

@@ -184,7 +184,7 @@ def share(files: Sequence[File], n: int, seconds: float | None) -> list[list[Fil
 def _seconds(file: File, at_most: float | None) -> float:
     """How much is to be heard, as far as the header tells."""
     try:
-        with audio.opened(file.path) as opened:
+        with audio.open_audio(file.path) as opened:
             duration = opened.duration
     except Exception:  # whatever is wrong with it is said when it is heard
         return 0.0

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from music_genre.errors import errors_in_a_sentence
+from music_genre.errors import exit_with_message
 from music_genre.publishing.hub import publish
 from music_genre.publishing.space import publish_space
 
@@ -37,7 +37,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     stopped = "Stopped. The same command goes on: what is on the Hub is not sent again."
-    with errors_in_a_sentence(stopped):
+    with exit_with_message(stopped):
         if arguments.space:
             address = publish_space(arguments.space, arguments.model, not arguments.public)
         else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music_genre.errors import InputError, errors_in_a_sentence
+from music_genre.errors import InputError, exit_with_message
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +43,11 @@ def export(folder: Path) -> float:
         OnnxError: packages are missing, the exporter gives up, or the graph computes other numbers.
         ModelError: the folder holds no model.
     """
-    from music_genre.loading import load_classifier, load_feature_extractor, locate
+    from music_genre.loading import find_model, load_classifier, load_feature_extractor
 
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install requirements.txt.")
-    location = locate(str(folder))
+    location = find_model(str(folder))
     model, feature_extractor = load_classifier(location), load_feature_extractor(location)
     path = folder / ONNX_FILE
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -154,7 +154,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="a model, e.g. what a training run left")
     arguments = parser.parse_args()
-    with errors_in_a_sentence("Stopped: nothing was written."):
+    with exit_with_message("Stopped: nothing was written."):
         difference = export(arguments.folder)
     print(f"{arguments.folder / ONNX_FILE}: logits within {difference:.1g} of PyTorch's")
 

@@ -14,7 +14,7 @@ def load_for_training(
     """A model with a new head for `labels`, and the feature extractor that goes with it.
 
     Args:
-        location: what `locate` returned.
+        location: what `find_model` returned.
         labels: in the order of the dataset's ClassLabel.
         window_seconds: length of what the model will hear at once; kept in config.json.
         from_scratch: take the configuration only, with random weights.

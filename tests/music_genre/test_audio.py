@@ -175,7 +175,7 @@ def test_only_the_middle_is_decoded_and_it_is_the_middle(tmp_path, name, codec):
         write_with_pyav(path, waveform, 48_000, codec)
     else:
         soundfile.write(path, waveform, 48_000)
-    with audio.opened(path) as file:
+    with audio.open_audio(path) as file:
         assert file.duration == pytest.approx(20, abs=0.5)
         part = np.concatenate(list(file.blocks(start=12.0, seconds=2.0)))
     assert len(part) == 2 * 48_000
@@ -195,7 +195,7 @@ def test_blocks_are_what_decode_gives(tmp_path, monkeypatch):
             write_with_pyav(path, waveform, 22_050, "libmp3lame")
         else:
             soundfile.write(path, waveform, 22_050)
-        with audio.opened(path) as file:
+        with audio.open_audio(path) as file:
             blocks = list(file.blocks())
         assert max(map(len, blocks)) < 12_000
         np.testing.assert_array_equal(np.concatenate(blocks), audio.decode(path, 60)[0])

@@ -5,14 +5,14 @@ from transformers import AutoModelForAudioClassification, set_seed
 
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
-from music_genre.loading import load_classifier, locate
+from music_genre.loading import find_model, load_classifier
 from music_genre.training.model import load_for_training
 
 
 @pytest.fixture
 def new_model(root):
     set_seed(0)
-    location = locate(str(root / "configs" / "mel-cnn"))
+    location = find_model(str(root / "configs" / "mel-cnn"))
     return load_for_training(location, list(GENRES), window_seconds=1.0, from_scratch=True)
 
 
@@ -23,7 +23,7 @@ def test_a_saved_one_answers_as_before(new_model, tmp_path, tone):
     before = model.eval()(waveforms).logits
     model.save_pretrained(tmp_path)
     feature_extractor.save_pretrained(tmp_path)
-    after = load_classifier(locate(str(tmp_path)))
+    after = load_classifier(find_model(str(tmp_path)))
     torch.testing.assert_close(after(waveforms).logits, before, rtol=0, atol=0)
     torch.testing.assert_close(after.log_mel(waveforms), model.log_mel(waveforms), rtol=0, atol=0)
     assert set(GenreClassifier(tmp_path)(tone, 16_000).probabilities) == set(GENRES)
@@ -33,7 +33,7 @@ def test_a_new_head_leaves_the_net_as_it_was_trained(new_model, tmp_path):
     model, feature_extractor = new_model
     model.save_pretrained(tmp_path)
     feature_extractor.save_pretrained(tmp_path)
-    other, _ = load_for_training(locate(str(tmp_path)), ["a", "b"], 1.0, from_scratch=False)
+    other, _ = load_for_training(find_model(str(tmp_path)), ["a", "b"], 1.0, from_scratch=False)
     assert other.net.classifier.out_features == 2
     torch.testing.assert_close(other.net.blocks[1].weight, model.net.blocks[1].weight)
 
@@ -62,7 +62,7 @@ def test_loud_sound_stays_finite_in_half_precision(new_model):
 
 def test_it_learns_to_tell_high_from_low(root):
     set_seed(0)
-    location = locate(str(root / "configs" / "mel-cnn"))
+    location = find_model(str(root / "configs" / "mel-cnn"))
     model, _ = load_for_training(location, ["low", "high"], 0.25, from_scratch=True)
     times, rng = np.arange(4_000) / 16_000, np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ def test_a_clip_takes_the_fewest_windows_that_cover_it(seconds, n_windows):
     if n_windows > 1:
         assert starts[-1] + window == n_samples
         gaps = np.diff(starts) - window
-        assert gaps.max() * (n_windows - 1) <= windows.TOLERANCE * window
+        assert gaps.max() * (n_windows - 1) <= windows.MAX_GAP * window
 
 
 def test_windows_are_views_of_one_length():
@@ -43,9 +43,9 @@ def test_windows_of_blocks_are_those_of_the_whole(n_samples):
 
 
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
-    from music_genre.loading import load_classifier, load_feature_extractor, locate
+    from music_genre.loading import find_model, load_classifier, load_feature_extractor
 
-    location = locate(str(tiny_classifier))
+    location = find_model(str(tiny_classifier))
     model, feature_extractor = load_classifier(location), load_feature_extractor(location)
     rng = np.random.default_rng(0)
     clips = [

@@ -201,14 +201,14 @@ def test_memory_does_not_grow_with_a_files_length(tmp_path, monkeypatch):
 def test_a_decoder_that_fails_in_an_unknown_way_ends_one_file_only(
     classifier, music, tmp_path, monkeypatch
 ):
-    opened = audio.opened
+    open_audio = audio.open_audio
 
     def fails(source):
         if str(source).endswith("3.wav"):
             raise RuntimeError("a bug of the decoder")
-        return opened(source)
+        return open_audio(source)
 
-    monkeypatch.setattr(audio, "opened", fails)
+    monkeypatch.setattr(audio, "open_audio", fails)
     errors = [row["error"] for row in scan(classifier, music, tmp_path / "out.csv")]
     assert "it cannot be decoded (RuntimeError: a bug of the decoder)" in errors
     assert errors.count(None) == 10

@@ -65,7 +65,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
     clips, tiny_classifier, tmp_path
 ):
     """4 batches of 2 and 1 of 8: the Trainer must divide, and once only."""
-    from music_genre.loading import load_feature_extractor, locate
+    from music_genre.loading import find_model, load_feature_extractor
     from music_genre.training import trainer as training
     from music_genre.training.arguments import RecipeArguments
 
@@ -88,7 +88,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
             ),
             train_dataset=CropDataset(clips.select(range(4)), WINDOW, 0, Augmentation(mixup=0.4)),
             data_collator=training.make_collate(
-                load_feature_extractor(locate(str(tiny_classifier))), "input_values"
+                load_feature_extractor(find_model(str(tiny_classifier))), "input_values"
             ),
         )  # fmt: skip
         trainer.train()
