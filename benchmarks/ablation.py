@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NO_AUGMENTATION = {"mixup": 0, "speed": False, "masks": False}
+NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": False}
 CPU_MINUTES = "cpu_minutes.txt"  # of the whole run: other work on the machine adds nothing
 COURSE = "the course's recipe"
 ROWS: dict[str, dict[str, object]] = {
@@ -29,8 +29,8 @@ ROWS: dict[str, dict[str, object]] = {
     },
     "the head alone, on the best layer": {"max_steps": 1, "learning_rate": 0},
     "head first, then fine-tuned": NO_AUGMENTATION,
-    "+ mixup": {"speed": False, "masks": False},
-    "+ masks, speed = configs/gtzan.json": {},
+    "+ mixup": {"speed_perturbation": False, "spec_augment": False},
+    "+ SpecAugment, speed perturbation = configs/gtzan.json": {},
 }
 
 

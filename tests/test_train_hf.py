@@ -251,7 +251,12 @@ def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
     prepared, pretrained, tmp_path, capsys
 ):
     def options(name: str) -> list[str]:
-        augmented = {"from_scratch": False, "mixup": 0.4, "speed": True, "masks": True}
+        augmented = {
+            "from_scratch": False,
+            "mixup": 0.4,
+            "speed_perturbation": True,
+            "spec_augment": True,
+        }
         recipe = augmented | {"freeze_feature_encoder": True, "num_train_epochs": 3}
         return every_five_steps(prepared, pretrained, tmp_path / name, **recipe)
 
@@ -293,7 +298,12 @@ def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
 
 def test_workers_hear_the_same_crops_in_every_epoch(prepared, pretrained, tmp_path):
     for n in (0, 2):
-        augmented = {"mixup": 0.4, "speed": True, "num_train_epochs": 3, "from_scratch": False}
+        augmented = {
+            "mixup": 0.4,
+            "speed_perturbation": True,
+            "num_train_epochs": 3,
+            "from_scratch": False,
+        }
         workers = {"dataloader_num_workers": n}
         train(*flags(prepared, pretrained, tmp_path / str(n), **augmented, **workers))
     alone, two = read_report(tmp_path / "0"), read_report(tmp_path / "2")

@@ -20,19 +20,19 @@ def random_crop(
     n_samples: int,
     window: int,
     rng: np.random.Generator,
-    speed: bool = False,
+    speed_perturbation: bool = False,
 ) -> np.ndarray:
     """`window` samples from anywhere in a clip.
 
     Args:
         read: gives samples from a start, as many as asked for, float32.
-        speed: up to 15 % slower or faster.
+        speed_perturbation: up to 15 % slower or faster.
 
     Returns:
         Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter
         DistilHuBERT's group norm, mask or no mask.
     """
-    factor = float(rng.choice(SPEEDS)) if speed else 1.0
+    factor = float(rng.choice(SPEEDS)) if speed_perturbation else 1.0
     length = round(window * factor)
     start = int(rng.integers(max(0, n_samples - length) + 1))
     crop = read(start, length)

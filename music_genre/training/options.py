@@ -69,8 +69,10 @@ class RecipeOptions:
     mixup: float = field(
         default=0.0, metadata={"help": "Alpha of the shares in which two crops are mixed; 0: none."}
     )
-    speed: bool = field(default=False, metadata={"help": "Play crops up to 15 % slower or faster."})
-    masks: bool = field(
+    speed_perturbation: bool = field(
+        default=False, metadata={"help": "Play crops up to 15 % slower or faster."}
+    )
+    spec_augment: bool = field(
         default=False,
         metadata={"help": "SpecAugment: of spectrograms, or of HuBERT's (and kin's) own features."},
     )

@@ -91,9 +91,11 @@ def make_trainer(
         if arguments.device.type == "cpu":
             feature_encoder.speed_up(model)
     if hasattr(model.config, "apply_spec_augment"):
-        model.config.apply_spec_augment = arguments.masks
+        model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
-    augmentation = Augmentation(arguments.mixup, arguments.speed, arguments.masks)
+    augmentation = Augmentation(
+        arguments.mixup, arguments.speed_perturbation, arguments.spec_augment
+    )
     clips = {
         "train": CropDataset(dataset["train"], window, arguments.seed, augmentation),
         "validation": ClipDataset(dataset["validation"], window),

@@ -30,8 +30,8 @@ class Augmentation:
     """What happens to crops in training; see augmentation.py."""
 
     mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
-    speed: bool = False
-    masks: bool = False
+    speed_perturbation: bool = False
+    spec_augment: bool = False
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -135,7 +135,7 @@ def draw(
     def crop(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         data = clip["audio"]["bytes"]
         read, length = partial(_read, data), audio.n_samples(data)
-        samples = random_crop(read, length, window, rng, augmentation.speed)
+        samples = random_crop(read, length, window, rng, augmentation.speed_perturbation)
         return samples, np.eye(n_labels)[clip["genre"]]
 
     samples, target = crop(clip)
@@ -145,7 +145,7 @@ def draw(
         samples = mix(samples, other, share)
         target = share * target + (1 - share) * other_target
     item = {"crop": samples, "target": target.astype(np.float32)}
-    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.masks else {})
+    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})
 
 
 def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:

@@ -32,7 +32,7 @@ def test_speed_moves_the_pitch_by_at_most_15_percent(tone):
     rng = np.random.default_rng(0)
     peaks = set()
     for _ in range(40):
-        crop = augmentation.random_crop(reader(tone), len(tone), RATE, rng, speed=True)
+        crop = augmentation.random_crop(reader(tone), len(tone), RATE, rng, speed_perturbation=True)
         assert crop.shape == (RATE,)
         peaks.add(int(np.abs(np.fft.rfft(crop)).argmax()))  # hertz: it lasts a second
     expected = {round(440 * factor) for factor in augmentation.SPEEDS}

@@ -21,7 +21,7 @@ def test_an_epoch_is_once_through_the_audio(clips):
 
 
 def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
-    everything = Augmentation(mixup=0.4, speed=True, masks=True)
+    everything = Augmentation(mixup=0.4, speed_perturbation=True, spec_augment=True)
     one, same = (CropDataset(clips, WINDOW, 3, everything) for _ in range(2))
     one.epoch = same.epoch = 2
     [one[i] for i in range(5)]  # whatever was asked for before
