@@ -341,7 +341,7 @@ def _write_splits(kept: list[Clip], spool_path: Path, folder: Path) -> None:
         disable_progress_bars()
         DatasetDict(
             {n: Dataset(InMemoryTable(t), fingerprint=fingerprint) for n, t in firsts.items()}
-        ).save_to_disk(folder)
+        ).save_to_disk(folder, num_shards=dict.fromkeys(SPLITS, 1))  # a file for an empty one, too
         enable_progress_bars()
         for data_file in folder.glob("*/data-*.arrow"):
             with pa.OSFile(str(data_file), "wb") as out, pa.ipc.new_stream(out, schema) as stream:

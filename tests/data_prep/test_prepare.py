@@ -59,6 +59,16 @@ def samples_of(folder: Path) -> dict[str, str]:
 # --- the contract ---------------------------------------------------------------------------
 
 
+def test_a_dataset_with_an_empty_split_loads(tmp_path):
+    """Two tracks of a genre are too few for three splits, so validation and test are empty."""
+    members = {name: data for name, data in three_of_each().items() if "00002" not in name}
+    prepare([make_zip(tmp_path / "small.zip", members)], tmp_path / "out", split="random")
+    dataset = load_from_disk(tmp_path / "out")
+    sizes = {name: len(split) for name, split in dataset.items()}
+    assert sizes == {"train": 6, "validation": 0, "test": 0}
+    assert dataset["test"].features == dataset["train"].features
+
+
 def test_the_dataset_is_as_promised(prepared):
     dataset = load_from_disk(prepared)
     assert {name: len(split) for name, split in dataset.items()} == {
