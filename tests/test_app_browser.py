@@ -18,7 +18,7 @@ import soundfile
 import app
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import audio
-from tests.hub_double import HubDouble
+from tests.hub import HubDouble
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

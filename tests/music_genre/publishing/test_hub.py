@@ -24,7 +24,7 @@ from music_genre import GenreClassifier, audio
 from music_genre.errors import InputError
 from music_genre.publishing.__main__ import parse_arguments
 from music_genre.publishing.hub import PUBLISHED, complete, publish
-from tests.hub_double import READER, WRITER, Fault, HubDouble
+from tests.hub import READER, WRITER, Fault, HubDouble
 
 ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS = "model.safetensors"
