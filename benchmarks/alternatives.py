@@ -123,14 +123,16 @@ def features_of(classifier, waveform: np.ndarray) -> np.ndarray:
 def compare(model: Path, dataset: str | None, runs: int) -> None:
     import shutil
 
+    import torch
+
     from benchmarks.serving import alternate, music
     from data_prep.gtzan import GENRES
     from data_prep.synthetic import synthesise
     from music_genre import GenreClassifier
-    from music_genre.kernels.precision import cpu_multiplies_bf16
+    from music_genre.kernels.precision import fast_precision
     from music_genre.publishing.onnx import ONNX_FILE, export
 
-    precisions = ("fp32", "bf16") if cpu_multiplies_bf16() else ("fp32",)
+    precisions = dict.fromkeys(["fp32", fast_precision(torch.device("cpu"))[0]])
     classifiers = {
         name: GenreClassifier(model, device="cpu", precision=name) for name in precisions
     }

@@ -67,15 +67,15 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     from transformers import pipeline
 
     from music_genre import GenreClassifier
-    from music_genre.kernels.precision import cpu_multiplies_bf16
+    from music_genre.kernels.precision import DTYPES, fast_precision
     from music_genre.windows import cut
 
     classifiers = {"fp32": GenreClassifier(model, precision="fp32")}
     device = classifiers["fp32"].device
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, for the convolutions of a GPU, too
     peer = pipeline("audio-classification", model=model, top_k=None, device=device)
-    if device.type == "cuda" or cpu_multiplies_bf16():
-        classifiers["bf16"] = GenreClassifier(model, precision="bf16")
+    fast, _ = fast_precision(device)
+    classifiers[fast] = GenreClassifier(model, precision=fast)
     clip, song = music(30.0), music(arguments.song_seconds)
     window_seconds = classifiers["fp32"].window_seconds
     window = int(window_seconds * RATE)
@@ -88,10 +88,9 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     of_song: dict[str, Callable[[], object]] = {
         "pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]
     }
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for precision, classifier in classifiers.items():
         of_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, RATE)
-        limit, n_done = products(n_operations, dtypes[precision], device)
+        limit, n_done = products(n_operations, DTYPES[precision], device)
         of_clip[f"the limit, {precision}"] = limit
         if abs(n_done / n_operations - 1) > 0.05:
             sys.exit("This model is too small to be measured against products of large matrices.")

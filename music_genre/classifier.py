@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from music_genre import audio, windows
-from music_genre.kernels.precision import autocast, choose
+from music_genre.kernels.precision import autocast, serving_precision
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     commit_of,
@@ -57,8 +57,8 @@ class GenreClassifier:
         revision: branch, tag or commit on the Hub.
         window_seconds: what the model hears at once; by default what it was trained on.
         device: for torch; by default a GPU if there is one.
-        precision: `fp32`, exactly as training measured, or `bf16`; by default the one that
-            `precision.choose` takes.
+        precision: `fp32`, exactly as training measured, `bf16` or `fp16`; by default the one that
+            `kernels.precision.serving_precision` takes.
 
     Raises:
         ModelError: the model is not there or cannot be used.
@@ -88,11 +88,11 @@ class GenreClassifier:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
         if self.device.type == "cpu":
-            feature_encoder.speed_up(self.model)
-            positional_convolution.speed_up(self.model)
+            feature_encoder.use_matrix_products(self.model)
+            positional_convolution.use_fft(self.model)
         self.precision, self.precision_reason = precision, "asked for"
         if precision is None:
-            self.precision, self.precision_reason = choose(self.model, self._example())
+            self.precision, self.precision_reason = serving_precision(self.model, self._example())
 
     def _example(self) -> "torch.Tensor":
         """Features of two windows of chords in noise, to try precisions on."""

@@ -24,7 +24,7 @@ gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has it not
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
 
 
-def speed_up(model: "PreTrainedModel") -> bool:
+def use_matrix_products(model: "PreTrainedModel") -> bool:
     """Let a model's front end compute by matrix products, if it has the form they are made for.
 
     Its parameters stay where they are and must not change from now on.
@@ -35,7 +35,7 @@ def speed_up(model: "PreTrainedModel") -> bool:
     encoder = getattr(model.base_model, "feature_extractor", None)
     if not _has_known_form(getattr(encoder, "conv_layers", None)):
         return False
-    encoder.forward = _MatrixProducts(encoder.conv_layers)
+    encoder.forward = MatmulFeatureEncoder(encoder.conv_layers)
     return True
 
 
@@ -62,7 +62,7 @@ def _is_gelu(activation: object) -> bool:
     return isinstance(activation, GELUActivation) and activation.act is gelu
 
 
-class _MatrixProducts:
+class MatmulFeatureEncoder:
     def __init__(self, layers: nn.ModuleList) -> None:
         self.layers = layers
         self.weights: dict[torch.dtype, list[tuple[torch.Tensor, torch.Tensor | None]]] = {}

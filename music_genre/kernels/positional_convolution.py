@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MULTIPLE = 32  # of which transforms have their lengths: those of large primes are slow
 
 
-def speed_up(model: "PreTrainedModel") -> bool:
+def use_fft(model: "PreTrainedModel") -> bool:
     """Let a model's positional convolution, if it has one, compute by Fourier transforms.
 
     Its parameters stay where they are and must not change from now on.
@@ -31,11 +31,11 @@ def speed_up(model: "PreTrainedModel") -> bool:
     convolution = getattr(getattr(encoder, "pos_conv_embed", None), "conv", None)
     if not isinstance(convolution, nn.Conv1d) or convolution.stride != (1,):  # SEW's strides
         return False
-    convolution.forward = _ByFourier(convolution)
+    convolution.forward = FFTConvolution(convolution)
     return True
 
 
-class _ByFourier:
+class FFTConvolution:
     def __init__(self, convolution: nn.Conv1d) -> None:
         self.convolution = convolution
         self.known = (0, None)  # the length of the last windows' transform, and the kernels'

@@ -1,56 +1,67 @@
-"""Which number format a model is served in, and why: the fastest that gives the same answers."""
+"""Which number format a model computes in, and why: one rule for training and for serving.
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+name, reason = fast_precision(torch.device("cuda"))  # training takes this
+name, reason = serving_precision(model, features)  # serving also checks the probabilities
+"""
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
+import torch
+from torch import nn
 
-PRECISIONS = ("fp32", "bf16")
-TOLERANCE = 1e-2  # of a probability
-MIN_PARAMETERS = 1_000_000  # a smaller model takes no time, and casting takes its own
-
-
-def autocast(device: "torch.device", precision: str) -> AbstractContextManager:
-    import torch
-
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MAX_PROBABILITY_CHANGE = 1e-2  # that serving accepts for speed
+MIN_PARAMETERS = 1_000_000  # a smaller model is fast anyway, and casting its weights costs time
 
 
-def cpu_multiplies_bf16() -> bool:
-    """AMX or AVX512-BF16; other CPUs emulate it, which is slower than fp32."""
-    import torch
+def fast_precision(device: torch.device) -> tuple[str, str]:
+    """The number format in which a device multiplies matrices fastest, and the reason.
 
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    No clock is read: the same machine always gives the same answer.
+
+    Returns:
+        A key of DTYPES, and a reason to show to a person.
+    """
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):
+            return "bf16", f"{name} has tensor cores for it, and it needs no loss scaling"
+        if capability >= (7, 0):
+            return "fp16", f"{name} has tensor cores for it and none for bf16"
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        if capabilities.get("amx_bf16"):
+            return "bf16", "this CPU multiplies matrices in it (AMX)"
+        if capabilities.get("avx512_bf16"):
+            return "bf16", "this CPU multiplies vectors in it (AVX-512 BF16)"
+    return "fp32", "this hardware is not faster in any other"
 
 
-def choose(model: "PreTrainedModel", features: "torch.Tensor") -> tuple[str, str]:
-    """The precision to serve a model in, and the reason, as a person would read it.
-
-    No clock is asked: the same machine must give the same answers each time. How much faster it is
-    shows benchmarks/serving.py.
+def serving_precision(model: nn.Module, features: torch.Tensor) -> tuple[str, str]:
+    """The precision to serve a model in: the fast one where it gives the same probabilities.
 
     Args:
-        model: in evaluation mode.
-        features: some windows on the model's device, as `extract_features` gives them.
+        model: of transformers, in evaluation mode.
+        features: of some windows, on the model's device, as `extract_features` gives them.
+
+    Returns:
+        As `fast_precision`.
     """
-    if features.device.type != "cpu":
-        return "fp32", "exact, and a GPU has time enough"
-    if not cpu_multiplies_bf16() or model.num_parameters() < MIN_PARAMETERS:
-        return "fp32", "another would not be faster here"
-    exact, rounded = (_probabilities(model, features, precision) for precision in PRECISIONS)
-    difference = float((exact - rounded).abs().max())
-    if difference > TOLERANCE:
-        return "fp32", f"bf16 changes probabilities by up to {difference:.3f}"
-    return "bf16", f"this CPU multiplies it, and probabilities are within {TOLERANCE:g} of fp32"
+    precision, reason = fast_precision(features.device)
+    if precision == "fp32":
+        return precision, reason
+    if sum(parameter.numel() for parameter in model.parameters()) < MIN_PARAMETERS:
+        return "fp32", "the model is small, and no other precision would be faster"
+    exact, rounded = (_probabilities(model, features, name) for name in ("fp32", precision))
+    change = float((exact - rounded).abs().max())
+    if not change <= MAX_PROBABILITY_CHANGE:  # NaN is refused, too
+        return "fp32", f"{precision} changes probabilities by up to {change:.3f}"
+    return precision, f"{reason}; probabilities are within {MAX_PROBABILITY_CHANGE:g} of fp32"
 
 
-def _probabilities(
-    model: "PreTrainedModel", features: "torch.Tensor", precision: str
-) -> "torch.Tensor":
-    import torch
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
+
+def _probabilities(model: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
     with torch.inference_mode(), autocast(features.device, precision):
         return model(**{model.main_input_name: features}).logits.float().softmax(-1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
+from music_genre.kernels.precision import fast_precision
 from music_genre.training.data import DATA_DIR, find_archive
 from music_genre.training.options import DataArguments, ModelArguments, RecipeOptions
 
@@ -36,7 +37,8 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
             torch.cuda.is_available() or torch.backends.mps.is_available()
         )
         if self.precision == "auto":
-            self.precision, self.precision_reason = choose_precision(self.use_cpu)
+            device = "cpu" if self.use_cpu else "cuda" if torch.cuda.is_available() else "mps"
+            self.precision, self.precision_reason = fast_precision(torch.device(device))
         self.fp16, self.bf16 = self.precision == "fp16", self.precision == "bf16"
         if not self.use_cpu and self.dataloader_num_workers == 0:
             # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile.
@@ -45,18 +47,6 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         super().__post_init__()
         if output_dir is None:  # the Trainer would write to trainer_output/, where nobody looks
             self.output_dir = None
-
-
-def choose_precision(use_cpu: bool) -> tuple[str, str]:
-    """The number format that the hardware is fast at, and why."""
-    if not use_cpu and torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
-        if torch.cuda.get_device_capability() >= (8, 0):
-            return "bf16", f"{name} has it, and it needs no loss scaling"
-        return "fp16", f"{name} has tensor cores for it and none for bf16"
-    if use_cpu and torch.cpu.get_capabilities().get("amx_bf16"):
-        return "bf16", "this CPU multiplies matrices in it (AMX)"
-    return "fp32", "this hardware is not faster in any other"
 
 
 class Parser(HfArgumentParser):

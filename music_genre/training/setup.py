@@ -89,7 +89,7 @@ def make_trainer(
     if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
         if arguments.device.type == "cpu":
-            feature_encoder.speed_up(model)
+            feature_encoder.use_matrix_products(model)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)

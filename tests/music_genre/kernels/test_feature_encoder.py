@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertForSequenceClassification
 
-from music_genre.kernels.feature_encoder import speed_up
+from music_genre.kernels.feature_encoder import use_matrix_products
 
 
 def hubert(**changes: object) -> HubertForSequenceClassification:
@@ -24,7 +24,7 @@ def test_the_answers_are_the_same(n_samples):
     with torch.no_grad():
         frames = model.base_model.feature_extractor(heard)
         logits = model(heard).logits
-        assert speed_up(model)
+        assert use_matrix_products(model)
         torch.testing.assert_close(
             model.base_model.feature_extractor(heard), frames, rtol=1e-4, atol=1e-5
         )
@@ -38,7 +38,7 @@ def test_autocast_is_as_close_as_with_the_convolutions():
         exact = model(heard).logits
         with torch.autocast("cpu", torch.bfloat16):
             before = (model(heard).logits - exact).abs().max()
-            assert speed_up(model)
+            assert use_matrix_products(model)
             frames = model.base_model.feature_extractor(heard)
             after = (model(heard).logits - exact).abs().max()
     assert frames.dtype == torch.bfloat16
@@ -47,22 +47,22 @@ def test_autocast_is_as_close_as_with_the_convolutions():
 
 def test_silence_is_no_number_to_divide_by():
     model = hubert()
-    assert speed_up(model)
+    assert use_matrix_products(model)
     with torch.no_grad():
         assert torch.isfinite(model(torch.zeros(1, 16_000)).logits).all()
 
 
 def test_other_front_ends_are_left_alone():
-    assert not speed_up(hubert(feat_extract_norm="layer", do_stable_layer_norm=True))
-    assert not speed_up(hubert(conv_bias=True))
-    assert not speed_up(hubert(feat_extract_activation="relu"))
-    assert not speed_up(hubert(conv_kernel=(10, 3, 3, 3, 5, 2, 2)))
+    assert not use_matrix_products(hubert(feat_extract_norm="layer", do_stable_layer_norm=True))
+    assert not use_matrix_products(hubert(conv_bias=True))
+    assert not use_matrix_products(hubert(feat_extract_activation="relu"))
+    assert not use_matrix_products(hubert(conv_kernel=(10, 3, 3, 3, 5, 2, 2)))
 
 
 def test_the_saved_model_has_its_convolutions(tmp_path):
     model = hubert()
     heard = torch.randn(1, 8_000)
-    assert speed_up(model)
+    assert use_matrix_products(model)
     model.save_pretrained(tmp_path)
     again = HubertForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_training_behind_it_has_the_gradients_of_a_frozen_front_end():
                        feat_proj_dropout=0.0, final_dropout=0.0, layerdrop=0.0,
                        apply_spec_augment=False).train()  # fmt: skip
         model.freeze_feature_encoder()
-        assert not fast or speed_up(model)
+        assert not fast or use_matrix_products(model)
         model(heard, labels=torch.tensor([1, 2])).loss.backward()
         gradients.append(model.hubert.feature_projection.projection.weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)

@@ -10,7 +10,7 @@ from transformers.models.sew import SEWConfig
 from transformers.models.wav2vec2 import Wav2Vec2Config
 from transformers.models.wavlm import WavLMConfig
 
-from music_genre.kernels.positional_convolution import speed_up
+from music_genre.kernels.positional_convolution import use_fft
 
 
 def tiny(config: type = HubertConfig, **changes: object) -> PreTrainedModel:
@@ -31,7 +31,7 @@ def test_frames_are_the_same(kernel, n_frames):
     hidden = torch.randn(3, n_frames, 32)
     with torch.no_grad():
         expected = embed(hidden)
-        assert speed_up(model)
+        assert use_fft(model)
         torch.testing.assert_close(embed(hidden), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -41,7 +41,7 @@ def test_answers_are_the_same_at_any_length_in_turn(config):
     heard = [torch.randn(2, n) for n in (48_000, 16_000, 80_000)]
     with torch.inference_mode():
         expected = [model(waveforms).logits for waveforms in heard]
-        assert speed_up(model)
+        assert use_fft(model)
         for waveforms, logits in zip(heard, expected, strict=True):
             torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
     heard = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
     with torch.inference_mode():
         expected = [model(waveforms).logits for waveforms in heard]
-    assert speed_up(model)
+    assert use_fft(model)
 
     def answer(i: int) -> torch.Tensor:
         with torch.inference_mode():
@@ -68,7 +68,7 @@ def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
     hidden = torch.randn(2, 149, 32)
     with torch.no_grad():
         exact = embed(hidden)
-        assert speed_up(model)
+        assert use_fft(model)
         with torch.autocast("cpu", torch.bfloat16):
             result = embed(hidden.bfloat16())
     assert result.dtype == torch.bfloat16
@@ -78,7 +78,7 @@ def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
 def test_the_saved_model_has_its_convolution(tmp_path):
     model = tiny()
     heard = torch.randn(1, 8_000)
-    assert speed_up(model)
+    assert use_fft(model)
     model.save_pretrained(tmp_path)
     again = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
@@ -88,4 +88,4 @@ def test_the_saved_model_has_its_convolution(tmp_path):
 def test_a_convolution_that_leaves_frames_out_is_left_alone():
     sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
                conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
-    assert not speed_up(sew)
+    assert not use_fft(sew)
