@@ -37,11 +37,11 @@ from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.checkpoints import find_checkpoint, is_disk_full, n_steps_of
 from music_genre.training.data import Source, load_data
 from music_genre.training.linear_probe import (
-    fit_head,
+    fit_linear_probe,
     has_linear_head,
     keep_layers,
-    save_head_alone,
-    take_head_alone_if_better,
+    load_linear_probe_if_better,
+    save_linear_probe,
 )
 from music_genre.training.options import DataArguments, ModelArguments
 from music_genre.training.results import describe, describe_training, print_results, write_results
@@ -89,7 +89,7 @@ def run(
     this = Run(trainer, clips, source, model_arguments, arguments)
     if trainer.is_world_process_zero():
         print_plan(this)
-    began_with_head = begin_with_head(this, checkpoint)
+    has_linear_probe = start_from_linear_probe(this, checkpoint)
     time_keeper, on_sigterm = add_callbacks(this, started)
     training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -98,14 +98,14 @@ def run(
         print(f"Stopped by SIGTERM after step {trainer.state.global_step}; it is saved. {GO_ON}")
         sys.exit(128 + signal.SIGTERM)
 
-    head_alone = take_head_alone_if_better(trainer) if began_with_head else None
+    linear_probe = load_linear_probe_if_better(trainer) if has_linear_probe else None
     scores, temperature = evaluate(trainer, {n: clips[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
         training = describe_training(this, training_seconds, steps_before) | {
             "run_seconds": round(time.monotonic() - started, 1),
             "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
             "stopped_by_budget": time_keeper.stopped_early,
-            "head_alone": head_alone,
+            "linear_probe": linear_probe,
         }
         report = describe(this, scores, training) | {"temperature": temperature}
         write_results(this, scores, report)
@@ -116,17 +116,16 @@ def run(
             print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
 
 
-def begin_with_head(run: Run, checkpoint: str | None) -> bool:
-    """Fit the head and choose the layers; a run that goes on has both in its checkpoint.
+def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
+    """Fit the linear probe and choose the layers; a resumed run has both in its checkpoint.
 
     Returns:
-        Whether the run begins, or began, with it.
+        Whether the run starts, or started, from a linear probe.
     """
-
     model, crops = run.trainer.model, run.clips["train"]
     model_arguments = run.model_arguments
     if (
-        not model_arguments.head_first
+        not model_arguments.linear_probe
         or model_arguments.from_scratch
         or not has_linear_head(model)
         or model.config.use_weighted_layer_sum  # it chooses among the layers itself
@@ -136,13 +135,13 @@ def begin_with_head(run: Run, checkpoint: str | None) -> bool:
         config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
         keep_layers(model, config.get("encoder_layers", config["num_hidden_layers"]))
         return True
-    head = fit_head(run.trainer, ClipDataset(crops.clips, crops.window))
+    probe = fit_linear_probe(run.trainer, ClipDataset(crops.clips, crops.window))
     if run.trainer.is_world_process_zero():
         print(
-            f"The head, fitted on layer {head['layers']} of {head['of_layers']}: accuracy "
-            f"{head['accuracy']:.3f}, cross-validated over the artists of train."
+            f"Linear probe on layer {probe['layers']} of {probe['of_layers']}: accuracy "
+            f"{probe['accuracy']:.3f}, cross-validated over the artists of train."
         )
-    save_head_alone(run.trainer, run.clips["validation"])
+    save_linear_probe(run.trainer, run.clips["validation"])
     return True
 
 

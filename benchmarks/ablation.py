@@ -24,10 +24,10 @@ COURSE = "the course's recipe"
 ROWS: dict[str, dict[str, object]] = {
     "windows of 3 s, random crops, genres in turn": {
         **NO_AUGMENTATION,
-        "head_first": False,
+        "linear_probe": False,
         "learning_rate": 5e-5,
     },
-    "the head alone, on the best layer": {"max_steps": 1, "learning_rate": 0},
+    "the linear probe, on the best layer": {"max_steps": 1, "learning_rate": 0},
     "head first, then fine-tuned": NO_AUGMENTATION,
     "+ mixup": {"speed_perturbation": False, "spec_augment": False},
     "+ SpecAugment, speed perturbation = configs/gtzan.json": {},

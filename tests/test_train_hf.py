@@ -247,7 +247,7 @@ def pretrained(tiny_config, tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
+def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(
     prepared, pretrained, tmp_path, capsys
 ):
     def options(name: str) -> list[str]:
@@ -262,11 +262,11 @@ def test_a_run_that_began_with_a_fitted_head_goes_on_with_its_layers(
 
     assert interrupted_by("SIGTERM", options("stopped")).returncode == 143
     train(*options("stopped"), "--resume_from_checkpoint", "last")
-    assert "The head, fitted on layer" not in capsys.readouterr().out
+    assert "Linear probe on layer" not in capsys.readouterr().out
     train(*options("whole"))
-    assert "The head, fitted on layer" in capsys.readouterr().out
-    head_alone = read_report(tmp_path / "whole")["train"]["head_alone"]
-    assert head_alone["is_kept"] == (read_report(tmp_path / "whole")["train"]["best_step"] == 0)
+    assert "Linear probe on layer" in capsys.readouterr().out
+    linear_probe = read_report(tmp_path / "whole")["train"]["linear_probe"]
+    assert linear_probe["is_kept"] == (read_report(tmp_path / "whole")["train"]["best_step"] == 0)
     stopped, whole = read_report(tmp_path / "stopped"), read_report(tmp_path / "whole")
     assert stopped["train"]["resumed_at_step"] == 28
     assert stopped["validation"] == whole["validation"]

@@ -41,8 +41,8 @@ heard for {{ "%g" | format(best.short.seconds) }} s only |
 {{ "%.3f" | format(results[name].short.accuracy) }} |
 {% endfor %}
 The best epoch was chosen on validation{{ "; test was scored once" if results.test }}. \
-{% if train.head_alone and train.head_alone.is_kept -%}
-None was better than the head alone, fitted on the frozen encoder, so that is what this model is. \
+{% if train.linear_probe and train.linear_probe.is_kept -%}
+No epoch was better than the linear probe on the frozen encoder, so this model is that probe. \
 {% endif -%}
 A clip's \
 answer is the mean over windows of {{ "%g" | format(window_seconds) }} s that cover it; the \

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from music_genre.training.trainer import ClipDataset, ClipTrainer
 
-HEAD_ALONE = "head_alone"  # folder in that of the run
+LINEAR_PROBE = "linear_probe"  # folder in that of the run
 METRICS_FILE = "validation.json"
 MAX_WINDOWS = 6  # of a clip, spread over it: more of one track teach a linear head little
 BATCH_SIZE = 16  # windows
@@ -62,7 +62,7 @@ def has_linear_head(model: "PreTrainedModel") -> bool:
     return hasattr(model, "projector") and hasattr(model, "classifier")
 
 
-def fit_head(trainer: "ClipTrainer", clips: "ClipDataset") -> dict[str, float]:
+def fit_linear_probe(trainer: "ClipTrainer", clips: "ClipDataset") -> dict[str, float]:
     """Cut the model behind its best layer and set its head, both by the clips to train on.
 
     Returns:
@@ -79,9 +79,9 @@ def fit_head(trainer: "ClipTrainer", clips: "ClipDataset") -> dict[str, float]:
     return {"layers": best + 1, "of_layers": len(scores), "accuracy": scores[best][1]}
 
 
-def save_head_alone(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
+def save_linear_probe(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
     """Put the model as it is before fine-tuning aside, with its metrics on validation."""
-    folder = Path(trainer.args.output_dir, HEAD_ALONE)
+    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
     metrics = validation_metrics(*trainer.score(clips))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if trainer.is_world_process_zero():
@@ -89,7 +89,7 @@ def save_head_alone(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
         (folder / METRICS_FILE).write_text(json.dumps(metrics))
 
 
-def take_head_alone_if_better(trainer: "ClipTrainer") -> dict[str, float]:
+def load_linear_probe_if_better(trainer: "ClipTrainer") -> dict[str, float]:
     """After training: go back to the head alone if no epoch was better on validation.
 
     Better is what the run chose its epochs by, `metric_for_best_model`.
@@ -99,7 +99,7 @@ def take_head_alone_if_better(trainer: "ClipTrainer") -> dict[str, float]:
     """
     from safetensors.torch import load_file
 
-    folder = Path(trainer.args.output_dir, HEAD_ALONE)
+    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
     metrics = json.loads((folder / METRICS_FILE).read_text())
     best = trainer.state.best_metric
     own = metrics[trainer.args.metric_for_best_model.removeprefix("eval_")]

@@ -41,9 +41,9 @@ class ModelArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Take the model's configuration, with random weights."}
     )
-    head_first: bool = field(
+    linear_probe: bool = field(
         default=True,
-        metadata={"help": "Begin with a fitted head, without the layers that only know speech."},
+        metadata={"help": "Start from a linear probe on the best layer; drop later layers."},
     )
     window_seconds: float = field(
         default=5.0, metadata={"help": "How much the model hears at once, in training and after."}

@@ -90,8 +90,8 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
                 f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
                 f"heard for {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
             )
-    if (head_alone := report["train"]["head_alone"]) and head_alone["is_kept"]:
-        print("No epoch of fine-tuning was better on validation than the head alone: it is kept.")
+    if (linear_probe := report["train"]["linear_probe"]) and linear_probe["is_kept"]:
+        print("No epoch of fine-tuning was better on validation than the linear probe: it is kept.")
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")
     print(f"Written to {folder}. Try it: python app.py --model {folder}")

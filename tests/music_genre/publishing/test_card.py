@@ -266,9 +266,9 @@ def test_every_card_is_complete():
 
 
 def test_a_card_says_when_fine_tuning_was_of_no_use():
-    said = "None was better than the head alone"
+    said = "No epoch was better than the linear probe"
     for is_kept in (True, False):
-        train = REPORT["train"] | {"head_alone": {"accuracy": 0.7, "is_kept": is_kept}}
+        train = REPORT["train"] | {"linear_probe": {"accuracy": 0.7, "is_kept": is_kept}}
         assert (said in model_card(REPORT | {"train": train}, "you/mine").text) == is_kept
 
 

@@ -96,11 +96,11 @@ def test_models_with_another_head_are_left_alone():
         ("eval_accuracy", 0.65, True),
     ],
 )
-def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, metric, best_metric, is_kept):
+def test_the_linear_probe_is_kept_if_no_epoch_was_better(tmp_path, metric, best_metric, is_kept):
     before, after = hubert(), hubert()
     with torch.no_grad():
         after.classifier.weight += 1
-    folder = tmp_path / linear_probe.HEAD_ALONE
+    folder = tmp_path / linear_probe.LINEAR_PROBE
     before.save_pretrained(folder)
     (folder / linear_probe.METRICS_FILE).write_text('{"accuracy": 0.7, "calibrated_loss": 0.8}')
     trainer = SimpleNamespace(
@@ -113,7 +113,7 @@ def test_the_head_alone_is_kept_if_no_epoch_was_better(tmp_path, metric, best_me
         state=SimpleNamespace(best_metric=best_metric, best_global_step=70),
         model=after,
     )
-    assert linear_probe.take_head_alone_if_better(trainer)["is_kept"] == is_kept
+    assert linear_probe.load_linear_probe_if_better(trainer)["is_kept"] == is_kept
     expected = before.classifier.weight + (0 if is_kept else 1)
     torch.testing.assert_close(trainer.model.classifier.weight, expected)
     assert trainer.state.best_global_step == (0 if is_kept else 70)
