@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
-from music_genre.evaluation.seeds import describe_seeds, summarise_seeds
+from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.hub import check_access
 from music_genre.loading import RUNS_DIR, find_model
 from music_genre.publishing.card import model_card
@@ -163,7 +163,7 @@ def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None
             recipe.resume_from_checkpoint = "last" if has_checkpoint else None
         run(*arguments)
     if recipe.process_index == 0:
-        print(describe_seeds(summarise_seeds(folders)))
+        print(describe_seeds(summarize_seeds(folders)))
 
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:

@@ -237,8 +237,9 @@ def write_results(
     """Leave report.json and the learning curves, and no model: nothing here could hear with it."""
     from scipy.special import softmax
 
-    from music_genre.evaluation import report as reporting
-    from music_genre.evaluation.metrics import summarise
+    from music_genre.evaluation import plots
+    from music_genre.evaluation.environment import hardware, versions
+    from music_genre.evaluation.metrics import summarize
 
     folder = arguments.output_dir
     report = {
@@ -253,16 +254,16 @@ def write_results(
         "train": {
             "seconds": round(seconds, 1),
             "epochs": arguments.epochs,
-            "hardware": reporting.hardware(),
+            "hardware": hardware(),
             "precision": "fp32",
         },
-        "versions": reporting.versions(),
+        "versions": versions(),
     }
     for name in ("validation", "test"):
         output = trainer.predict(_examples(pictures, parts[name]))
         probabilities = softmax(output.predictions, axis=-1)
-        report[name] = summarise(probabilities, output.label_ids, list(GENRES))
-    reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+        report[name] = summarize(probabilities, output.label_ids, list(GENRES))
+    plots.plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_report(report, folder)

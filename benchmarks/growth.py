@@ -100,7 +100,7 @@ def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Left axes the cost of each second, window or clip, which stays; right axes the memory."""
     from matplotlib.figure import Figure
 
-    from music_genre.evaluation.report import BLUE, ORANGE
+    from music_genre.evaluation.plots import BLUE, ORANGE
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (what, points) in zip(figure.subplots(1, len(results)), results.items(), strict=True):

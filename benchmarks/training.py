@@ -252,7 +252,7 @@ def run_apart(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 
 def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -> None:
-    from music_genre.evaluation.report import hardware
+    from music_genre.evaluation.environment import hardware
 
     n = len(next(iter(results.values())))
     print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")

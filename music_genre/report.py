@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 REPORT_FILE = "report.json"
+PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
 
 
 def read_report(folder: Path) -> dict | None:
+    """The report in a folder; None if there is none, or none that can be read."""
     try:
         return json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -77,7 +77,7 @@ def test_imports_go_one_way(root):
         ("music_genre", "import data_prep.splits"),
         ("kernels", "def f():\n    from music_genre import windows"),
         ("demo", "from data_prep.synthetic import synthesise"),
-        ("app", "from music_genre.evaluation.metrics import summarise"),
+        ("app", "from music_genre.evaluation.metrics import summarize"),
         ("library", "import gradio as gr"),
         ("publishing", "from music_genre.demo import pictures"),
     ],

@@ -247,9 +247,7 @@ def pretrained(tiny_config, tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(
-    prepared, pretrained, tmp_path, capsys
-):
+def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(prepared, pretrained, tmp_path, capsys):
     def options(name: str) -> list[str]:
         augmented = {
             "from_scratch": False,

@@ -1,55 +1,56 @@
-"""Calibration: of what the model calls 80 % sure, about 80 % should be right.
+"""Calibration: of the predictions with a confidence of 80 %, about 80 % should be right.
 
 One temperature is fitted on the validation clips (Guo et al., "On Calibration of Modern Neural
 Networks", ICML 2017, section 4.2) and folded into the last layer, so that `GenreClassifier`, a
-plain `pipeline` and the ONNX file all answer with the same, calibrated probabilities.
+plain `pipeline` and the ONNX file all give the same calibrated probabilities.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from sklearn.calibration import calibration_curve
+from transformers import PreTrainedModel
 
 N_BINS = 10
 TEMPERATURES = (0.25, 4.0)
 
 
-def with_temperature(of_windows: Sequence[np.ndarray], temperature: float) -> np.ndarray:
-    """The clips' probabilities, as if the logits of their windows had been divided.
+def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: float) -> np.ndarray:
+    """The clips' probabilities if the logits of their windows are divided by a temperature.
 
     Args:
-        of_windows: per clip the probabilities of its windows, shape (windows, labels).
+        window_probabilities: of each clip those of its windows, shape (windows, labels).
 
     Returns:
-        Shape (clips, labels): the mean over each clip's windows.
+        float64, shape (clips, labels): the mean over each clip's windows.
     """
-    sharpened = (np.asarray(p, dtype=np.float64) ** (1 / temperature) for p in of_windows)
+    sharpened = (np.asarray(p, dtype=np.float64) ** (1 / temperature) for p in window_probabilities)
     return np.stack([(p / p.sum(-1, keepdims=True)).mean(0) for p in sharpened])
 
 
-def fit_temperature(of_windows: Sequence[np.ndarray], references: np.ndarray) -> float:
-    """The temperature under which the truth of these clips is likeliest, between 1/4 and 4.
+def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.ndarray) -> float:
+    """The temperature between 1/4 and 4 that minimises the negative log-likelihood.
 
-    A weak prior, log-normal around 1, keeps a handful of clips that are all right from asking for
-    certainty; from some fifty clips on it has no say.
+    A weak prior, log-normal around 1, keeps the temperature moderate where a few clips are all
+    classified correctly; with more than about fifty clips it hardly matters.
+
+    Args:
+        window_probabilities: as for `with_temperature`.
+        references: int, shape (clips,).
     """
 
-    def badness(log_temperature: float) -> float:
-        probabilities = with_temperature(of_windows, np.exp(log_temperature))
-        of_truth = probabilities[np.arange(len(references)), references]
-        return -np.log(np.maximum(of_truth, 1e-12)).sum() + log_temperature**2 / 2
+    def loss(log_temperature: float) -> float:
+        probabilities = with_temperature(window_probabilities, np.exp(log_temperature))
+        of_reference = probabilities[np.arange(len(references)), references]
+        return -np.log(np.maximum(of_reference, 1e-12)).sum() + log_temperature**2 / 2
 
-    return float(np.exp(minimize_scalar(badness, bounds=np.log(TEMPERATURES)).x))
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES)).x))
 
 
-def fold_temperature(model: "PreTrainedModel", temperature: float) -> None:
-    """Divide the logits for good: weights and bias of the last layer, whatever model it is."""
-    import torch
-
+def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
+    """Divide weights and bias of the model's last linear layer, and with them its logits."""
     heads = [
         module
         for module in model.modules()
@@ -62,28 +63,26 @@ def fold_temperature(model: "PreTrainedModel", temperature: float) -> None:
 
 
 def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
-    """How often the answers were right, by how sure they were.
+    """Accuracy by confidence, the probability of the predicted genre.
 
     Args:
         probabilities: shape (clips, labels). references: int, shape (clips,).
 
     Returns:
-        Per tenth of confidence that occurs: mean `confidence`, `accuracy` and `n`.
+        For each tenth of confidence that occurs, rising: mean `confidence`, `accuracy` and `n`.
     """
-    confidence = probabilities.max(-1)
+    confidence = np.minimum(probabilities.max(-1), 1.0)  # a sum of floats may exceed 1 by 1e-16
     is_right = probabilities.argmax(-1) == references
-    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+    accuracies, confidences = calibration_curve(is_right, confidence, pos_label=True, n_bins=N_BINS)
+    inner_edges = np.linspace(0, 1, N_BINS + 1)[1:-1]  # as calibration_curve, which has no counts
+    counts = np.bincount(np.searchsorted(inner_edges, confidence))
     return [
-        {
-            "confidence": float(confidence[bins == b].mean()),
-            "accuracy": float(is_right[bins == b].mean()),
-            "n": int((bins == b).sum()),
-        }
-        for b in np.unique(bins)
+        {"confidence": float(c), "accuracy": float(a), "n": int(n)}
+        for c, a, n in zip(confidences, accuracies, counts[counts > 0], strict=True)
     ]
 
 
 def expected_calibration_error(bins: list[dict[str, float]]) -> float:
-    """Mean distance of confidence from accuracy over the clips, from `reliability`."""
+    """Mean distance between confidence and accuracy over the clips, from `reliability`."""
     n = sum(b["n"] for b in bins)
     return sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / n

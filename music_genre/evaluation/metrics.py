@@ -1,4 +1,4 @@
-"""Metrics of a split: accuracy and macro-F1 by `evaluate` without network, and their interval."""
+"""Metrics of a split: accuracy with its interval and macro-F1, by `evaluate`, without network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, classification_report, f1_score
 
 from music_genre.evaluation.calibration import expected_calibration_error, reliability
 
-SHORT_SECONDS = 2.0  # what the page has heard when people expect its first answer
+SHORT_SECONDS = 2.0  # of audio, after which a visitor of the demo expects a first prediction
 
 
 class GenreMetrics(evaluate.Metric):
@@ -21,13 +21,13 @@ class GenreMetrics(evaluate.Metric):
     """
 
     def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)  # no cache file, so processes cannot get in the way
+        super().__init__(keep_in_memory=True)  # no cache file that processes would share
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Accuracy and macro-averaged F1 of a genre classifier.",
             citation="",
-            inputs_description="predictions, references: integer labels, one a clip.",
+            inputs_description="predictions, references: integer labels, one per clip.",
             features=datasets.Features(
                 predictions=datasets.Value("int64"), references=datasets.Value("int64")
             ),
@@ -36,24 +36,25 @@ class GenreMetrics(evaluate.Metric):
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         return {
             "accuracy": float(accuracy_score(references, predictions)),
-            # Over the genres that occur in either: scikit-learn's choice when no labels are given.
+            # Without `labels`, scikit-learn averages over the genres that occur in either.
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
 
 
 def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -> float:
     """Mean over clips. probabilities: shape (clips, labels); references: int, shape (clips,)."""
-    of_truth = probabilities[np.arange(len(references)), references]
-    return float(-np.log(np.maximum(of_truth, 1e-12)).mean())
+    of_reference = probabilities[np.arange(len(references)), references]
+    return float(-np.log(np.maximum(of_reference, 1e-12)).mean())
 
 
-def bootstrap_interval(is_right: np.ndarray) -> tuple[float, float]:
+def accuracy_interval(is_right: np.ndarray) -> tuple[float, float]:
     """95 % interval of an accuracy, by bootstrap over tracks (percentiles of 10,000 draws).
 
-    Where all tracks are right, or none, a bootstrap claims certainty; then it is Wilson's.
+    If all tracks are right, or none, every draw gives the same accuracy; the interval is then
+    Wilson's.
 
     Args:
-        is_right: shape (tracks,), 0 to 1: with several seeds, the share of them that were right.
+        is_right: shape (tracks,), 0 to 1: with several seeds, the share of them that are right.
     """
     n, n_right = len(is_right), is_right.sum()
     if n_right in (0, n):
@@ -65,8 +66,8 @@ def bootstrap_interval(is_right: np.ndarray) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[str]) -> dict:
-    """What report.json says of a split: accuracy, its interval, macro-F1, calibration, genres.
+def summarize(probabilities: np.ndarray, references: np.ndarray, labels: list[str]) -> dict:
+    """A split's part of report.json: accuracy, its interval, macro-F1, calibration, genres.
 
     Args:
         probabilities: shape (clips, labels). references: int, shape (clips,).
@@ -82,7 +83,7 @@ def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[st
         zero_division=0,
     )
     return GenreMetrics().compute(predictions=predictions, references=references) | {
-        "accuracy_ci95": bootstrap_interval((predictions == references).astype(float)),
+        "accuracy_ci95": accuracy_interval((predictions == references).astype(float)),
         "nll": negative_log_likelihood(probabilities, references),
         "ece": expected_calibration_error(bins),
         "reliability": bins,
@@ -100,8 +101,11 @@ def summarise(probabilities: np.ndarray, references: np.ndarray, labels: list[st
 
 
 @dataclass
-class Score:
-    """The answers to one split. probabilities: shape (clips, labels); references: (clips,)."""
+class SplitScore:
+    """The predictions for one split.
+
+    All probabilities have the shape (clips, labels), `references` (int) has the shape (clips,).
+    """
 
     track_ids: list[str]
     references: np.ndarray
@@ -109,7 +113,7 @@ class Score:
     short_probabilities: np.ndarray  # of SHORT_SECONDS from the middle of each clip
 
     def summary(self, labels: list[str]) -> dict[str, Any]:
-        """What report.json says of the split."""
+        """The split's part of report.json."""
         is_right = self.short_probabilities.argmax(-1) == self.references
         short = {"seconds": SHORT_SECONDS, "accuracy": float(is_right.mean())}
-        return summarise(self.probabilities, self.references, labels) | {"short": short}
+        return summarize(self.probabilities, self.references, labels) | {"short": short}

@@ -1,23 +1,22 @@
-"""One figure from several runs that differ in their seed alone: mean, spread, interval."""
+"""Mean, spread and interval over several runs that differ only in their seed."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 
-from music_genre.evaluation.metrics import bootstrap_interval
-from music_genre.evaluation.report import PREDICTIONS_FILES
-from music_genre.report import read_report
+from music_genre.evaluation.metrics import accuracy_interval
+from music_genre.evaluation.predictions import read_is_right
+from music_genre.report import PREDICTIONS_FILES, read_report
 
 SEEDS_FILE = "seeds.json"
 
 
-def summarise_seeds(folders: list[Path]) -> dict:
-    """What the runs in `folders` say together; written to seeds.json beside them.
+def summarize_seeds(folders: list[Path]) -> dict:
+    """Summarize the finished runs in `folders`; write seeds.json beside them.
 
     The interval is of the mean accuracy, by bootstrap over tracks: a track is drawn with its
-    answers of all seeds, since another seed makes no other track.
+    predictions by all seeds, since more seeds are no more tracks.
     """
     reports = {folder: read_report(folder) for folder in folders}
     summary: dict = {"runs": {f.name: r["seed"] for f, r in reports.items()}}
@@ -25,7 +24,7 @@ def summarise_seeds(folders: list[Path]) -> dict:
         scores = [report[name] for report in reports.values() if report[name]]
         if not scores:
             continue
-        is_right = np.stack([_is_right(folder / PREDICTIONS_FILES[name]) for folder in folders])
+        is_right = np.stack([read_is_right(folder / PREDICTIONS_FILES[name]) for folder in folders])
         summary[name] = {
             key: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
             for key, values in {
@@ -34,23 +33,17 @@ def summarise_seeds(folders: list[Path]) -> dict:
                 "short_accuracy": [s["short"]["accuracy"] for s in scores],
                 "ece": [s["ece"] for s in scores],
             }.items()
-        } | {"accuracy_ci95": bootstrap_interval(is_right.mean(0)), "n": scores[0]["n"]}
+        } | {"accuracy_ci95": accuracy_interval(is_right.mean(0)), "n": scores[0]["n"]}
     path = folders[0].parent / SEEDS_FILE
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-def _is_right(path: Path) -> np.ndarray:
-    """Bool, shape (clips,), in the order of the file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return np.array([row["genre"] == row["prediction"] for row in csv.DictReader(file)])
 
 
 def describe_seeds(summary: dict) -> str:
     """The summary as a Markdown table."""
     lines = [
         f"| {len(summary['runs'])} seeds | clips | accuracy | 95 % interval | macro-F1 "
-        "| heard 2 s |",
+        "| 2 s only |",
         "| --- | ---: | ---: | :---: | ---: | ---: |",
     ]
     for name in ("validation", "test"):

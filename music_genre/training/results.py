@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.splits import DESCRIPTIONS, describe_leakage
-from music_genre.evaluation import report as reporting
-from music_genre.evaluation.metrics import Score
+from music_genre.evaluation import plots
+from music_genre.evaluation.environment import hardware, versions
+from music_genre.evaluation.metrics import SplitScore
+from music_genre.evaluation.predictions import write_predictions
+from music_genre.report import PREDICTIONS_FILES
 from music_genre.training.setup import Run
 
 
@@ -26,7 +29,7 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
         "steps": state.global_step,
         "resumed_at_step": steps_before,
         "best_step": state.best_global_step,
-        "hardware": reporting.hardware(),
+        "hardware": hardware(),
         "precision": arguments.precision,
         "processes": arguments.world_size,
         "recipe": {
@@ -38,7 +41,9 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
     }
 
 
-def describe(run: Run, scores: dict[str, Score | None], training: dict[str, Any]) -> dict[str, Any]:
+def describe(
+    run: Run, scores: dict[str, SplitScore | None], training: dict[str, Any]
+) -> dict[str, Any]:
     """The content of report.json."""
 
     model_id, labels = (
@@ -58,11 +63,11 @@ def describe(run: Run, scores: dict[str, Score | None], training: dict[str, Any]
         "seed": run.arguments.seed,
         "window_seconds": run.model_arguments.window_seconds,
         "train": training,
-        "versions": reporting.versions(),
+        "versions": versions(),
     } | {name: score.summary(labels) if score else None for name, score in scores.items()}
 
 
-def write_results(run: Run, scores: dict[str, Score | None], report: dict[str, Any]) -> None:
+def write_results(run: Run, scores: dict[str, SplitScore | None], report: dict[str, Any]) -> None:
     """Write weights, predictions and pictures into the run's folder."""
 
     trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
@@ -70,15 +75,15 @@ def write_results(run: Run, scores: dict[str, Score | None], report: dict[str, A
     trainer.processing_class.save_pretrained(folder)
     for name, score in scores.items():
         if score:
-            reporting.write_predictions(folder / reporting.PREDICTIONS_FILES[name], score, labels)
+            write_predictions(folder / PREDICTIONS_FILES[name], score, labels)
     name = "test" if scores["test"] else "validation"
     title = (
         f"{run.source.name}, {run.source.split} split, {name}: "
         f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
     )
-    reporting.draw_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
-    reporting.draw_reliability(folder / "reliability.png", report[name])
-    reporting.draw_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+    plots.plot_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
+    plots.plot_reliability(folder / "reliability.png", report[name])
+    plots.plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:

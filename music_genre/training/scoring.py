@@ -6,7 +6,7 @@ Probabilities are calibrated on validation first; what is scored is the model as
 from typing import TYPE_CHECKING
 
 from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
-from music_genre.evaluation.metrics import SHORT_SECONDS, Score
+from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore
 
 if TYPE_CHECKING:
     from music_genre.training.trainer import ClipDataset, ClipTrainer
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     trainer: "ClipTrainer", clips: dict[str, "ClipDataset"]
-) -> tuple[dict[str, Score | None], float]:
+) -> tuple[dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
     Args:
@@ -27,12 +27,12 @@ def evaluate(
     short = {name: trainer.score(clips[name].middle(SHORT_SECONDS)) for name in whole}
     temperature = fit_temperature(*whole["validation"])
     fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
-    scores: dict[str, Score | None] = dict.fromkeys(clips)
-    for name, (of_windows, references) in whole.items():
-        scores[name] = Score(
+    scores: dict[str, SplitScore | None] = dict.fromkeys(clips)
+    for name, (window_probabilities, references) in whole.items():
+        scores[name] = SplitScore(
             list(clips[name].clips["track_id"]),
             references,
-            with_temperature(of_windows, temperature),
+            with_temperature(window_probabilities, temperature),
             with_temperature(short[name][0], temperature),
         )
     return scores, temperature

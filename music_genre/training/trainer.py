@@ -178,9 +178,9 @@ class ClipTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():  # in training the model is wrapped to compute in its precision
-            of_windows = windows.clip_probabilities(model, inputs["clips"])
+            window_probabilities = windows.clip_probabilities(model, inputs["clips"])
         # Clips differ in their number of windows; between batches the Trainer pads like this too.
-        padded = torch.nn.utils.rnn.pad_sequence(of_windows, True, padding_value=PADDING)
+        padded = torch.nn.utils.rnn.pad_sequence(window_probabilities, True, padding_value=PADDING)
         return None, padded, inputs["labels"]
 
     def estimate_evaluation(self, clips: dict[str, ClipDataset]) -> tuple[float, float]:
@@ -204,8 +204,8 @@ class ClipTrainer(Trainer):
             start = time.monotonic()
             batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
             with context(), torch.no_grad():
-                of_windows = windows.clip_probabilities(model, batch["clips"])
-            n_windows = len(torch.cat(of_windows).cpu())  # .cpu() waits for a GPU
+                window_probabilities = windows.clip_probabilities(model, batch["clips"])
+            n_windows = len(torch.cat(window_probabilities).cpu())  # .cpu() waits for a GPU
         return (time.monotonic() - start) / n_windows
 
     def score(self, clips: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
@@ -245,14 +245,18 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return validation_metrics(without_padding(prediction.predictions), prediction.label_ids)
 
 
-def validation_metrics(of_windows: list[np.ndarray], references: np.ndarray) -> dict[str, float]:
+def validation_metrics(
+    window_probabilities: list[np.ndarray], references: np.ndarray
+) -> dict[str, float]:
     """What epochs are compared by.
 
     `calibrated_loss` is what is left of the loss under the best temperature: how sure a net is says
     little about how good it is, and is set right in the end anyway.
     """
-    probabilities = np.stack([clip.mean(0) for clip in of_windows])
-    calibrated = with_temperature(of_windows, fit_temperature(of_windows, references))
+    probabilities = np.stack([clip.mean(0) for clip in window_probabilities])
+    calibrated = with_temperature(
+        window_probabilities, fit_temperature(window_probabilities, references)
+    )
     return GenreMetrics().compute(predictions=probabilities.argmax(-1), references=references) | {
         "loss": negative_log_likelihood(probabilities, references),
         "calibrated_loss": negative_log_likelihood(calibrated, references),

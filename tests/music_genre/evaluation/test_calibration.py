@@ -19,15 +19,17 @@ def honest() -> tuple[list[np.ndarray], np.ndarray]:
     rng = np.random.default_rng(0)
     logits = 2 * rng.standard_normal((500, 1, 10)).repeat(2, axis=1)
     exponential = np.exp(logits)
-    of_windows = exponential / exponential.sum(-1, keepdims=True)
-    truths = [rng.choice(10, p=p) for p in of_windows.mean(1)]
-    return list(of_windows), np.array(truths)
+    window_probabilities = exponential / exponential.sum(-1, keepdims=True)
+    truths = [rng.choice(10, p=p) for p in window_probabilities.mean(1)]
+    return list(window_probabilities), np.array(truths)
 
 
 @pytest.mark.parametrize("error", [0.5, 1.0, 2.0])
 def test_the_temperature_undoes_a_model_that_is_wrong_about_itself(honest, error):
-    of_windows, truths = honest
-    distorted = [p ** (1 / error) / (p ** (1 / error)).sum(-1, keepdims=True) for p in of_windows]
+    window_probabilities, truths = honest
+    distorted = [
+        p ** (1 / error) / (p ** (1 / error)).sum(-1, keepdims=True) for p in window_probabilities
+    ]
     temperature = fit_temperature(distorted, truths)
     assert temperature == pytest.approx(1 / error, rel=0.15)
     calibrated = with_temperature(distorted, temperature)
@@ -35,8 +37,8 @@ def test_the_temperature_undoes_a_model_that_is_wrong_about_itself(honest, error
 
 
 def test_a_few_clips_that_are_all_right_do_not_make_it_certain():
-    of_windows = [np.array([[0.7, 0.3]])] * 5
-    assert 0.25 < fit_temperature(of_windows, np.zeros(5, dtype=int)) < 1
+    window_probabilities = [np.array([[0.7, 0.3]])] * 5
+    assert 0.25 < fit_temperature(window_probabilities, np.zeros(5, dtype=int)) < 1
 
 
 def test_temperature_one_is_the_mean_over_windows():

@@ -1,0 +1,73 @@
+"""The pictures of a training run: confusion matrix, reliability diagram, learning curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from music_genre.evaluation.metrics import SplitScore
+
+INK, BLUE, ORANGE = "#333333", "#3266a8", "#d9772b"
+
+
+def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        score.references,
+        score.probabilities.argmax(-1),
+        labels=range(len(labels)),
+        display_labels=labels,
+        cmap="Blues",
+        colorbar=False,
+        xticks_rotation=45,
+        ax=figure.subplots(),
+    )
+    figure.axes[0].set(title=title, xlabel="prediction", ylabel="true genre")
+    figure.savefig(path, dpi=130)
+
+
+def plot_reliability(path: Path, summary: dict) -> None:
+    """Accuracy against confidence, by bin; from a split's summary."""
+    bins = summary["reliability"]
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", label="perfectly calibrated")
+    confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
+    axes.plot(confidence, accuracy, color=BLUE, marker="o", label="the model")
+    for b in bins:
+        axes.annotate(
+            str(b["n"]), (b["confidence"], b["accuracy"]), (0, 8), textcoords="offset points",
+            ha="center", fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
+    axes.set_title(f"expected calibration error {summary['ece']:.3f}, {summary['n']} clips")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=130)
+
+
+def plot_learning_curves(path: Path, log_history: list[dict]) -> None:
+    """Loss of training and validation, and accuracy of validation, by epoch.
+
+    Args:
+        log_history: the Trainer's.
+    """
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, key, label, colour in (
+        (left, "loss", "training", BLUE),
+        (left, "eval_loss", "validation", ORANGE),
+        (right, "eval_accuracy", "validation", ORANGE),
+    ):
+        points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=".")
+    left.set(xlabel="epoch", title="loss", ylim=(0, None))
+    right.set(xlabel="epoch", title="accuracy", ylim=(0, 1))
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
