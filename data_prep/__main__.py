@@ -51,8 +51,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--push_to_hub", metavar="USER/NAME", help="upload the dataset, private unless --public"
     )
-    parser.add_argument("--public", action="store_true", help="make the uploaded dataset public")
+    parser.add_argument(
+        "--public",
+        action="count",
+        default=0,
+        help="upload to a public repository; GTZAN's audio has no licence, so for it this is "
+        "refused unless given twice (--public --public) by someone who has the rights",
+    )
     arguments = parser.parse_args()
+    if arguments.public and not arguments.push_to_hub:
+        parser.error("--public needs --push_to_hub USER/NAME.")
     if bool(arguments.archives) == arguments.download:
         parser.error("give an ARCHIVE (zip, tar.gz or folder), or --download to fetch the set.")
     return arguments
@@ -60,20 +68,22 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    folder = arguments.output_dir
     with exit_with_message("Stopped: nothing was written.", OSError):
-        run(arguments)
+        from data_prep.prepare import prepare
 
-
-def run(arguments: argparse.Namespace) -> None:
-    from data_prep.prepare import prepare
-
-    archives = [download()] if arguments.download else arguments.archives
-    preparation = prepare(
-        archives, arguments.output_dir, arguments.split, arguments.seed, arguments.on_bad_clip
-    )
-    print_summary(preparation, arguments.output_dir)
+        archives = [download()] if arguments.download else arguments.archives
+        preparation = prepare(
+            archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip
+        )
+        print_summary(preparation, folder)
     if arguments.push_to_hub:
-        push(arguments.output_dir, arguments.push_to_hub, private=not arguments.public)
+        with exit_with_message(f"Stopped: the upload is incomplete, {folder} is complete."):
+            from data_prep.upload import upload
+
+            repo_id = arguments.push_to_hub
+            repo_id = upload(folder, repo_id, preparation["is_synthetic"], arguments.public)
+            print(f"Uploaded to {repo_id} ({'public' if arguments.public else 'private'}).")
 
 
 def download() -> Path:
@@ -110,27 +120,6 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         print(f"Sample for sample the same: {', '.join(tracks)}.")
     for name in (name for name, n in counts.items() if not n):
         print(f"warning: the {name} split is empty; another --split would fill it.")
-
-
-def push(output_dir: Path, repo_id: str, private: bool) -> None:
-    """Upload as Parquet with the audio embedded, then put our card over the one that makes."""
-    from datasets import load_from_disk
-    from huggingface_hub import DatasetCard
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        load_from_disk(output_dir).push_to_hub(repo_id, private=private)
-        ours = DatasetCard.load(output_dir / "README.md")
-        theirs = DatasetCard.load(repo_id)  # its metadata tell the Hub where the Parquet files lie
-        for key, value in theirs.data.to_dict().items():
-            setattr(ours.data, key, value)
-        ours.push_to_hub(repo_id)
-    except HfHubHTTPError as error:
-        raise InputError(
-            f"The Hub refused {repo_id} ({error.response.status_code}): run `hf auth login` with a "
-            f"token that may write there. The dataset is complete in {output_dir}."
-        ) from error
-    print(f"Pushed to {repo_id} ({'private' if private else 'public'}).")
 
 
 if __name__ == "__main__":

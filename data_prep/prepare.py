@@ -27,6 +27,7 @@ from music_genre.errors import InputError
 RECIPE_VERSION = 1  # raised when the same archive would give another dataset
 MIN_SECONDS, MAX_SECONDS = 1.0, 60.0  # a GTZAN clip lasts 30 s; excerpts of 2 to 3 s circulate
 PREPARATION_FILE = "preparation.json"
+MANIFEST_FILE = "manifest.csv"
 KEPT = "kept"
 
 
@@ -310,7 +311,7 @@ def _write(contents: Contents, preparation: dict, work_dir: Path) -> None:
     _write_splits(kept, work_dir / "spool.arrow", folder)
     for name, data in contents.tables.items():
         _write_feature_table(data, folder / name)
-    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+    with (folder / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
         columns = [name for name in asdict(contents.clips[0]) if name != "spool_row"]
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

@@ -1,0 +1,115 @@
+"""`--push_to_hub` through the real client, in a process of its own, to a Hub on loopback."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas
+import pytest
+import yaml
+from datasets import load_from_disk
+
+from data_prep.synthetic import MARKER
+from tests.hub import WRITER, Fault, HubDouble
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with HubDouble(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def gtzan(archive, tmp_path_factory) -> Path:
+    """The synthesised archive without the marker: data_prep takes it for GTZAN's audio."""
+    path = tmp_path_factory.mktemp("gtzan") / "gtzan.zip"
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            if name != MARKER:
+                target.writestr(name, source.read(name))
+    return path
+
+
+def push(
+    hub: HubDouble, archive: Path, folder: Path, *options: str, token: str | None = WRITER
+) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "data_prep", archive, "--split", "random"),
+            *("--output_dir", folder / "out", "--push_to_hub", *options),
+        ],
+        cwd=ROOT,
+        env=os.environ | hub.environment(folder / "home", token),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess, folder: Path, *sentences: str) -> None:
+    assert result.returncode == 2, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert all(sentence in errors[0] for sentence in sentences), errors
+    assert "Traceback" not in result.stderr
+    assert len(load_from_disk(folder / "out")["train"]) == 40, "the dataset is complete on disk"
+
+
+def test_private_data_does_not_go_to_a_public_repository(hub, gtzan, tmp_path):
+    hub.add_repo("you/gtzan", private=False, kind="datasets")
+    result = push(hub, gtzan, tmp_path, "you/gtzan")
+    assert_refused(result, tmp_path, "you/gtzan exists and is public", "complete in")
+    assert hub.commits("you/gtzan", "datasets") == []
+
+
+def test_public_upload_of_gtzan_is_refused_unless_said_twice(hub, gtzan, tmp_path):
+    result = push(hub, gtzan, tmp_path, "you/gtzan", "--public")
+    assert_refused(result, tmp_path, "no licence", "--public --public")
+    assert hub.storage.load("datasets", "you/gtzan") is None
+    result = push(hub, gtzan, tmp_path, "you/gtzan", "--public", "--public")
+    assert result.returncode == 0, result.stderr
+    assert "(public)" in result.stdout
+    assert not hub.storage.load("datasets", "you/gtzan")["private"]
+
+
+def test_a_private_repository_gets_audio_card_and_manifest(hub, archive, tmp_path):
+    result = push(hub, archive, tmp_path, "you/synthetic")
+    assert result.returncode == 0, result.stderr
+    assert "(private)" in result.stdout
+    assert hub.storage.load("datasets", "you/synthetic")["private"]
+    files = hub.files("you/synthetic", "datasets")
+    _, metadata, text = files["README.md"].decode().split("---\n", 2)
+    metadata = yaml.safe_load(metadata)
+    assert metadata["license"] == "apache-2.0"
+    assert "Synthesised music in ten styles" in text
+    for entry in metadata["configs"][0]["data_files"]:
+        (name,) = (n for n in files if n.startswith(entry["path"].rstrip("*")))
+        table = pandas.read_parquet(io.BytesIO(files[name]))
+        assert len(table) == {"train": 40, "validation": 10, "test": 10}[entry["split"]]
+        assert all(cell["bytes"].startswith(b"RIFF") for cell in table["audio"])
+    assert files["manifest.csv"] == (tmp_path / "out" / "manifest.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "sentence"),
+    [
+        (None, "you/x", "hf auth login"),
+        (WRITER, "somebody/x", "may not write there"),
+        (WRITER, "not a name", "is no name for a repository"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence(hub, archive, tmp_path, token, repo_id, sentence):
+    result = push(hub, archive, tmp_path, repo_id, token=token)
+    assert_refused(result, tmp_path, sentence, "complete in")
+
+
+def test_a_broken_upload_is_one_sentence_and_can_be_repeated(hub, archive, tmp_path):
+    hub.faults.append(Fault("POST", "/commit/", status=403, times=1))
+    assert_refused(push(hub, archive, tmp_path, "you/x"), tmp_path, "403")
+    result = push(hub, archive, tmp_path, "you/x")
+    assert result.returncode == 0, result.stderr
