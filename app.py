@@ -25,6 +25,7 @@ from music_genre.demo.live import CHUNK_SECONDS, Listening
 from music_genre.demo.uploads import (
     FORMATS,
     MAX_FILES,
+    MAX_SONG_SECONDS,
     TABLE,
     as_csv,
     as_table,
@@ -144,7 +145,7 @@ def _result(head: str, body: str, elem_id: str) -> list["gr.HTML"]:
 def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
     import gradio as gr
 
-    from music_genre.classifier import BATCH_SIZE, MAX_FILE_SECONDS
+    from music_genre.classifier import BATCH_SIZE
 
     idle = pictures.of_nothing(classifier.labels)
 
@@ -173,7 +174,7 @@ def _song_tab(classifier: "GenreClassifier") -> "gr.Audio":
             )
             gr.Markdown(
                 f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
-                f"{MAX_FILE_SECONDS / 60:g} minutes only the beginning is heard."
+                f"{MAX_SONG_SECONDS / 60:g} minutes only the beginning is heard."
             )
             examples = sorted(EXAMPLES.glob("*.ogg"))
             gr.Examples(

@@ -45,9 +45,8 @@ def length(folder: Path, seconds: int) -> float:
 def batch(folder: Path, n: int) -> float:
     """Seconds for that many windows in one pass."""
     from benchmarks.serving import music
-    from music_genre import GenreClassifier, classifier, windows
+    from music_genre import GenreClassifier, windows
 
-    classifier.BATCH_SIZE = n
     net = GenreClassifier(folder / "model")
     cuts = windows.cut(music(n * WINDOW_SECONDS), WINDOW_SECONDS * RATE)
     return best_of_two(lambda: net.window_probabilities(cuts))

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     import soundfile
     import torchaudio
 
-SAMPLING_RATE = 16_000  # hertz; what HuBERT, wav2vec2, WavLM, AST and Whisper all hear
+SAMPLING_RATE = 16_000  # hertz; of HuBERT, wav2vec2, WavLM, AST and Whisper
 MAX_CHANNELS = 8
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 192_000  # hertz; below a telephone is no music
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
 BLOCK = 2**20  # samples decoded at a time: a clip in one go, a song in a few
+KEEP_SECONDS = 600.0  # at most, of a file decoded in blocks: 38 MB at 16,000 hertz
 MAX_RATIO = 441  # in resampling: the smaller term; 11,025 to 16,000 hertz is 441 to 640
 MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
 PREROLL = 0.5  # seconds decoded for nothing after a seek: MP3 and Opus need some to get going
@@ -73,6 +74,41 @@ def decode(
         if not blocks:
             raise AudioError("it holds no audio samples")
         return np.concatenate(blocks), to
+
+
+def decode_in_blocks(
+    source: bytes | str | os.PathLike, max_seconds: float, to: int
+) -> tuple[Iterable[np.ndarray], int]:
+    """Decode one audio file of any length in bounded memory, resampled to `to` hertz.
+
+    A file of more than KEEP_SECONDS is decoded twice, which is cheap beside a model: once to count
+    its samples, and again while the blocks are consumed.
+
+    Returns:
+        What `decode` returns, in blocks, to be consumed once; and its length in samples.
+
+    Raises:
+        AudioError: as `decode`, or it is longer than `max_seconds`.
+        FileNotFoundError: `source` is a path where there is no file.
+    """
+    kept: list[np.ndarray] = []
+    n_samples = 0
+    for block in _resampled_blocks(source, to):
+        n_samples += len(block)
+        if n_samples > max_seconds * to:
+            raise AudioError(f"it is longer than {max_seconds / 3600:g} hours")
+        if n_samples <= KEEP_SECONDS * to:
+            kept.append(block)
+        else:
+            kept.clear()
+    if not n_samples:
+        raise AudioError("it holds no audio samples")
+    return kept or _resampled_blocks(source, to), n_samples
+
+
+def _resampled_blocks(source: bytes | str | os.PathLike, to: int) -> Iterator[np.ndarray]:
+    with open_audio(source) as file:
+        yield from resample_blocks(file.blocks(), file.sampling_rate, to)
 
 
 def check_samples(waveform: np.ndarray) -> None:

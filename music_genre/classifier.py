@@ -1,14 +1,17 @@
 """`GenreClassifier`: a fine-tuned model that takes files or waveforms and answers with genres."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from music_genre import audio, windows
-from music_genre.kernels.precision import autocast, serving_precision
+from music_genre.errors import InputError
+from music_genre.kernels import feature_encoder, positional_convolution
+from music_genre.kernels.precision import DTYPES, autocast, serving_precision
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     commit_of,
@@ -17,14 +20,10 @@ from music_genre.loading import (
     load_feature_extractor,
 )
 
-if TYPE_CHECKING:
-    import torch
-
-MAX_FILE_SECONDS = 15 * 60.0  # of a file; longer ones are heard up to here
+MAX_FILE_SECONDS = 24 * 3600.0  # a small file can claim, and decode to, any length
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
 
-CHORDS = ((220.0, 277.2, 329.6), (98.0, 293.7, 1174.7))  # hertz
 Progress = Callable[[int, int], object]  # gets the windows done, and how many there are
 
 
@@ -55,13 +54,14 @@ class GenreClassifier:
     Args:
         model_id: a folder, or the id of a model on the Hub.
         revision: branch, tag or commit on the Hub.
-        window_seconds: what the model hears at once; by default what it was trained on.
+        window_seconds: length of the windows; by default that of training.
         device: for torch; by default a GPU if there is one.
         precision: `fp32`, exactly as training measured, `bf16` or `fp16`; by default the one that
             `kernels.precision.serving_precision` takes.
 
     Raises:
         ModelError: the model is not there or cannot be used.
+        InputError: there is no such device or precision, or the windows are too short.
     """
 
     def __init__(
@@ -72,10 +72,14 @@ class GenreClassifier:
         device: str | None = None,
         precision: str | None = None,
     ) -> None:
-        import torch
-
-        from music_genre.kernels import feature_encoder, positional_convolution
-
+        if precision not in (None, *DTYPES):
+            raise InputError(f"The precision is one of {', '.join(DTYPES)}, not {precision}.")
+        if window_seconds is not None and not window_seconds >= MIN_SECONDS:
+            raise InputError(f"A window lasts at least {MIN_SECONDS:g} s, not {window_seconds:g}.")
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except RuntimeError as error:
+            raise InputError(f"torch knows no device {device}: take cpu or cuda.") from error
         location = find_model(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
         self.model = load_classifier(location)
@@ -85,7 +89,6 @@ class GenreClassifier:
             self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
         )
         self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
         if self.device.type == "cpu":
             feature_encoder.use_matrix_products(self.model)
@@ -94,14 +97,18 @@ class GenreClassifier:
         if precision is None:
             self.precision, self.precision_reason = serving_precision(self.model, self._example())
 
-    def _example(self) -> "torch.Tensor":
-        """Features of two windows of chords in noise, to try precisions on."""
-        rate = self.feature_extractor.sampling_rate
-        t = np.arange(int(self.window_seconds * rate)) / rate
-        noise = 0.05 * np.random.default_rng(0).standard_normal((2, len(t)))
-        chords = [sum(np.sin(2 * np.pi * f * t) for f in pitches) for pitches in CHORDS]
-        heard = (0.2 * np.array(chords) + noise).astype(np.float32)
-        return windows.extract_features(self.feature_extractor, list(heard)).to(self.device)
+    @property
+    def sampling_rate(self) -> int:
+        """Hertz, of the waveforms that the model processes."""
+        return self.feature_extractor.sampling_rate
+
+    def _example(self) -> torch.Tensor:
+        """Features of two windows, a chord and noise, to compare precisions on."""
+        t = np.arange(int(self.window_seconds * self.sampling_rate)) / self.sampling_rate
+        chord = sum(0.1 * np.sin(2 * np.pi * hertz * t) for hertz in (98.0, 277.2, 1174.7))
+        noise = 0.05 * np.random.default_rng(0).standard_normal(len(t))
+        examples = [sound.astype(np.float32) for sound in (chord + noise, noise)]
+        return windows.extract_features(self.feature_extractor, examples).to(self.device)
 
     def __call__(
         self,
@@ -109,7 +116,9 @@ class GenreClassifier:
         sampling_rate: int | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
-        """Classify one file (path or bytes) or waveform.
+        """Classify one file (path or bytes) or waveform, from its start to its end.
+
+        Memory is bounded: a file is decoded in blocks and classified in batches of windows.
 
         Args:
             source: a local path, a file's bytes, or a waveform of shape (samples,), float.
@@ -117,7 +126,8 @@ class GenreClassifier:
             progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
-            AudioError: the audio cannot be used, with the reason.
+            AudioError: the audio cannot be used, with the reason; longer than MAX_FILE_SECONDS
+                is one.
             FileNotFoundError: there is no such file.
         """
         if isinstance(source, np.ndarray):
@@ -127,51 +137,53 @@ class GenreClassifier:
                 raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
             waveform = source.astype(np.float32, copy=False)
             audio.check_samples(waveform)
+            waveform = audio.resample(waveform, sampling_rate, self.sampling_rate)
+            blocks, n_samples = [waveform], len(waveform)
         else:
-            sampling_rate = self.feature_extractor.sampling_rate
-            waveform, _ = audio.decode(source, MAX_FILE_SECONDS, to=sampling_rate)
-        if len(waveform) < MIN_SECONDS * sampling_rate:
+            blocks, n_samples = audio.decode_in_blocks(source, MAX_FILE_SECONDS, self.sampling_rate)
+        if n_samples < MIN_SECONDS * self.sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
-        heard = audio.resample(waveform, sampling_rate, self.feature_extractor.sampling_rate)
-        return self._predict(heard, progress)
+        return self._predict(blocks, n_samples, progress)
 
-    def _predict(self, waveform: np.ndarray, progress: Progress | None) -> Prediction:
-        sampling_rate = self.feature_extractor.sampling_rate
-        window = int(self.window_seconds * sampling_rate)
-        starts = windows.window_starts(len(waveform), window)
-        probabilities = self.window_probabilities(windows.cut(waveform, window), progress)
-        mean = probabilities.mean(axis=0)
-        length = min(window, len(waveform))
+    def _predict(
+        self, blocks: Iterable[np.ndarray], n_samples: int, progress: Progress | None
+    ) -> Prediction:
+        window = int(self.window_seconds * self.sampling_rate)
+        starts = windows.window_starts(n_samples, window)
+        cuts = windows.cut_blocks(blocks, starts, window)
+        rows: list[np.ndarray] = []
+        while batch := list(itertools.islice(cuts, BATCH_SIZE)):
+            rows.extend(self.window_probabilities(batch))
+            if progress:
+                progress(len(rows), len(starts))
+        if len(rows) < len(starts):
+            raise audio.AudioError("it changed while it was read")
+        mean = np.mean(rows, axis=0)
+        ends = starts + min(window, n_samples)
         return Prediction(
             genre=self.labels[int(mean.argmax())],
             probabilities=self._by_label(mean),
             timeline=[
                 WindowPrediction(
-                    start / sampling_rate, (start + length) / sampling_rate, self._by_label(row)
+                    start / self.sampling_rate, end / self.sampling_rate, self._by_label(row)
                 )
-                for start, row in zip(starts.tolist(), probabilities, strict=True)
+                for start, end, row in zip(starts.tolist(), ends.tolist(), rows, strict=True)
             ],
         )
 
-    def window_probabilities(
-        self, cuts: list[np.ndarray], progress: Progress | None = None
-    ) -> np.ndarray:
-        """Of windows of one length at the model's rate: float64, shape (windows, labels).
+    def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
+        """Classify windows of one length, at the model's rate, in one pass.
 
-        In batches, so that memory is bounded.
+        Args:
+            cuts: float32, shape (samples,) each; memory grows with their number.
+
+        Returns:
+            float64, shape (windows, labels).
         """
-        import torch
-
-        batches = []
-        for i in range(0, len(cuts), BATCH_SIZE):
-            features = windows.extract_features(
-                self.feature_extractor, cuts[i : i + BATCH_SIZE]
-            ).to(self.device)
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                batches += windows.clip_probabilities(self.model, [features])
-            if progress:
-                progress(min(i + BATCH_SIZE, len(cuts)), len(cuts))
-        return torch.cat(batches).double().cpu().numpy()
+        features = windows.extract_features(self.feature_extractor, cuts).to(self.device)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            (probabilities,) = windows.clip_probabilities(self.model, [features])
+        return probabilities.double().cpu().numpy()
 
     def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:
         return dict(zip(self.labels, probabilities.tolist(), strict=True))

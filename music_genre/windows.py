@@ -5,13 +5,10 @@ measured is what is served.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, SequenceFeatureExtractor
+import torch
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 # Clips of GTZAN last 29.9 to 30.6 s, so with windows of 5 s most would need a seventh for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
@@ -34,40 +31,46 @@ def window_starts(n_samples: int, window: int) -> np.ndarray:
 def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
     """The windows of a waveform of shape (samples,): all of length `window`, as views.
 
-    A waveform that is shorter goes round, as short clips do in training: zeros would enter
-    DistilHuBERT's group norm, and Whisper would hear a break.
+    A shorter waveform is looped, as short clips are in training: zeros would enter DistilHuBERT's
+    group norm, and a break would be a sound of its own to Whisper.
     """
     if len(waveform) < window:
         return [np.resize(waveform, window)]
     return [waveform[start : start + window] for start in window_starts(len(waveform), window)]
 
 
-def cut_blocks(blocks: Iterable[np.ndarray], n_samples: int, window: int) -> Iterator[np.ndarray]:
+def cut_blocks(
+    blocks: Iterable[np.ndarray], starts: np.ndarray, window: int
+) -> Iterator[np.ndarray]:
     """The windows of a waveform that comes in blocks: those of `cut`, as copies, one at a time.
 
     Args:
-        blocks: shape (samples,) each, `n_samples` in all. Where they end early, so do the windows.
+        blocks: float32, shape (samples,) each.
+        starts: what `window_starts` returns for all of them.
+        window: samples. Where the blocks end early, so do the windows; a single window is looped.
     """
     blocks, waiting, first = iter(blocks), np.zeros(0, np.float32), 0
-    for start in window_starts(n_samples, window):
-        end = start + min(window, n_samples)
-        while first + len(waiting) < end:
+    for start in starts:
+        while first + len(waiting) < start + window:
             block = next(blocks, None)
             if block is None:
-                return
+                break
             n_past = min(max(0, start - first), len(waiting))
             waiting = np.concatenate([waiting[n_past:], block])
             first += n_past
-        yield np.resize(waiting[start - first : end - first], window)
+        samples = waiting[start - first :][:window]
+        if len(samples) < window and len(starts) > 1:
+            return
+        yield np.resize(samples, window)
 
 
 def extract_features(
-    feature_extractor: "SequenceFeatureExtractor", windows: Sequence[np.ndarray]
-) -> "torch.Tensor":
+    feature_extractor: SequenceFeatureExtractor, windows: Sequence[np.ndarray]
+) -> torch.Tensor:
     """Model input for windows of one length: float32, shape (windows, ...).
 
-    No attention mask and no padding: DistilHuBERT's group norm looks at the whole window, and a
-    mask would only tell it that nothing is padded.
+    No attention mask and no padding: DistilHuBERT's group norm takes in the whole window, and a
+    mask would only say that nothing is padded.
     """
     features = feature_extractor(
         list(windows), sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"
@@ -75,9 +78,7 @@ def extract_features(
     return features[feature_extractor.model_input_names[0]]
 
 
-def clip_probabilities(
-    model: "PreTrainedModel", clips: Sequence["torch.Tensor"]
-) -> list["torch.Tensor"]:
+def clip_probabilities(model: PreTrainedModel, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Probabilities of every window of several clips, in one pass.
 
     Args:
@@ -88,7 +89,5 @@ def clip_probabilities(
         Per clip the softmax of each window, float32, shape (windows, labels); its mean over windows
         is the clip's answer.
     """
-    import torch
-
     logits = model(**{model.main_input_name: torch.cat(list(clips))}).logits
     return list(logits.float().softmax(-1).split([len(clip) for clip in clips]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from music_genre import audio
-from music_genre.classifier import MAX_FILE_SECONDS, top_two
+from music_genre.classifier import top_two
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from music_genre.classifier import GenreClassifier, Prediction, Progress
 
 MAX_FILES = 20  # in one batch
+MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
@@ -73,8 +74,8 @@ def classify_file(
     name = shown_name(path)
     try:
         rate = classifier.feature_extractor.sampling_rate
-        waveform, _ = audio.decode(path, MAX_FILE_SECONDS + 1, to=rate)  # a second more shows a cut
-        limit = int(MAX_FILE_SECONDS * rate)
+        waveform, _ = audio.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more shows a cut
+        limit = int(MAX_SONG_SECONDS * rate)
         is_cut, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
             raise InputError(f"“{name}” is silent: try another recording.")

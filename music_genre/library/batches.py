@@ -157,7 +157,9 @@ class _Decoder:
         is_whole = not start and answer.seconds_heard < seconds
         answer.duration = answer.seconds_heard if is_whole else claimed
         blocks = self._blocks(answer.path, start, seconds) if kept is None else kept
-        yield from windows.cut_blocks(blocks, n_samples, self.window)
+        yield from windows.cut_blocks(
+            blocks, windows.window_starts(n_samples, self.window), self.window
+        )
 
     def _measure(
         self, path: str, start: float, seconds: float

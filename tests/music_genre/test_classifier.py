@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import soundfile
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier, audio
+from music_genre.errors import InputError
 from music_genre.loading import ModelError
 
 
@@ -37,6 +39,34 @@ def test_a_file_its_bytes_and_its_waveform_get_the_same_answer(classifier, tmp_p
     assert classifier(path) == from_waveform
     assert classifier(str(path)) == from_waveform
     assert classifier(path.read_bytes()) == from_waveform
+
+
+def test_a_file_is_processed_to_its_end_however_long(tiny_classifier, tmp_path):
+    path = tmp_path / "mix.flac"
+    with soundfile.SoundFile(path, "w", 4000, 1, format="FLAC") as file:
+        for _ in range(16):  # minutes
+            file.write(noise(60, 4000))
+    classifier = GenreClassifier(tiny_classifier, window_seconds=60)
+    prediction = classifier(path)
+    assert len(prediction.timeline) == 16
+    assert prediction.timeline[-1].end == pytest.approx(960)
+
+
+def test_a_file_too_long_to_keep_gets_the_answer_of_its_waveform(classifier, tmp_path, monkeypatch):
+    waveform = audio.to_pcm16(noise(3.5)).astype(np.float32) / 32768
+    path = tmp_path / "song.wav"
+    path.write_bytes(audio.wav_bytes(audio.to_pcm16(waveform)))
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(audio, "KEEP_SECONDS", 1.0)
+    assert classifier(path) == classifier(waveform, 16_000)
+
+
+def test_a_file_beyond_the_limit_is_refused_and_not_cut(classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr("music_genre.classifier.MAX_FILE_SECONDS", 3.0)
+    path = tmp_path / "song.wav"
+    path.write_bytes(audio.wav_bytes(audio.to_pcm16(noise(3.5))))
+    with pytest.raises(audio.AudioError, match="longer than"):
+        classifier(path)
 
 
 def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier):
@@ -84,6 +114,19 @@ def test_another_sampling_rate_is_resampled(classifier):
 def test_unusable_input_says_why(classifier, source, sampling_rate, error, message):
     with pytest.raises(error, match=message):
         classifier(source, sampling_rate)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"precision": "bf61"}, "bf61"),
+        ({"window_seconds": 0.01}, "window"),
+        ({"device": "qpu"}, "qpu"),
+    ],
+)
+def test_an_option_is_obeyed_or_refused(tiny_classifier, option, message):
+    with pytest.raises(InputError, match=message):
+        GenreClassifier(tiny_classifier, **option)
 
 
 def test_a_model_that_is_not_there(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
 
 
 def test_longer_files_are_cut_and_said_to_be(classifier, song, monkeypatch):
-    monkeypatch.setattr("music_genre.demo.uploads.MAX_FILE_SECONDS", 6.0)
+    monkeypatch.setattr("music_genre.demo.uploads.MAX_SONG_SECONDS", 6.0)
     heard = classify_file(classifier, song)
     assert heard.is_cut and heard.seconds == pytest.approx(6)
     assert "the rest was left out" in heard.as_html()[0]
