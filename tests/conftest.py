@@ -80,6 +80,18 @@ def tiny_config(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained(tiny_config, tmp_path_factory) -> Path:
+    """A tiny encoder of three layers with weights, as one from the Hub."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+
+    folder = tmp_path_factory.mktemp("models") / "pretrained"
+    config = AutoConfig.from_pretrained(tiny_config, num_hidden_layers=3)
+    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
+    AutoFeatureExtractor.from_pretrained(tiny_config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
     """A saved model with random weights that hears 1 s at a time."""
     from transformers import set_seed

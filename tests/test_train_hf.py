@@ -1,6 +1,5 @@
-"""Training end to end on synthesised music and a tiny net; processes are real where it matters."""
+"""Training end to end on synthesised music and a tiny net."""
 
-import csv
 import importlib.util
 import json
 import os
@@ -11,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Audio, load_from_disk
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 import train_hf
 from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
-from music_genre import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.training.arguments import parse_arguments
+from tests.training_runs import check_pipeline, check_predictions, flags, read_report, train
 
 LEFT_BY_A_RUN = {
     "model.safetensors",
@@ -36,52 +34,12 @@ LEFT_BY_A_RUN = {
 }
 
 
-def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -> list[str]:
-    options = {
-        "dataset": prepared,
-        "model_name_or_path": tiny_config,
-        "from_scratch": True,
-        "freeze_feature_encoder": False,
-        "window_seconds": 1,
-        "num_train_epochs": 4,
-        "learning_rate": 0.01,
-        "per_device_train_batch_size": 8,
-        "precision": "fp32",
-        "disable_tqdm": True,
-        "output_dir": output_dir,
-    } | more
-    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
-
-
-def train(*argv: object) -> None:
-    train_hf.run(*parse_arguments([str(a) for a in argv]))
-
-
-def launch(root: Path, *argv: object, launcher: list[str] | None = None, cwd: Path | None = None):
-    command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
-    return subprocess.run(
-        [*command, str(root / "train_hf.py"), *map(str, argv)],
-        cwd=cwd or root,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    )
-
-
 @pytest.fixture(scope="module")
 def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
     """A finished run of four epochs."""
     output_dir = tmp_path_factory.mktemp("runs") / "tiny"
     train(*flags(prepared, tiny_config, output_dir))
     return output_dir
-
-
-def read_report(folder: Path) -> dict:
-    return json.loads((folder / "report.json").read_text())
-
-
-# --- what a run leaves ----------------------------------------------------------------------
 
 
 def test_a_run_leaves_what_is_promised(run_dir):
@@ -109,29 +67,8 @@ def test_predictions_are_those_of_the_saved_model(run_dir, prepared):
     check_predictions(run_dir, prepared)
 
 
-def check_predictions(run_dir: Path, prepared: Path) -> None:
-    """One process with the saved model answers every test clip as predictions.csv says."""
-    classifier = GenreClassifier(run_dir, precision="fp32")
-    assert classifier.window_seconds == read_report(run_dir)["window_seconds"]
-    clips = load_from_disk(prepared)["test"].cast_column("audio", Audio(decode=False))
-    with (run_dir / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["track_id"] for row in rows] == list(clips["track_id"])
-    for clip, row in zip(clips, rows, strict=True):
-        answer = classifier(clip["audio"]["bytes"])
-        assert row["genre"] == GENRES[clip["genre"]]
-        assert row["prediction"] == answer.genre
-        for genre in GENRES:
-            assert float(row[genre]) == pytest.approx(answer.probabilities[genre], abs=1e-4)
-
-
 def test_a_plain_pipeline_loads_it(run_dir):
-    from transformers import pipeline
-
-    answers = pipeline("audio-classification", model=str(run_dir), top_k=None)(
-        np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
-    )
-    assert {answer["label"] for answer in answers} == set(GENRES)
+    check_pipeline(run_dir)
 
 
 def test_the_card_is_valid_and_says_what_was_measured(run_dir):
@@ -169,107 +106,6 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     train_hf.main()
     assert (tmp_path / "three" / "seed-0" / "model.safetensors").stat().st_mtime_ns == finished
     assert read_report(tmp_path / "three" / "seed-2")["train"]["resumed_at_step"] == 10
-
-
-# --- going on -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(prepared, tiny_config, tmp_path_factory) -> Path:
-    """What the interrupted runs below have to end as: validation and a checkpoint each 5 steps."""
-    output_dir = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    train(*every_five_steps(prepared, tiny_config, output_dir))
-    return output_dir
-
-
-def every_five_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
-    return flags(
-        prepared, model, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
-        eval_strategy="steps", **more,
-    )  # fmt: skip
-
-
-def interrupted_by(name: str, options: list[str]) -> subprocess.CompletedProcess:
-    """A process that is sent the signal in its 28th step, inside the third epoch."""
-    code = f"""
-import sys, os, signal
-sys.argv = ["train_hf.py", *{options!r}]
-import train_hf
-from music_genre.training import trainer
-step = trainer.ClipTrainer.training_step
-def interrupted(self, *args, **kwargs):
-    if self.state.global_step == 27:
-        os.kill(os.getpid(), signal.{name})
-    return step(self, *args, **kwargs)
-trainer.ClipTrainer.training_step = interrupted
-train_hf.main()
-"""
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(train_hf.__file__).parent, capture_output=True,
-        text=True, timeout=120,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "steps_kept"), [("SIGKILL", -9, 25), ("SIGTERM", 143, 28)]
-)
-def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    name, code, steps_kept, uninterrupted, prepared, tiny_config, tmp_path
-):
-    """Data order, crops, optimiser and random numbers are taken up in the middle of an epoch."""
-    output_dir = tmp_path / "resumed"
-    options = every_five_steps(prepared, tiny_config, output_dir)
-    stopped = interrupted_by(name, options)
-    assert stopped.returncode == code, stopped.stderr[-3000:]
-    assert not (output_dir / "report.json").exists()
-    if name == "SIGTERM":
-        assert "Stopped by SIGTERM after step 28; it is saved." in stopped.stdout
-        assert "Traceback" not in stopped.stderr
-    train(*options, "--resume_from_checkpoint", "last")
-    resumed, whole = read_report(output_dir), read_report(uninterrupted)
-    assert resumed["train"]["resumed_at_step"] == steps_kept
-    for split in ("validation", "test"):
-        assert resumed[split] == whole[split]
-    assert (output_dir / "predictions.csv").read_text() == (
-        uninterrupted / "predictions.csv"
-    ).read_text()
-
-
-@pytest.fixture(scope="module")
-def pretrained(tiny_config, tmp_path_factory) -> Path:
-    """A tiny encoder of three layers with weights, as one from the Hub."""
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
-
-    folder = tmp_path_factory.mktemp("models") / "pretrained"
-    config = AutoConfig.from_pretrained(tiny_config, num_hidden_layers=3)
-    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
-    AutoFeatureExtractor.from_pretrained(tiny_config).save_pretrained(folder)
-    return folder
-
-
-def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(prepared, pretrained, tmp_path, capsys):
-    def options(name: str) -> list[str]:
-        augmented = {
-            "from_scratch": False,
-            "mixup": 0.4,
-            "speed_perturbation": True,
-            "spec_augment": True,
-        }
-        recipe = augmented | {"freeze_feature_encoder": True, "num_train_epochs": 3}
-        return every_five_steps(prepared, pretrained, tmp_path / name, **recipe)
-
-    assert interrupted_by("SIGTERM", options("stopped")).returncode == 143
-    train(*options("stopped"), "--resume_from_checkpoint", "last")
-    assert "Linear probe on layer" not in capsys.readouterr().out
-    train(*options("whole"))
-    assert "Linear probe on layer" in capsys.readouterr().out
-    linear_probe = read_report(tmp_path / "whole")["train"]["linear_probe"]
-    assert linear_probe["is_kept"] == (read_report(tmp_path / "whole")["train"]["best_step"] == 0)
-    stopped, whole = read_report(tmp_path / "stopped"), read_report(tmp_path / "whole")
-    assert stopped["train"]["resumed_at_step"] == 28
-    assert stopped["validation"] == whole["validation"]
-    check_predictions(tmp_path / "whole", prepared)
-    test_a_plain_pipeline_loads_it(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -331,57 +167,6 @@ def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatc
         train_hf.main()
     assert stop.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: The disk is full.")
-
-
-def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):
-    (tmp_path / "report.json").write_text('{"is_synthetic": false}')
-    with pytest.raises(InputError, match="holds another run"):
-        train(*flags(prepared, tiny_config, tmp_path))
-    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_a_demonstration_may_be_repeated(tmp_path, prepared, tiny_config):
-    """The first run's checkpoints, of later steps, must not get in the way of the second's."""
-    output_dir = tmp_path / "again"
-    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=2))
-    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=1))
-    assert read_report(output_dir)["train"]["steps"] == 10
-    assert [path.name for path in output_dir.glob("checkpoint-*")] == ["checkpoint-10"]
-
-
-def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_config):
-    options = flags(prepared, tiny_config, tmp_path / "none")
-    with pytest.raises(InputError, match="no checkpoint"):
-        train(*options, "--resume_from_checkpoint", "last")
-    with pytest.raises(InputError, match="is no checkpoint to go on from"):
-        train(*options, "--resume_from_checkpoint", tmp_path)
-
-
-# --- processes ------------------------------------------------------------------------------
-
-
-def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_path):
-    """Validation and test have 10 clips, which two processes cannot share in batches of 4.
-
-    --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
-    """
-    output_dir = tmp_path / "two"
-    options = flags(
-        prepared,
-        tiny_config,
-        output_dir,
-        num_train_epochs=1,
-        per_device_eval_batch_size=4,
-        use_cpu=True,
-    )
-    result = launch(root, *options, launcher=["--multi_gpu", "--num_processes", "2"])
-    assert result.returncode == 0, result.stderr[-3000:]
-    report = read_report(output_dir)
-    assert report["train"]["processes"] == 2
-    assert report["train"]["steps"] == 5  # 80 crops, 2 x 8 a step
-    assert report["test"]["n"] == report["validation"]["n"] == 10
-    check_predictions(output_dir, prepared)
-    assert result.stdout.count("Written to") == 1
 
 
 # --- threads and errors ---------------------------------------------------------------------
@@ -458,4 +243,4 @@ def test_a_pretrained_encoder_learns_real_genres(real_archive, real_encoder, tmp
     n_correct = sum(round(report[name]["accuracy"] * 10) for name in ("validation", "test"))
     assert n_correct >= 6, "of 20 clips; chance gets 2, and 6 once in a hundred times"
     check_predictions(tmp_path / "run", tmp_path / "gtzan")
-    test_a_plain_pipeline_loads_it(tmp_path / "run")
+    check_pipeline(tmp_path / "run")

@@ -1,0 +1,107 @@
+"""What the tests of training share: options of a tiny run, ways to run it, checks of its result."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Audio, load_from_disk
+from transformers import pipeline
+
+import train_hf
+from data_prep.gtzan import GENRES
+from music_genre import GenreClassifier
+from music_genre.training.arguments import parse_arguments
+
+
+def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -> list[str]:
+    options = {
+        "dataset": prepared,
+        "model_name_or_path": tiny_config,
+        "from_scratch": True,
+        "freeze_feature_encoder": False,
+        "window_seconds": 1,
+        "num_train_epochs": 4,
+        "learning_rate": 0.01,
+        "per_device_train_batch_size": 8,
+        "precision": "fp32",
+        "disable_tqdm": True,
+        "output_dir": output_dir,
+    } | more
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def train(*argv: object) -> None:
+    train_hf.run(*parse_arguments([str(a) for a in argv]))
+
+
+def launch(root: Path, *argv: object, launcher: list[str] | None = None, cwd: Path | None = None):
+    command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
+    return subprocess.run(
+        [*command, str(root / "train_hf.py"), *map(str, argv)],
+        cwd=cwd or root,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+
+
+def read_report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def every_five_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
+    return flags(
+        prepared, model, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
+        eval_strategy="steps", **more,
+    )  # fmt: skip
+
+
+def interrupted_by(name: str, options: list[str]) -> subprocess.CompletedProcess:
+    """A process that is sent the signal in its 28th step, inside the third epoch."""
+    code = f"""
+import sys, os, signal
+sys.argv = ["train_hf.py", *{options!r}]
+import train_hf
+from music_genre.training import trainer
+step = trainer.ClipTrainer.training_step
+def interrupted(self, *args, **kwargs):
+    if self.state.global_step == 27:
+        os.kill(os.getpid(), signal.{name})
+    return step(self, *args, **kwargs)
+trainer.ClipTrainer.training_step = interrupted
+train_hf.main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(train_hf.__file__).parent, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+
+
+def check_predictions(run_dir: Path, prepared: Path) -> None:
+    """One process with the saved model answers every test clip as predictions.csv says."""
+    classifier = GenreClassifier(run_dir, precision="fp32")
+    assert classifier.window_seconds == read_report(run_dir)["window_seconds"]
+    clips = load_from_disk(prepared)["test"].cast_column("audio", Audio(decode=False))
+    with (run_dir / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["track_id"] for row in rows] == list(clips["track_id"])
+    for clip, row in zip(clips, rows, strict=True):
+        answer = classifier(clip["audio"]["bytes"])
+        assert row["genre"] == GENRES[clip["genre"]]
+        assert row["prediction"] == answer.genre
+        for genre in GENRES:
+            assert float(row[genre]) == pytest.approx(answer.probabilities[genre], abs=1e-4)
+
+
+def check_pipeline(run_dir: Path) -> None:
+    """A plain `pipeline` loads the saved model."""
+    answers = pipeline("audio-classification", model=str(run_dir), top_k=None)(
+        np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    )
+    assert {answer["label"] for answer in answers} == set(GENRES)
