@@ -1,6 +1,7 @@
 """report.json: what was measured of a model; in a run's folder and on the Hub."""
 
 import json
+import os
 from pathlib import Path
 
 REPORT_FILE = "report.json"
@@ -16,4 +17,7 @@ def read_report(folder: Path) -> dict | None:
 
 
 def write_report(report: dict, folder: Path) -> None:
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    """Write or replace the report; the file is complete at any moment."""
+    partial = folder / f"{REPORT_FILE}.{os.getpid()}.partial"
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / REPORT_FILE)

@@ -14,9 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
 from music_genre.errors import InputError
 from music_genre.hub import check_access, explain_hub_errors
 from music_genre.publishing.card import EXAMPLE_FILE, model_card
+from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
+from music_genre.report import read_report, write_report
 
 WEIGHTS_FILE = "model.safetensors"
 # A clip for the widget on the model's page, synthesised by this project: nobody has rights in it.
@@ -50,7 +54,7 @@ def publish(folder: Path, repo_id: str, private: bool = True) -> str:
     again = retry_command(folder, repo_id, private)
     try:
         full_id = check_access(repo_id, private)
-        complete(folder, report, full_id)
+        add_published_files(folder, report, full_id)
         return _commit(folder, full_id, report)
     except InputError as error:
         raise InputError(
@@ -65,8 +69,6 @@ def retry_command(folder: Path, repo_id: str, private: bool) -> str:
 
 def read_finished(folder: Path) -> dict[str, Any]:
     """The report of a run that may be published."""
-    from music_genre.report import read_report
-
     report = read_report(folder)
     if not report or not (folder / WEIGHTS_FILE).is_file():
         raise InputError(f"{folder} holds no finished run ({WEIGHTS_FILE} and report.json).")
@@ -78,14 +80,13 @@ def read_finished(folder: Path) -> dict[str, Any]:
     return report
 
 
-def complete(folder: Path, report: dict[str, Any], full_id: str) -> None:
+def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> None:
     """Add what only a published model needs: the ONNX form, the example, the card with its name.
 
-    The same again the second time, so that a second try finds on the Hub what the first brought.
+    A second call writes the same bytes, so that a second try does not upload them again.
     """
     if add_onnx(folder, report):
-        text = json.dumps(report, indent=2) + "\n"
-        _replace(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_report(report, folder)
     _replace(folder / EXAMPLE_FILE, lambda path: shutil.copyfile(EXAMPLE, path))
     card = model_card(report, full_id)
     _replace(folder / "README.md", card.save)
@@ -93,8 +94,6 @@ def complete(folder: Path, report: dict[str, Any], full_id: str) -> None:
 
 def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
     """Export to ONNX unless that was done for these weights; returns whether the report changed."""
-    from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
-
     sha256 = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     known = report.get("onnx")
     if known and known["weights_sha256"] == sha256 and (folder / ONNX_FILE).is_file():
@@ -119,8 +118,6 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
     api = HfApi()
     local = [name for name in PUBLISHED if (folder / name).is_file()]
     with explain_hub_errors(full_id):

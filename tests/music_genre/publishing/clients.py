@@ -1,0 +1,75 @@
+"""Clients of the Hub in processes of their own, since they read HF_ENDPOINT when imported."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.hub import WRITER, HubDouble
+
+ROOT = Path(__file__).resolve().parents[3]
+WEIGHTS = "model.safetensors"
+LFS_FILES = {WEIGHTS, "onnx/model.onnx", "example.ogg", "confusion_matrix.png",
+             "reliability.png", "learning_curves.png"}  # fmt: skip
+
+
+def environment(hub: HubDouble, home: Path, token: str | None = WRITER, **more: str) -> dict:
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | hub.environment(home, token) | {"PYTHONPATH": path} | more
+
+
+def run(command: list[object], env: dict, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=env, cwd=cwd, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+def push(hub: HubDouble, home: Path, *arguments: object, **more) -> subprocess.CompletedProcess:
+    return run(["-m", "music_genre.publishing", *arguments], environment(hub, home, **more))
+
+
+def start_push(hub: HubDouble, folder: Path, home: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "music_genre.publishing", str(folder), "you/x"],
+        env=environment(hub, home), cwd=ROOT, text=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def stored(hub: HubDouble) -> list[str]:
+    """Hashes of the LFS objects that came in whole, in order, one entry for each time."""
+    whole = [r for r in hub.sent("PUT", "^/storage/upload/") if r.status == 200]
+    return [r.path.split("/")[-1] for r in whole]
+
+
+def assert_no_token(*texts: str | bytes) -> None:
+    for text in texts:
+        assert WRITER not in (text if isinstance(text, str) else text.decode("latin-1"))
+
+
+def training(dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str) -> list[object]:
+    return [
+        ROOT / "train_hf.py", "--dataset", dataset, "--model_name_or_path", tiny_config,
+        "--from_scratch", "True", "--freeze_feature_encoder", "False", "--window_seconds", 1,
+        "--num_train_epochs", 1, "--learning_rate", 0.01, "--per_device_train_batch_size", 16,
+        "--precision", "fp32", "--disable_tqdm", "True", "--output_dir", output_dir,
+        "--push_to_hub", "True", "--hub_model_id", repo_id,
+    ]  # fmt: skip
+
+
+def enlarge(folder: Path) -> str:
+    """Give a run 8 MB of weights, more than sockets buffer; returns their hash."""
+    content = np.random.default_rng(0).bytes(8_000_000)
+    (folder / WEIGHTS).write_bytes(content)
+    report = json.loads((folder / "report.json").read_text())
+    report["onnx"]["weights_sha256"] = sha256(content)
+    (folder / "report.json").write_text(json.dumps(report))
+    return sha256(content)

@@ -1,0 +1,54 @@
+"""One tiny model, trained and pushed by train_hf.py; the tests push copies of its run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from tests.hub import HubDouble
+from tests.music_genre.publishing.clients import (
+    assert_no_token,
+    enlarge,
+    environment,
+    run,
+    training,
+)
+
+
+@pytest.fixture(scope="session")
+def real_looking(prepared, tmp_path_factory) -> Path:
+    """The synthesised clips without what says so: as somebody's own audio dataset."""
+    folder = tmp_path_factory.mktemp("own") / "dataset"
+    load_from_disk(prepared).save_to_disk(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pushed(real_looking, tiny_config, tmp_path_factory):
+    """A hub, and the run that train_hf.py made and pushed there as you/tiny."""
+    root = tmp_path_factory.mktemp("pushed")
+    with HubDouble(root / "hub") as hub:
+        hub.add_repo("somebody/else")
+        command = training(real_looking, tiny_config, root / "run", "you/tiny")
+        result = run(command, environment(hub, root / "home"))
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert_no_token(result.stdout, result.stderr)
+        yield hub, root / "run"
+
+
+@pytest.fixture
+def finished(pushed, tmp_path) -> Path:
+    """A copy of that run, which no Hub knows yet."""
+    return Path(shutil.copytree(pushed[1], tmp_path / "my run"))
+
+
+@pytest.fixture
+def large(finished) -> tuple[Path, str]:
+    return finished, enlarge(finished)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with HubDouble(tmp_path / "hub") as hub:
+        yield hub

@@ -1,0 +1,126 @@
+"""Pulling a published model: cold cache, no network, a cut download, the snippets of the card."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.gtzan import GENRES
+from music_genre import GenreClassifier, audio
+from tests.hub import Fault
+from tests.music_genre.publishing.clients import (
+    WEIGHTS,
+    environment,
+    push,
+    run,
+    sha256,
+)
+
+PULL = """
+import hashlib, json, sys
+import numpy as np
+from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from transformers import pipeline
+from music_genre import GenreClassifier
+
+noise = np.load("noise.npy")
+classify = pipeline("audio-classification", model="you/pulled", revision="v1", top_k=None)
+card = ModelCard.load(hf_hub_download("you/pulled", "README.md"))
+name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+weights = hf_hub_download("you/pulled", "model.safetensors", revision="v1")
+print(json.dumps({
+    "classifier": GenreClassifier("you/pulled", revision="v1")(noise, 16_000).probabilities,
+    "newest": GenreClassifier("you/pulled")(noise, 16_000).probabilities,
+    "pipeline": {answer["label"]: answer["score"] for answer in classify(noise)},
+    "sha256": hashlib.sha256(open(weights, "rb").read()).hexdigest(),
+    "card": [name, [[r.dataset_split, r.metric_type, r.metric_value] for r in results]],
+    "torch": sorted(m for m in sys.modules if m.startswith("transformers_modules")),
+}))
+"""
+
+
+def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_path):
+    """v1 is the first commit; the weights of the second are others. The first download is cut."""
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    assert push(hub, tmp_path / "home", finished, "you/pulled").returncode == 0
+    tag = "from huggingface_hub import HfApi; HfApi().create_tag('you/pulled', tag='v1')"
+    assert run(["-c", tag], environment(hub, tmp_path / "home")).returncode == 0
+    content = (finished / WEIGHTS).read_bytes()
+    other = content[:-400] + bytes(400)
+    files = hub.commits("you/pulled")[-1]["files"] | {WEIGHTS: hub.storage.lfs(other)}
+    hub.storage.commit(hub.storage.load("models", "you/pulled"), "other weights", files)
+
+    hub.faults.append(Fault("GET", f"/storage/lfs/{sha256(content)}", cut_after=3000, times=1))
+    online = run(["-c", PULL], environment(hub, tmp_path / "home"), cwd=tmp_path)
+    assert online.returncode == 0, online.stderr[-3000:]
+    answer = json.loads(online.stdout)
+    assert len(hub.sent("GET", f"/storage/lfs/{sha256(content)}")) == 2
+    expected = GenreClassifier(finished)(noise, 16_000).probabilities
+    assert answer["sha256"] == sha256(content)
+    assert answer["classifier"] == pytest.approx(expected, abs=1e-6)
+    assert answer["pipeline"] == pytest.approx(expected, abs=1e-6)
+    assert answer["newest"] != pytest.approx(expected, abs=1e-6)
+    assert answer["torch"] == [], "no code of the repository is run"
+    report = json.loads((finished / "report.json").read_text())
+    name, results = answer["card"]
+    assert name == "pulled"
+    assert ["test", "accuracy", round(report["test"]["accuracy"], 4)] in results
+
+    cut_off = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
+    offline = run(["-c", PULL], cut_off, cwd=tmp_path)
+    assert offline.returncode == 0, offline.stderr[-3000:]
+    assert json.loads(offline.stdout) == answer
+
+
+def test_a_long_download_is_taken_up_where_it_was_cut(hub, tmp_path):
+    """The client keeps what it has by 10 MiB; shorter files it fetches anew."""
+    hub.add_repo("you/long")
+    content = np.random.default_rng(0).bytes(12_000_000)
+    files = {WEIGHTS: hub.storage.lfs(content)}
+    hub.storage.commit(hub.storage.load("models", "you/long"), "long", files)
+    hub.faults.append(Fault("GET", "/storage/lfs/", cut_after=11_000_000, times=1))
+    code = f"from huggingface_hub import hf_hub_download as d; print(d('you/long', '{WEIGHTS}'))"
+    result = run(["-c", code], environment(hub, tmp_path))
+    assert Path(result.stdout.strip()).read_bytes() == content
+    cut, resumed = hub.sent("GET", "/storage/lfs/")
+    assert "range" not in cut.headers
+    assert resumed.headers["range"] == f"bytes={10 * 2**20}-"
+    assert resumed.status == 206
+
+
+def test_the_snippets_of_the_card_run_and_agree(pushed, tmp_path):
+    hub, folder = pushed
+    import soundfile
+
+    rate = 16_000
+    waveform, _ = audio.decode(folder / "example.ogg", 10, to=rate)
+    soundfile.write(tmp_path / "song.wav", waveform[:rate], rate)  # a window: they agree on one
+    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    script = 'print("---")\n'.join(snippets)
+    result = run(["-c", script], environment(hub, tmp_path / "home"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    by_pipeline, by_classifier, by_onnx = result.stdout.split("---\n")
+    genre = by_onnx.strip()
+    assert genre in GENRES
+    assert by_classifier.split()[0] == genre
+    assert f"'label': '{genre}'" in by_pipeline[: by_pipeline.index("}")]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "message"),
+    [
+        ("you/missing", "The Hub has no model you/missing that you may read (404)"),
+        ("somebody/secret", "The Hub has no model somebody/secret that you may read (404)"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path, model_id, message):
+    hub, _ = pushed
+    hub.add_repo("somebody/secret", private=True)
+    code = f"from music_genre import GenreClassifier; GenreClassifier({model_id!r})"
+    result = run(["-c", code], environment(hub, tmp_path))
+    assert message in result.stderr.splitlines()[-1]

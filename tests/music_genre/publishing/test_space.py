@@ -1,0 +1,96 @@
+"""The Space: what is uploaded, and that the demo starts from exactly that."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+
+from music_genre.errors import InputError
+from music_genre.publishing.space import SPACE_CARD, space_card, space_files
+from tests.music_genre.publishing.clients import ROOT, assert_no_token, environment, run
+
+COMMAND = ["-m", "music_genre.publishing", "--space", "you/demo", "--model"]
+ROOMS = {"kernels", "demo", "examples"}
+
+
+def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
+    hub.add_repo("you/tiny")
+    result = run([*COMMAND, "you/tiny"], environment(hub, tmp_path / "home"))
+    assert result.returncode == 0, result.stderr
+    repo, files = hub.storage.load("spaces", "you/demo"), hub.files("you/demo", "spaces")
+    assert repo["private"] and repo["sdk"] == "gradio"
+    assert repo["variables"]["MODEL_ID"]["value"] == "you/tiny"
+    assert len(hub.commits("you/demo", "spaces")) == 1
+    assert set(files) == {*space_files(ROOT), "README.md", ".gitattributes"}
+    assert files["app.py"] == (ROOT / "app.py").read_bytes()
+    front = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    assert front["models"] == front["preload_from_hub"] == ["you/tiny"]
+    assert_no_token(result.stdout, result.stderr)
+
+
+def test_a_space_without_its_model_is_refused(hub, tmp_path):
+    result = run([*COMMAND, "you/none"], environment(hub, tmp_path / "home"))
+    assert result.returncode == 2
+    assert "you/none cannot be found on the Hub" in result.stderr.splitlines()[-1]
+    assert hub.storage.load("spaces", "you/demo") is None
+
+
+def test_only_the_core_and_the_demo_are_uploaded(tmp_path):
+    """Neither other rooms nor files that happen to lie among the sources."""
+    names = space_files(ROOT)
+    assert {"app.py", "LICENSE", "requirements.txt", "music_genre/classifier.py"} <= set(names)
+    assert {n.split("/")[1] for n in names if n.count("/") == 2} == ROOMS
+    assert {n.split("/")[0] for n in names if "/" in n} == {"music_genre"}
+
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("music_genre/clip.wav", "music_genre/demo/song.ogg", "data.zip", "train_hf.py"):
+        (tmp_path / name).touch()
+    assert space_files(tmp_path) == names
+    (tmp_path / "app.py").unlink()
+    with pytest.raises(InputError, match=r"lacks app\.py: publish the Space from a checkout"):
+        space_files(tmp_path)
+
+
+def test_the_space_installs_the_gradio_that_the_demo_is_tested_with():
+    front = yaml.safe_load(SPACE_CARD.read_text(encoding="utf-8").split("---")[1])
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    gradio = re.search(r"^gradio==(\S+)", requirements, re.MULTILINE)
+    assert str(front["sdk_version"]) == gradio[1]
+
+
+def test_a_private_model_is_not_fetched_by_the_build():
+    front = yaml.safe_load(space_card("you/secret", is_model_private=True).split("---")[1])
+    assert front["models"] == ["you/secret"] and "preload_from_hub" not in front
+
+
+def test_the_demo_answers_from_the_uploaded_files_alone(jazz_model, song, tmp_path):
+    space = tmp_path / "space"
+    for name in space_files(ROOT):
+        (space / name).parent.mkdir(parents=True, exist_ok=True)
+        (space / name).write_bytes((ROOT / name).read_bytes())
+    env = os.environ | {"MODEL_ID": str(jazz_model), "PYTHONUNBUFFERED": "1"}
+    env.pop("PYTHONPATH", None)
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        env=env, cwd=space, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        else:
+            pytest.fail("".join(printed))
+        client = Client(address[0], verbose=False)
+        prediction = client.predict(file=handle_file(song), api_name="/classify")
+    finally:
+        process.kill()
+        process.communicate()
+    assert prediction["genre"] == "jazz"
