@@ -3,19 +3,23 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Audio, load_from_disk
+from safetensors.torch import load_file
 from transformers import pipeline
 
 import train_hf
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.training.arguments import parse_arguments
+from music_genre.training.trainer import ClipTrainer
 
 
 def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -> list[str]:
@@ -39,10 +43,16 @@ def train(*argv: object) -> None:
     train_hf.run(*parse_arguments([str(a) for a in argv]))
 
 
-def launch(root: Path, *argv: object, launcher: list[str] | None = None, cwd: Path | None = None):
+def launch(
+    root: Path,
+    *argv: object,
+    launcher: list[str] | None = None,
+    cwd: Path | None = None,
+    script: Path | None = None,
+) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
     return subprocess.run(
-        [*command, str(root / "train_hf.py"), *map(str, argv)],
+        [*command, str(script or root / "train_hf.py"), *map(str, argv)],
         cwd=cwd or root,
         capture_output=True,
         text=True,
@@ -105,3 +115,47 @@ def check_pipeline(run_dir: Path) -> None:
         np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     )
     assert {answer["label"] for answer in answers} == set(GENRES)
+
+
+def evaluation_favouring(step: int):
+    """Stands in for ClipTrainer.evaluate: that step's checkpoint is the best one."""
+    evaluate = ClipTrainer.evaluate
+
+    def favour(self, *args, **kwargs):
+        metrics = evaluate(self, *args, **kwargs)
+        return metrics | {"eval_calibrated_loss": float(abs(self.state.global_step - step))}
+
+    return favour
+
+
+def step_interrupted_after(step: int, number: int = signal.SIGTERM):
+    """Stands in for ClipTrainer.training_step: the process gets a signal inside the next step."""
+    training_step = ClipTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == step:
+            os.kill(os.getpid(), number)
+        return training_step(self, *args, **kwargs)
+
+    return interrupted
+
+
+def check_saved_is_best(run_dir: Path, best: int, last: int) -> None:
+    """Every tensor of the saved model is that of the best checkpoint, none is the last one's.
+
+    The temperature is folded into the last layer.
+    """
+    saved, best_one, last_one = (
+        load_file(folder / "model.safetensors")
+        for folder in (run_dir, run_dir / f"checkpoint-{best}", run_dir / f"checkpoint-{last}")
+    )
+    assert saved.keys() == best_one.keys()
+    temperature = read_report(run_dir)["temperature"]
+    different = [
+        name
+        for name, tensor in best_one.items()
+        if not torch.equal(saved[name], tensor)
+        and not torch.allclose(saved[name] * temperature, tensor, rtol=1e-5, atol=1e-7)
+    ]
+    assert not different
+    assert sum(not torch.equal(best_one[n], last_one[n]) for n in best_one) > len(saved) / 2

@@ -5,11 +5,32 @@ import json
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from music_genre.errors import InputError
 from music_genre.report import read_report
 
 # Without one of these the Trainer would go on, but with another optimiser or other random numbers.
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def load_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Copy the weights that `save_pretrained` wrote to `folder` into a model, in place.
+
+    transformers renames the tensors of some families (AST is one) when it saves, and names them
+    back in `from_pretrained` alone. The optimizer keeps its parameters.
+
+    Raises:
+        InputError: a tensor is missing, is left over or has another shape.
+    """
+    loaded, info = type(model).from_pretrained(
+        folder, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    wrong = sorted(map(str, set().union(*info.values())))
+    if wrong or loaded.state_dict().keys() != model.state_dict().keys():
+        name = f": {wrong[0]} does not fit" if wrong else ""
+        raise InputError(f"{folder} holds the weights of another model{name}. Start a new run.")
+    model.load_state_dict(loaded.state_dict())
 
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:

@@ -21,6 +21,7 @@ import torch
 
 from music_genre import windows
 from music_genre.evaluation.metrics import negative_log_likelihood
+from music_genre.training.checkpoints import load_weights
 from music_genre.training.trainer import validation_metrics
 
 if TYPE_CHECKING:
@@ -97,8 +98,6 @@ def load_linear_probe_if_better(trainer: "ClipTrainer") -> dict[str, float]:
     Returns:
         Its metrics on validation and `is_kept`.
     """
-    from safetensors.torch import load_file
-
     folder = Path(trainer.args.output_dir, LINEAR_PROBE)
     metrics = json.loads((folder / METRICS_FILE).read_text())
     best = trainer.state.best_metric
@@ -106,7 +105,7 @@ def load_linear_probe_if_better(trainer: "ClipTrainer") -> dict[str, float]:
     is_kept = best is None or (own > best if trainer.args.greater_is_better else own < best)
     if is_kept:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        load_weights(model, folder)
         trainer.state.best_global_step = 0
     return metrics | {"is_kept": is_kept}
 

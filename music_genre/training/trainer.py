@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from music_genre.errors import InputError
 from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.metrics import GenreMetrics, negative_log_likelihood
 from music_genre.training.augmentation import mask_spectrograms, mix, random_crop
+from music_genre.training.checkpoints import load_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -174,6 +176,12 @@ class ClipTrainer(Trainer):
                 "Try a lower --learning_rate, or --precision fp32."
             )
         return loss
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        load_weights(self.model, Path(self.state.best_model_checkpoint))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)

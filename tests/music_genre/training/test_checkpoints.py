@@ -2,6 +2,9 @@ import errno
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ASTConfig, ASTForAudioClassification
 
 from music_genre.errors import InputError
 from music_genre.training import checkpoints
@@ -15,6 +18,42 @@ def make(folder, step: int, files=COMPLETE) -> str:
     for name in files:
         (checkpoint / name).write_text(json.dumps({"global_step": step}))
     return str(checkpoint)
+
+
+def tiny_ast(**changes: object) -> ASTForAudioClassification:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 16, "max_length": 32, "num_mel_bins": 32}  # fmt: skip
+    return ASTForAudioClassification(ASTConfig(**sizes | changes))
+
+
+def test_weights_are_copied_into_the_same_parameters(tmp_path):
+    saved, model = tiny_ast(), tiny_ast()
+    saved.save_pretrained(tmp_path)
+    parameters = list(model.parameters())
+    checkpoints.load_weights(model, tmp_path)
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    for name, tensor in saved.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 3}, {"hidden_size": 8}])
+def test_weights_of_another_model_are_refused(tmp_path, changes):
+    tiny_ast().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="holds the weights of another model"):
+        checkpoints.load_weights(tiny_ast(**changes), tmp_path)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_weights_must_be_complete(tmp_path, change):
+    tiny_ast().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    if change == "missing":
+        del tensors["classifier.dense.weight"]
+    else:
+        tensors["another"] = torch.zeros(1)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"classifier\.dense\.weight|another"):
+        checkpoints.load_weights(tiny_ast(), tmp_path)
 
 
 def test_the_last_one_is_the_one_of_most_steps(tmp_path):
