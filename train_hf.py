@@ -29,10 +29,10 @@ from pathlib import Path
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.hub import check_access
-from music_genre.loading import RUNS_DIR, find_model
+from music_genre.loading import find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
-from music_genre.report import read_report, write_report
+from music_genre.report import RUNS_DIR, read_report, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.checkpoints import find_checkpoint, is_disk_full, n_steps_of
 from music_genre.training.data import Source, load_data

@@ -4,7 +4,7 @@
 
 Each goes through `uploads.classify_file` in a process of its own, beside one short song for
 comparison; then 500 MB are uploaded to a running page, which must refuse them. The small ones,
-hundreds, are in tests/hostile_audio.py.
+hundreds, are in tests/hostile_inputs.py.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page_client import ROOT, Visitor, serving
-from tests.hostile_audio import by_pyav, tone
+from tests.hostile_inputs import by_pyav, tone
 
 HOURS = 2 * 2**30 / 2 / 44_100 / 3600  # of 2 GB of 16-bit zeros
 UPLOAD = 500 * 2**20  # bytes

@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import re
 import subprocess
 import sys
 import threading
@@ -36,32 +36,28 @@ class Server:
 
 
 @contextmanager
-def serving(model: str, folder: Path) -> Iterator[Server]:
-    """app.py as a process of its own, on a free port, with its temporary files in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serving(model: str, folder: Path, **environment: str) -> Iterator[Server]:
+    """app.py as a process of its own, with its temporary files in `folder`.
+
+    It takes the first free port itself, and says which: a port chosen here could be taken before.
+    """
     cache, log = folder / "cache", folder / "log"
-    cache.mkdir()
+    cache.mkdir(parents=True)
+    own = {"GRADIO_TEMP_DIR": str(cache), "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "app.py", "--model", model, "--port", str(port)],
+            [sys.executable, "-u", "app.py", "--model", model],
             cwd=ROOT,
-            env={**os.environ, "GRADIO_TEMP_DIR": str(cache), "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **own, **environment},
             stdout=output,
             stderr=output,
         )
-    address = f"http://127.0.0.1:{port}"
     try:
-        while process.poll() is None:
-            try:
-                httpx.get(address)
-                break
-            except httpx.TransportError:
-                time.sleep(0.5)
-        if process.poll() is not None:
-            sys.exit(f"app.py did not start:\n{log.read_text()}")
-        yield Server(address, process.pid, cache, log)
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            if process.poll() is not None:
+                raise RuntimeError(f"app.py did not start:\n{log.read_text()}")
+            time.sleep(0.1)
+        yield Server(found[0], process.pid, cache, log)
     finally:
         process.terminate()
         process.wait(30)
@@ -115,6 +111,7 @@ class Listener(Visitor):
         self.heard, self.lock, self.answered = Heard(), threading.Lock(), threading.Event()
         self.in_work: float | None = None  # when the chunk was sent that the server works on
         self.waiting: list[float] = []  # when those were sent that came since
+        self.headlines: list = []  # HTML, of each chunk
         self.n_cells = 0  # of the picture: one an answer of the model
 
     def listen(self, chunks: list[bytes], every: float = 1.0) -> Heard:
@@ -153,6 +150,7 @@ class Listener(Visitor):
             for line in answer.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line else {"msg": ""}
                 if message["msg"] == "process_streaming":
+                    self.headlines.append(message["output"]["data"][1])
                     self._take(message["output"]["data"])
                 elif message["msg"] in ("process_completed", "close_stream"):
                     if not message.get("success", True):

@@ -10,21 +10,21 @@ import io
 import math
 import os
 import sys
+import wave
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+import av
 import numpy as np
+import soundfile
+import torch
+from torchaudio.transforms import Resample
 
 from music_genre.errors import InputError
-
-if TYPE_CHECKING:
-    import av
-    import soundfile
-    import torchaudio
 
 SAMPLING_RATE = 16_000  # hertz; of HuBERT, wav2vec2, WavLM, AST and Whisper
 MAX_CHANNELS = 8
@@ -178,15 +178,13 @@ class AudioFile(ABC):
 
 
 class _SoundFile(AudioFile):
-    def __init__(self, file: "soundfile.SoundFile") -> None:
+    def __init__(self, file: soundfile.SoundFile) -> None:
         # A stream of unknown length claims the largest number there is.
         duration = file.frames / file.samplerate if 0 < file.frames < 2**62 else None
         super().__init__(file.samplerate, file.channels, duration)
         self._file = file
 
     def _read(self, start: float, n_samples: int) -> Iterator[np.ndarray]:
-        import soundfile
-
         try:
             if start:
                 self._file.seek(min(int(start * self.sampling_rate), self._file.frames))
@@ -201,7 +199,7 @@ class _SoundFile(AudioFile):
 
 
 class _PyAV(AudioFile):
-    def __init__(self, container: "av.container.InputContainer") -> None:
+    def __init__(self, container: av.container.InputContainer) -> None:
         if not container.streams.audio:
             raise AudioError("it holds no audio")
         stream = container.streams.audio[0]
@@ -229,8 +227,6 @@ class _PyAV(AudioFile):
             yield np.concatenate(frames)
 
     def _frames(self, start: float) -> Iterator[np.ndarray]:
-        import av
-
         to_float = av.AudioResampler(format="fltp")
         try:
             at = self._seek(start)
@@ -246,9 +242,10 @@ class _PyAV(AudioFile):
             raise AudioError(DAMAGED) from error
 
     def _seek(self, start: float) -> float | None:
-        """Jump to shortly before `start`. Where decoding goes on, in seconds; None: frames say."""
-        import av
+        """Jump to shortly before `start`.
 
+        Returns where decoding continues, in seconds; None if frames tell.
+        """
         if start <= PREROLL:
             return 0.0
         try:
@@ -276,8 +273,6 @@ class _File(io.FileIO):
 
 def _open_soundfile(file: BinaryIO, head: bytes, stack: ExitStack) -> AudioFile | None:
     """None where libsndfile does not know the format."""
-    import soundfile
-
     if not head.startswith(MAGIC_OF_SOUNDFILE):
         return None  # libsndfile takes much for an MP3 that is none, and complains on the terminal
     try:
@@ -290,8 +285,6 @@ def _open_soundfile(file: BinaryIO, head: bytes, stack: ExitStack) -> AudioFile 
 
 
 def _open_pyav(file: BinaryIO, stack: ExitStack) -> AudioFile:
-    import av
-
     try:
         return _PyAV(stack.enter_context(_av_open(file)))
     except AudioError:
@@ -300,9 +293,7 @@ def _open_pyav(file: BinaryIO, stack: ExitStack) -> AudioFile:
         raise AudioError(DAMAGED) from error
 
 
-def _av_open(file: BinaryIO) -> "av.container.InputContainer":
-    import av
-
+def _av_open(file: BinaryIO) -> av.container.InputContainer:
     return av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
 
 
@@ -312,8 +303,6 @@ def packets_sha256(path: str | os.PathLike) -> str:
     Raises:
         AudioError: it is not audio that PyAV can take apart.
     """
-    import av
-
     total = hashlib.sha256()
     try:
         with _File(path) as file, _av_open(file) as container:
@@ -328,7 +317,6 @@ def resample(waveform: np.ndarray, sampling_rate: int, to: int = SAMPLING_RATE) 
     """Resample a float32 waveform of shape (samples,) between rates in hertz, with torchaudio."""
     if sampling_rate == to:
         return waveform
-    import torch
 
     # A batch and a channel axis: without them torchaudio copies the signal once more.
     resampler = _resampler(*_ratio(sampling_rate, to))
@@ -381,10 +369,8 @@ def resample_blocks(
 
 
 @lru_cache(maxsize=8)
-def _resampler(sampling_rate: int, to: int) -> "torchaudio.transforms.Resample":
+def _resampler(sampling_rate: int, to: int) -> Resample:
     """Kept with its filter: computing that anew takes a sixth of the time of a clip."""
-    from torchaudio.transforms import Resample
-
     return Resample(sampling_rate, to)
 
 
@@ -399,8 +385,6 @@ def to_pcm16(waveform: np.ndarray) -> np.ndarray:
 
 def wav_bytes(pcm: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> bytes:
     """A mono 16-bit WAV file in memory. pcm: int16, shape (samples,)."""
-    import wave
-
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -415,13 +399,9 @@ def read_wav(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
 
     Only the asked part is copied: a random crop costs the same whatever the clip's length.
     """
-    import soundfile
-
     return soundfile.read(io.BytesIO(data), frames=frames, start=start, dtype="int16")[0]
 
 
 def n_samples(data: bytes) -> int:
     """Length in samples of a WAV that `data_prep` wrote."""
-    import soundfile
-
     return soundfile.info(io.BytesIO(data)).frames

@@ -4,29 +4,26 @@ All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
 
 from music_genre.errors import InputError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, SequenceFeatureExtractor
-
-RUNS_DIR = Path("runs")
 DEFAULT_WINDOW_SECONDS = 10.0  # for a model that does not say what it was trained on
 
 
 class ModelError(InputError):
-    """A model that cannot be had; the message says why and what to do."""
-
-
-def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
-    """The folder of the last finished training run: one that holds a model and its report."""
-    reports = [
-        report
-        for report in runs_dir.glob("*/report.json")
-        if report.with_name("model.safetensors").is_file()
-    ]
-    return max(reports, key=lambda report: report.stat().st_mtime).parent if reports else None
+    """A model that cannot be loaded; the message says why and what to do."""
 
 
 def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
@@ -41,11 +38,11 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
     if Path(model_id).is_dir():
         if not Path(model_id, "config.json").is_file():
             raise ModelError(f"{model_id} is not a model: there is no config.json in it.")
+        if revision:
+            raise ModelError(
+                f"{model_id} is a folder, which has no revision {revision}: leave it out."
+            )
         return {"pretrained_model_name_or_path": model_id}
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import httpx  # the client's own: not the package of that name
-
     found = {"pretrained_model_name_or_path": model_id, "revision": revision or "main"}
     try:
         get_hf_file_metadata(hf_hub_url(model_id, "config.json", revision=revision), timeout=10)
@@ -74,8 +71,6 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
 
 def commit_of(location: dict[str, Any]) -> str | None:
     """The commit of a model that was loaded from the Hub; None for one from a folder."""
-    from huggingface_hub import try_to_load_from_cache
-
     if "revision" not in location:
         return None
     cached = try_to_load_from_cache(
@@ -84,9 +79,7 @@ def commit_of(location: dict[str, Any]) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def load_feature_extractor(location: dict[str, Any]) -> "SequenceFeatureExtractor":
-    from transformers import AutoFeatureExtractor
-
+def load_feature_extractor(location: dict[str, Any]) -> SequenceFeatureExtractor:
     try:
         return AutoFeatureExtractor.from_pretrained(**location)
     except (OSError, ValueError) as error:
@@ -95,19 +88,15 @@ def load_feature_extractor(location: dict[str, Any]) -> "SequenceFeatureExtracto
 
 def register_own_types(location: dict[str, Any]) -> None:
     """Make transformers know the mel CNN, the baseline of this project, where it is asked for."""
-    from transformers import PreTrainedConfig
-
     config, _ = PreTrainedConfig.get_config_dict(**location)
     if config.get("model_type") == "mel-cnn":
         import music_genre.mel_cnn  # noqa: F401
 
 
-def load_classifier(location: dict[str, Any]) -> "PreTrainedModel":
+def load_classifier(location: dict[str, Any]) -> PreTrainedModel:
     """A fine-tuned model, for serving: safetensors only, no code from its repository."""
-    from transformers import AutoModelForAudioClassification
-
-    register_own_types(location)
     try:
+        register_own_types(location)
         return AutoModelForAudioClassification.from_pretrained(
             **location, use_safetensors=True, trust_remote_code=False
         ).eval()
@@ -117,8 +106,6 @@ def load_classifier(location: dict[str, Any]) -> "PreTrainedModel":
 
 def unusable(location: dict[str, Any], error: Exception) -> ModelError:
     """transformers blames a missing file for a download that broke off: look for the cause."""
-    from huggingface_hub.utils import httpx
-
     name = location["pretrained_model_name_or_path"]
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     cause: BaseException | None = error

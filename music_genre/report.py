@@ -1,9 +1,10 @@
-"""report.json: what was measured of a model; in a run's folder and on the Hub."""
+"""report.json: what was measured of a model; and the finished runs, which are those with one."""
 
 import json
 import os
 from pathlib import Path
 
+RUNS_DIR = Path("runs")
 REPORT_FILE = "report.json"
 PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
 
@@ -21,3 +22,23 @@ def write_report(report: dict, folder: Path) -> None:
     partial = folder / f"{REPORT_FILE}.{os.getpid()}.partial"
     partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / REPORT_FILE)
+
+
+def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
+    """The folder of the last finished training run, at any depth: of those on real music if any.
+
+    A demonstration, on synthesised music, is taken only where there is no other run.
+    """
+    reports = [
+        report
+        for report in runs_dir.rglob(REPORT_FILE)
+        if report.with_name("model.safetensors").is_file()
+        and not any(part.startswith(".") for part in report.relative_to(runs_dir).parts)
+    ]
+    reports.sort(key=lambda report: (not is_demonstration(report.parent), report.stat().st_mtime))
+    return reports[-1].parent if reports else None
+
+
+def is_demonstration(run: Path) -> bool:
+    """Whether a run was trained on music that this project synthesised."""
+    return bool((read_report(run) or {}).get("is_synthetic"))

@@ -2,17 +2,29 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-import app
+from benchmarks.page_client import Listener
+from data_prep.synthetic import synthesise
+from music_genre import audio
 from music_genre.classifier import GenreClassifier
+from music_genre.demo import page as page_module
+from music_genre.demo import server
+from music_genre.demo.about import about, find_report
+from music_genre.demo.uploads import MAX_FILE_MB
+from music_genre.errors import InputError
+from music_genre.report import newest_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,17 +38,17 @@ def classifier(jazz_model):
 
 
 def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
-    text = app.about(classifier, app.find_report(classifier), 35)
+    text = about(classifier, find_report(classifier), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 40 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "synthesised" in text
-    assert "Unknown" in app.about(classifier, None, 35)
+    assert "Unknown" in about(classifier, None, 35)
 
 
 @pytest.fixture(scope="module")
 def address(classifier):
-    page = app.build(classifier)
-    _, url, _ = app.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    page = page_module.build(classifier)
+    _, url, _ = server.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield url
     page.close()
 
@@ -99,12 +111,13 @@ def call(address, file):
 
 
 def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
-    monkeypatch.setattr(app, "MAX_SESSIONS", 5)
-    page = app.build(classifier)
-    server, url, _ = app.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    monkeypatch.setattr(server, "MAX_SESSIONS", 5)
+    page = page_module.build(classifier)
+    options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+    application, url, _ = server.serve(page, **options)
     for _ in range(8):
         call(url, None)
-    assert len(server.state_holder.session_data) <= 5
+    assert len(application.state_holder.session_data) <= 5
     page.close()
 
 
@@ -146,12 +159,35 @@ def test_the_page_serves_no_addresses(address):
     assert caught.value.code == 403
 
 
+@pytest.mark.parametrize(("module", "name"), server.FETCHERS)
+def test_a_gradio_without_the_functions_to_replace_is_refused(monkeypatch, module, name):
+    monkeypatch.delattr(module, name)
+    with pytest.raises(InputError, match=rf"no {module.__name__}\.{name}.*requirements\.txt"):
+        server.refuse_addresses()
+
+
+def test_two_visitors_who_record_share_nothing(address):
+    """One sends chunks of 1 s, the other of 10 s: each headline counts its own visitor's only."""
+    pcm = audio.to_pcm16(synthesise("disco", 1, 33.0, 16_000))
+    short, long = np.split(pcm[: 3 * 16_000], 3), np.split(pcm[3 * 16_000 :], 3)
+    takes = [[audio.wav_bytes(chunk) for chunk in chunks] for chunks in (short, long)]
+    visitors = [Listener(address.rstrip("/")) for _ in takes]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda visitor, take: visitor.listen(take, 0.5), visitors, takes))
+    seconds = [
+        [int(s) for s in re.findall(r"processed 0:(\d\d)", str(visitor.headlines))]
+        for visitor in visitors
+    ]
+    assert all(len(of_one) > 1 for of_one in seconds)
+    assert set(seconds[0]) <= {1, 2, 3} and set(seconds[1]) <= {10, 20, 30}
+
+
 def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
     from gradio_client import Client, handle_file
 
     large = tmp_path / "large.wav"
     with large.open("wb") as file:
-        file.truncate(app.MAX_FILE_MB * 2**20 + 1)
+        file.truncate(MAX_FILE_MB * 2**20 + 1)
     with pytest.raises(Exception, match=r"(?i)413|exceed"):
         Client(address, verbose=False).predict(file=handle_file(large), api_name="/classify")
 
@@ -176,30 +212,82 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
     assert result.stderr.count("\n") == 1 and "accelerate launch train_hf.py" in result.stderr
 
 
-def test_the_log_says_what_is_loaded(jazz_model):
+def first_lines(n, *arguments, cwd):
+    """What the app prints first; then it is killed."""
     process = subprocess.Popen(
-        [sys.executable, "app.py", "--model", str(jazz_model)],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "app.py"), *arguments],
+        cwd=cwd,
+        env={**os.environ, "MODEL_ID": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
-        line = process.stdout.readline()
+        return [process.stdout.readline() for _ in range(n)]
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_log_says_what_is_loaded(jazz_model):
+    (line,) = first_lines(1, "--model", str(jazz_model), cwd=ROOT)
     assert line.startswith("tiny-jazz (from a local folder): ")
     assert "10 labels, on c" in line and "/" not in line
 
 
-def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
-    for result in (
-        run_app("--model", "./missing", cwd=tmp_path),
-        run_app(cwd=tmp_path, MODEL_ID="./missing"),
-    ):
-        assert result.returncode == 2
-        assert result.stderr.count("\n") == 1 and "missing" in result.stderr
+CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}', "unknown": '{"model_type": "x"}'}
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", *CONFIGS])
+def test_what_is_no_model_is_one_sentence(tmp_path, name):
+    if name != "missing":
+        (tmp_path / name).mkdir()
+    if name in CONFIGS:
+        (tmp_path / name / "config.json").write_text(CONFIGS[name])
+    result = run_app("--model", f"./{name}", cwd=tmp_path)
+    assert result.returncode == 2 and name in result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
+
+
+def test_the_model_of_the_environment_is_refused_alike(tmp_path):
+    result = run_app(cwd=tmp_path, MODEL_ID="./missing")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_a_revision_of_a_folder_is_refused(jazz_model):
+    result = run_app("--model", str(jazz_model), "--revision", "v1", cwd=ROOT)
+    assert result.returncode == 2 and "no revision v1" in result.stderr
+
+
+def make_run(folder, model, is_synthetic, age):
+    """A finished run; age: seconds since its report was written."""
+    shutil.copytree(model, folder)
+    report = json.loads((folder / "report.json").read_text()) | {"is_synthetic": is_synthetic}
+    (folder / "report.json").write_text(json.dumps(report))
+    os.utime(folder / "report.json", (1e9 - age, 1e9 - age))
+
+
+def test_the_newest_run_on_real_music_is_served_and_else_the_demonstration(jazz_model, tmp_path):
+    runs = tmp_path / "runs"
+    assert newest_run(runs) is None
+    make_run(runs / "quickstart", jazz_model, True, age=0)
+    assert newest_run(runs) == runs / "quickstart"
+    make_run(runs / "old", jazz_model, False, age=200)
+    make_run(runs / "seeds" / "seed-1", jazz_model, False, age=100)
+    make_run(runs / ".partial", jazz_model, False, age=10)
+    make_run(runs / "no-model", jazz_model, False, age=10)
+    (runs / "no-model" / "model.safetensors").unlink()
+    assert newest_run(runs) == runs / "seeds" / "seed-1"
+
+
+@pytest.mark.parametrize(
+    ("is_synthetic", "why"), [(True, "a demonstration"), (False, "newest run")]
+)
+def test_the_log_says_which_run_is_served_and_why(jazz_model, tmp_path, is_synthetic, why):
+    make_run(tmp_path / "runs" / "mine", jazz_model, is_synthetic, age=0)
+    line, described = first_lines(2, cwd=tmp_path)
+    assert line.startswith("Serving runs/mine: ") and why in line
+    assert described.startswith("mine (from a local folder)")
 
 
 def test_a_taken_port_is_one_sentence(jazz_model):
@@ -208,7 +296,14 @@ def test_a_taken_port_is_one_sentence(jazz_model):
         taken.listen()
         port = str(taken.getsockname()[1])
         result = run_app("--model", str(jazz_model), "--port", port, cwd=ROOT)
-    assert result.returncode == 2 and "error: The port is taken" in result.stderr
+    assert result.returncode == 2 and f"error: Port {port} is taken" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "-1", "http"])
+def test_a_number_that_is_no_port_is_refused(port):
+    result = run_app("--port", port, cwd=ROOT)
+    assert result.returncode == 2 and "port" in result.stderr
     assert "Traceback" not in result.stderr
 
 

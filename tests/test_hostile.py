@@ -1,4 +1,4 @@
-"""Hostile inputs: those of hostile_audio.py, and some over HTTP to a running page."""
+"""Hostile files: all of hostile_inputs.py, and some over HTTP to a running page."""
 
 import json
 import os
@@ -11,10 +11,11 @@ import uuid
 import numpy as np
 import pytest
 
-import app
 from music_genre import audio
 from music_genre.classifier import GenreClassifier
-from tests import hostile_audio
+from music_genre.demo.page import build
+from music_genre.demo.server import serve
+from tests import hostile_audio, hostile_inputs
 
 
 def test_each_ends_in_an_answer_or_a_sentence(root, tiny_classifier):
@@ -47,7 +48,7 @@ def test_ffmpeg_would_follow_a_playlist_if_it_were_let(tmp_path, monkeypatch):
     """So the inputs are hostile indeed: the decoder's options are what keeps them harmless."""
     import av
 
-    (tmp_path / "secret.wav").write_bytes(hostile_audio.whole()["whole.wav"])
+    (tmp_path / "secret.wav").write_bytes(hostile_inputs.whole()["whole.wav"])
     script = tmp_path / "script.mp3"
     script.write_text("ffconcat version 1.0\nfile secret.wav\n")
     with hostile_audio.watching(tmp_path) as opened, av.open(str(script)) as container:
@@ -57,8 +58,8 @@ def test_ffmpeg_would_follow_a_playlist_if_it_were_let(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def address(tiny_classifier):
-    page = app.build(GenreClassifier(tiny_classifier, device="cpu"))
-    _, url, _ = app.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    page = build(GenreClassifier(tiny_classifier, device="cpu"))
+    _, url, _ = serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield url.rstrip("/")
     page.close()
 
@@ -88,7 +89,7 @@ def as_file(path: str) -> dict:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-NAMES = [name.encode() for name in hostile_audio.ODD_NAMES] + [
+NAMES = [name.encode() for name in hostile_inputs.ODD_NAMES] + [
     b"../../../../etc/cron.d/x.wav",
     b"/etc/passwd",
     b"..",
@@ -104,7 +105,7 @@ NAMES = [name.encode() for name in hostile_audio.ODD_NAMES] + [
 def test_odd_names_over_http(address, name):
     name = name.replace(b'"', b"%22").replace(b"\r", b"%0D").replace(b"\n", b"%0A")
     try:
-        path = upload(address, name, hostile_audio.whole()["whole.wav"])
+        path = upload(address, name, hostile_inputs.whole()["whole.wav"])
     except urllib.error.HTTPError as error:  # refused by gradio: also an answer, of the client's
         assert 400 <= error.code < 500 or not name
         return
@@ -118,9 +119,9 @@ SAMPLE = ("text.mp3", "empty.mp3", "picture.mp3", "host in m3u8", "file in ffcon
 
 def test_over_http_they_are_sentences_too(address, tmp_path):
     secret = tmp_path / "secret.wav"
-    secret.write_bytes(hostile_audio.whole()["whole.wav"])
+    secret.write_bytes(hostile_inputs.whole()["whole.wav"])
     with hostile_audio.listening() as (port, visits), hostile_audio.watching(tmp_path) as opened:
-        inputs = hostile_audio.all_inputs(secret, port)
+        inputs = hostile_inputs.all_inputs(secret, port)
         paths = [upload(address, name.encode(), inputs[name]) for name in SAMPLE]
         for path in paths:
             answer = call(address, "classify", as_file(path))
@@ -154,15 +155,15 @@ def test_malformed_calls_are_refused(address, endpoint, root):
 
 def test_chunks_of_a_listener_may_be_anything(tiny_classifier, tmp_path):
     """What the page's own streaming handler is given comes from a visitor, too."""
-    page = app.build(GenreClassifier(tiny_classifier, device="cpu"))
-    hear = next(block.fn for block in page.fns.values() if block.name == "hear")
+    page = build(GenreClassifier(tiny_classifier, device="cpu"))
+    process = next(block.fn for block in page.fns.values() if block.name == "process")
     path, state = tmp_path / "audio.wav", None
-    inputs = hostile_audio.absurd() | hostile_audio.foreign()
+    inputs = hostile_inputs.absurd() | hostile_inputs.foreign()
     assert len(inputs) > 80
     for data in inputs.values():
         path.write_bytes(data)
-        answer = hear(str(path), state)
+        answer = process(str(path), state)
         state = answer[0] if isinstance(answer, tuple) else state
-    path.write_bytes(audio.wav_bytes(audio.to_pcm16(hostile_audio.tone(16_000)), 16_000))
-    state, head, _ = hear(str(path), state)
+    path.write_bytes(audio.wav_bytes(audio.to_pcm16(hostile_inputs.tone(16_000)), 16_000))
+    state, head, _ = process(str(path), state)
     assert np.isfinite(state.waveform).all() and "sure" in head

@@ -16,8 +16,8 @@ from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
-from music_genre.loading import newest_run
 from music_genre.publishing.hub import publish
+from music_genre.report import newest_run
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,34 @@
-"""What the demo says of its model: which it is, how well it did on what, what it cannot do."""
+"""What the page says about its model: which it is, how well it does, what it cannot do."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from music_genre.classifier import GenreClassifier
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from music_genre.classifier import GenreClassifier
+from music_genre.report import REPORT_FILE, read_report
 
 
-def describe(classifier: "GenreClassifier") -> str:
+def describe(classifier: GenreClassifier) -> str:
     """One line that says what is loaded. A local folder's name only: visitors read this too."""
     path = Path(classifier.model_id)
     name = path.resolve().name if path.is_dir() else classifier.model_id
     origin = f"revision {classifier.commit}" if classifier.commit else "from a local folder"
     return (
         f"{name} ({origin}): "
-        f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, hears "
-        f"{classifier.window_seconds:g} s at a time"
+        f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, classifies "
+        f"windows of {classifier.window_seconds:g} s"
     )
 
 
-def is_synthetic(classifier: "GenreClassifier") -> bool:
+def is_synthetic(classifier: GenreClassifier) -> bool:
     return bool(getattr(classifier.model.config, "trained_on_synthetic_music", False))
 
 
-def find_report(classifier: "GenreClassifier") -> dict | None:
+def find_report(classifier: GenreClassifier) -> dict | None:
     """report.json of the model's folder, or of its repository; None if there is none."""
-    from music_genre.report import REPORT_FILE, read_report
-
     if Path(classifier.model_id).is_dir():
         return read_report(Path(classifier.model_id))
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=classifier.commit)
@@ -39,7 +37,7 @@ def find_report(classifier: "GenreClassifier") -> dict | None:
     return read_report(Path(file).parent)
 
 
-def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int) -> str:
+def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -> str:
     """Which model, how well it did on what, and what it cannot do: Markdown.
 
     kept_minutes: how long the server keeps what visitors send.
@@ -55,20 +53,21 @@ def about(classifier: "GenreClassifier", report: dict | None, kept_minutes: int)
             f"The data: {report['dataset']}; the split: {report['split_description']}."
         )
     limits = (
-        f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and must "
-        "choose one of them, even for speech or noise.\n"
-        "- “Sure” is what the model says of itself, not how often it is right.\n"
-        f"- It hears {classifier.window_seconds:g} s at a time: the form of a piece is beyond it."
+        f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and always "
+        "chooses one of them, even for speech or noise.\n"
+        "- “Sure” is the model’s own probability, not how often it is right.\n"
+        f"- It processes {classifier.window_seconds:g} s at a time: the form of a piece is beyond "
+        "it."
     )
     if is_synthetic(classifier):
         limits = (
-            "**Anything with real music.** It was trained on music that the project synthesised "
-            "itself: a demonstration, no music classifier."
+            "**Classify real music.** It was trained on music that this project synthesised: a "
+            "demonstration, no music classifier."
         )
     return (
-        f"## The model\n{describe(classifier)}. A file's answer is the mean over windows that "
-        f"cover it.\n## What it cannot do\n{limits}\n## How often it is right\n{scored}\n"
+        f"## The model\n{describe(classifier)}. The answer for a file is the mean over "
+        f"windows that cover it.\n## What it cannot do\n{limits}\n"
+        f"## How often it is right\n{scored}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
-        f"Files and takes are deleted within {kept_minutes} minutes, what is heard live "
-        "at once."
+        f"Files and recordings are deleted within {kept_minutes} minutes, live sound at once."
     )

@@ -1,31 +1,27 @@
-"""Listening live: one visitor's microphone, answered once a second, without flickering."""
+"""Live listening: one visitor's microphone, classified once a second, shown without flickering."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from music_genre.classifier import top_two
+from music_genre.classifier import GenreClassifier, top_two
 from music_genre.demo import pictures
 
-if TYPE_CHECKING:
-    from music_genre.classifier import GenreClassifier
-
 CHUNK_SECONDS = 1.0
-PATIENCE = 0.5  # seconds that a chunk waits for a busy model before it is merged with the next
-ENOUGH_SECONDS = 0.5  # of new sound for an answer, whatever the length of chunks
+MAX_WAIT = 0.5  # seconds that a chunk waits for a busy model before it is merged with the next
+MIN_NEW_SECONDS = 0.5  # of new sound to classify, whatever the length of chunks
 QUIET_RMS = 1e-3  # full scale is 1: below -60 dB is a silent room
 SMOOTHING = 0.35  # weight of the newest second in what is shown
 TAKE_LEAD, HOLD_LEAD = 0.15, 0.05  # ahead of the next genre: to be named, and to stay named
 
 
 @dataclass
-class Listening:
-    """One visitor's microphone: the last window of sound, and what was made of it so far."""
+class LiveSession:
+    """One visitor's microphone: the last window of sound, and its classification so far."""
 
     waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     sampling_rate: int = 0  # hertz
@@ -35,44 +31,44 @@ class Listening:
     is_quiet: bool = False
     probabilities: dict[str, float] | None = None  # smoothed
     genre: str | None = None  # clearly ahead, or None
-    n_answers: int = 0  # since the last quiet moment
+    n_predictions: int = 0  # since the last quiet moment
     history: deque[pictures.Cell] = field(default_factory=lambda: deque(maxlen=120))
 
-    def hear(self, chunk: np.ndarray, sampling_rate: int, window_seconds: float) -> None:
-        """Take in a chunk, float32 of shape (samples,); only the last window is kept."""
+    def add_chunk(self, chunk: np.ndarray, sampling_rate: int, window_seconds: float) -> None:
+        """Add a chunk, float32 of shape (samples,); only the last window is kept."""
         now, duration = time.monotonic(), len(chunk) / sampling_rate
         if self.started is None:
             self.started = now - duration
         self.seconds += duration
-        # gradio keeps one waiting chunk a visitor, the newest. If answers take longer than chunks
-        # last, sound is lost: `missing` grows, and the page says so.
+        # gradio keeps one waiting chunk per visitor, the newest. If the model takes longer than a
+        # chunk lasts, sound is lost: `missing` grows, and the page says so.
         self.missing = now - self.started - self.seconds
         self.is_quiet = bool(np.sqrt(np.mean(chunk**2)) < QUIET_RMS)
         if self.is_quiet or sampling_rate != self.sampling_rate:
-            self.waveform, self.n_answers = self.waveform[:0], 0
+            self.waveform, self.n_predictions = self.waveform[:0], 0
         if not self.is_quiet:
             self.sampling_rate = sampling_rate
             window = int(window_seconds * sampling_rate)
             self.waveform = np.concatenate([self.waveform, chunk])[-window:]
 
-    def answer(self, classifier: "GenreClassifier", model_free: threading.Lock) -> None:
-        """Answer for the last window, smoothed over the answers before it.
+    def classify(self, classifier: GenreClassifier, model_free: threading.Lock) -> None:
+        """Classify the last window and smooth over the predictions before it.
 
-        If the model stays busy for PATIENCE seconds this is left out: the next chunk's answer
+        If the model stays busy for MAX_WAIT seconds this does nothing: the next chunk's window
         covers this one's sound too.
         """
         since = self.history[-1][1] if self.history else 0.0
         new = min(len(self.waveform) / max(self.sampling_rate, 1), self.seconds - since)
-        if self.is_quiet or new < ENOUGH_SECONDS:
+        if self.is_quiet or new < MIN_NEW_SECONDS:
             return
-        if not model_free.acquire(timeout=PATIENCE):
+        if not model_free.acquire(timeout=MAX_WAIT):
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
         finally:
             model_free.release()
-        self.n_answers += 1
-        weight = max(SMOOTHING, 1 / self.n_answers)  # at first all answers count alike
+        self.n_predictions += 1
+        weight = max(SMOOTHING, 1 / self.n_predictions)  # at first all count alike
         before = self.probabilities or newest
         self.probabilities = {g: weight * p + (1 - weight) * before[g] for g, p in newest.items()}
         (best, share), (_, second_share) = top_two(self.probabilities)
@@ -92,9 +88,8 @@ class Listening:
             if self.genre is None:
                 word, kind = "unsure", "open"
                 note = f"{best} {share:.0%}, {second} {second_share:.0%}"
-            note += (
-                f"{', quiet now' if self.is_quiet else ''} · heard {pictures.clock(self.seconds)}"
-            )
+            note += ", quiet now" if self.is_quiet else ""
+            note += f" · processed {pictures.clock(self.seconds)}"
         if self.missing > 2 * CHUNK_SECONDS:
             note += f" · the server is busy, {self.missing:.0f} s were missed"
         return pictures.headline(word, note, kind), pictures.of_live(

@@ -10,79 +10,21 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import image
+from torchaudio.functional import melscale_fbanks
 
-if TYPE_CHECKING:
-    from music_genre.classifier import Prediction
+from music_genre.classifier import Prediction
 
 Cell = tuple[float, float, Mapping[str, float]]  # start second, end second, probabilities
 
-HIGHEST = 8000.0  # hertz: what a model that hears 16 kHz can hear
+HIGHEST = 8000.0  # hertz: half the sampling rate of the models
 N_MELS = 64
 FLOOR = -80.0  # decibels below the loudest
 COLUMNS = 600  # of a spectrogram: about the pixels it is shown on
 LIVE_SECONDS = 30.0  # of the picture while listening
 TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds
-
-CSS = """
-:root { --genre-top: var(--primary-600); --genre-other: var(--neutral-400);
-  --genre-field: var(--neutral-200); --genre-soft: var(--neutral-600); }
-.dark { --genre-top: var(--primary-400); --genre-other: var(--neutral-500);
-  --genre-field: var(--neutral-800); --genre-soft: var(--neutral-300); }
-.gradio-container { width: 100%; max-width: 1120px !important; margin: 0 auto; }
-#song .audio-container { min-height: 17.5rem; display: flex; flex-direction: column; }
-#song .component-wrapper { margin: auto 0; }
-#song .source-selection { margin-top: auto; }
-#demonstration { border-left: 4px solid var(--genre-top); padding-left: 0.9rem; }
-.genre-head { min-height: 6rem; }
-.pending .genre-head { visibility: hidden; }
-#microphone .record-button, #microphone .stop-button { font-size: 1.1rem; height: 3rem;
-  width: auto; padding: 0 1.25rem; font-weight: 600; }
-#microphone .mic-wrap > div:first-child { display: block !important; min-height: 4rem; }
-#microphone .icon-button-wrapper, #microphone .streaming-bar { display: none; }
-#song .controls, #microphone .controls { row-gap: 0.75rem; }
-.upload-container { border: 2px dashed var(--genre-other); border-radius: 0.5rem; }
-#song .source-selection { gap: 0.75rem; padding: 0.5rem 0; height: auto; }
-#song .source-selection .icon { display: flex; align-items: center; gap: 0.4rem; width: auto;
-  height: 2.2rem; padding: 0 0.8rem; }
-#song .source-selection .icon:not(.selected) { color: var(--genre-soft); }
-#song .source-selection .icon svg { width: 1.1rem; height: 1.1rem; }
-#song .source-selection .icon[aria-label="Upload file"]::after { content: "Upload"; }
-#song .source-selection .icon[aria-label="Record audio"]::after { content: "Record"; }
-#song time, #song .playback { color: var(--genre-soft); }
-.dark [role=tab].selected, .dark .download-link { color: var(--primary-300); }
-#genres .header-cell .cell-menu-button { display: flex; }
-footer .divider { display: none; }
-.genre-word { font-size: clamp(2.6rem, 9vw, 4rem); font-weight: 750; line-height: 1.15; margin: 0;
-  letter-spacing: -0.02em; overflow-wrap: anywhere; }
-.genre-word.open { color: var(--genre-soft); font-weight: 400; }
-.genre-word.error { font-size: 1.2rem; line-height: 1.4; letter-spacing: 0; font-weight: 600; }
-.genre-word.error::before { content: "⚠ " / ""; }
-.genre-note { margin: 0.2rem 0 0; color: var(--genre-soft); }
-.genre-caption { margin: 0 0 0.5rem; font-weight: 600; }
-.genre-caption small { display: block; font-weight: 400; color: var(--genre-soft); }
-.genre-bars { list-style: none; margin: 0 0 1.5rem; padding: 0; }
-.genre-bars li { display: grid; grid-template-columns: 5.4rem 1fr 3.2rem; align-items: center;
-  height: 1.7rem; margin: 0; }
-.genre-bars .top { font-weight: 700; }
-.genre-bars i { height: 0.8rem; border-radius: 0.4rem; overflow: hidden;
-  background: var(--genre-field); }
-.genre-bars b { display: block; height: 100%; width: var(--share); border-radius: 0.4rem;
-  background: var(--genre-other); }
-.genre-bars .top b { background: var(--genre-top); }
-.genre-bars span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
-.genre-plot { display: grid; grid-template-columns: 5.4rem 1fr; font-size: 0.9rem; }
-.genre-plot .rows { display: grid; align-items: center; line-height: 1; }
-.genre-plot .top { font-weight: 700; }
-.genre-plot .field { border-radius: 4px; overflow: hidden; background: var(--genre-field); }
-.genre-plot svg, .genre-plot img { display: block; width: 100%; height: 100%; margin: 0; }
-.genre-plot .across, .genre-plot .up { position: relative; color: var(--genre-soft);
-  font-variant-numeric: tabular-nums; }
-.genre-plot .across { grid-column: 2; height: 2.4rem; margin-top: 0.25rem; }
-.genre-plot .across span, .genre-plot .up span { position: absolute; white-space: nowrap; }
-"""
 
 
 def clock(seconds: float) -> str:
@@ -98,7 +40,7 @@ def headline(word: str, note: str, kind: str = "") -> str:
     )
 
 
-def of_file(prediction: "Prediction", waveform: np.ndarray, sampling_rate: int) -> str:
+def of_file(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) -> str:
     """Everything about one file. waveform: float32, shape (samples,); sampling_rate: hertz."""
     seconds = len(waveform) / sampling_rate
     starts = [cell.start for cell in prediction.timeline]
@@ -121,14 +63,14 @@ def of_nothing(labels: Sequence[str]) -> str:
 
 
 def of_live(probabilities: Mapping[str, float], history: Iterable[Cell], now: float) -> str:
-    """Where a visitor's microphone stands. now: seconds heard so far."""
+    """Where a visitor's microphone stands. now: seconds processed so far."""
     start = now - LIVE_SECONDS
     cells = [(max(since, start), to, shares) for since, to, shares in history if to > start]
     return bars(probabilities) + timeline(cells, list(probabilities), now, is_live=True)
 
 
 def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
-    """A bar a genre. Not sorted where it is drawn anew each second: rows must not jump about."""
+    """One bar per genre. Not sorted where it is drawn anew each second: rows must not jump."""
     genres = list(probabilities)
     best = max(genres, key=probabilities.__getitem__) if any(probabilities.values()) else None
     if is_sorted:
@@ -145,10 +87,10 @@ def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
 def timeline(
     cells: Sequence[Cell], labels: Sequence[str], end: float, is_live: bool = False
 ) -> str:
-    """Genre over time: a row a genre, a column a window; the likeliest one in colour.
+    """Genre over time: one row per genre, one column per window; the likeliest genre in colour.
 
     Args:
-        cells: what was heard when; gaps stay empty.
+        cells: the predictions over time; gaps stay empty.
         end: second at the right edge; the left one is 0.
         is_live: show LIVE_SECONDS, and count back from now.
     """
@@ -190,7 +132,7 @@ def spectrogram(waveform: np.ndarray | None, sampling_rate: int, end: float) -> 
     )
     picture = "" if waveform is None else f'<img alt="" src="{_png(waveform, sampling_rate)}">'
     return (
-        f"{_caption('Mel spectrogram', 'How loud each pitch is, up to what the model hears.')}"
+        f"{_caption('Mel spectrogram', 'How loud each pitch is, up to 8 kHz.')}"
         '<div class="genre-plot" role="img" aria-label="Mel spectrogram of the whole sound">'
         f'<div class="up">{up}</div><div class="field" style="height:8rem">{picture}</div>'
         f"{_across(_seconds(end))}</div>"
@@ -200,10 +142,8 @@ def spectrogram(waveform: np.ndarray | None, sampling_rate: int, end: float) -> 
 def mel_decibels(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Loudness by time and pitch: float64, shape (mels, columns), FLOOR to 0 at the loudest.
 
-    Only as many frames as there are columns are looked at, so an hour costs what a minute does.
+    Only as many frames as there are columns are computed, so an hour costs what a minute does.
     """
-    from torchaudio.functional import melscale_fbanks
-
     n_fft = 2 ** max(5, round(math.log2(0.05 * sampling_rate)))
     waveform = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
     starts = np.linspace(0, len(waveform) - n_fft, min(COLUMNS, 1 + len(waveform) // 256))
@@ -217,8 +157,6 @@ def mel_decibels(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def _png(waveform: np.ndarray, sampling_rate: int) -> str:
-    from matplotlib import image
-
     buffer = io.BytesIO()
     decibels = mel_decibels(waveform, sampling_rate)
     image.imsave(buffer, decibels, vmin=FLOOR, vmax=0, cmap="magma", origin="lower", format="png")

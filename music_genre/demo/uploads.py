@@ -1,25 +1,22 @@
-"""A visitor's files: heard, and answered for the page, for its API and for a spreadsheet."""
+"""A visitor's files: classified for the page, for its API and for a spreadsheet."""
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from music_genre import audio
-from music_genre.classifier import top_two
+from music_genre.classifier import GenreClassifier, Prediction, Progress, top_two
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from music_genre.classifier import GenreClassifier, Prediction, Progress
-
 MAX_FILES = 20  # in one batch
+MAX_FILE_MB = 100
 MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
@@ -27,13 +24,13 @@ TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A file's answer, and what it is drawn from. waveform: float32, shape (samples,)."""
+class ClassifiedFile:
+    """A file's prediction, and what was processed: a waveform, float32, shape (samples,)."""
 
-    prediction: "Prediction"
+    prediction: Prediction
     waveform: np.ndarray
     sampling_rate: int
-    is_cut: bool  # the file goes on after what was heard
+    is_truncated: bool  # the file continues after what was processed
 
     @property
     def seconds(self) -> float:
@@ -46,7 +43,7 @@ class Heard:
             "probabilities": self.prediction.probabilities,
             "timeline": [vars(cell) for cell in self.prediction.timeline],
             "seconds": self.seconds,
-            "is_cut": self.is_cut,
+            "is_truncated": self.is_truncated,
         }
 
     def as_html(self) -> tuple[str, str]:
@@ -55,8 +52,8 @@ class Heard:
         note = f"{share:.0%} sure"
         if share - second_share < TAKE_LEAD:
             note += f", a close call with {second} ({second_share:.0%})"
-        note += f" · heard {pictures.clock(self.seconds)}"
-        if self.is_cut:
+        note += f" · processed {pictures.clock(self.seconds)}"
+        if self.is_truncated:
             note += ", the rest was left out"
         return pictures.headline(genre, note), pictures.of_file(
             self.prediction, self.waveform, self.sampling_rate
@@ -64,23 +61,23 @@ class Heard:
 
 
 def classify_file(
-    classifier: "GenreClassifier", path: str | os.PathLike, progress: "Progress | None" = None
-) -> Heard:
-    """Decode and classify a local file, up to the classifier's limit.
+    classifier: GenreClassifier, path: str | os.PathLike, progress: Progress | None = None
+) -> ClassifiedFile:
+    """Decode and classify a local file, up to MAX_SONG_SECONDS.
 
     Raises:
         InputError: it cannot be used; the message names the file, without its folder.
     """
     name = shown_name(path)
     try:
-        rate = classifier.feature_extractor.sampling_rate
-        waveform, _ = audio.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more shows a cut
+        rate = classifier.sampling_rate
+        waveform, _ = audio.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more tells
         limit = int(MAX_SONG_SECONDS * rate)
-        is_cut, waveform = len(waveform) > limit, waveform[:limit]
+        is_truncated, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):
             raise InputError(f"“{name}” is silent: try another recording.")
         prediction = classifier(waveform, rate, progress)
-        return Heard(prediction, waveform, rate, is_cut)
+        return ClassifiedFile(prediction, waveform, rate, is_truncated)
     except audio.AudioError as error:
         raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
     except OSError as error:
@@ -98,8 +95,8 @@ def shown_name(path: str | os.PathLike) -> str:
     return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
 
 
-def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield an answer a file: `Heard.as_json` with "file", or "file" and "error".
+def classify_files(classifier: GenreClassifier, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield one answer per file: `ClassifiedFile.as_json` with "file", or "file" and "error".
 
     Raises:
         InputError: no files or too many.
@@ -113,10 +110,8 @@ def classify_files(classifier: "GenreClassifier", paths: Sequence[str]) -> Itera
             yield {"file": Path(path).name, "error": str(error)}
 
 
-def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.DataFrame":
-    """A row an answer: the columns of TABLE for the page, then every probability for the CSV."""
-    import pandas as pd
-
+def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:
+    """One row per answer: the columns of TABLE for the page, then every probability for the CSV."""
     rows = []
     for answer in answers:
         name = one_line(answer["file"])
@@ -124,14 +119,14 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> "pd.Da
             rows.append({"file": name, "remark": answer["error"]})
             continue
         (genre, share), (second, _) = top_two(answer["probabilities"])
-        remark = "only the beginning was heard" if answer["is_cut"] else ""
+        remark = "only the beginning was processed" if answer["is_truncated"] else ""
         values = (name, genre, round(100 * share), second, round(answer["seconds"], 1), remark)
         shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
         rows.append(dict(zip(TABLE, values, strict=True)) | shares)
     return pd.DataFrame(rows, columns=[*TABLE, *labels])
 
 
-def as_csv(table: "pd.DataFrame") -> bytes:
+def as_csv(table: pd.DataFrame) -> bytes:
     """For spreadsheets: with their mark of UTF-8, and no name that they would run as a formula."""
     names = [f"'{name}" if name.startswith(FORMULA) else name for name in table["file"]]
     return table.assign(file=names).to_csv(index=False).encode("utf-8-sig")

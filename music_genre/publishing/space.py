@@ -18,6 +18,8 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "music_genre/*.py",
     "music_genre/kernels/*.py",
     "music_genre/demo/*.py",
+    "music_genre/demo/*.css",
+    "music_genre/demo/*.js",
     "music_genre/examples/*.ogg",
 )
 

@@ -11,7 +11,7 @@ from transformers import set_seed
 
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder
-from music_genre.loading import RUNS_DIR
+from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import SaveOnSigterm, SetEpoch, TimeKeeper
 from music_genre.training.data import Source

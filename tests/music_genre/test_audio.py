@@ -258,11 +258,3 @@ def test_wav_bytes_are_a_wav_that_others_read(tone):
     assert audio.n_samples(data) == 48_000
     np.testing.assert_array_equal(audio.read_wav(data), pcm)
     np.testing.assert_array_equal(audio.read_wav(data, 100, 50), pcm[100:150])
-
-
-def test_importing_the_decoder_is_cheap(root):
-    code = "import sys, music_genre.audio; print('torch' in sys.modules, 'av' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.split() == ["False", "False"]

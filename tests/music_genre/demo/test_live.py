@@ -4,7 +4,7 @@ import threading
 import numpy as np
 
 from music_genre.classifier import Prediction, WindowPrediction
-from music_genre.demo.live import Listening
+from music_genre.demo.live import LiveSession
 
 
 class Scripted:
@@ -15,13 +15,13 @@ class Scripted:
 
     def __init__(self, *jazz):
         self.jazz = itertools.chain(jazz, itertools.repeat(jazz[-1]))
-        self.heard = []
+        self.seconds = []
 
     def __call__(self, waveform, sampling_rate):
-        self.heard.append(len(waveform) / sampling_rate)
+        self.seconds.append(len(waveform) / sampling_rate)
         p = next(self.jazz)
         shares = {"jazz": p, "rock": 1 - p}
-        cell = WindowPrediction(0.0, self.heard[-1], shares)
+        cell = WindowPrediction(0.0, self.seconds[-1], shares)
         return Prediction(max(shares, key=shares.get), shares, [cell])
 
 
@@ -30,13 +30,13 @@ def second(loudness=0.1, sampling_rate=8000):
     return (loudness * noise).astype(np.float32)
 
 
-def run(classifier, chunks, listening=None, lock=None):
+def run(classifier, chunks, session=None, lock=None):
     """Feed chunks; returns the shown word after each."""
-    listening, words = listening or Listening(), []
+    session, words = session or LiveSession(), []
     for chunk in chunks:
-        listening.hear(chunk, 8000, classifier.window_seconds)
-        listening.answer(classifier, lock or threading.Lock())
-        head, _ = listening.as_html(classifier.labels)
+        session.add_chunk(chunk, 8000, classifier.window_seconds)
+        session.classify(classifier, lock or threading.Lock())
+        head, _ = session.as_html(classifier.labels)
         words.append(head.split('">')[2].split("<")[0])
     return words
 
@@ -61,47 +61,47 @@ def test_a_named_genre_stays_with_a_smaller_lead_than_it_needs_to_be_named():
 
 def test_silence_is_no_music_and_keeps_the_last_answer():
     classifier = Scripted(0.9)
-    listening = Listening()
-    assert "first answer comes after a second" in listening.as_html(classifier.labels)[0]
-    assert run(classifier, [second(0)] * 2, listening) == ["listening…"] * 2
-    assert "waiting for sound that is loud enough" in listening.as_html(classifier.labels)[0]
-    assert not classifier.heard
-    assert run(classifier, [second(), second(0)], listening) == ["jazz"] * 2
-    assert "quiet now" in listening.as_html(classifier.labels)[0]
-    run(classifier, [second()], listening)
-    assert classifier.heard == [1.0, 1.0]  # what was before the silence is not heard again
+    session = LiveSession()
+    assert "first answer comes after a second" in session.as_html(classifier.labels)[0]
+    assert run(classifier, [second(0)] * 2, session) == ["listening…"] * 2
+    assert "waiting for sound that is loud enough" in session.as_html(classifier.labels)[0]
+    assert not classifier.seconds
+    assert run(classifier, [second(), second(0)], session) == ["jazz"] * 2
+    assert "quiet now" in session.as_html(classifier.labels)[0]
+    run(classifier, [second()], session)
+    assert classifier.seconds == [1.0, 1.0]  # what was before the silence is not classified again
 
 
-def test_no_more_than_a_window_is_kept_and_heard():
-    classifier, listening = Scripted(0.9), Listening()
-    run(classifier, [second()] * 200, listening)
-    assert classifier.heard[:6] == [1, 2, 3, 4, 5, 5] and max(classifier.heard) == 5
-    assert len(listening.history) == listening.history.maxlen
-    assert "−30 s" in listening.as_html(classifier.labels)[1]
+def test_no_more_than_a_window_is_kept_and_classified():
+    classifier, session = Scripted(0.9), LiveSession()
+    run(classifier, [second()] * 200, session)
+    assert classifier.seconds[:6] == [1, 2, 3, 4, 5, 5] and max(classifier.seconds) == 5
+    assert len(session.history) == session.history.maxlen
+    assert "−30 s" in session.as_html(classifier.labels)[1]
 
 
 def test_chunks_that_find_the_model_busy_are_merged(monkeypatch):
-    monkeypatch.setattr("music_genre.demo.live.PATIENCE", 0.01)
-    classifier, listening, lock = Scripted(0.9), Listening(), threading.Lock()
+    monkeypatch.setattr("music_genre.demo.live.MAX_WAIT", 0.01)
+    classifier, session, lock = Scripted(0.9), LiveSession(), threading.Lock()
     with lock:  # another visitor's answer takes long
-        assert run(classifier, [second()] * 2, listening, lock) == ["listening…"] * 2
-    assert run(classifier, [second()], listening, lock) == ["jazz"]
-    assert classifier.heard == [3.0]
-    assert listening.history[-1][1] == 3.0
+        assert run(classifier, [second()] * 2, session, lock) == ["listening…"] * 2
+    assert run(classifier, [second()], session, lock) == ["jazz"]
+    assert classifier.seconds == [3.0]
+    assert session.history[-1][1] == 3.0
 
 
 def test_lost_sound_is_said(monkeypatch):
     clock = iter([0.0, 1.0, 9.0])
     monkeypatch.setattr("music_genre.demo.live.time.monotonic", lambda: next(clock))
-    classifier, listening = Scripted(0.9), Listening()
-    run(classifier, [second()] * 2, listening)
-    assert "missed" not in listening.as_html(classifier.labels)[0]
-    run(classifier, [second()], listening)
-    assert "7 s were missed" in listening.as_html(classifier.labels)[0]
+    classifier, session = Scripted(0.9), LiveSession()
+    run(classifier, [second()] * 2, session)
+    assert "missed" not in session.as_html(classifier.labels)[0]
+    run(classifier, [second()], session)
+    assert "7 s were missed" in session.as_html(classifier.labels)[0]
 
 
 def test_another_sampling_rate_starts_anew():
-    classifier, listening = Scripted(0.9), Listening()
-    run(classifier, [second()], listening)
-    listening.hear(second(sampling_rate=16_000), 16_000, 5.0)
-    assert len(listening.waveform) == 16_000
+    classifier, session = Scripted(0.9), LiveSession()
+    run(classifier, [second()], session)
+    session.add_chunk(second(sampling_rate=16_000), 16_000, 5.0)
+    assert len(session.waveform) == 16_000

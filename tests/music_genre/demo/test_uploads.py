@@ -27,24 +27,24 @@ def classifier(jazz_model):
 
 
 def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
-    heard = classify_file(classifier, song)
-    answer = heard.as_json()
+    classified = classify_file(classifier, song)
+    answer = classified.as_json()
     assert answer["genre"] == "jazz"
     assert list(answer["probabilities"]) == list(GENRES)
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert [cell["start"] for cell in answer["timeline"]] == [0.0, 3.5, 7.0]
-    assert answer["seconds"] == pytest.approx(12) and not answer["is_cut"]
-    head, body = heard.as_html()
-    assert ">jazz<" in head and "heard 0:12" in head
+    assert answer["seconds"] == pytest.approx(12) and not answer["is_truncated"]
+    head, body = classified.as_html()
+    assert ">jazz<" in head and "processed 0:12" in head
     assert body.count("<li") == 10 and "12 s" in body and "data:image/png" in body
     assert "0:00 to 0:12 jazz" in body  # what a screen reader says of the picture
 
 
-def test_longer_files_are_cut_and_said_to_be(classifier, song, monkeypatch):
+def test_longer_files_are_truncated_and_the_page_says_so(classifier, song, monkeypatch):
     monkeypatch.setattr("music_genre.demo.uploads.MAX_SONG_SECONDS", 6.0)
-    heard = classify_file(classifier, song)
-    assert heard.is_cut and heard.seconds == pytest.approx(6)
-    assert "the rest was left out" in heard.as_html()[0]
+    classified = classify_file(classifier, song)
+    assert classified.is_truncated and classified.seconds == pytest.approx(6)
+    assert "the rest was left out" in classified.as_html()[0]
 
 
 @pytest.mark.parametrize(
