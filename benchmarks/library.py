@@ -7,7 +7,7 @@
 Makes a library of synthesised music in mixed formats and lengths, then alternates between the
 ways, each in a process of its own, timed without imports and loading. The loop decodes a file with
 the project's decoder, hands the whole of it to the pipeline, and takes the next. By default both
-have a net of DistilHuBERT's architecture with random weights; the scan hears windows of 5 s.
+have a net of DistilHuBERT's architecture with random weights; the scan classifies windows of 5 s.
 """
 
 import argparse
@@ -91,8 +91,8 @@ def scan(model: str, music: Path, output: Path) -> tuple[float, int, float]:
 
     classifier = GenreClassifier(model)
     start = time.perf_counter()
-    rows = list(scan.scan(classifier, [music], output))
-    return start, len(rows), sum(row["seconds_heard"] for row in rows)
+    rows = list(scan(classifier, [music], output))
+    return start, len(rows), sum(row["seconds_processed"] for row in rows)
 
 
 def pipeline(model: str, music: Path, _: Path) -> tuple[float, int, float]:
@@ -160,7 +160,7 @@ def main() -> None:
     )
     parser.add_argument("--n_files", type=int, default=200)
     parser.add_argument("--longest", type=float, default=60.0, help="seconds (%(default)s)")
-    parser.add_argument("--also", type=Path, help="a zip of audio files, to be heard as well")
+    parser.add_argument("--also", type=Path, help="a zip of audio files, to be processed as well")
     parser.add_argument("--model", help="default: DistilHuBERT's architecture, random weights")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)

@@ -77,12 +77,17 @@ def decode(
 
 
 def decode_in_blocks(
-    source: bytes | str | os.PathLike, max_seconds: float, to: int
+    source: bytes | str | os.PathLike,
+    max_seconds: float,
+    to: int,
+    start: float = 0.0,
+    seconds: float = math.inf,
 ) -> tuple[Iterable[np.ndarray], int]:
     """Decode one audio file of any length in bounded memory, resampled to `to` hertz.
 
     A file of more than KEEP_SECONDS is decoded twice, which is cheap beside a model: once to count
-    its samples, and again while the blocks are consumed.
+    its samples, and again while the blocks are consumed. `start` and `seconds` select a part, as in
+    `AudioFile.blocks`.
 
     Returns:
         What `decode` returns, in blocks, to be consumed once; and its length in samples.
@@ -93,7 +98,7 @@ def decode_in_blocks(
     """
     kept: list[np.ndarray] = []
     n_samples = 0
-    for block in _resampled_blocks(source, to):
+    for block in _resampled_blocks(source, to, start, seconds):
         n_samples += len(block)
         if n_samples > max_seconds * to:
             raise AudioError(f"it is longer than {max_seconds / 3600:g} hours")
@@ -103,12 +108,14 @@ def decode_in_blocks(
             kept.clear()
     if not n_samples:
         raise AudioError("it holds no audio samples")
-    return kept or _resampled_blocks(source, to), n_samples
+    return kept or _resampled_blocks(source, to, start, seconds), n_samples
 
 
-def _resampled_blocks(source: bytes | str | os.PathLike, to: int) -> Iterator[np.ndarray]:
+def _resampled_blocks(
+    source: bytes | str | os.PathLike, to: int, start: float, seconds: float
+) -> Iterator[np.ndarray]:
     with open_audio(source) as file:
-        yield from resample_blocks(file.blocks(), file.sampling_rate, to)
+        yield from resample_blocks(file.blocks(start, seconds), file.sampling_rate, to)
 
 
 def check_samples(waveform: np.ndarray) -> None:

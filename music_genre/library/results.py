@@ -1,13 +1,13 @@
 """The rows of a library's table: on disk as they come, then as one file to read.
 
-Every process appends its rows to a file of its own in OUTPUT.parts as soon as it has them, so that
-a kill costs the files being heard at that moment and no more. A row counts for as long as its file
-has the size and the time of change it had then. The table is written anew from the rows, in one
-step.
+Every process appends its rows to a file of its own in OUTPUT.parts as soon as it has them, so a
+kill loses only the files in progress. A row is valid while its file has the same size and time of
+change. The table is written anew from the rows, in one step.
 """
 
 import csv
 import datetime
+import io
 import json
 import os
 import socket
@@ -16,20 +16,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
-import numpy as np
+import pyarrow
+from pyarrow import parquet
 
 from music_genre.errors import InputError
 
-if TYPE_CHECKING:
-    from music_genre.classifier import GenreClassifier
-    from music_genre.library.batches import Answer
-
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
-SYNC_SECONDS = 5.0  # rows reach the disk at least so often; a kill alone loses none of them
+SYNC_SECONDS = 5.0  # a power cut loses the rows of so long; a kill loses none that was written
 ROW_GROUP = 10_000  # rows of the table in memory at a time
+TEXT_COLUMNS = ("path", "genre", "model", "revision", "error")  # the others hold numbers
 
 
 @dataclass(frozen=True, order=True)
@@ -40,56 +39,40 @@ class File:
 
 
 Row = dict[str, Any]
-Lines = dict[File, bytes]  # rows as JSON, which takes a fraction of the memory
+JsonRows = dict[File, bytes]  # each row as a line of JSON, which takes a fraction of the memory
 
 
-class Table:
-    """The rows of some files, in their order; each is parsed when its turn comes."""
+class ResultTable:
+    """The rows of some files, in their order; each is parsed when it is needed."""
 
-    def __init__(self, files: Sequence[File], lines: Lines) -> None:
-        self._files, self._lines = files, lines
+    def __init__(self, files: Sequence[File], rows: JsonRows) -> None:
+        self._files, self._rows = files, rows
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __iter__(self) -> Iterator[Row]:
-        return (json.loads(self._lines[file]) for file in self._files)
+        return (json.loads(self._rows[file]) for file in self._files)
 
 
 # --- rows on disk ---------------------------------------------------------------------------
 
 
-def settings_of(classifier: "GenreClassifier", seconds: float | None) -> dict[str, Any]:
-    """What all rows of a table have in common. A local model's revision is a hash of its files."""
-    return {
-        "model": classifier.model_id,
-        "revision": classifier.commit or _hash_of_model(Path(classifier.model_id)),
-        "window_seconds": classifier.window_seconds,
-        "seconds": seconds,
-        "labels": classifier.labels,
-    }
-
-
-def _hash_of_model(folder: Path) -> str:
-    import hashlib
-
-    total = hashlib.sha256()
-    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{total.hexdigest()}"
-
-
 def check_settings(parts: Path, settings: dict[str, Any]) -> None:
-    """Raises InputError where the rows that are there were made with others; else keeps these."""
+    """Keep the settings of a scan beside its rows.
+
+    Raises:
+        InputError: the rows that are there were made with other settings.
+    """
     before = read_settings(parts) or settings
     changed = [key for key in settings if key != "model" and before.get(key) != settings[key]]
     if changed:
         was = ", ".join(f"{key} {before.get(key)}" for key in ("model", *changed))
         now = ", ".join(f"{key} {settings[key]}" for key in ("model", *changed))
         raise InputError(
-            f"The rows in {parts} were made with {was}; this would be {now}. One table holds one "
-            f"kind of answer: name another --output, or delete {parts} to hear all files anew."
+            f"The rows in {parts} were made with {was}; this scan has {now}. One table holds the "
+            "results of one model and one --seconds: give another --output, or delete "
+            f"{parts} to process all files again."
         )
     with replacing(parts / "settings.json") as file:
         file.write(json.dumps(settings).encode())
@@ -102,35 +85,36 @@ def read_settings(parts: Path) -> dict[str, Any]:
         return {}
 
 
-def read_parts(parts: Path) -> Lines:
-    """The rows of all parts. A line torn by a crash is no row."""
-    lines: Lines = {}
+def read_rows(parts: Path) -> JsonRows:
+    """The rows of all processes and scans. A line that a crash left incomplete is skipped."""
+    rows: JsonRows = {}
     for path in sorted(parts.glob("*.jsonl")):
         with path.open("rb") as file:
             for line in file:
                 try:
                     row = json.loads(line)
-                    lines[File(row["path"], row["size"], row["mtime_ns"])] = line
+                    rows[File(row["path"], row["size"], row["mtime_ns"])] = line
                 except (ValueError, KeyError, TypeError):
                     continue
-    return lines
+    return rows
 
 
-def is_settled(line: bytes | None) -> bool:
-    return line is not None and not json.loads(line)["is_passing"]
+def is_final(line: bytes | None) -> bool:
+    """Whether a row exists that the next scan need not make again."""
+    return line is not None and not json.loads(line)["is_temporary"]
 
 
-class Part:
-    """A file that one process appends rows to; no two ever write to the same."""
+class RowWriter:
+    """Appends rows to a file of its own; no two processes ever write to the same one."""
 
-    def __init__(self, parts: Path, rank: int = 0) -> None:
+    def __init__(self, parts: Path, process_index: int = 0) -> None:
         parts.mkdir(parents=True, exist_ok=True)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.path = parts / f"{now}-{rank}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self.path = parts / f"{now}-{process_index}-{socket.gethostname()}-{os.getpid()}.jsonl"
         self._file = self.path.open("xb", buffering=0)  # what is written survives a kill
         self._synced = time.monotonic()
 
-    def __enter__(self) -> "Part":
+    def __enter__(self) -> "RowWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,48 +128,31 @@ class Part:
             self._synced = time.monotonic()
 
 
-def to_row(file: File, answer: "Answer", labels: Sequence[str]) -> Row:
-    """Probabilities are rounded to six places.
-
-    `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
-    1 is no idea.
-    """
-    row: Row = vars(file) | {
-        "duration": answer.duration and round(answer.duration, 3),
-        "seconds_heard": round(answer.seconds_heard, 3),
-        "genre": None,
-        "uncertainty": None,
-        "probabilities": None,
-        "error": answer.error,
-        "is_passing": answer.is_passing,
-    }
-    if answer.probabilities is not None:
-        p = answer.probabilities
-        entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
-        row["genre"] = labels[int(p.argmax())]
-        row["uncertainty"] = round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0
-        row["probabilities"] = [round(value, 6) for value in p.tolist()]
-    return row
-
-
 # --- the table ------------------------------------------------------------------------------
 
 
 def write_table(output: Path, settings: dict[str, Any], rows: Iterable[Row]) -> None:
-    """Write the table in one step: whoever looks finds the old one or the new one, whole."""
-    labels = settings["labels"]
-    table = (_flat(row, labels, settings) for row in rows)
+    """Write the table in one step: a reader finds the old one or the new one, never a part."""
+    table = (_flat(row, settings) for row in rows)
+    first = next(table)  # there is one: a scan of no files is refused
+    columns, table = list(first), chain([first], table)
     with replacing(output) as file:
         if output.suffix == ".parquet":
-            _write_parquet(file, table, labels)
+            _write_parquet(file, table, columns)
         elif output.suffix == ".csv":
-            _write_csv(file, table)
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.DictWriter(text, columns)
+            writer.writeheader()
+            writer.writerows(table)
+            text.detach()
         else:
             for row in table:
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _flat(row: Row, labels: Sequence[str], settings: dict[str, Any]) -> Row:
+def _flat(row: Row, settings: dict[str, Any]) -> Row:
+    """A row as the table has it: one column per label."""
+    labels = settings["labels"]
     probabilities = row["probabilities"] or [None] * len(labels)
     return {
         "path": printable(row["path"]),
@@ -193,7 +160,7 @@ def _flat(row: Row, labels: Sequence[str], settings: dict[str, Any]) -> Row:
         "genre": row["genre"],
         **{f"p_{label}": p for label, p in zip(labels, probabilities, strict=True)},
         "uncertainty": row["uncertainty"],
-        "seconds_heard": row["seconds_heard"],
+        "seconds_processed": row["seconds_processed"],
         "model": settings["model"],
         "revision": settings["revision"],
         "error": row["error"],
@@ -201,43 +168,22 @@ def _flat(row: Row, labels: Sequence[str], settings: dict[str, Any]) -> Row:
 
 
 def printable(path: str) -> str:
-    """Names that are no UTF-8 can neither be printed nor stand in a table as they are."""
+    """A path as text: names that are not UTF-8 get escapes such as \\xef."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _write_parquet(file: BinaryIO, table: Iterator[Row], labels: Sequence[str]) -> None:
-    from itertools import islice
-
-    import pyarrow
-    from pyarrow import parquet
-
+def _write_parquet(file: BinaryIO, table: Iterator[Row], columns: Sequence[str]) -> None:
     text, number = pyarrow.string(), pyarrow.float64()
-    types = {"path": text, "duration": number, "genre": text}
-    types |= {f"p_{label}": number for label in labels}
-    types |= {"uncertainty": number, "seconds_heard": number}
-    types |= {"model": text, "revision": text, "error": text}
-    schema = pyarrow.schema(types.items())
+    types = [(name, text if name in TEXT_COLUMNS else number) for name in columns]
+    schema = pyarrow.schema(types)
     with parquet.ParquetWriter(file, schema) as writer:
         while rows := list(islice(table, ROW_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
 
-def _write_csv(file: BinaryIO, table: Iterable[Row]) -> None:
-    import io
-
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = None
-    for row in table:
-        if writer is None:
-            writer = csv.DictWriter(text, row)
-            writer.writeheader()
-        writer.writerow(row)
-    text.detach()
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when it is whole and on the disk."""
+    """A file to write; it replaces `path` when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     with temporary.open("wb") as file:
@@ -247,7 +193,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     os.replace(temporary, path)
 
 
-def summarise(rows: Iterable[Row]) -> str:
+def summarize(rows: Iterable[Row]) -> str:
     genres, n_errors = Counter(), 0
     for row in rows:
         n_errors += row["error"] is not None

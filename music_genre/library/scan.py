@@ -1,10 +1,11 @@
-"""Scan a whole music library into one table: a row a file, whatever stops it on the way.
+"""Scan a music library into one table: one row per file, resumed after any interruption.
 
 Finds the files, leaves out those that have a row, shares the others among the processes of a
-launch and lets each hear its own; `results.py` keeps what they heard.
+launch, and lets each classify its share; `results.py` keeps the rows.
 """
 
 import datetime
+import hashlib
 import os
 import sys
 import time
@@ -12,86 +13,107 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 
 from music_genre import audio
+from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
+from music_genre.library.batches import FilePrediction, classify_files
 from music_genre.library.results import (
     File,
-    Part,
-    Table,
+    ResultTable,
+    Row,
+    RowWriter,
     check_settings,
-    is_settled,
+    is_final,
     printable,
-    read_parts,
+    read_rows,
     read_settings,
-    settings_of,
-    to_row,
     write_table,
 )
-
-if TYPE_CHECKING:
-    from music_genre.classifier import GenreClassifier
 
 KINDS = (
     "aac ac3 aif aifc aiff amr au caf flac m4a m4b mka mp3 mp4 oga ogg opus snd w64 wav webm wma"
 )
 SUFFIXES = {f".{kind}" for kind in KINDS.split()}
-TYPICAL_BYTES_PER_SECOND = 24_000  # for splitting, of files that do not say how long they are
+TYPICAL_BYTES_PER_SECOND = 24_000  # to share out files that do not say how long they are
+LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process
 
 
 def scan(
-    classifier: "GenreClassifier", roots: Sequence[Path], output: Path, seconds: float | None = None
-) -> Table:
-    """Hear all audio files under `roots` that `output` does not know yet, and write it.
+    classifier: GenreClassifier, roots: Sequence[Path], output: Path, seconds: float | None = None
+) -> ResultTable:
+    """Classify all audio files under `roots` that have no row yet, and write the table.
 
-    Called by every process of a launch alike; each hears its share, and the first one writes.
+    Every process of a launch calls this alike; the first one writes the table.
 
     Args:
         roots: folders and files.
         output: the table, in the format of its suffix, one of FORMATS.
-        seconds: how much of each file is heard, from its middle; None for all.
+        seconds: how much of each file is processed, from its middle; None for all.
 
     Returns:
         All rows, by path; none in other processes than the first.
 
     Raises:
-        InputError: no files, or the rows that are there come from another model.
+        InputError: there are no files, the rows that are there come from another model, or another
+            process has died.
     """
-    launch = Launch()
+    with _other_processes_alive():
+        # cpu=True: gloo, because only paths are exchanged, and processes may share a GPU.
+        state = PartialState(cpu=True, timeout=LONGEST_WAIT)
     parts, files, shares = Path(f"{output}.parts"), [], None
-    if launch.is_first:
+    if state.is_main_process:
         files = find_files(roots)
         check_settings(parts, settings_of(classifier, seconds))
-        known = read_parts(parts)
-        todo = [file for file in files if not is_settled(known.get(file))]
+        known = read_rows(parts)
+        todo = [file for file in files if not is_final(known.get(file))]
         print(f"{len(files):,} audio files, {len(files) - len(todo):,} of them known.")
-        shares = share(todo, launch.size, seconds)
-    todo = launch.hand_out(shares)
-    _hear_all(classifier, todo, parts, seconds, launch)
-    launch.wait()
-    if not launch.is_first:
-        return Table([], {})
-    lines = read_parts(parts)
-    missing = [file.path for file in files if file not in lines]
+        shares = split_by_duration(todo, state.num_processes, seconds)
+    with _other_processes_alive():
+        (shares,) = broadcast_object_list([shares])
+    _classify(classifier, shares[state.process_index], parts, seconds, state)
+    with _other_processes_alive():
+        state.wait_for_everyone()
+        state.destroy_process_group()
+    if not state.is_main_process:
+        return ResultTable([], {})
+    rows = read_rows(parts)
+    missing = [file.path for file in files if file not in rows]
     if missing:
         raise InputError(
-            f"{len(missing):,} files have no row in {parts} (such as {printable(missing[0])}): is "
-            "that folder one and the same for all processes? The same command hears them."
+            f"{len(missing):,} files have no row in {parts} (such as {printable(missing[0])}). All "
+            "processes must share that folder; the same command then processes these files."
         )
-    table = Table(files, lines)
+    table = ResultTable(files, rows)
     write_table(output, read_settings(parts), table)
     return table
 
 
-def find_files(roots: Sequence[Path]) -> list[File]:
-    """All audio files under folders, told by their suffix, and files named; sorted by path.
+@contextmanager
+def _other_processes_alive() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            "Another process of this launch has stopped; its own message says why. All rows are "
+            "kept: run the same command again to continue."
+        ) from error
 
-    Links to folders are not followed, and what is hidden is left out; so is, with a warning, a
-    folder that cannot be read.
+
+def find_files(roots: Sequence[Path]) -> list[File]:
+    """All audio files under folders, by their suffix, and files given by name; sorted by path.
+
+    Links to folders are not followed. Hidden files are left out; so are, with a warning, folders
+    that cannot be read.
 
     Raises:
-        InputError: a root is not there, or there are no files.
+        InputError: a root does not exist, or there are no files.
     """
     paths = set()
     for root in map(os.path.abspath, roots):
@@ -110,7 +132,7 @@ def find_files(roots: Sequence[Path]) -> list[File]:
     for path in sorted(paths):
         try:
             status = os.stat(path)
-        except OSError:  # a link to nothing, or deleted meanwhile; decoding says so
+        except OSError:  # a link to nothing, or just deleted; decoding reports it
             files.append(File(path, 0, 0))
         else:
             files.append(File(path, status.st_size, status.st_mtime_ns))
@@ -123,46 +145,32 @@ def _warn(error: OSError) -> None:
     print(f"warning: left out {error.filename}: {error.strerror}", file=sys.stderr)
 
 
-# --- hearing, in one process or several -----------------------------------------------------
+def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
+    """What all rows of a table have in common. A local model's revision is a hash of its files."""
+    return {
+        "model": classifier.model_id,
+        "revision": classifier.commit or _hash_of_model(Path(classifier.model_id)),
+        "window_seconds": classifier.window_seconds,
+        "seconds": seconds,
+        "labels": classifier.labels,
+    }
 
 
-def _hear_all(
-    classifier: "GenreClassifier",
-    files: Sequence[File],
-    parts: Path,
-    seconds: float | None,
-    launch: "Launch",
-) -> None:
-    if not files:
-        return
-    from tqdm import tqdm
-
-    from music_genre.library.batches import hear
-
-    by_path = {file.path: file for file in files}
-    bar = tqdm(
-        total=len(files),
-        unit=" files",
-        desc=f"process 0 of {launch.size}" if launch.size > 1 else None,
-        disable=not launch.is_first,
-        smoothing=0.05,  # files differ much in length
-    )
-    heard, began = 0.0, time.monotonic()
-    with bar, Part(parts, launch.rank) as part:
-        for answer in hear(classifier, by_path, seconds):
-            part.append(to_row(by_path[answer.path], answer, classifier.labels))
-            heard += answer.seconds_heard
-            rate = heard / (time.monotonic() - began)
-            bar.set_postfix_str(f"{rate:.0f} s of audio a second", refresh=False)
-            bar.update()
+def _hash_of_model(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{total.hexdigest()}"
 
 
-def share(files: Sequence[File], n: int, seconds: float | None) -> list[list[File]]:
-    """Split into n lists that take about as long to hear: the longest first, each to the least."""
+def split_by_duration(files: Sequence[File], n: int, seconds: float | None) -> list[list[File]]:
+    """Split into n lists that take about as long: the longest file first, to the shortest list.
+
+    PartialState.split_between_processes would give each process as many files as the others.
+    """
     if n == 1:
         return [list(files)]
-    from tqdm import tqdm
-
     with ThreadPoolExecutor(16) as pool:  # opening files waits for the disk or the network
         durations = list(
             tqdm(
@@ -182,60 +190,63 @@ def share(files: Sequence[File], n: int, seconds: float | None) -> list[list[Fil
 
 
 def _seconds(file: File, at_most: float | None) -> float:
-    """How much is to be heard, as far as the header tells."""
+    """How much of a file is to be processed, as far as its header tells."""
     try:
         with audio.open_audio(file.path) as opened:
             duration = opened.duration
-    except Exception:  # whatever is wrong with it is said when it is heard
+    except Exception:  # whatever is wrong with it is reported when it is processed
         return 0.0
     if duration is None:
         duration = file.size / TYPICAL_BYTES_PER_SECOND
     return min(duration, at_most or duration)
 
 
-class Launch:
-    """The processes that `accelerate launch` started for one scan, on any number of machines."""
+def _classify(
+    classifier: GenreClassifier,
+    files: Sequence[File],
+    parts: Path,
+    seconds: float | None,
+    state: PartialState,
+) -> None:
+    if not files:
+        return
+    by_path = {file.path: file for file in files}
+    bar = tqdm(
+        total=len(files),
+        unit=" files",
+        desc=f"process 0 of {state.num_processes}" if state.num_processes > 1 else None,
+        disable=not state.is_main_process,
+        smoothing=0.05,  # files differ much in length
+    )
+    processed, started = 0.0, time.monotonic()
+    with bar, RowWriter(parts, state.process_index) as writer:
+        for prediction in classify_files(classifier, by_path, seconds):
+            writer.append(to_row(by_path[prediction.path], prediction, classifier.labels))
+            processed += prediction.seconds_processed
+            rate = processed / (time.monotonic() - started)
+            bar.set_postfix_str(f"{rate:.0f} s of audio per second", refresh=False)
+            bar.update()
 
-    def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", 0))
-        self.size = int(os.environ.get("WORLD_SIZE", 1))
-        if self.size > 1:
-            import torch.distributed
 
-            # gloo: nothing but paths is passed around. The slowest may take days longer.
-            with self._together():
-                torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+def to_row(file: File, prediction: FilePrediction, labels: Sequence[str]) -> Row:
+    """A row; probabilities are rounded to six places.
 
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    def hand_out(self, shares: list | None) -> Any:
-        """Give each process its share; the first one has them all."""
-        if self.size == 1:
-            return shares[0]
-        import torch.distributed
-
-        received = [None]
-        with self._together():
-            torch.distributed.scatter_object_list(received, shares)
-        return received[0]
-
-    def wait(self) -> None:
-        """For all others."""
-        if self.size > 1:
-            import torch.distributed
-
-            with self._together():
-                torch.distributed.barrier()
-                torch.distributed.destroy_process_group()
-
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            raise InputError(
-                f"Process {self.rank} has lost the others: one has died, and its own message "
-                "says why. All rows are kept: the same command goes on."
-            ) from error
+    `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
+    1 is no idea.
+    """
+    row: Row = vars(file) | {
+        "duration": prediction.duration and round(prediction.duration, 3),
+        "seconds_processed": round(prediction.seconds_processed, 3),
+        "genre": None,
+        "uncertainty": None,
+        "probabilities": None,
+        "error": prediction.error,
+        "is_temporary": prediction.is_temporary,
+    }
+    if prediction.probabilities is not None:
+        p = prediction.probabilities
+        entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
+        row["genre"] = labels[int(p.argmax())]
+        row["uncertainty"] = round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0
+        row["probabilities"] = [round(value, 6) for value in p.tolist()]
+    return row

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from music_genre.library import batches, results
+from music_genre.library import batches, results, scan
 
 
 def test_uncertainty_is_normalised_entropy():
     file = results.File("/a.mp3", 1, 2)
 
     def row(probabilities: list[float]) -> dict:
-        answer = batches.Answer("/a.mp3", 1.0, 1.0, np.array(probabilities))
-        return results.to_row(file, answer, ["a", "b", "c", "d"])
+        prediction = batches.FilePrediction("/a.mp3", 1.0, 1.0, np.array(probabilities))
+        return scan.to_row(file, prediction, ["a", "b", "c", "d"])
 
     assert row([0, 1, 0, 0])["uncertainty"] == 0
     assert row([0.25] * 4)["uncertainty"] == 1

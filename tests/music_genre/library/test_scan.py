@@ -1,64 +1,25 @@
-"""Scans of small libraries; killed at random moments, they come to the same table.
-
-The suite kills a few times; for many: python tests/music_genre/test_library.py MODEL FOLDER 20
-"""
+"""Scans of a small library: rows, errors, tables, and what the next scan processes."""
 
 import csv
 import json
 import os
-import random
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
+import threading
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from pyarrow import parquet
 
 from data_prep.gtzan import GENRES
 from music_genre import audio
 from music_genre.errors import InputError
-from music_genre.library import batches
+from music_genre.library import batches, results
 from music_genre.library import scan as scanning
 from music_genre.library.results import FORMATS
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    n_samples = int(seconds * 16_000)
-    return (0.1 * np.random.default_rng(seed).standard_normal(n_samples)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory) -> Path:
-    """14 files in folders, of which one is empty, one no music and one too short."""
-    folder = tmp_path_factory.mktemp("music")
-    for i in range(11):
-        path = folder / f"album {i % 2}" / f"{i}.{('wav', 'flac', 'ogg')[i % 3]}"
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, noise(0.4 + i, seed=i), (16_000, 22_050, 44_100)[i % 3])
-    (folder / "letter.mp3").write_bytes(b"Dear friend, this is no music.\n" * 50)
-    (folder / "empty.flac").touch()
-    soundfile.write(folder / "click.wav", noise(0.01), 16_000)
-    (folder / "cover.jpg").write_bytes(b"no audio file")
-    (folder / ".hidden.wav").write_bytes(b"not looked at")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def classifier(tiny_classifier):
-    from music_genre import GenreClassifier
-
-    return GenreClassifier(tiny_classifier, device="cpu")
 
 
 def scan(classifier, music: Path, output: Path, seconds: float | None = None) -> list[dict]:
@@ -70,7 +31,7 @@ def n_parts_rows(output: Path) -> int:
     return sum(len(part.read_bytes().splitlines()) for part in parts)
 
 
-def test_a_row_for_every_file_also_for_the_broken_ones(classifier, music, tmp_path):
+def test_every_file_gets_a_row_and_a_broken_one_an_error(classifier, music, tmp_path):
     rows = {Path(row["path"]).name: row for row in scan(classifier, music, tmp_path / "out.csv")}
     assert len(rows) == 14
     assert {name: row["error"] for name, row in rows.items() if row["error"]} == {
@@ -84,16 +45,13 @@ def test_a_row_for_every_file_also_for_the_broken_ones(classifier, music, tmp_pa
         expected = [alone.probabilities[label] for label in classifier.labels]
         np.testing.assert_allclose(row["probabilities"], expected, atol=2e-6)
         assert row["genre"] == alone.genre
-        assert row["duration"] == row["seconds_heard"]
+        assert row["duration"] == row["seconds_processed"]
         seconds = (0.4 + i) * 16_000 / (16_000, 22_050, 44_100)[i % 3]
         assert row["duration"] == pytest.approx(seconds, abs=0.001)
-        assert 0.9 < row["uncertainty"] <= 1, "random weights know nothing"
+        assert 0.9 < row["uncertainty"] <= 1, "the weights are random"
 
 
-def test_the_three_tables_say_the_same(classifier, music, tmp_path):
-    from pyarrow import parquet
-
-    tables = []
+def test_the_three_formats_hold_the_same_table(classifier, music, tmp_path):
     for suffix in FORMATS:
         scan(classifier, music, tmp_path / f"out{suffix}")
     tables = [
@@ -108,11 +66,11 @@ def test_the_three_tables_say_the_same(classifier, music, tmp_path):
     assert [row["path"] for row in as_text] == sorted(row["path"] for row in as_text)
     assert list(as_text[0]) == [
         *("path", "duration", "genre", *(f"p_{genre}" for genre in GENRES)),
-        *("uncertainty", "seconds_heard", "model", "revision", "error"),
+        *("uncertainty", "seconds_processed", "model", "revision", "error"),
     ]
 
 
-def test_the_next_scan_hears_only_what_is_new_or_changed(classifier, music, tmp_path):
+def test_the_next_scan_processes_only_new_and_changed_files(classifier, music, tmp_path, noise):
     ours, output = shutil.copytree(music, tmp_path / "music"), tmp_path / "out.csv"
     scan(classifier, ours, output)
     before = output.read_text()
@@ -140,7 +98,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(classifier, tmp_path):
     assert n_parts_rows(output) == 2
 
 
-def test_rows_of_another_model_are_not_mixed_in(classifier, music, tmp_path):
+def test_rows_of_other_settings_are_refused(classifier, music, tmp_path):
     output = tmp_path / "out.csv"
     scan(classifier, music, output)
     table = output.read_bytes()
@@ -149,25 +107,25 @@ def test_rows_of_another_model_are_not_mixed_in(classifier, music, tmp_path):
     assert output.read_bytes() == table
 
 
-def test_only_the_middle_is_heard(classifier, tmp_path):
-    loud = noise(9)
-    quiet = np.concatenate([noise(3, 1), noise(3, 2), noise(3, 3)])
+def test_only_the_middle_is_processed(classifier, tmp_path, noise):
+    short = noise(1)
+    long = np.concatenate([noise(3, 1), noise(3, 2), noise(3, 3)])
     (tmp_path / "music").mkdir()
-    soundfile.write(tmp_path / "music" / "a.wav", quiet, 16_000)
-    soundfile.write(tmp_path / "music" / "b.wav", loud[:16_000], 16_000)
+    soundfile.write(tmp_path / "music" / "a.wav", long, 16_000)
+    soundfile.write(tmp_path / "music" / "b.wav", short, 16_000)
     a, b = scan(classifier, tmp_path / "music", tmp_path / "out.csv", seconds=3.0)
-    assert (a["duration"], a["seconds_heard"]) == (9, 3)
-    assert (b["duration"], b["seconds_heard"]) == (1, 1)
+    assert (a["duration"], a["seconds_processed"]) == (9, 3)
+    assert (b["duration"], b["seconds_processed"]) == (1, 1)
     middle = audio.decode(tmp_path / "music" / "a.wav", 60)[0][3 * 16_000 : 6 * 16_000]
     expected = classifier(middle, 16_000).probabilities
     np.testing.assert_allclose(a["probabilities"], list(expected.values()), atol=2e-6)
 
 
-def test_a_long_file_is_decoded_twice_and_answers_the_same(
+def test_a_long_file_is_decoded_twice_and_gets_the_same_row(
     classifier, music, tmp_path, monkeypatch
 ):
     whole = scan(classifier, music, tmp_path / "whole.csv")
-    monkeypatch.setattr(batches, "KEEP_SECONDS", 2.0)
+    monkeypatch.setattr(audio, "KEEP_SECONDS", 2.0)
     monkeypatch.setattr(audio, "BLOCK", 16_000)
     for a, b in zip(whole, scan(classifier, music, tmp_path / "streamed.csv"), strict=True):
         assert (a["path"], a["duration"], a["error"]) == (b["path"], b["duration"], b["error"])
@@ -175,30 +133,47 @@ def test_a_long_file_is_decoded_twice_and_answers_the_same(
             np.testing.assert_allclose(a["probabilities"], b["probabilities"], atol=2e-6)
 
 
-def test_memory_does_not_grow_with_a_files_length(tmp_path, monkeypatch):
-    from types import SimpleNamespace
-
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, noise):
     stub = SimpleNamespace(
         feature_extractor=SimpleNamespace(sampling_rate=16_000),
         window_seconds=1.0,
         window_probabilities=lambda cuts: np.full((len(cuts), 2), 0.5),
     )
-    monkeypatch.setattr(batches, "KEEP_SECONDS", 60.0)
+    monkeypatch.setattr(audio, "KEEP_SECONDS", 60.0)
     monkeypatch.setattr(audio, "BLOCK", 2**16)
     peaks = []
     for minutes in (2, 20):
         path = tmp_path / f"{minutes}.flac"
-        soundfile.write(path, np.zeros(minutes * 60 * 16_000, np.int16), 16_000)
+        soundfile.write(path, np.tile(noise(1), minutes * 60), 16_000)
         tracemalloc.start()
-        (answer,) = batches.hear(stub, [str(path)])
+        (prediction,) = batches.classify_files(stub, [str(path)])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert answer.seconds_heard == minutes * 60
-        np.testing.assert_allclose(answer.probabilities, [0.5, 0.5])
+        assert prediction.seconds_processed == minutes * 60
+        np.testing.assert_allclose(prediction.probabilities, [0.5, 0.5])
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_a_decoder_that_fails_in_an_unknown_way_ends_one_file_only(
+@pytest.mark.parametrize("keep_seconds", [600.0, 1.0], ids=["kept", "decoded twice"])
+def test_silence_gets_an_error_and_no_genre(classifier, tmp_path, monkeypatch, keep_seconds, noise):
+    monkeypatch.setattr(audio, "KEEP_SECONDS", keep_seconds)
+    monkeypatch.setattr(audio, "BLOCK", 16_000)
+    (tmp_path / "music").mkdir()
+    dither = np.random.default_rng(0).choice([-1, 0, 1], 8 * 16_000).astype(np.int16)
+    late = np.concatenate([np.zeros(7 * 16_000), noise(1)])
+    soundfile.write(tmp_path / "music" / "a zeros.flac", np.zeros(8 * 16_000), 16_000)
+    soundfile.write(tmp_path / "music" / "b dither.wav", dither, 16_000)
+    soundfile.write(tmp_path / "music" / "c late music.wav", late, 16_000)
+    zeros, dithered, audible = scan(classifier, tmp_path / "music", tmp_path / "out.csv")
+    for row in (zeros, dithered):
+        assert row["error"] == "it is silent"
+        assert row["genre"] is row["probabilities"] is None
+    assert audible["error"] is None
+    *_, row = scan(classifier, tmp_path / "music", tmp_path / "middle.csv", seconds=2.0)
+    assert row["error"] == "its middle is silent"
+
+
+def test_an_unknown_error_of_the_decoder_costs_one_file_only(
     classifier, music, tmp_path, monkeypatch
 ):
     open_audio = audio.open_audio
@@ -214,7 +189,7 @@ def test_a_decoder_that_fails_in_an_unknown_way_ends_one_file_only(
     assert errors.count(None) == 10
 
 
-def test_names_that_are_no_text_are_scanned_and_told(classifier, tmp_path):
+def test_a_name_that_is_not_utf8_is_escaped_in_the_table(classifier, tmp_path, noise):
     (tmp_path / "music").mkdir()
     name = os.fsencode(tmp_path / "music") + b"/na\xefve.wav"
     with open(name, "wb") as file:
@@ -225,7 +200,7 @@ def test_names_that_are_no_text_are_scanned_and_told(classifier, tmp_path):
     assert "na\\xefve.wav,1.0," in table
 
 
-def test_a_torn_row_is_no_row(classifier, music, tmp_path):
+def test_an_incomplete_row_is_made_again(classifier, music, tmp_path):
     output = tmp_path / "out.csv"
     scan(classifier, music, output)
     table = output.read_bytes()
@@ -236,205 +211,66 @@ def test_a_torn_row_is_no_row(classifier, music, tmp_path):
     assert output.read_bytes() == table
 
 
-def test_nothing_to_hear(classifier, tmp_path):
+def test_a_scan_of_no_files_is_refused(classifier, tmp_path):
     with pytest.raises(InputError, match="no audio files"):
         scan(classifier, tmp_path, tmp_path / "out.csv")
     with pytest.raises(InputError, match="no file or folder"):
         scan(classifier, tmp_path / "nowhere", tmp_path / "out.csv")
 
 
-def test_shares_take_about_as_long(tmp_path):
+def test_files_are_split_by_duration(tmp_path, noise):
     lengths = [50, 3, 3, 40, 10, 1, 1, 1, 1, 30]
     for i, seconds in enumerate(lengths):
         soundfile.write(tmp_path / f"{i}.wav", noise(seconds), 16_000)
     files = scanning.find_files([tmp_path])
-    shares = scanning.share(files, 3, seconds=None)
+    shares = scanning.split_by_duration(files, 3, seconds=None)
     assert sorted(file for share in shares for file in share) == files
     loads = [sum(soundfile.info(file.path).duration for file in share) for share in shares]
-    assert max(loads) <= 50, "the longest file alone takes so long"
-    evenly = [len(share) for share in scanning.share(files, 2, seconds=1.0)]
-    assert evenly == [5, 5], "no file takes longer than what is heard of it"
+    assert max(loads) <= 50, "the longest file takes this long"
+    evenly = [len(share) for share in scanning.split_by_duration(files, 2, seconds=1.0)]
+    assert evenly == [5, 5], "no file counts for more than --seconds"
 
 
-# --- the command ----------------------------------------------------------------------------
+def test_all_processes_must_share_one_folder_of_rows(classifier, music, tmp_path, monkeypatch):
+    read_rows = scanning.read_rows
+
+    def lose_a_row(parts: Path) -> results.JsonRows:
+        rows = read_rows(parts)
+        if rows:
+            rows.pop(min(rows))
+        return rows
+
+    monkeypatch.setattr(scanning, "read_rows", lose_a_row)
+    with pytest.raises(InputError, match="1 files have no row"):
+        scan(classifier, music, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--output a.parquet", "name what to hear"),
-        ("music --output a.parquet", "name what to hear"),
-        ("music --model m --output a.xlsx", "--output ends in one of .parquet, .csv, .jsonl"),
-        ("music --model m --output a.csv --seconds 0", "--seconds is 1 or more"),
-        ("music --model m --output a.csv --min_confidence 60", "between 0 and 1"),
-        ("music --model m --output a.csv --yes", "--yes says that --write-tags"),
-        ("music --output a.csv --undo", "--undo goes with --output alone"),
-    ],
-)
-def test_a_wrong_argument_says_what_to_do(monkeypatch, capsys, arguments, message):
-    from music_genre.library.__main__ import parse_arguments
-
-    monkeypatch.setattr(sys, "argv", ["music_genre", *arguments.split()])
-    with pytest.raises(SystemExit, match="2"):
-        parse_arguments()
-    assert message in capsys.readouterr().err
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    output = tmp_path / "out.csv"
+    output.write_text("the old table")
+    with pytest.raises(KeyError), results.replacing(output) as file:
+        file.write(b"half of the new")
+        raise KeyError
+    assert output.read_text() == "the old table"
 
 
-def test_the_command_tags_and_undoes(tiny_classifier, music, tmp_path, monkeypatch, capsys):
-    import mutagen
-
-    from music_genre.library.__main__ import main
-
-    ours, output = shutil.copytree(music, tmp_path / "music"), tmp_path / "out.csv"
-    flac = next(ours.glob("album */*.flac"))
-    before = flac.read_bytes()
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["music_genre", "--output", str(output), *arguments])
-        main()
-        return capsys.readouterr().out
-
-    hear = [str(ours), "--model", str(tiny_classifier), "--device", "cpu", "--min_confidence", "0"]
-    assert "No file was changed" in run(*hear, "--write-tags")
-    assert "7 written, 0 had it, 0 left" in run(*hear, "--write-tags", "--yes")
-    with output.open(newline="") as file:
-        genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}
-    assert mutagen.File(flac)["genre"] == [genres[str(flac)]]
-    table = output.read_bytes()
-    assert "14 audio files, 14 of them known" in run(*hear), "a tag makes no file new"
-    assert output.read_bytes() == table
-    assert "7 files are what they were" in run("--undo")
-    assert flac.read_bytes() == before
-    assert "14 of them known" in run(*hear)
+def test_a_header_that_claims_too_much_does_not_hide_the_audio(classifier, tmp_path, noise):
+    (tmp_path / "music").mkdir()
+    path = tmp_path / "music" / "a.flac"
+    soundfile.write(path, noise(2), 16_000)
+    data = bytearray(path.read_bytes())
+    data[22:26] = (100 * 16_000).to_bytes(4, "big")  # STREAMINFO: the number of samples
+    path.write_bytes(data)
+    assert soundfile.info(path).duration == 100
+    (row,) = scan(classifier, tmp_path / "music", tmp_path / "out.csv", seconds=1.0)
+    assert row["error"] is None
+    assert row["seconds_processed"] == 1
 
 
-def test_help_comes_without_torch():
-    code = (
-        "import sys; sys.argv = ['x', '--help']\n"
-        "from music_genre.library.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit: print('torch' in sys.modules, 'transformers' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == "False False"
-
-
-# --- killed, and in several processes ---------------------------------------------------------
-
-
-def command(model: Path, music: Path, output: Path) -> list[str]:
-    arguments = [str(music), "--model", str(model), "--output", str(output), "--device", "cpu"]
-    return ["-m", "music_genre.library", *arguments]
-
-
-def start(command: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> None:
-    errors = process.communicate()[1]
-    assert process.returncode == 0, errors[-3000:]
-
-
-def n_rows_of_any(output: Path) -> int:
-    return n_parts_rows(output) if Path(f"{output}.parts").is_dir() else 0
-
-
-def kill_and_go_on(model: Path, music: Path, folder: Path, n_kills: int, seed: int = 0) -> str:
-    """Kill after random numbers of rows, go on, and compare with a scan left alone."""
-    whole, output = folder / "whole.csv", folder / "killed.csv"
-    finish(start([sys.executable, *command(model, music, whole)]))
-    n_files = len(scanning.find_files([music]))
-    ends = sorted(random.Random(seed).sample(range(n_files), min(n_kills, n_files)))
-    n_struck = 0
-    for end in ends:
-        process = start([sys.executable, *command(model, music, output)])
-        while process.poll() is None and n_rows_of_any(output) < end + 1:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        n_struck += process.returncode == -signal.SIGKILL
-        assert not output.exists() or output.read_bytes() == whole.read_bytes()
-    finish(start([sys.executable, *command(model, music, output)]))
-    assert output.read_bytes() == whole.read_bytes()
-    repeated = n_parts_rows(output) - n_files
-    return f"{n_struck} kills struck; {n_files} rows equal byte for byte; {repeated} written twice"
-
-
-def test_killed_and_continued_the_table_is_the_same(tiny_classifier, music, tmp_path):
-    report = kill_and_go_on(tiny_classifier, music, tmp_path, n_kills=2)
-    assert report.endswith("0 written twice")
-
-
-def launch(n_machines: int, model: Path, music: Path, output: Path) -> list[subprocess.Popen]:
-    """Two processes by accelerate: of one launcher, or of two that meet as two machines do."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
-    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
-    text = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    text += ["--num_processes", "2", "--num_machines", str(n_machines), *meeting]
-    return [
-        start([*text, "--machine_rank", str(rank), *command(model, music, output)])
-        for rank in range(n_machines)
-    ]
-
-
-def kill_second_process(output: Path, launchers: list[subprocess.Popen]) -> None:
-    """As soon as it hears; its process id is in the name of its part."""
-    parts = []
-    while not parts:
-        assert all(process.poll() is None for process in launchers)
-        parts = list(Path(f"{output}.parts").glob("*-1-*.jsonl"))
-        time.sleep(0.005)
-    os.kill(int(parts[0].stem.rsplit("-", 1)[1]), signal.SIGKILL)
-
-
-def assert_same(table: Path, other: Path) -> None:
-    """The same rows; probabilities up to what another number of threads makes of them."""
-    with table.open(newline="") as one, other.open(newline="") as two:
-        for a, b in zip(csv.DictReader(one), csv.DictReader(two), strict=True):
-            for key, value in a.items():
-                if value != b[key]:
-                    assert float(value) == pytest.approx(float(b[key]), abs=2e-6), key
-
-
-def kill_one_of_two_and_go_on(n_machines: int, model: Path, music: Path, output: Path) -> str:
-    launchers = launch(n_machines, model, music, output)
-    kill_second_process(output, launchers)
-    codes = [(process.communicate(), process.returncode)[1] for process in launchers]
-    assert all(codes), "each says that something is missing"
-    assert not output.exists()
-    n_kept = n_parts_rows(output)
-    began = time.monotonic()
-    for process in launch(n_machines, model, music, output):
-        finish(process)
-    seconds = time.monotonic() - began
-    return f"{n_machines} launchers: {n_kept} rows kept, then finished in {seconds:.0f} s"
-
-
-def test_one_of_two_processes_is_killed_and_two_go_on(classifier, tiny_classifier, music, tmp_path):
-    alone, output = tmp_path / "alone.csv", tmp_path / "two.csv"
-    scan(classifier, music, alone)
-    kill_one_of_two_and_go_on(1, tiny_classifier, music, output)
-    assert n_parts_rows(output) == 14
-    assert_same(alone, output)
-
-
-if __name__ == "__main__":
-    model, music, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    with tempfile.TemporaryDirectory() as name:
-        print(kill_and_go_on(model, music, Path(name), n_kills), flush=True)
-        for n_machines in (1, 2):
-            table = Path(name, f"{n_machines}.csv")
-            print(kill_one_of_two_and_go_on(n_machines, model, music, table), flush=True)
-            assert_same(Path(name, "whole.csv"), table)
-            print("the table is the same", flush=True)
+def test_closing_the_generator_ends_its_threads(classifier, music):
+    before = threading.active_count()
+    predictions = batches.classify_files(classifier, map(str, sorted(music.rglob("*.wav"))))
+    next(predictions)
+    predictions.close()
+    assert threading.active_count() == before

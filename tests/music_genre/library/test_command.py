@@ -1,0 +1,95 @@
+"""`python -m music_genre.library`: its options, tags and undo, and its help."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import mutagen
+import pytest
+
+from music_genre.library import __main__ as command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--output a.parquet", "give the files to process (PATH) and a --model"),
+        ("music --output a.parquet", "give the files to process (PATH) and a --model"),
+        ("--model m --output a.parquet", "give the files to process (PATH) and a --model"),
+        ("music --model m --output a.xlsx", "must end in one of .parquet, .csv, .jsonl"),
+        ("music --model m --output a.csv --seconds 0", "--seconds must be 1 or more"),
+        ("music --model m --output a.csv --seconds nan", "--seconds must be 1 or more"),
+        ("music --model m --output a.csv --write-tags --min_confidence 60", "between 0 and 1"),
+        ("music --model m --output a.csv --yes", "--yes and --min_confidence need --write-tags"),
+        ("music --model m --output a.csv --min_confidence 0", "need --write-tags"),
+        ("music --output a.csv --undo", "--undo takes --output and no other option"),
+        ("--output a.csv --undo --yes", "--undo takes --output and no other option"),
+        ("--output a.csv --undo --model m", "--undo takes --output and no other option"),
+        ("--output a.csv --undo --min_confidence 0.5", "--undo takes --output and no other"),
+        ("--output a.csv --undo --seconds 0", "--undo takes --output and no other option"),
+        ("music --model m --output a.csv --min_conf 0.5 --write-tags", "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_option_or_mix_of_options_is_refused(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["library", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        command.parse_arguments()
+    assert message in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tiny_classifier, music):
+    arguments = [str(music), "--model", str(tiny_classifier), "--output", "a.csv"]
+    monkeypatch.setattr(sys, "argv", ["library", *arguments, "--device", "gpu"])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    error = capsys.readouterr().err
+    assert "error: --device gpu cannot be used here" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_tags_are_written_on_request_and_undone(
+    tiny_classifier, music, tmp_path, monkeypatch, capsys
+):
+    ours, output = shutil.copytree(music, tmp_path / "music"), tmp_path / "out.csv"
+    flac = next(ours.glob("album */*.flac"))
+    before = flac.read_bytes()
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["library", "--output", str(output), *arguments])
+        command.main()
+        return capsys.readouterr().out
+
+    scan = [str(ours), "--model", str(tiny_classifier), "--device", "cpu"]
+    tag = [*scan, "--write-tags", "--min_confidence", "0"]
+    assert "No file was changed" in run(*tag)
+    assert flac.read_bytes() == before
+    assert "0 of 14 files have a genre of 60%" in run(*scan, "--write-tags"), "the default"
+    assert "7 written, 0 had it, 0 left unchanged" in run(*tag, "--yes")
+    with output.open(newline="") as file:
+        genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}
+    assert mutagen.File(flac)["genre"] == [genres[str(flac)]]
+    table = output.read_bytes()
+    assert "14 audio files, 14 of them known" in run(*scan), "a tag makes no file new"
+    assert output.read_bytes() == table
+    assert "7 tags were undone, 0 were not" in run("--undo")
+    assert flac.read_bytes() == before
+    assert "14 of them known" in run(*scan)
+
+
+def test_undo_without_a_log_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["library", "--output", str(tmp_path / "a.csv"), "--undo"])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "There is nothing to undo" in capsys.readouterr().err
+
+
+def test_help_does_not_import_torch(root):
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "from music_genre.library.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False False"
