@@ -1,36 +1,34 @@
-"""HuBERT's convolutions as plain matrix products: on a CPU several times as fast, same result.
+"""HuBERT's convolutions as matrix products: several times as fast on a CPU, with the same result.
 
 The convolutional front end is 72 % of DistilHuBERT's work. PyTorch's 1-D convolutions spend more
 time on moving data between layouts than on multiplying. With time before channels no data moves:
-a kernel of 2 or 3 with stride 2 is a product with two neighbouring frames, which lie side by side
-in memory, plus one with the frame after them. And the group norm behind the first convolution needs
-no pass over its output: mean and variance of a linear map follow from those of its input, ten
-samples wide, so they are folded into the weights of that window.
+a kernel of 2 or 3 with stride 2 is a product with two neighbouring frames, which are side by side
+in memory, plus a product with the frame after them. The group norm behind the first convolution
+needs no pass over the output: mean and variance of a linear map follow from those of its input, ten
+samples wide, so they are folded into the weights.
 
-For inference, and for training with a frozen front end. Nets of HuBERT's, wav2vec2's and WavLM's
-base form (`feat_extract_norm="group"`) have it; others are left as they are.
+For inference, and for training with a frozen front end. It works for models of HuBERT's, wav2vec2's
+and WavLM's base form (`feat_extract_norm="group"`); others stay unchanged.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has it not
+gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no such function
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
 
 
-def use_matrix_products(model: "PreTrainedModel") -> bool:
-    """Let a model's front end compute by matrix products, if it has the form they are made for.
+def use_matrix_products(model: nn.Module) -> bool:
+    """Make a model's front end compute by matrix products, if it has a supported form.
 
-    Its parameters stay where they are and must not change from now on.
+    Its parameters stay in place and must not change afterwards.
+
+    Args:
+        model: of transformers.
 
     Returns:
-        Whether it has that form.
+        Whether it has a supported form.
     """
     encoder = getattr(model.base_model, "feature_extractor", None)
     if not _has_known_form(getattr(encoder, "conv_layers", None)):
@@ -57,9 +55,8 @@ def _has_known_form(layers: nn.ModuleList | None) -> bool:
 
 
 def _is_gelu(activation: object) -> bool:
-    from transformers.activations import GELUActivation
-
-    return isinstance(activation, GELUActivation) and activation.act is gelu
+    """Whether it is transformers' GELUActivation, of the exact kind."""
+    return getattr(activation, "act", None) is gelu
 
 
 class MatmulFeatureEncoder:
@@ -83,8 +80,8 @@ class MatmulFeatureEncoder:
     def _frames(self, waveforms: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Shape (windows, frames, channels). One window at a time, in the same two buffers.
 
-        New memory for every layer, 33 MB for the first one of 5 s, would be got from the operating
-        system, and cleared, each time.
+        Otherwise the operating system would allocate and clear the memory of every layer anew: 33
+        MB for the first layer of 5 s.
         """
         lengths = [(waveforms.shape[1] - KERNEL) // STRIDE + 1]
         for _, third in self.weights[dtype]:

@@ -1,28 +1,26 @@
-"""HuBERT's positional convolution by the Fourier transform: on a CPU up to nine times as fast.
+"""HuBERT's positional convolution by the Fourier transform: up to nine times as fast on a CPU.
 
-Its kernel is 128 frames wide, about as wide as a window is long, and there the convolution theorem
-pays: a product per frequency takes the place of one per frame and position in the kernel.
+Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem pays:
+one product per frequency replaces one product per frame and position in the kernel.
 
-For inference alone: in training the kernel's transform would be computed anew in every step, which
-takes longer than bf16 convolutions do; and the transforms are kept, 47 MB for windows of 5 s.
+For inference only: in training the kernel's transform would be computed in every step, which takes
+longer than the convolution in bf16. The transforms are kept in memory, 47 MB for windows of 5 s.
 HuBERT, wav2vec2 and WavLM have this convolution.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-MULTIPLE = 32  # of which transforms have their lengths: those of large primes are slow
+MULTIPLE = 32  # of frames, for the length of a transform: large prime factors are slow
 
 
-def use_fft(model: "PreTrainedModel") -> bool:
-    """Let a model's positional convolution, if it has one, compute by Fourier transforms.
+def use_fft(model: nn.Module) -> bool:
+    """Make a model's positional convolution, if it has one, compute by Fourier transforms.
 
-    Its parameters stay where they are and must not change from now on.
+    Its parameters stay in place and must not change afterwards.
+
+    Args:
+        model: of transformers.
 
     Returns:
         Whether it has one.
@@ -41,12 +39,13 @@ class FFTConvolution:
         self.known = (0, None)  # the length of the last windows' transform, and the kernels'
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Shape (windows, channels, frames) to that and as many frames as the convolution gives."""
+        """Shape (windows, channels, frames) to the same, with as many frames as the convolution."""
         windows, channels, frames = hidden.shape
         kernel, padding = self.convolution.kernel_size[0], self.convolution.padding[0]
-        # After the frames zeros, as many as one end needs: the other end finds the same ones.
+        # Zeros after the frames, as many as one end needs: a transform is circular, so the zeros
+        # serve both ends.
         length = -(-max(kernel, frames + padding) // MULTIPLE) * MULTIPLE
-        known, spectra = self.known  # both at once: visitors are answered by several threads
+        known, spectra = self.known  # read both at once: several threads may share the model
         if length != known:
             spectra = self._spectra(length)
             self.known = (length, spectra)
@@ -64,7 +63,7 @@ class FFTConvolution:
         """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group."""
         weight, groups = self.convolution.weight.float(), self.convolution.groups
         out, width, kernel = weight.shape
-        # What a kernel has before its middle comes before zero in a transform: at its end.
+        # The part of a kernel before its middle has negative positions: the end of a transform.
         turned = nn.functional.pad(weight.flip(-1), (0, length - kernel))
         turned = turned.roll(self.convolution.padding[0] + 1 - kernel, -1)
         spectra = torch.fft.rfft(turned).view(groups, out // groups, width, -1)

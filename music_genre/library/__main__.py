@@ -61,7 +61,9 @@ def _wrong(arguments: argparse.Namespace) -> str | None:
     """What to change about the arguments; None if they fit together."""
     if arguments.output.suffix not in FORMATS:
         return f"--output must end in one of {', '.join(FORMATS)}, not {arguments.output.name!r}."
-    given = {name for name, value in vars(arguments).items() if value not in (None, False, [])}
+    values = vars(arguments).items()
+    given = {name for name, value in values if value is not None and value is not False}
+    given -= set() if arguments.roots else {"roots"}
     if arguments.undo:
         if given != {"undo", "output"}:
             return "--undo takes --output and no other option."

@@ -1,4 +1,4 @@
-"""The convolutions as matrix products give what the convolutions give."""
+"""The convolutions as matrix products compute what the convolutions compute."""
 
 import pytest
 import torch
@@ -18,41 +18,41 @@ def hubert(**changes: object) -> HubertForSequenceClassification:
 
 
 @pytest.mark.parametrize("n_samples", [400, 1_000, 16_000, 48_001, 79_999])
-def test_the_answers_are_the_same(n_samples):
+def test_frames_and_logits_are_the_same(n_samples):
     model = hubert()
-    heard = torch.randn(3, n_samples) * torch.tensor([[1.0], [0.01], [30.0]]) + 0.3
+    waveforms = torch.randn(3, n_samples) * torch.tensor([[1.0], [0.01], [30.0]]) + 0.3
     with torch.no_grad():
-        frames = model.base_model.feature_extractor(heard)
-        logits = model(heard).logits
+        frames = model.base_model.feature_extractor(waveforms)
+        logits = model(waveforms).logits
         assert use_matrix_products(model)
         torch.testing.assert_close(
-            model.base_model.feature_extractor(heard), frames, rtol=1e-4, atol=1e-5
+            model.base_model.feature_extractor(waveforms), frames, rtol=1e-4, atol=1e-5
         )
-        torch.testing.assert_close(model(heard).logits, logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
 
 
 def test_autocast_is_as_close_as_with_the_convolutions():
     model = hubert()
-    heard = torch.randn(2, 16_000)
+    waveforms = torch.randn(2, 16_000)
     with torch.no_grad():
-        exact = model(heard).logits
+        exact = model(waveforms).logits
         with torch.autocast("cpu", torch.bfloat16):
-            before = (model(heard).logits - exact).abs().max()
+            before = (model(waveforms).logits - exact).abs().max()
             assert use_matrix_products(model)
-            frames = model.base_model.feature_extractor(heard)
-            after = (model(heard).logits - exact).abs().max()
+            frames = model.base_model.feature_extractor(waveforms)
+            after = (model(waveforms).logits - exact).abs().max()
     assert frames.dtype == torch.bfloat16
     assert after < max(2 * before, 0.01)
 
 
-def test_silence_is_no_number_to_divide_by():
+def test_silence_gives_finite_logits():
     model = hubert()
     assert use_matrix_products(model)
     with torch.no_grad():
         assert torch.isfinite(model(torch.zeros(1, 16_000)).logits).all()
 
 
-def test_other_front_ends_are_left_alone():
+def test_other_front_ends_stay_unchanged():
     assert not use_matrix_products(hubert(feat_extract_norm="layer", do_stable_layer_norm=True))
     assert not use_matrix_products(hubert(conv_bias=True))
     assert not use_matrix_products(hubert(feat_extract_activation="relu"))
@@ -61,23 +61,25 @@ def test_other_front_ends_are_left_alone():
 
 def test_the_saved_model_has_its_convolutions(tmp_path):
     model = hubert()
-    heard = torch.randn(1, 8_000)
+    waveforms = torch.randn(1, 8_000)
     assert use_matrix_products(model)
     model.save_pretrained(tmp_path)
     again = HubertForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(heard).logits, model(heard).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            again(waveforms).logits, model(waveforms).logits, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_training_behind_it_has_the_gradients_of_a_frozen_front_end():
     gradients = []
-    heard = torch.randn(2, 8_000)
+    waveforms = torch.randn(2, 8_000)
     for fast in (False, True):
         model = hubert(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
                        feat_proj_dropout=0.0, final_dropout=0.0, layerdrop=0.0,
                        apply_spec_augment=False).train()  # fmt: skip
         model.freeze_feature_encoder()
         assert not fast or use_matrix_products(model)
-        model(heard, labels=torch.tensor([1, 2])).loss.backward()
+        model(waveforms, labels=torch.tensor([1, 2])).loss.backward()
         gradients.append(model.hubert.feature_projection.projection.weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The positional convolution by Fourier transforms gives what the convolution gives."""
+"""The positional convolution by Fourier transforms computes what the convolution computes."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,33 +36,33 @@ def test_frames_are_the_same(kernel, n_frames):
 
 
 @pytest.mark.parametrize("config", [HubertConfig, Wav2Vec2Config, WavLMConfig])
-def test_answers_are_the_same_at_any_length_in_turn(config):
+def test_logits_are_the_same_for_lengths_in_turn(config):
     model = tiny(config)
-    heard = [torch.randn(2, n) for n in (48_000, 16_000, 80_000)]
+    inputs = [torch.randn(2, n) for n in (48_000, 16_000, 80_000)]
     with torch.inference_mode():
-        expected = [model(waveforms).logits for waveforms in heard]
+        expected = [model(waveforms).logits for waveforms in inputs]
         assert use_fft(model)
-        for waveforms, logits in zip(heard, expected, strict=True):
+        for waveforms, logits in zip(inputs, expected, strict=True):
             torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
 
 
 def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
     model = tiny()
-    heard = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
+    inputs = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
     with torch.inference_mode():
-        expected = [model(waveforms).logits for waveforms in heard]
+        expected = [model(waveforms).logits for waveforms in inputs]
     assert use_fft(model)
 
-    def answer(i: int) -> torch.Tensor:
+    def classify(i: int) -> torch.Tensor:
         with torch.inference_mode():
-            return model(heard[i % 4]).logits
+            return model(inputs[i % 4]).logits
 
     with ThreadPoolExecutor(8) as pool:
-        for i, logits in enumerate(pool.map(answer, range(200))):
+        for i, logits in enumerate(pool.map(classify, range(200))):
             torch.testing.assert_close(logits, expected[i % 4], rtol=1e-4, atol=1e-5)
 
 
-def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
+def test_autocast_computes_it_in_fp32_and_returns_bf16():
     model = tiny()
     embed = model.base_model.encoder.pos_conv_embed
     hidden = torch.randn(2, 149, 32)
@@ -77,15 +77,15 @@ def test_autocast_computes_it_in_fp32_and_goes_on_in_bf16():
 
 def test_the_saved_model_has_its_convolution(tmp_path):
     model = tiny()
-    heard = torch.randn(1, 8_000)
+    inputs = torch.randn(1, 8_000)
     assert use_fft(model)
     model.save_pretrained(tmp_path)
     again = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(heard).logits, model(heard).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(again(inputs).logits, model(inputs).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_convolution_that_leaves_frames_out_is_left_alone():
+def test_a_convolution_with_a_stride_stays_unchanged():
     sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
                conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
     assert not use_fft(sew)
