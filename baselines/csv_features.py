@@ -163,7 +163,8 @@ def _leaking(model: str, table: Table) -> Row:
 
 def read_assignment(folder: Path) -> tuple[str, dict[str, str]]:
     """The split of a prepared dataset, by its name, and track_id -> train, validation or test."""
-    from data_prep.prepare import KEPT, read_preparation
+    from data_prep.decoding import KEPT
+    from data_prep.folder import read_preparation
 
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
         kept = [row for row in csv.DictReader(file) if row["status"] == KEPT]

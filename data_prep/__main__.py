@@ -118,8 +118,8 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
     )
     for tracks in preparation["identical_samples"]:
         print(f"Sample for sample the same: {', '.join(tracks)}.")
-    for name in (name for name, n in counts.items() if not n):
-        print(f"warning: the {name} split is empty; another --split would fill it.")
+    for warning in preparation["warnings"]:
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

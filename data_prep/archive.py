@@ -22,11 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from data_prep.gtzan import GENRES
-from data_prep.synthetic import MARKER
 from music_genre.errors import InputError
 
 AUDIO_SUFFIXES = {".wav", ".au", ".mp3", ".flac", ".ogg"}
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
+MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthesised music
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data_prep.gtzan import GENRES, SPLITS, artists_and_titles, filtered_split, same_name_key
 from music_genre.errors import InputError
@@ -23,7 +25,12 @@ DESCRIPTIONS = {
 }
 
 
-def assign(samples_sha256: Mapping[str, str], method: str, seed: int = 0) -> dict[str, str]:
+def assign(
+    samples_sha256: Mapping[str, str],
+    method: str,
+    seed: int = 0,
+    names: Mapping[str, tuple[str, str]] | None = None,
+) -> dict[str, str]:
     """Choose a split for each track.
 
     Args:
@@ -31,6 +38,7 @@ def assign(samples_sha256: Mapping[str, str], method: str, seed: int = 0) -> dic
             `artist`).
         method: one of METHODS.
         seed: of `artist` and `random`; `filtered` is a fixed list.
+        names: track_id -> (artist, title), for `artist`; by default those of GTZAN.
 
     Returns:
         track_id -> "train", "validation" or "test". A track that the filtered lists leave out as
@@ -40,7 +48,8 @@ def assign(samples_sha256: Mapping[str, str], method: str, seed: int = 0) -> dic
     if method == "filtered":
         return {track: split for track in tracks if (split := filtered_split().get(track))}
     if method == "artist":
-        return _assign_by_artist(tracks, samples_sha256, seed)
+        names = artists_and_titles() if names is None else names
+        return _assign_by_artist(tracks, samples_sha256, seed, names)
     if method == "random":
         return _assign_at_random(tracks, seed)
     raise InputError(f"There is no split {method!r}: choose one of {', '.join(METHODS)}.")
@@ -60,14 +69,17 @@ def _assign_at_random(tracks: list[str], seed: int) -> dict[str, str]:
 
 
 def _assign_by_artist(
-    tracks: list[str], samples_sha256: Mapping[str, str], seed: int
+    tracks: list[str],
+    samples_sha256: Mapping[str, str],
+    seed: int,
+    names: Mapping[str, tuple[str, str]],
 ) -> dict[str, str]:
     """Give each group of tracks to the split that lacks its genre most, the largest group first.
 
     scikit-learn's StratifiedGroupKFold gave 6 to 24 test tracks a genre on the 1,000 tracks, and no
     blues at all in validation for one of four seeds; this gives 10 to 14.
     """
-    label_of_track = _linked_groups(tracks, samples_sha256)
+    label_of_track = _linked_groups(tracks, samples_sha256, names)
     groups = [np.flatnonzero(label_of_track == label) for label in np.unique(label_of_track)]
     np.random.default_rng(seed).shuffle(groups)
     groups.sort(key=len, reverse=True)
@@ -93,16 +105,17 @@ def _assign_by_artist(
     return assignment
 
 
-def _linked_groups(tracks: list[str], samples_sha256: Mapping[str, str]) -> np.ndarray:
+def _linked_groups(
+    tracks: list[str],
+    samples_sha256: Mapping[str, str],
+    names: Mapping[str, tuple[str, str]],
+) -> np.ndarray:
     """A group number per track: the same for tracks linked by an artist or by their samples."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     nodes: dict[object, int] = {track: i for i, track in enumerate(tracks)}
     links = [
         (nodes[track], nodes.setdefault((kind, key), len(nodes)))
         for track in tracks
-        for kind, key in _identity(track, samples_sha256[track]).items()
+        for kind, key in _identity(track, samples_sha256[track], names).items()
         if key
     ]
     rows, columns = zip(*links, strict=True)
@@ -115,7 +128,7 @@ def genre_of(track_id: str) -> str:
 
 
 def leakage(assignment: Mapping[str, str], samples_sha256: Mapping[str, str]) -> dict[str, int]:
-    """Count the test tracks that a model may know from train.
+    """Count the test tracks of GTZAN that a model may know from train.
 
     Returns:
         `test_tracks`; `artist_in_train`, `title_in_train` (same artist and title) and
@@ -123,7 +136,8 @@ def leakage(assignment: Mapping[str, str], samples_sha256: Mapping[str, str]) ->
         test tracks that could not be checked.
     """
     seen = {"artist": set(), "title": set(), "samples": set()}
-    keys = {track: _identity(track, samples_sha256.get(track, "")) for track in assignment}
+    names = artists_and_titles()
+    keys = {track: _identity(track, samples_sha256.get(track, ""), names) for track in assignment}
     for track, split in assignment.items():
         if split == "train":
             for kind, key in keys[track].items():
@@ -138,8 +152,8 @@ def leakage(assignment: Mapping[str, str], samples_sha256: Mapping[str, str]) ->
     return counts
 
 
-def _identity(track: str, sha256: str) -> dict[str, str]:
-    artist, title = map(same_name_key, artists_and_titles().get(track, ("", "")))
+def _identity(track: str, sha256: str, names: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    artist, title = map(same_name_key, names.get(track, ("", "")))
     return {
         "artist": artist,
         "title": f"{artist}/{title}" if artist and title else "",
@@ -147,8 +161,10 @@ def _identity(track: str, sha256: str) -> dict[str, str]:
     }
 
 
-def describe_leakage(counts: Mapping[str, int]) -> str:
-    """One line for a person, e.g. for the end of `python -m data_prep` and the cards."""
+def describe_leakage(counts: Mapping[str, int] | None) -> str:
+    """One line for a person; `counts` are those of `leakage`, None for synthesised music."""
+    if counts is None:
+        return "synthesised: nothing to check"
     n = counts["test_tracks"]
     if not n:
         return "no test track, so nothing can leak into it"

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.archive import MARKER
 from data_prep.gtzan import GENRES
 from music_genre import audio
 
-MARKER = "SYNTHETIC_MUSIC.txt"
 NOTICE = (
     "These clips are synthesised by the project as a demonstration and are no real music. "
     "A model trained on them is no music classifier.\n"

@@ -9,8 +9,9 @@ import pytest
 
 from baselines import csv_features
 from baselines.csv_features import LEAK, SEGMENTS, WHOLE, read_table, rows_of, score
+from data_prep.folder import PREPARATION_FILE
 from data_prep.gtzan import GENRES, filtered_split
-from data_prep.prepare import PREPARATION_FILE, _write_feature_table
+from data_prep.tables import add_track_ids
 from music_genre.errors import InputError
 
 HEAD = ["filename", "length", "a_mean", "b_mean", "c_mean", "d_mean", "label"]
@@ -33,7 +34,8 @@ def dataset_folder(folder, tables: dict[str, bytes], assignment: dict[str, str],
     """The files of a prepared dataset that the CSV rows are made from."""
     folder.mkdir()
     for name, data in tables.items():
-        _write_feature_table(data, folder / name)
+        is_table = data.startswith(b"filename")
+        (folder / name).write_text(add_track_ids(data) if is_table else data.decode())
     (folder / PREPARATION_FILE).write_text(json.dumps({"split": split}))
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -113,7 +115,7 @@ def test_the_real_table_of_all_tracks(tmp_path, real_archive):
     """The figures of the README; trees take a minute and are measured, not tested."""
     with zipfile.ZipFile(real_archive) as file:
         data = file.read(next(name for name in file.namelist() if name.endswith(WHOLE)))
-    _write_feature_table(data, tmp_path / WHOLE)
+    (tmp_path / WHOLE).write_text(add_track_ids(data))
     table = read_table(tmp_path / WHOLE)
     assert table.features.shape == (1000, 57)
     row = csv_features._on_all("RBF SVM", "", table)

@@ -1,60 +1,19 @@
-"""Archives of every form and every kind of damage, through the whole preparation."""
+"""Archives of every form, through the whole preparation."""
 
 import csv
 import io
-import re
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 from datasets import Audio, load_dataset, load_from_disk
 
-from data_prep.gtzan import GENRES
+from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
 from data_prep.prepare import prepare, read_preparation
-from music_genre import audio
 from music_genre.errors import InputError
-
-
-def clip_bytes(seed: int, seconds: float = 1.5, sampling_rate: int = 22_050, **options) -> bytes:
-    """A WAV (or other format) of noise that depends on the seed."""
-    samples = np.random.default_rng(seed).uniform(-0.3, 0.3, int(seconds * sampling_rate))
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio.to_pcm16(samples), sampling_rate, **({"format": "WAV"} | options))
-    return buffer.getvalue()
-
-
-def make_zip(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return path
-
-
-def three_of_each(folder: str = "genres_original") -> dict[str, bytes]:
-    return {
-        f"{folder}/{genre}/{genre}.{i:05d}.wav": clip_bytes(100 * g + i)
-        for g, genre in enumerate(GENRES[:3])
-        for i in range(3)
-    }
-
-
-def manifest(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "manifest.csv").open(newline="") as file:
-        return {row["member"]: row for row in csv.DictReader(file)}
-
-
-def samples_of(folder: Path) -> dict[str, str]:
-    return {
-        row["track_id"]: row["sha256"]
-        for row in manifest(folder).values()
-        if row["status"] == "kept"
-    }
-
+from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
 
 # --- the contract ---------------------------------------------------------------------------
 
@@ -191,233 +150,119 @@ def test_equal_samples_are_found_and_named(tmp_path):
     assert "blues.00001, rock.00050" in (tmp_path / "out" / "README.md").read_text()
 
 
-# --- damage ---------------------------------------------------------------------------------
-
-BAD_CLIPS = {
-    "text.00000.wav": None,  # not a clip's name
-    "jazz.00054.wav": b"\x80garbage header" + clip_bytes(1)[44:],
-    "jazz.00001.wav": b"",
-    "jazz.00002.wav": clip_bytes(2, seconds=0.5),
-    "jazz.00003.wav": clip_bytes(3, seconds=90, sampling_rate=8_000),
-    "jazz.00004.wav": clip_bytes(4)[:60],
-    "jazz.00005.wav": b"<html>404</html>" * 100,
-}
-GOOD_CLIPS = {
-    "pop.00001.wav": clip_bytes(5, sampling_rate=44_100),
-    "pop.00002.wav": clip_bytes(6, sampling_rate=8_000),
-    "pop.00003.flac": clip_bytes(7, format="FLAC"),
-    "pop.00004.ogg": clip_bytes(8, format="OGG"),
-    "POP.00005.WAV": clip_bytes(9),
-    "pop.00006.wav": clip_bytes(10)[:-20_000],  # cut off, but long enough
-}
+# --- synthesised music ----------------------------------------------------------------------
 
 
-def silence_and_nan() -> dict[str, bytes]:
-    nan, silent = io.BytesIO(), io.BytesIO()
-    soundfile.write(nan, np.full(30_000, np.nan), 22_050, format="WAV", subtype="FLOAT")
-    soundfile.write(silent, np.zeros(30_000), 22_050, format="WAV")
-    return {"metal.00000.wav": nan.getvalue(), "metal.00001.wav": silent.getvalue()}
-
-
-def test_bad_clips_are_dropped_with_their_reason_and_good_ones_kept(tmp_path):
-    bad = {name: data or clip_bytes(0) for name, data in BAD_CLIPS.items()} | silence_and_nan()
-    bad["jazz.00001.wav"] = b""
-    path = make_zip(tmp_path / "a.zip", three_of_each() | bad | GOOD_CLIPS)
-    done = prepare([path], tmp_path / "out", split="random")
-    status = {name: row["status"] for name, row in manifest(tmp_path / "out").items()}
-    assert {name: status[name] for name in GOOD_CLIPS} == dict.fromkeys(GOOD_CLIPS, "kept")
-    reasons = {name: status[name] for name in bad}
-    assert "kept" not in reasons.values()
-    assert "not that of a GTZAN clip" in reasons["text.00000.wav"]
-    assert reasons["jazz.00001.wav"] == "the file is empty"
-    assert reasons["jazz.00002.wav"] == "shorter than 1 s"
-    assert "longer than 60 s" in reasons["jazz.00003.wav"]
-    assert "NaN" in reasons["metal.00000.wav"]
-    assert reasons["metal.00001.wav"] == "digital silence"
-    assert done["n_dropped"] == len(bad)
-
-
-def test_on_bad_clip_fail_names_the_clip_and_writes_nothing(tmp_path):
-    path = make_zip(tmp_path / "a.zip", three_of_each() | {"jazz.00001.wav": b""})
-    with pytest.raises(InputError, match=r"jazz\.00001\.wav in a\.zip cannot be used"):
-        prepare([path], tmp_path / "out", split="random", on_bad_clip="fail")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip"]
-
-
-def test_damaged_members_of_a_zip(tmp_path):
-    path = make_zip(tmp_path / "a.zip", three_of_each() | {"jazz.00000.wav": clip_bytes(1)})
-    data = bytearray(path.read_bytes())
-    offset = data.find(b"jazz.00000.wav")
-    data[offset + 200] ^= 0xFF  # a flipped byte in its compressed data
-    encrypted = data.rfind(b"rock") if b"rock" in data else data.find(b"PK\x01\x02")
-    data[encrypted + 8] |= 1  # the first member's flag in the central directory
-    path.write_bytes(data)
-    prepare([path], tmp_path / "out", split="random")
-    reasons = [r["status"] for r in manifest(tmp_path / "out").values() if r["status"] != "kept"]
-    assert len(reasons) == 2
-    assert any("damaged in the archive" in reason for reason in reasons)
-    assert any("encrypted" in reason for reason in reasons)
-
-
-def test_a_bomb_is_not_inflated(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.archive.MAX_MEMBER_BYTES", 2**20)
-    path = make_zip(tmp_path / "a.zip", three_of_each() | {"jazz.00000.wav": bytes(2**24)})
-    data = bytearray(path.read_bytes())
-    entry = data.rfind(b"jazz.00000.wav") - 46
-    data[entry + 24 : entry + 28] = (1000).to_bytes(4, "little")  # claims to be small
-    liar = tmp_path / "liar.zip"
-    liar.write_bytes(data)
-    for i, archive in enumerate((path, liar)):
-        prepare([archive], tmp_path / f"out{i}", split="random")
-        assert manifest(tmp_path / f"out{i}")["jazz.00000.wav"]["status"] != "kept"
-
-
-def test_too_many_bytes_or_files_end_the_reading(tmp_path, monkeypatch):
-    path = make_zip(tmp_path / "a.zip", three_of_each())
-    monkeypatch.setattr("data_prep.archive.MAX_TOTAL_BYTES", 100_000)
-    with pytest.raises(InputError, match="this is no GTZAN"):
-        prepare([path], tmp_path / "out")
-    monkeypatch.setattr("data_prep.archive.MAX_MEMBERS", 5)
-    with pytest.raises(InputError, match="more than 5 files"):
-        prepare([path], tmp_path / "out")
-
-
-def test_names_that_climb_and_links_write_nothing_outside(tmp_path):
-    secret = tmp_path / "secret.wav"
-    secret.write_bytes(clip_bytes(77))
-    climbing = {
-        "../../rock.00000.wav": clip_bytes(1),
-        "/etc/rock.00001.wav": clip_bytes(2),
-        "a" * 5000 + "/rock.00002.wav": clip_bytes(3),
-        "line\nbreak/rock.00003.wav": clip_bytes(4),
-    }
-    work = tmp_path / "deep" / "er"
-    work.mkdir(parents=True)
-    path = make_zip(work / "a.zip", three_of_each() | climbing)
-    with zipfile.ZipFile(path, "a") as file:
-        link = zipfile.ZipInfo("rock.00009.wav")
-        link.external_attr = 0o120777 << 16
-        file.writestr(link, str(secret))
-    prepare([path], work / "out", split="random")
-    assert {f"rock.{i:05d}" for i in range(4)} <= set(samples_of(work / "out"))
-    assert "symbolic link" in manifest(work / "out")["rock.00009.wav"]["status"]
-    files = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
-    assert files == {"secret.wav", "deep"}
-
-    with tarfile.open(work / "a.tar.gz", "w:gz") as file:
-        for name, data in three_of_each().items():
+def as_tar_with_the_marker_last(archive: Path, path: Path) -> Path:
+    with zipfile.ZipFile(archive) as source, tarfile.open(path, "w:gz") as target:
+        for name in reversed(source.namelist()):
             info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-        info = tarfile.TarInfo("rock.00000.wav")
-        info.type, info.linkname = tarfile.SYMTYPE, str(secret)
-        file.addfile(info)
-    prepare([work / "a.tar.gz"], work / "out-tar", split="random")
-    assert "a link or a device" in manifest(work / "out-tar")["rock.00000.wav"]["status"]
+            info.size = source.getinfo(name).file_size
+            target.addfile(info, io.BytesIO(source.read(name)))
+    return path
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_cut_off_archive_is_one_sentence(tmp_path, kind):
-    whole = tmp_path / f"whole.{kind}"
-    if kind == "zip":
-        make_zip(whole, three_of_each())
-    else:
-        source = tmp_path / "src"
-        for name, data in three_of_each().items():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes(data)
-        with tarfile.open(whole, "w:gz") as file:
-            file.add(source, "genres")
-    cut = tmp_path / f"cut.{kind}"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(InputError, match="download it again"):
-        prepare([cut], tmp_path / "out", split="random")
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_synthesised_clips_have_no_artist_and_no_leakage(archive, tmp_path, form):
+    """Their names are those of GTZAN's tracks, their music is not."""
+    if form == "tar":
+        archive = as_tar_with_the_marker_last(archive, tmp_path / "a.tar.gz")
+    done = prepare([archive], tmp_path / "out", split="random")
+    assert done["is_synthetic"]
+    assert done["leakage"] is None
+    assert read_preparation(tmp_path / "out")["leakage"] is None
+    for split in load_from_disk(tmp_path / "out").values():
+        assert set(split["artist"]) == {""}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "synthesised: nothing to check" in card
+    assert "known artist" not in card
+
+
+def test_synthesised_clips_are_not_grouped_by_gtzans_artists(archive, tmp_path):
+    done = prepare([archive], tmp_path / "out", split="artist")
+    per_genre = {split: set(counts.values()) for split, counts in done["counts"].items()}
+    assert per_genre["test"] == per_genre["validation"] == {1}, "ten single tracks each"
+
+
+def test_clips_of_gtzan_have_their_artist(tmp_path):
+    prepare([make_zip(tmp_path / "a.zip", three_of_each())], tmp_path / "out", split="random")
+    artists = {
+        row["track_id"]: row["artist"]
+        for split in load_from_disk(tmp_path / "out").values()
+        for row in split.remove_columns("audio")
+    }
+    assert artists["blues.00000"] == "John Lee Hooker"
+    assert artists == {track: artists_and_titles()[track][0] for track in artists}
+
+
+def test_synthesised_and_recorded_music_are_not_mixed(archive, tmp_path):
+    recorded = make_zip(tmp_path / "recorded.zip", three_of_each())
+    with pytest.raises(InputError, match="prepare them separately"):
+        prepare([archive, recorded], tmp_path / "out", split="random")
     assert not (tmp_path / "out").exists()
 
 
-# --- again, interrupted ---------------------------------------------------------------------
+# --- genres that a split lacks --------------------------------------------------------------
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def test_a_split_that_lacks_genres_is_named_with_the_split_that_has_them(tmp_path):
+    """As in a sample of GTZAN whose blues tracks the filtered lists all put into test."""
+    lists = filtered_split()
+    members = {}
+    for genre, wanted in {"blues": "test", "disco": "train", "rock": ""}.items():
+        tracks = [t for t in artists_and_titles() if t.startswith(genre)]
+        chosen = [t for t in tracks if not wanted or lists.get(t) == wanted][:12]
+        members |= {f"{t}.wav": clip_bytes(int(t[-5:]) + 200 * len(genre)) for t in chosen}
+    path = make_zip(tmp_path / "a.zip", members)
+    warnings = prepare([path], tmp_path / "out")["warnings"]
+    (train,) = [w for w in warnings if "train split" in w]
+    assert "no clip of blues:" in train
+    assert "--split artist or random" in train
+    assert any("test split" in w and "disco" in w for w in warnings)
+    (absent,) = [w for w in warnings if "hold no usable clip" in w]
+    assert "classical, country, hiphop, jazz, metal, pop, reggae" in absent
+    assert prepare([path], tmp_path / "out")["warnings"] == warnings, "also where it is done"
+    random = prepare([path], tmp_path / "out2", split="random")["warnings"]
+    assert random == [absent]
 
 
-def test_a_second_run_is_done_at_once_and_other_options_rebuild(tmp_path):
-    path = make_zip(tmp_path / "a.zip", three_of_each())
-    out = tmp_path / "out"
-    first = prepare([path], out, split="random", seed=1)
-    inode = (out / "manifest.csv").stat().st_ino
-    assert prepare([path], out, split="random", seed=1) == first
-    assert (out / "manifest.csv").stat().st_ino == inode
-    assert prepare([path], out, split="random", seed=2)["seed"] == 2
-    assert (out / "manifest.csv").stat().st_ino != inode
+def test_all_genres_in_all_splits_draw_no_warning(prepared):
+    assert read_preparation(prepared)["warnings"] == []
 
 
-def test_the_same_archive_gives_the_same_bytes(tmp_path):
-    path = make_zip(tmp_path / "a.zip", three_of_each())
-    prepare([path], tmp_path / "one", split="random")
-    prepare([path], tmp_path / "two", split="random")
-    assert content(tmp_path / "one") == content(tmp_path / "two")
-
-
-def test_a_folder_with_something_else_is_left_alone(tmp_path):
-    path = make_zip(tmp_path / "a.zip", three_of_each())
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "thesis.txt").write_text("ten years of work")
-    with pytest.raises(InputError, match="holds something else"):
-        prepare([path], out)
-    assert (out / "thesis.txt").read_text() == "ten years of work"
-
-
-# --- the command line -----------------------------------------------------------------------
-
-
-def run_cli(root: Path, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep", *map(str, arguments)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
-    result = run_cli(root, archive, "--output_dir", tmp_path / "out", "--split", "random")
-    assert result.returncode == 0, result.stderr
-    assert "60 audio files in, 60 kept" in result.stdout
-    assert "course-comparable" in result.stdout
-    assert "Leakage:" in result.stdout
+# --- tables of features ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("make", "sentence"),
+    ("table", "reason"),
     [
-        (lambda p: p.write_text("no zip at all\n" * 1000), "neither|no zip"),
-        (lambda p: make_zip(p, {"holiday.txt": b"sun"}), "holds no usable GTZAN clip"),
-        (lambda p: p.write_bytes(b""), "no zip"),
-        (lambda p: None, "there is no such file"),
-        (lambda p: p.mkdir(), "holds no usable GTZAN clip"),
+        (b"filename,length\nblues.00000.wav," + b"1" * 200_000 + b"\n", "field larger"),
+        (b'filename,length\nblues.00000.wav,"' + b"1\n" * 200_000, "field larger"),
+        (b"filename,length\nblues.00000.wav,\0\n", "NUL"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe" * 50, "UTF-8"),
+        (b"<html>404</html>", "column filename"),
+        (b"", "column filename"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(root, tmp_path, make, sentence):
-    path = tmp_path / "given.zip"
-    make(path)
-    result = run_cli(root, path, "--output_dir", tmp_path / "out")
-    assert result.returncode == 2
-    message = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(message) == 1
-    assert re.search(sentence, message[0])
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "out").exists()
+def test_a_table_that_is_no_csv_is_left_out_with_a_warning(tmp_path, table, reason):
+    path = make_zip(tmp_path / "a.zip", three_of_each() | {"features_30_sec.csv": table})
+    done = prepare([path], tmp_path / "out", split="random")
+    assert done["n_kept"] == 9
+    assert done["feature_tables"] == []
+    (warning,) = [w for w in done["warnings"] if "features_30_sec.csv" in w]
+    assert reason in warning
+    assert not (tmp_path / "out" / "features_30_sec.csv").exists()
 
 
-def test_download_without_network_says_what_to_do(root, tmp_path):
-    result = run_cli(root, "--download", "--output_dir", tmp_path / "out")
-    assert result.returncode == 2
-    assert "kaggle.com/datasets/" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_bad_table_gives_way_to_a_good_one_in_another_archive(tmp_path):
+    bad = make_zip(tmp_path / "bad.zip", three_of_each() | {"features_3_sec.csv": b"\0"})
+    table = b"filename,length\r\nblues.00000.0.wav,1\r\n"
+    good = make_zip(tmp_path / "good.zip", {"features_3_sec.csv": table})
+    done = prepare([bad, good], tmp_path / "out", split="random")
+    assert done["feature_tables"] == ["features_3_sec.csv"]
+    assert not any("features" in warning for warning in done["warnings"])
+    text = (tmp_path / "out" / "features_3_sec.csv").read_text()
+    assert text == "track_id,filename,length\nblues.00000,blues.00000.0.wav,1\n"
 
 
 # --- real GTZAN -----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_prep.synthetic import GENRES, MARKER, synthesise, write_archive
+from data_prep.archive import MARKER
+from data_prep.synthetic import GENRES, synthesise, write_archive
 
 SECONDS = 2.0
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from datasets import load_from_disk
 
-from data_prep.synthetic import MARKER
+from data_prep.archive import MARKER
 from tests.hub import WRITER, Fault, HubDouble
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,185 @@
+"""The output folder: its files, and how it is replaced without losing anything.
+
+A dataset is built in a hidden working folder beside the output folder and moved into place by one
+rename, so a run that is killed at any moment leaves no half of a dataset. Nothing is removed that
+data_prep did not write, by name.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+from datasets.table import InMemoryTable
+from filelock import FileLock, Timeout
+
+from data_prep.archive import ArchiveError
+from data_prep.card import dataset_card
+from data_prep.decoding import Clip, Contents
+from data_prep.gtzan import GENRES, SPLITS
+from music_genre import audio
+
+PREPARATION_FILE = "preparation.json"
+MANIFEST_FILE = "manifest.csv"
+FEATURES = Features(
+    file=Value("string"),
+    audio=Audio(sampling_rate=audio.SAMPLING_RATE),
+    genre=ClassLabel(names=list(GENRES)),
+    track_id=Value("string"),
+    artist=Value("string"),
+)
+# Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
+OWN_FILES = re.compile(
+    r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|features_(30|3)_sec\.csv|"
+    rf"({'|'.join(SPLITS)})/(data-.*\.arrow|dataset_info\.json|state\.json|cache-.*\.arrow|tmp\w+)"
+)
+SPOOL, DATASET, REPLACED, LOCK = "spool.bin", "dataset", "replaced", "lock"
+
+
+def read_preparation(folder: Path) -> dict | None:
+    """The content of `preparation.json`; None where `prepare` did not make the folder."""
+    try:
+        preparation = json.loads((folder / PREPARATION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return preparation if isinstance(preparation, dict) and "split" in preparation else None
+
+
+def check_replaceable(output_dir: Path) -> None:
+    """Raise ArchiveError if `output_dir` holds anything that `prepare` did not write."""
+    if not output_dir.exists():
+        return
+    if output_dir.is_file() or (not read_preparation(output_dir) and any(output_dir.iterdir())):
+        raise ArchiveError(f"{output_dir} holds something else: choose another --output_dir.")
+    for path in sorted(output_dir.rglob("*")):
+        name = path.relative_to(output_dir).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and not OWN_FILES.fullmatch(name):
+            raise ArchiveError(
+                f"{path} is not a file of data_prep: move it elsewhere, or choose another "
+                "--output_dir."
+            )
+
+
+@contextmanager
+def working_folder(output_dir: Path) -> Iterator[Path]:
+    """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
+
+    What a killed run left there is removed, and a dataset that it was replacing comes back.
+
+    Raises:
+        ArchiveError: another run has it, or it is not a working folder of data_prep.
+    """
+    folder = output_dir.with_name(f".{output_dir.name}.partial")
+    lock_file = folder / LOCK
+    if folder.is_file() or (folder.exists() and any(folder.iterdir()) and not lock_file.is_file()):
+        raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ArchiveError(f"another run is preparing {output_dir}: wait for its end.") from error
+    try:
+        if (folder / REPLACED).exists() and not output_dir.exists():
+            (folder / REPLACED).rename(output_dir)
+        _clear(folder)
+        yield folder
+    finally:
+        _clear(folder)
+        with suppress(OSError):  # Windows does not remove a file that is open
+            lock_file.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it holds a user's file, or the next run's lock
+            folder.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    (folder / SPOOL).unlink(missing_ok=True)
+    for name in (DATASET, REPLACED):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def write_dataset(
+    folder: Path, contents: Contents, preparation: dict, names: Mapping[str, tuple[str, str]]
+) -> None:
+    """Write the whole dataset into a working folder, from the spool file that lies there.
+
+    Args:
+        names: track_id -> (artist, title), where they are known.
+    """
+    dataset = folder / DATASET
+    kept = sorted((clip for clip in contents.clips if clip.is_kept), key=lambda c: c.track_id)
+    _write_splits(kept, folder / SPOOL, dataset, names)
+    for name, table in contents.tables.items():
+        (dataset / name).write_text(table, encoding="utf-8", newline="")
+    with (dataset / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
+        columns = [name for name in asdict(contents.clips[0]) if name != "place"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, sorted(contents.clips, key=lambda c: (c.track_id, c.member))))
+    (dataset / "README.md").write_text(str(dataset_card(preparation)), encoding="utf-8")
+    (dataset / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n")
+
+
+def _write_splits(
+    kept: list[Clip], spool_path: Path, folder: Path, names: Mapping[str, tuple[str, str]]
+) -> None:
+    """Write a folder for `load_from_disk`, clip by clip.
+
+    `save_to_disk` gets empty splits, for the files around the data. With the clips it would hold
+    a hundred of them in memory at a time.
+    """
+    schema = FEATURES.arrow_schema
+    # The same archive gives the same folder, byte for byte: no fingerprint of time or place.
+    fingerprint = hashlib.sha256("".join(clip.sha256 for clip in kept).encode()).hexdigest()[:16]
+    empty = Dataset(InMemoryTable(schema.empty_table()), fingerprint=fingerprint)
+    disable_progress_bars()
+    # One shard each: an empty split has a data file, too.
+    DatasetDict(dict.fromkeys(SPLITS, empty)).save_to_disk(
+        folder, num_shards=dict.fromkeys(SPLITS, 1)
+    )
+    enable_progress_bars()
+    with spool_path.open("rb") as spool:
+        for split in SPLITS:
+            (data_file,) = (folder / split).glob("data-*.arrow")
+            with pa.OSFile(str(data_file), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+                for clip in kept:
+                    if clip.split == split:
+                        start, n_bytes = clip.place
+                        spool.seek(start)
+                        row = _row(clip, spool.read(n_bytes), names)
+                        stream.write_batch(pa.RecordBatch.from_pylist([row], schema))
+
+
+def _row(clip: Clip, wav: bytes, names: Mapping[str, tuple[str, str]]) -> dict:
+    name = f"{clip.track_id}.wav"
+    return {
+        "file": f"{clip.genre}/{name}",
+        "audio": {"bytes": wav, "path": name},
+        "genre": GENRES.index(clip.genre),
+        "track_id": clip.track_id,
+        "artist": names.get(clip.track_id, ("", ""))[0],
+    }
+
+
+def move_into_place(folder: Path, output_dir: Path) -> None:
+    """Two renames at most; between them there is no dataset, never half of one."""
+    if output_dir.exists():
+        output_dir.rename(folder / REPLACED)
+    (folder / DATASET).rename(output_dir)

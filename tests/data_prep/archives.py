@@ -1,0 +1,48 @@
+"""Small archives for the tests of data_prep, and what became of their members."""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from data_prep.gtzan import GENRES
+from music_genre import audio
+
+
+def clip_bytes(seed: int, seconds: float = 1.5, sampling_rate: int = 22_050, **options) -> bytes:
+    """A WAV (or other format) of noise that depends on the seed."""
+    samples = np.random.default_rng(seed).uniform(-0.3, 0.3, int(seconds * sampling_rate))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio.to_pcm16(samples), sampling_rate, **({"format": "WAV"} | options))
+    return buffer.getvalue()
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+def three_of_each(folder: str = "genres_original") -> dict[str, bytes]:
+    return {
+        f"{folder}/{genre}/{genre}.{i:05d}.wav": clip_bytes(100 * g + i)
+        for g, genre in enumerate(GENRES[:3])
+        for i in range(3)
+    }
+
+
+def manifest(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as file:
+        return {row["member"]: row for row in csv.DictReader(file)}
+
+
+def samples_of(folder: Path) -> dict[str, str]:
+    return {
+        row["track_id"]: row["sha256"]
+        for row in manifest(folder).values()
+        if row["status"] == "kept"
+    }

@@ -1,0 +1,57 @@
+"""The command line: what it prints and how it fails."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data_prep.archives import make_zip
+
+
+def run_cli(root: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "data_prep", *map(str, arguments)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
+    result = run_cli(root, archive, "--output_dir", tmp_path / "out", "--split", "random")
+    assert result.returncode == 0, result.stderr
+    assert "60 audio files in, 60 kept" in result.stdout
+    assert "course-comparable" in result.stdout
+    assert "Leakage:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda p: p.write_text("no zip at all\n" * 1000), "neither|no zip"),
+        (lambda p: make_zip(p, {"holiday.txt": b"sun"}), "holds no usable GTZAN clip"),
+        (lambda p: p.write_bytes(b""), "no zip"),
+        (lambda p: None, "there is no such file"),
+        (lambda p: p.mkdir(), "holds no usable GTZAN clip"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(root, tmp_path, make, sentence):
+    path = tmp_path / "given.zip"
+    make(path)
+    result = run_cli(root, path, "--output_dir", tmp_path / "out")
+    assert result.returncode == 2
+    message = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(message) == 1
+    assert re.search(sentence, message[0])
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_download_without_network_says_what_to_do(root, tmp_path):
+    result = run_cli(root, "--download", "--output_dir", tmp_path / "out")
+    assert result.returncode == 2
+    assert "kaggle.com/datasets/" in result.stderr
+    assert "Traceback" not in result.stderr
