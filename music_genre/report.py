@@ -17,6 +17,35 @@ def read_report(folder: Path) -> dict | None:
         return None
 
 
+MIN_CLIPS_PER_GENRE = 5  # fewer say nothing about a genre
+
+
+def gap_in(report: dict, split: str) -> str | None:
+    """Why the accuracy on a split does not stand for the model; None if it does.
+
+    A split that does has at least 5 clips of each genre.
+    """
+    score = report.get(split)
+    if not score:
+        return f"{split} split is empty"
+    clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
+    if missing := [genre for genre, n in clips.items() if n == 0]:
+        return f"{split} split has {score['n']} clips and none of {', '.join(missing)}"
+    if min(clips.values()) < MIN_CLIPS_PER_GENRE:
+        return f"{split} split has {score['n']} clips, of some genres fewer than 5"
+    return None
+
+
+def headline_split(report: dict) -> str | None:
+    """The split whose accuracy stands for the model: test, or else validation, or None."""
+    return next((name for name in ("test", "validation") if not gap_in(report, name)), None)
+
+
+def split_in_pictures(report: dict) -> str:
+    """The split of the pictures and of the table of genres: the headline's if there is one."""
+    return headline_split(report) or ("test" if report.get("test") else "validation")
+
+
 def write_report(report: dict, folder: Path) -> None:
     """Write or replace the report; the file is complete at any moment."""
     partial = folder / f"{REPORT_FILE}.{os.getpid()}.partial"

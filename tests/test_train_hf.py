@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
 
 import train_hf
 from data_prep.gtzan import GENRES
@@ -74,13 +73,9 @@ def test_a_plain_pipeline_loads_it(run_dir):
 def test_the_card_is_valid_and_says_what_was_measured(run_dir):
     card = ModelCard.load(run_dir / "README.md")
     report = read_report(run_dir)
-    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    values = {(r.dataset_split, r.metric_type): r.metric_value for r in results}
-    assert values["test", "accuracy"] == round(report["test"]["accuracy"], 4)
-    assert values["validation", "f1"] == round(report["validation"]["macro_f1"], 4)
-    assert all("random" in r.dataset_name for r in results)
-    assert "course-comparable" in card.text
-    assert "no music classifier" in card.text
+    assert card.data.eval_results is None, "one clip per genre is too few for the model-index"
+    assert "ourse-comparable" in card.text
+    assert "not a music classifier" in card.text
     assert f"| test | 10 | {report['test']['accuracy']:.3f} |" in card.text
     assert "More information needed" not in card.text
 

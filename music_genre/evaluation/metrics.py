@@ -47,6 +47,11 @@ def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -
     return float(-np.log(np.maximum(of_reference, 1e-12)).mean())
 
 
+def accuracy(probabilities: np.ndarray, references: np.ndarray) -> float:
+    """probabilities: shape (clips, labels); references: int, shape (clips,)."""
+    return float((probabilities.argmax(-1) == references).mean())
+
+
 def accuracy_interval(is_right: np.ndarray) -> tuple[float, float]:
     """95 % interval of an accuracy, by bootstrap over tracks (percentiles of 10,000 draws).
 
@@ -111,9 +116,17 @@ class SplitScore:
     references: np.ndarray
     probabilities: np.ndarray
     short_probabilities: np.ndarray  # of SHORT_SECONDS from the middle of each clip
+    one_pass_probabilities: np.ndarray | None  # of a plain pipeline; None if it cannot take them
 
     def summary(self, labels: list[str]) -> dict[str, Any]:
         """The split's part of report.json."""
-        is_right = self.short_probabilities.argmax(-1) == self.references
-        short = {"seconds": SHORT_SECONDS, "accuracy": float(is_right.mean())}
-        return summarize(self.probabilities, self.references, labels) | {"short": short}
+        one_pass = self.one_pass_probabilities
+        return summarize(self.probabilities, self.references, labels) | {
+            "short": {
+                "seconds": SHORT_SECONDS,
+                "accuracy": accuracy(self.short_probabilities, self.references),
+            },
+            "one_pass": None
+            if one_pass is None
+            else {"accuracy": accuracy(one_pass, self.references)},
+        }

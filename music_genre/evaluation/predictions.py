@@ -1,22 +1,43 @@
-"""The predictions of a split as a CSV file: one row per clip."""
+"""The predictions for a split as a CSV file: one row per clip."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from music_genre.evaluation.metrics import SplitScore
+
+COLUMNS = ("track_id", "genre", "prediction", "short_prediction", "one_pass_prediction")
 
 
 def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> None:
-    """One row per clip: track, true genre, predicted genre, and the probability of every genre."""
-    rows = zip(score.track_ids, score.references, score.probabilities, strict=True)
+    """One row per clip: track, genre, three predictions, and the probability of every genre.
+
+    `short_prediction` is for the middle of the clip. `one_pass_prediction` is what a plain
+    `pipeline` predicts, empty where that was not measured. The probabilities are those of
+    `prediction`.
+    """
+
+    def names(probabilities: np.ndarray | None) -> list[str]:
+        if probabilities is None:
+            return [""] * len(score.references)
+        return [labels[i] for i in probabilities.argmax(-1)]
+
+    rows = zip(
+        score.track_ids,
+        [labels[i] for i in score.references],
+        names(score.probabilities),
+        names(score.short_probabilities),
+        names(score.one_pass_probabilities),
+        score.probabilities,
+        strict=True,
+    )
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["track_id", "genre", "prediction", *labels])
-        for track_id, reference, row in rows:
-            writer.writerow(
-                [track_id, labels[reference], labels[row.argmax()], *(f"{p:.6f}" for p in row)]
-            )
+        writer.writerow([*COLUMNS, *labels])
+        for *row, probabilities in rows:
+            writer.writerow([*row, *(f"{p:.6f}" for p in probabilities)])
 
 
 def read_is_right(path: Path) -> list[bool]:

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
 from music_genre.errors import InputError
 from music_genre.hub import check_access, explain_hub_errors
 from music_genre.publishing.card import EXAMPLE_FILE, model_card
 from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
-from music_genre.report import read_report, write_report
+from music_genre.report import PREDICTIONS_FILES, headline_split, read_report, write_report
 
 WEIGHTS_FILE = "model.safetensors"
 # A clip for the widget on the model's page, synthesised by this project: nobody has rights in it.
@@ -31,7 +32,7 @@ PUBLISHED = (
     "preprocessor_config.json",
     "README.md",
     "report.json",
-    "predictions.csv",
+    *PREDICTIONS_FILES.values(),
     "confusion_matrix.png",
     "reliability.png",
     "learning_curves.png",
@@ -88,8 +89,20 @@ def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> N
     if add_onnx(folder, report):
         write_report(report, folder)
     _replace(folder / EXAMPLE_FILE, lambda path: shutil.copyfile(EXAMPLE, path))
-    card = model_card(report, full_id)
+    card = model_card(report, full_id, read_base_license(report))
     _replace(folder / "README.md", card.save)
+
+
+def read_base_license(report: dict[str, Any]) -> dict[str, str] | None:
+    """The licence in the card of the model that was fine-tuned; None if it cannot be read."""
+    if report["from_scratch"] or not report["base_model"]:
+        return None
+    try:
+        fields = ModelCard.load(report["base_model"]).data.to_dict()
+    except (httpx.HTTPError, OSError, ValueError):
+        return None
+    names = ("license", "license_name", "license_link")
+    return {name: fields[name] for name in names if isinstance(fields.get(name), str)}
 
 
 def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
@@ -117,6 +130,11 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _commit_message(report: dict[str, Any]) -> str:
+    name = headline_split(report)
+    return f"Accuracy {report[name]['accuracy']:.3f} on {name}" if name else "Add model and report"
+
+
 def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
     api = HfApi()
     local = [name for name in PUBLISHED if (folder / name).is_file()]
@@ -127,6 +145,6 @@ def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
             full_id,
             [CommitOperationAdd(name, folder / name) for name in local]
             + [CommitOperationDelete(name) for name in sorted(stale)],
-            commit_message=f"Accuracy {(report['test'] or report['validation'])['accuracy']:.3f}",
+            commit_message=_commit_message(report),
         )
     return commit.commit_url

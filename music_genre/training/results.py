@@ -7,13 +7,14 @@ from data_prep.splits import DESCRIPTIONS, describe_leakage
 from music_genre.evaluation import plots
 from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import SplitScore
+from music_genre.evaluation.one_pass import seconds_in_one_pass
 from music_genre.evaluation.predictions import write_predictions
-from music_genre.report import PREDICTIONS_FILES
+from music_genre.report import PREDICTIONS_FILES, split_in_pictures
 from music_genre.training.setup import Run
 
 
 def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, Any]:
-    """What report.json says of the training that took `seconds`, from step `steps_before` on."""
+    """The part of report.json on the training, which took `seconds` from step `steps_before` on."""
     arguments, state = run.arguments, run.trainer.state
     crops_a_step = (
         arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
@@ -23,7 +24,7 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
     )
     return {
         "seconds": round(seconds, 1),
-        # What training heard, over all its time, which validation takes a share of.
+        # The audio of all crops over the whole time, of which validation takes a share.
         "audio_seconds_per_second": round(audio_seconds / seconds, 1),
         "epochs": round(state.epoch, 2),
         "steps": state.global_step,
@@ -35,7 +36,7 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
         "recipe": {
             "learning rate": arguments.learning_rate,
             "clips a step": crops_a_step,
-            "schedule": str(arguments.lr_scheduler_type),
+            "schedule": arguments.lr_scheduler_type.value,
             "weight decay": arguments.weight_decay,
         },
     }
@@ -44,17 +45,16 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
 def describe(
     run: Run, scores: dict[str, SplitScore | None], training: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of report.json."""
-
+    """The content of report.json. It is published, so it has the names of folders, not paths."""
     model_id, labels = (
         run.model_arguments.model_name_or_path,
         list(run.trainer.model.config.label2id),
     )
     return {
-        "model": model_id,
-        "base_model": model_id if "/" in model_id and not Path(model_id).exists() else None,
+        "model": name_without_path(model_id),
+        "base_model": None if Path(model_id).exists() else model_id,
         "from_scratch": run.model_arguments.from_scratch,
-        "dataset": run.source.name,
+        "dataset": name_without_path(run.source.name),
         "is_synthetic": run.source.is_synthetic,
         "split": run.source.split,
         "split_description": DESCRIPTIONS.get(run.source.split, f"{run.source.split} split"),
@@ -62,23 +62,28 @@ def describe(
         "leakage_description": run.source.leakage and describe_leakage(run.source.leakage),
         "seed": run.arguments.seed,
         "window_seconds": run.model_arguments.window_seconds,
+        "one_pass_seconds": seconds_in_one_pass(run.trainer.processing_class),
         "train": training,
         "versions": versions(),
     } | {name: score.summary(labels) if score else None for name, score in scores.items()}
 
 
+def name_without_path(name: str) -> str:
+    """Of a file or folder on this machine, its name; of anything on the Hub, its id."""
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
 def write_results(run: Run, scores: dict[str, SplitScore | None], report: dict[str, Any]) -> None:
     """Write weights, predictions and pictures into the run's folder."""
-
     trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
     for name, score in scores.items():
         if score:
             write_predictions(folder / PREDICTIONS_FILES[name], score, labels)
-    name = "test" if scores["test"] else "validation"
+    name = split_in_pictures(report)
     title = (
-        f"{run.source.name}, {run.source.split} split, {name}: "
+        f"{report['dataset']}, {run.source.split} split, {name}: "
         f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
     )
     plots.plot_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
@@ -93,8 +98,10 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
             print(
                 f"{name}: accuracy {score['accuracy']:.3f} ({low:.3f} to {high:.3f} with 95 % "
                 f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
-                f"heard for {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
+                f"from {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
             )
+            if one_pass := score["one_pass"]:
+                print(f"  in one pass, as by a plain pipeline: {one_pass['accuracy']:.3f}")
     if (linear_probe := report["train"]["linear_probe"]) and linear_probe["is_kept"]:
         print("No epoch of fine-tuning was better on validation than the linear probe: it is kept.")
     if report["leakage_description"]:

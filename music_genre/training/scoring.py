@@ -1,19 +1,20 @@
-"""The figures of a finished model: every clip once, whole and as a microphone would hear it.
+"""The figures of a finished model: every clip whole, its middle only, and in one pass.
 
 Probabilities are calibrated on validation first; what is scored is the model as it is saved.
 """
 
-from typing import TYPE_CHECKING
+import numpy as np
+from accelerate.utils import gather_object
 
+from music_genre import audio
 from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore
-
-if TYPE_CHECKING:
-    from music_genre.training.trainer import ClipDataset, ClipTrainer
+from music_genre.evaluation.one_pass import classify_in_one_pass
+from music_genre.training.trainer import ClipDataset, ClipTrainer
 
 
 def evaluate(
-    trainer: "ClipTrainer", clips: dict[str, "ClipDataset"]
+    trainer: ClipTrainer, clips: dict[str, ClipDataset]
 ) -> tuple[dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
@@ -34,5 +35,23 @@ def evaluate(
             references,
             with_temperature(window_probabilities, temperature),
             with_temperature(short[name][0], temperature),
+            one_pass_probabilities(trainer, clips[name]),
         )
     return scores, temperature
+
+
+def one_pass_probabilities(trainer: ClipTrainer, clips: ClipDataset) -> np.ndarray | None:
+    """What a plain `pipeline` gives for each clip, shape (clips, labels); shared by the processes.
+
+    None if there is a clip that is too short or too long for one pass.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+    column = clips.clips["audio"]
+    found = []
+    with trainer.accelerator.split_between_processes(list(range(len(clips)))) as indices:
+        for i in indices:
+            waveform = audio.read_wav(column[i]["bytes"]).astype(np.float32) / 32768
+            found.append((i, classify_in_one_pass(model, trainer.processing_class, waveform)))
+    by_clip = dict(gather_object(found))
+    rows = [by_clip[i] for i in range(len(clips))]
+    return None if any(row is None for row in rows) else np.stack(rows)

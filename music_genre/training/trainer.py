@@ -202,7 +202,8 @@ class ClipTrainer(Trainer):
             self._seconds_per_window(clips["validation"], context) / self.args.world_size
             for context in (self.accelerator.autocast, nullcontext)
         )
-        return n_windows["validation"] * in_training, (sum(n_windows.values()) + n_short) * after
+        n_scored = 2 * sum(n_windows.values()) + n_short  # twice: by windows and in one pass
+        return n_windows["validation"] * in_training, n_scored * after
 
     def _seconds_per_window(
         self, clips: ClipDataset, context: Callable[[], AbstractContextManager]

@@ -1,0 +1,45 @@
+"""One pass of a model over a whole clip, as a plain transformers `pipeline` makes it.
+
+`GenreClassifier` averages over windows of the length of training. Who loads a published model in a
+`pipeline` gets one pass instead, so both are measured.
+"""
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+SECONDS = 0.1, 60.0  # shorter clips have no frame; attention over longer ones fills the memory
+AST_FRAME_SECONDS = 0.01
+
+
+def seconds_in_one_pass(feature_extractor: SequenceFeatureExtractor) -> float | None:
+    """The seconds at the start of a file that one pass uses; None if it uses the whole file."""
+    if hasattr(feature_extractor, "n_samples"):  # Whisper
+        return feature_extractor.n_samples / feature_extractor.sampling_rate
+    if hasattr(feature_extractor, "max_length"):  # AST
+        return feature_extractor.max_length * AST_FRAME_SECONDS
+    return None
+
+
+def classify_in_one_pass(
+    model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, waveform: np.ndarray
+) -> np.ndarray | None:
+    """The probabilities that transformers' AudioClassificationPipeline gives for a waveform.
+
+    Args:
+        model: in evaluation mode.
+        waveform: float32, shape (samples,), at the model's sampling rate.
+
+    Returns:
+        float64, shape (labels,); None if the clip is too short or too long for one pass.
+    """
+    seconds = len(waveform) / feature_extractor.sampling_rate
+    is_cut = seconds_in_one_pass(feature_extractor) is not None
+    if seconds < SECONDS[0] or (seconds > SECONDS[1] and not is_cut):
+        return None
+    inputs = feature_extractor(
+        waveform, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        logits = model(**inputs.to(model.device)).logits[0]
+    return logits.float().softmax(-1).double().cpu().numpy()
