@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import GenreClassifier
-
 
 def make_noise(seconds: float, seed: int = 0) -> np.ndarray:
     """At 16 kHz; float32, shape (samples,)."""
@@ -39,4 +37,6 @@ def music(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier(tiny_classifier):
+    from music_genre import GenreClassifier  # not for the tests of tags: it takes seconds
+
     return GenreClassifier(tiny_classifier, device="cpu")
