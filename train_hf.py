@@ -21,9 +21,9 @@ if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
 # times slower; threads that sleep cost 12 to 25 % where the CPU is free.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import json
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
@@ -34,7 +34,15 @@ from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import RUNS_DIR, read_report, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
-from music_genre.training.checkpoints import find_checkpoint, is_disk_full, n_steps_of
+from music_genre.training.callbacks import FindBestCheckpoint
+from music_genre.training.checkpoints import (
+    find_checkpoint,
+    hold_folder,
+    is_disk_full,
+    n_steps_of,
+    prepare_folder,
+    replace_when_complete,
+)
 from music_genre.training.data import Source, load_data
 from music_genre.training.linear_probe import (
     fit_linear_probe,
@@ -57,7 +65,7 @@ from music_genre.training.setup import (
 )
 from music_genre.training.trainer import ClipDataset
 
-GO_ON = "--resume_from_checkpoint last goes on with it."
+RESUME = "--resume_from_checkpoint last resumes the run."
 
 
 def run(
@@ -81,39 +89,51 @@ def run(
             raise InputError("The validation split is empty: take another --split.")
         if arguments.output_dir is None:
             arguments.output_dir = default_output_dir(model_arguments, source)
-        checkpoint = find_checkpoint(Path(arguments.output_dir), arguments.resume_from_checkpoint)
-        steps_before = n_steps_of(checkpoint)
+        folder = Path(arguments.output_dir)
+        checkpoint = find_checkpoint(folder, arguments.resume_from_checkpoint)
     repo_id = open_repository(arguments, source)
 
-    trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
-    this = Run(trainer, clips, source, model_arguments, arguments)
-    if trainer.is_world_process_zero():
-        print_plan(this)
-    has_linear_probe = start_from_linear_probe(this, checkpoint)
-    time_keeper, on_sigterm = add_callbacks(this, started)
+    with hold_folder(folder) if arguments.process_index == 0 else nullcontext():
+        trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
+        this = Run(trainer, clips, source, model_arguments, arguments)
+        if trainer.is_world_process_zero():
+            prepare_folder(folder, checkpoint)
+            print_plan(this)
+        train_and_score(this, checkpoint, repo_id, started)
+
+
+def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None, started: float) -> None:
+    """The part of a run that holds its folder: probe, training, scores, report, publication."""
+    trainer, folder = run.trainer, run.folder
+    steps_before = n_steps_of(checkpoint)
+    has_linear_probe = start_from_linear_probe(run, checkpoint)
+    time_keeper, on_sigterm = add_callbacks(run, started)
+    trainer.add_callback(FindBestCheckpoint(checkpoint))
     training_started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     training_seconds = time.monotonic() - training_started
     if on_sigterm.is_asked:
-        print(f"Stopped by SIGTERM after step {trainer.state.global_step}; it is saved. {GO_ON}")
+        if trainer.is_world_process_zero():
+            print(f"Stopped after step {trainer.state.global_step}; it is saved. {RESUME}")
         sys.exit(128 + signal.SIGTERM)
 
     linear_probe = load_linear_probe_if_better(trainer) if has_linear_probe else None
-    scores, temperature = evaluate(trainer, {n: clips[n] for n in ("validation", "test")})
+    scores, temperature = evaluate(trainer, {n: run.clips[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
-        training = describe_training(this, training_seconds, steps_before) | {
+        training = describe_training(run, training_seconds, steps_before) | {
             "run_seconds": round(time.monotonic() - started, 1),
             "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
             "stopped_by_budget": time_keeper.stopped_early,
             "linear_probe": linear_probe,
         }
-        report = describe(this, scores, training) | {"temperature": temperature}
-        write_results(this, scores, report)
-        model_card(report, repo_id or str(this.folder)).save(this.folder / "README.md")
-        write_report(report, this.folder)  # the last one: with it the run is finished
-        print_results(report, this.folder)
+        report = describe(run, scores, training) | {"temperature": temperature}
+        with replace_when_complete(folder) as new:
+            write_results(run, scores, report, new)
+            model_card(report, repo_id or str(folder)).save(new / "README.md")
+            write_report(report, new)
+        print_results(report, folder)
         if repo_id:
-            print(f"Published: {publish(this.folder, repo_id, arguments.hub_private_repo)}")
+            print(f"Published: {publish(folder, repo_id, run.arguments.hub_private_repo)}")
 
 
 def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
@@ -123,25 +143,24 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
         Whether the run starts, or started, from a linear probe.
     """
     model, crops = run.trainer.model, run.clips["train"]
-    model_arguments = run.model_arguments
     if (
-        not model_arguments.linear_probe
-        or model_arguments.from_scratch
+        not run.model_arguments.linear_probe
+        or run.model_arguments.from_scratch
         or not has_linear_head(model)
         or model.config.use_weighted_layer_sum  # it chooses among the layers itself
     ):
         return False
     if checkpoint:
-        config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
-        keep_layers(model, config.get("encoder_layers", config["num_hidden_layers"]))
+        keep_layers(model, type(model.config).from_pretrained(checkpoint).num_hidden_layers)
         return True
     probe = fit_linear_probe(run.trainer, ClipDataset(crops.clips, crops.window))
     if run.trainer.is_world_process_zero():
         print(
-            f"Linear probe on layer {probe['layers']} of {probe['of_layers']}: accuracy "
-            f"{probe['accuracy']:.3f}, cross-validated over the artists of train."
+            f"Linear probe on layer {probe['layers']} of {probe['of_layers']}, C={probe['C']:g}: "
+            f"accuracy {probe['cross_validated_accuracy']:.3f}, cross-validated over the artists "
+            "of train."
         )
-    save_linear_probe(run.trainer, run.clips["validation"])
+    save_linear_probe(run.trainer, run.clips["validation"], probe)
     return True
 
 
@@ -188,7 +207,7 @@ def main() -> None:
 
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
-    with exit_with_message(f"Stopped. From the last checkpoint, {GO_ON}"):
+    with exit_with_message(f"Stopped. If it saved a checkpoint, {RESUME}"):
         try:
             if recipe.seeds:
                 run_seeds(argv, recipe.seeds, recipe.output_dir)
@@ -199,7 +218,7 @@ def main() -> None:
         except Exception as error:
             if not is_disk_full(error, Path(recipe.output_dir or RUNS_DIR)):
                 raise
-            raise InputError(f"The disk is full. Make room; then {GO_ON}") from error
+            raise InputError(f"The disk is full. Make room; then {RESUME}") from error
 
 
 if __name__ == "__main__":

@@ -140,17 +140,6 @@ def test_workers_hear_the_same_crops_in_every_epoch(prepared, pretrained, tmp_pa
     assert alone["test"] == two["test"]
 
 
-def test_a_budget_ends_the_run_with_its_best_model_scored(prepared, tiny_config, tmp_path):
-    options = flags(prepared, tiny_config, tmp_path / "run", num_train_epochs=1000)
-    train(*options, "--time_budget_minutes", 0.25)
-    report = read_report(tmp_path / "run")
-    assert report["train"]["stopped_by_budget"]
-    assert report["train"]["steps"] < 10_000
-    assert report["train"]["best_step"] > 0
-    assert report["train"]["run_seconds"] < 25, "of 15, with room for a busy machine"
-    assert report["test"]["n"] == 10
-
-
 def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatch, capsys):
     def write(*args, **kwargs):
         raise OSError(28, "No space left on device")

@@ -1,17 +1,28 @@
 """Runs that are stopped and resumed; what is in the folder of another run."""
 
+import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from music_genre.errors import InputError
+from music_genre.training.checkpoints import hold_folder, replace_when_complete
+from music_genre.training.trainer import ClipTrainer
 from tests.training_runs import (
     check_pipeline,
     check_predictions,
+    check_saved_is,
+    evaluation_favouring,
     every_five_steps,
     flags,
     interrupted_by,
     read_report,
+    step_interrupted_after,
     train,
 )
 
@@ -37,7 +48,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     assert stopped.returncode == code, stopped.stderr[-3000:]
     assert not (output_dir / "report.json").exists()
     if name == "SIGTERM":
-        assert "Stopped by SIGTERM after step 28; it is saved." in stopped.stdout
+        assert "Stopped after step 28; it is saved." in stopped.stdout
         assert "Traceback" not in stopped.stderr
     train(*options, "--resume_from_checkpoint", "last")
     resumed, whole = read_report(output_dir), read_report(uninterrupted)
@@ -81,18 +92,217 @@ def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config)
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_demonstration_may_be_repeated(tmp_path, prepared, tiny_config):
-    """The first run's checkpoints, of later steps, must not get in the way of the second's."""
-    output_dir = tmp_path / "again"
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_finished_demonstration_stays_until_another_one_is_finished(
+    tmp_path, prepared, tiny_config, monkeypatch
+):
+    """Files of the person stay for good; old checkpoints must not get in the new run's way."""
+    output_dir = tmp_path / "drive"
     train(*flags(prepared, tiny_config, output_dir, num_train_epochs=2))
-    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=1))
+    (output_dir / "thesis").mkdir()
+    (output_dir / "thesis" / "chapter.txt").write_text("mine")
+    first = content_of(output_dir)
+
+    again = flags(prepared, tiny_config, output_dir, num_train_epochs=1, seed=1)
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(4))
+        train(*again)
+    stopped = content_of(output_dir)
+    finished = {name for name in first if "checkpoint-" not in name}
+    assert {"model.safetensors", "report.json"} < finished
+    assert {name: stopped[name] for name in finished} == {n: first[n] for n in finished}
+
+    train(*again, "--resume_from_checkpoint", "last")
+    assert read_report(output_dir)["seed"] == 1
     assert read_report(output_dir)["train"]["steps"] == 10
-    assert [path.name for path in output_dir.glob("checkpoint-*")] == ["checkpoint-10"]
+    assert content_of(output_dir)["model.safetensors"] != first["model.safetensors"]
+    assert (output_dir / "thesis" / "chapter.txt").read_text() == "mine"
+    assert {path.name for path in output_dir.glob("checkpoint-*")} == {
+        "checkpoint-5",
+        "checkpoint-10",
+    }
+    assert not list(output_dir.glob(".finishing*"))
+
+
+def test_a_persons_files_in_a_checkpoint_stop_a_repeated_demonstration(
+    tmp_path, prepared, tiny_config
+):
+    """The Trainer deletes old checkpoints with all that is in them."""
+    options = flags(prepared, tiny_config, tmp_path / "run", max_steps=1)
+    train(*options)
+    (tmp_path / "run" / "checkpoint-1" / "notes.txt").write_text("mine")
+    before = content_of(tmp_path)
+    with pytest.raises(InputError, match="holds another run"):
+        train(*options)
+    assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+def test_a_new_run_does_not_overwrite_files_that_no_run_wrote(
+    name, tmp_path, prepared, tiny_config
+):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name} that no run of this program wrote"):
+        train(*flags(prepared, tiny_config, tmp_path))
+    assert content_of(tmp_path) == {name: b"mine"}
+
+
+def test_an_interrupted_replacement_is_not_a_finished_run(tmp_path, monkeypatch):
+    """Weights of one run beside the report of another would be served as one model."""
+    for name in ("model.safetensors", "report.json"):
+        (tmp_path / name).write_text("old")
+    replace = os.replace
+
+    def killed_after_one(source: Path, target: Path) -> None:
+        if any(path.read_text() == "new" for path in tmp_path.iterdir() if path.is_file()):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed_after_one)
+    with pytest.raises(KeyboardInterrupt), replace_when_complete(tmp_path) as new:
+        for name in ("model.safetensors", "report.json"):
+            (new / name).write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
+
+
+def test_a_second_run_keeps_out_of_a_folder_in_use(tmp_path, prepared, tiny_config):
+    options = flags(prepared, tiny_config, tmp_path / "run")
+    with (
+        hold_folder(tmp_path / "run"),
+        pytest.raises(InputError, match="Another run is still working in"),
+    ):
+        train(*options)
+    train(*options, "--max_steps", 1)
+
+
+def probe_options(prepared: Path, pretrained: Path, output_dir: Path, **more: object) -> list[str]:
+    recipe = {"from_scratch": False, "max_steps": 4, "save_steps": 2, "eval_steps": 2} | more
+    steps = {"eval_strategy": "steps", "save_strategy": "steps"}
+    return flags(prepared, pretrained, output_dir, **steps | recipe)
+
+
+def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeypatch):
+    """With the linear probe and the best checkpoint of the folder that it comes from."""
+    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    train(*probe_options(prepared, pretrained, tmp_path / "one"))
+    moved = (tmp_path / "one").rename(tmp_path / "moved")
+    (tmp_path / "other").mkdir()
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=6)
+    train(*options, "--resume_from_checkpoint", moved / "checkpoint-4")
+    report = read_report(tmp_path / "other")["train"]
+    assert report["steps"] == 6
+    assert report["best_step"] == 2
+    assert not report["linear_probe"]["is_kept"]
+    best, saved = (
+        load_file(folder / "model.safetensors")
+        for folder in (moved / "checkpoint-2", tmp_path / "other")
+    )
+    assert torch.equal(best["projector.weight"], saved["projector.weight"])
+
+
+def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkeypatch, capsys):
+    """Without the probe and the best checkpoint of its run: later steps alone compete."""
+    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    train(*probe_options(prepared, pretrained, tmp_path / "one"))
+    lone = (tmp_path / "one" / "checkpoint-4").rename(tmp_path / "lone")
+    shutil.rmtree(tmp_path / "one")
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=8)
+    train(*options, "--resume_from_checkpoint", lone)
+    output = capsys.readouterr().out
+    assert "checkpoint-2, is gone: only later ones compete." in output
+    assert "not compared with the linear probe" in output
+    report = read_report(tmp_path / "other")["train"]
+    assert report["best_step"] == 6
+    assert report["linear_probe"] is None
+
+
+def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
+    prepared, pretrained, tmp_path
+):
+    train(*probe_options(prepared, pretrained, tmp_path / "one"))
+    (tmp_path / "other" / "checkpoint-9").mkdir(parents=True)
+    options = probe_options(prepared, pretrained, tmp_path / "other")
+    with pytest.raises(InputError, match="holds another run"):
+        train(*options, "--resume_from_checkpoint", tmp_path / "one" / "checkpoint-4")
+
+
+def test_without_validation_in_training_the_fine_tuned_model_is_kept(
+    prepared, pretrained, tmp_path, capsys
+):
+    options = probe_options(prepared, pretrained, tmp_path / "run")
+    train(*options, "--eval_strategy", "no", "--load_best_model_at_end", "False")
+    output = capsys.readouterr().out
+    assert "The fine-tuned model of step 4 is kept and not compared with the linear probe" in output
+    assert "--load_best_model_at_end is False" in output
+    assert not read_report(tmp_path / "run")["train"]["linear_probe"]["is_kept"]
+    check_saved_is(tmp_path / "run", tmp_path / "run" / "checkpoint-4")
+
+
+# --- stopped early: validated and saved once ------------------------------------------------
+
+
+@pytest.fixture
+def saves(monkeypatch) -> list[int]:
+    """The steps at which a checkpoint is written, in order."""
+    steps: list[int] = []
+    save = ClipTrainer._save_checkpoint
+
+    def count(self, *args, **kwargs):
+        steps.append(self.state.global_step)
+        os.kill(os.getpid(), signal.SIGTERM) if self.state.global_step == 6 else None
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(ClipTrainer, "_save_checkpoint", count)
+    return steps
+
+
+def validated(checkpoint: Path) -> list[int]:
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [entry["step"] for entry in history if "eval_loss" in entry]
+
+
+@pytest.mark.parametrize(("after", "steps"), [(3, [4]), (9, [10])])
+def test_sigterm_saves_once_and_validates_complete_epochs_only(
+    after, steps, saves, prepared, tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ClipTrainer, "training_step", step_interrupted_after(after))
+    with pytest.raises(SystemExit):
+        train(*flags(prepared, tiny_config, tmp_path / "run"))
+    assert saves == steps
+    checkpoint = tmp_path / "run" / f"checkpoint-{after + 1}"
+    assert validated(checkpoint) == ([10] if after == 9 else [])
+
+
+def test_a_second_sigterm_does_not_tear_the_checkpoint(
+    saves, prepared, tiny_config, tmp_path, monkeypatch
+):
+    """`saves` sends it while checkpoint 6 is written."""
+    options = flags(prepared, tiny_config, tmp_path / "run", num_train_epochs=1)
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(5))
+        train(*options)
+    assert saves == [6]
+    train(*options, "--resume_from_checkpoint", "last")
+    assert read_report(tmp_path / "run")["train"]["resumed_at_step"] == 6
+
+
+def test_a_budget_ends_the_run_with_its_best_model_scored(saves, prepared, tiny_config, tmp_path):
+    options = flags(prepared, tiny_config, tmp_path / "run", num_train_epochs=1000)
+    train(*options, "--time_budget_minutes", 0.001)
+    report = read_report(tmp_path / "run")
+    assert report["train"]["stopped_by_budget"]
+    assert report["train"]["steps"] == report["train"]["best_step"] == 1
+    assert saves == [1]
+    assert validated(tmp_path / "run" / "checkpoint-1") == [1]
+    assert report["test"]["n"] == 10
 
 
 def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_config):
     options = flags(prepared, tiny_config, tmp_path / "none")
     with pytest.raises(InputError, match="no checkpoint"):
         train(*options, "--resume_from_checkpoint", "last")
-    with pytest.raises(InputError, match="is no checkpoint to go on from"):
+    with pytest.raises(InputError, match="is not a checkpoint to resume from"):
         train(*options, "--resume_from_checkpoint", tmp_path)

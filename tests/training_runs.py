@@ -140,22 +140,23 @@ def step_interrupted_after(step: int, number: int = signal.SIGTERM):
     return interrupted
 
 
-def check_saved_is_best(run_dir: Path, best: int, last: int) -> None:
-    """Every tensor of the saved model is that of the best checkpoint, none is the last one's.
-
-    The temperature is folded into the last layer.
-    """
-    saved, best_one, last_one = (
-        load_file(folder / "model.safetensors")
-        for folder in (run_dir, run_dir / f"checkpoint-{best}", run_dir / f"checkpoint-{last}")
-    )
-    assert saved.keys() == best_one.keys()
+def check_saved_is(run_dir: Path, checkpoint: Path) -> None:
+    """Every tensor of the saved model is the checkpoint's; the temperature is in the last layer."""
+    saved, expected = (load_file(f / "model.safetensors") for f in (run_dir, checkpoint))
+    assert saved.keys() == expected.keys()
     temperature = read_report(run_dir)["temperature"]
     different = [
         name
-        for name, tensor in best_one.items()
+        for name, tensor in expected.items()
         if not torch.equal(saved[name], tensor)
         and not torch.allclose(saved[name] * temperature, tensor, rtol=1e-5, atol=1e-7)
     ]
     assert not different
-    assert sum(not torch.equal(best_one[n], last_one[n]) for n in best_one) > len(saved) / 2
+
+
+def check_saved_is_best(run_dir: Path, best: int, last: int) -> None:
+    """The saved model is the best checkpoint, and that differs from the last one."""
+    folders = [run_dir / f"checkpoint-{step}" for step in (best, last)]
+    check_saved_is(run_dir, folders[0])
+    one, other = (load_file(folder / "model.safetensors") for folder in folders)
+    assert sum(not torch.equal(one[name], other[name]) for name in one) > len(one) / 2

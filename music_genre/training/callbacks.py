@@ -1,15 +1,20 @@
 """What happens beside the steps of training: new crops each epoch, forecast, budget, SIGTERM."""
 
+import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_utils import SaveStrategy
 
 if TYPE_CHECKING:
     from music_genre.training.trainer import CropDataset
 
+# The process that started this one, if that is accelerate; noted before it can end.
+LAUNCHER = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 
 
@@ -32,11 +37,30 @@ class SetEpoch(TrainerCallback):
         self.clips.epoch = int(state.epoch)
 
 
-class SaveOnSigterm(TrainerCallback):
-    """SIGTERM ends the run after the step that is under way, with a checkpoint.
+class OncePerStep(TrainerCallback):
+    """What was validated or saved at the end of a step is not again at the end of its epoch."""
 
-    transformers' `enable_jit_checkpoint` does so between a step's gradient and its update; that
-    checkpoint goes on with another step than the run that was stopped.
+    def __init__(self) -> None:
+        self.validated = self.saved = -1
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        self.validated = state.global_step
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        self.saved = state.global_step
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        control.should_evaluate &= self.validated != state.global_step
+        control.should_save &= self.saved != state.global_step
+
+
+class SaveOnSigterm(TrainerCallback):
+    """SIGTERM ends the run after the current step, with a checkpoint; so does a dead launcher.
+
+    SIGTERM kills `accelerate launch` at once, and the process that it started would train on.
+
+    transformers' `enable_jit_checkpoint` saves between a step's gradient and its update; that
+    checkpoint resumes with another step than the run that was stopped.
     """
 
     def __init__(self) -> None:
@@ -46,15 +70,49 @@ class SaveOnSigterm(TrainerCallback):
         self.before = signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, signum, frame) -> None:
-        self.is_asked = True
+        self.is_asked = True  # a second signal, while the checkpoint is written, changes nothing
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.is_asked = in_any_process(self.is_asked, args.device)
+        has_lost_launcher = LAUNCHER is not None and os.getppid() != LAUNCHER
+        self.is_asked = in_any_process(self.is_asked or has_lost_launcher, args.device)
         if self.is_asked:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            # A complete epoch is validated first, as in a run that nobody stops.
+            if not (self._is_complete(state) and args.save_strategy == SaveStrategy.EPOCH):
+                control.should_save = True
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        if self.is_asked and not self._is_complete(state):
+            control.should_evaluate = control.should_save = False
+
+    @staticmethod
+    def _is_complete(state) -> bool:
+        return state.epoch == int(state.epoch) or state.global_step >= state.max_steps
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         signal.signal(signal.SIGTERM, self.before)
+
+
+class FindBestCheckpoint(TrainerCallback):
+    """After a resume: the best checkpoint is in this run's folder, beside the resumed one, or gone.
+
+    The Trainer knows it by the path it had; the folder may have moved since.
+    """
+
+    def __init__(self, resumed: str | None) -> None:
+        self.resumed = resumed
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if not self.resumed or not state.best_global_step:
+            return
+        folders = Path(args.output_dir), Path(self.resumed).parent
+        found = [folder / f"checkpoint-{state.best_global_step}" for folder in folders]
+        best = next((path for path in found if path.is_dir()), None)
+        if best is None:
+            if state.is_world_process_zero:
+                print(f"The best checkpoint so far, {found[-1]}, is gone: only later ones compete.")
+            state.best_metric = state.best_global_step = None
+        state.best_model_checkpoint = best and str(best)
 
 
 class TimeKeeper(TrainerCallback):

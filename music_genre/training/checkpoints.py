@@ -1,17 +1,41 @@
-"""Checkpoints of a training run: which one to go on from, and what must not be written over."""
+"""The folder of a training run: its checkpoints, its lock, and how a finished run replaces another.
+
+Nothing is deleted here that a run did not write.
+"""
 
 import errno
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
+from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
 from music_genre.errors import InputError
-from music_genre.report import read_report
+from music_genre.report import REPORT_FILE, read_report
 
-# Without one of these the Trainer would go on, but with another optimiser or other random numbers.
+LOCK_FILE = ".lock"
+LINEAR_PROBE = "linear_probe"  # folder in that of the run
+# Without one of these the Trainer would resume with another optimizer or other random numbers.
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+# All that the Trainer writes into a checkpoint.
+CHECKPOINT_FILES = (
+    *STATE_FILES,
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "preprocessor_config.json",
+    "rng_state*.pth",
+    "scaler.pt",
+    "training_args.bin",
+)
+# Of what a finished run writes: names that a folder may hold for another reason.
+OVERWRITTEN = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
@@ -26,15 +50,23 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     loaded, info = type(model).from_pretrained(
         folder, ignore_mismatched_sizes=True, output_loading_info=True
     )
-    wrong = sorted(map(str, set().union(*info.values())))
-    if wrong or loaded.state_dict().keys() != model.state_dict().keys():
-        name = f": {wrong[0]} does not fit" if wrong else ""
-        raise InputError(f"{folder} holds the weights of another model{name}. Start a new run.")
-    model.load_state_dict(loaded.state_dict())
+    wrong = set().union(*info.values())  # missing, unexpected and mismatched tensors
+    weights, own = loaded.state_dict(), model.state_dict()
+    wrong |= {n for n in weights.keys() | own.keys() if _shape(weights, n) != _shape(own, n)}
+    if wrong:
+        raise InputError(
+            f"{folder} does not hold the weights of this model: {min(map(str, wrong))} does not "
+            "fit. Start a new run in another --output_dir."
+        )
+    model.load_state_dict(weights)
+
+
+def _shape(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
+    return weights[name].shape if name in weights else None
 
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
-    """The checkpoint to go on from, None to begin anew.
+    """The checkpoint to resume from, None to start anew. Nothing is changed.
 
     Args:
         output_dir: of the run.
@@ -45,19 +77,98 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     """
     if wanted and wanted.lower() in ("true", "last"):
         return _last(output_dir)
-    if wanted:
-        if missing := _missing(Path(wanted)):
-            raise InputError(f"{wanted} is no checkpoint to go on from: it has no {missing[0]}.")
-        return wanted
+    if wanted and (missing := _missing(Path(wanted))):
+        raise InputError(f"{wanted} is not a checkpoint to resume from: it has no {missing[0]}.")
+    if not wanted or Path(wanted).absolute().parent != output_dir.absolute():
+        _check_is_free(output_dir)
+    return wanted
+
+
+def _check_is_free(output_dir: Path) -> None:
+    """A new run may start in a folder that holds a finished demonstration, or nothing of a run."""
     report = read_report(output_dir)
-    if report and report["is_synthetic"]:
-        shutil.rmtree(output_dir)  # a demonstration may be repeated
-    elif report or list(output_dir.glob("checkpoint-*")):
+    is_demonstration = bool(report and report.get("is_synthetic"))
+    checkpoints = list(output_dir.glob("checkpoint-*"))
+    if is_demonstration and all(map(_is_of_demonstration, checkpoints)):
+        return
+    if report or checkpoints:
         raise InputError(
-            f"{output_dir} holds another run: choose another --output_dir, or go on with that run "
-            "by --resume_from_checkpoint last."
+            f"{output_dir} holds another run: choose another --output_dir, or resume that run with "
+            "--resume_from_checkpoint last."
         )
-    return None
+    for name in OVERWRITTEN:
+        if (output_dir / name).exists():
+            raise InputError(
+                f"{output_dir} holds a {name} that no run of this program wrote and that this run "
+                "would overwrite: choose another --output_dir."
+            )
+
+
+def _is_of_demonstration(checkpoint: Path) -> bool:
+    """Whether a demonstration wrote it, and nobody put another file into it."""
+    files = list(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
+    if not all(any(map(path.match, CHECKPOINT_FILES)) for path in files):
+        return False
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(config.get("trained_on_synthetic_music"))
+
+
+def prepare_folder(output_dir: Path, checkpoint: str | None) -> None:
+    """Make the folder of a run ready, by `checkpoint`, which `find_checkpoint` returned."""
+    if checkpoint:
+        # A run that is resumed in another folder brings its linear probe along.
+        there, here = Path(checkpoint).parent / LINEAR_PROBE, output_dir / LINEAR_PROBE
+        if there.is_dir() and not here.exists():
+            shutil.copytree(there, here)
+        return
+    # A demonstration is repeated. Its old checkpoints would be taken for the new ones; the finished
+    # model stays until the new one replaces it. Only what the Trainer writes is deleted, by name.
+    for old in output_dir.glob("checkpoint-*"):
+        for pattern in CHECKPOINT_FILES:
+            for path in old.glob(pattern):
+                path.unlink()
+        old.rmdir()  # fails where another file is in it
+
+
+@contextmanager
+def hold_folder(output_dir: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while this process lives, however it ends.
+
+    Raises:
+        InputError: another run holds it.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output_dir / LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"Another run is still working in {output_dir}: wait until it ends, stop it, or choose "
+            "another --output_dir."
+        ) from None
+    except (NotImplementedError, OSError):
+        print(f"{output_dir} cannot be locked: start no other run in it.")  # some network drives
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replace_when_complete(output_dir: Path) -> Iterator[Path]:
+    """A temporary folder to write a finished run to; its files then move into `output_dir`.
+
+    An earlier result stays as it is until all of the new one is written. The report leaves first
+    and comes last: a folder without it is not a finished run.
+    """
+    with TemporaryDirectory(prefix=".finishing-", dir=output_dir) as temporary:
+        yield Path(temporary)
+        (output_dir / REPORT_FILE).unlink(missing_ok=True)
+        for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == REPORT_FILE):
+            os.replace(path, output_dir / path.name)
 
 
 def _last(output_dir: Path) -> str:
@@ -68,7 +179,7 @@ def _last(output_dir: Path) -> str:
     for folder in reversed(folders):
         if not (missing := _missing(folder)):
             return str(folder)
-        print(f"{folder} has no {missing[0]}: it is not complete and is left out.")
+        print(f"{folder} has no {missing[0]}: it is not complete and is skipped.")
     raise InputError(
         f"No checkpoint in {output_dir} is complete: start again in another --output_dir."
     )

@@ -1,48 +1,49 @@
-"""Fit the new head before anything else moves, and find the layer that knows most about music.
+"""Start fine-tuning from a linear probe on the layer that tells genres apart best.
 
 A random head sends noise through the pretrained layers in the first steps of training and spoils
 what they know. So the head starts as the logistic regression on the pretrained features: "linear
 probing, then fine-tuning" (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
 Underperform Out-of-Distribution", ICLR 2022). The last layers of a speech model know words rather
-than music: those behind the layer whose features tell genres apart best are cut off.
+than music: those behind the best layer are cut off. Layer and regularization are chosen together
+by cross-validation over the artists of train.
 
-Where clips are few, fine-tuning does not always improve on this. So the head alone stands for
-election on validation like any epoch.
+Where clips are few, fine-tuning does not always improve on the probe. So training falls back to it
+if no epoch was better on validation.
 """
 
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel
 
 from music_genre import windows
 from music_genre.evaluation.metrics import negative_log_likelihood
-from music_genre.training.checkpoints import load_weights
-from music_genre.training.trainer import validation_metrics
+from music_genre.training.checkpoints import LINEAR_PROBE, load_weights
+from music_genre.training.trainer import ClipDataset, ClipTrainer, validation_metrics
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sklearn.pipeline import Pipeline
-    from transformers import PreTrainedModel
-
-    from music_genre.training.trainer import ClipDataset, ClipTrainer
-
-LINEAR_PROBE = "linear_probe"  # folder in that of the run
-METRICS_FILE = "validation.json"
-MAX_WINDOWS = 6  # of a clip, spread over it: more of one track teach a linear head little
+METRICS_FILE = "metrics.json"
+MAX_WINDOWS = 6  # of a clip, spread over it: more of one track teach a linear probe little
 BATCH_SIZE = 16  # windows
 N_FOLDS = 5
-C = 0.1  # of the logistic regression on standardised features, where a clip weighs 1 on average
+# Of the logistic regression on standardized features, where a clip weighs 1 on average.
+STRENGTHS = (0.001, 0.01, 0.1)
 
 
 @dataclass
 class Features:
-    """What the layers make of windows, averaged over time, and where the windows are from."""
+    """The hidden states of windows, averaged over time, and where the windows are from."""
 
     layers: list[np.ndarray]  # of each layer, shape (windows, hidden)
     clips: np.ndarray  # int, shape (windows,): the clip's index, rising
@@ -58,143 +59,68 @@ class Features:
         return {"logisticregression__sample_weight": of_clip * mean / clips_of_genre[self.labels]}
 
 
-def has_linear_head(model: "PreTrainedModel") -> bool:
+def has_linear_head(model: PreTrainedModel) -> bool:
     """HuBERT, wav2vec2, WavLM and Whisper: a projector, the mean over time, a classifier."""
-    return hasattr(model, "projector") and hasattr(model, "classifier")
+    has_head = hasattr(model, "projector") and hasattr(model, "classifier")
+    return has_head and hasattr(getattr(model.base_model, "encoder", None), "layers")
 
 
-def fit_linear_probe(trainer: "ClipTrainer", clips: "ClipDataset") -> dict[str, float]:
-    """Cut the model behind its best layer and set its head, both by the clips to train on.
-
-    Returns:
-        `layers` that are kept, `of_layers`, and `accuracy`, cross-validated over artists.
-    """
-    model = trainer.model.eval()
-    features = _all_layers(trainer, clips)
-    scores = [_cross_validate(layer, features) for layer in features.layers]
-    best = min(range(len(scores)), key=lambda i: scores[i][0])
-    keep_layers(model, best + 1)
-    # Once more, since some models have a norm between their last layer and the head.
-    features = _projector_input(trainer, clips)
-    _set_head(model, _regression().fit(features.layers[0], features.labels, **features.weights))
-    return {"layers": best + 1, "of_layers": len(scores), "accuracy": scores[best][1]}
-
-
-def save_linear_probe(trainer: "ClipTrainer", clips: "ClipDataset") -> None:
-    """Put the model as it is before fine-tuning aside, with its metrics on validation."""
-    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
-    metrics = validation_metrics(*trainer.score(clips))
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    if trainer.is_world_process_zero():
-        model.save_pretrained(folder)
-        (folder / METRICS_FILE).write_text(json.dumps(metrics))
-
-
-def load_linear_probe_if_better(trainer: "ClipTrainer") -> dict[str, float]:
-    """After training: go back to the head alone if no epoch was better on validation.
-
-    Better is what the run chose its epochs by, `metric_for_best_model`.
-
-    Returns:
-        Its metrics on validation and `is_kept`.
-    """
-    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
-    metrics = json.loads((folder / METRICS_FILE).read_text())
-    best = trainer.state.best_metric
-    own = metrics[trainer.args.metric_for_best_model.removeprefix("eval_")]
-    is_kept = best is None or (own > best if trainer.args.greater_is_better else own < best)
-    if is_kept:
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        load_weights(model, folder)
-        trainer.state.best_global_step = 0
-    return metrics | {"is_kept": is_kept}
-
-
-def keep_layers(model: "PreTrainedModel", n: int) -> None:
+def keep_layers(model: PreTrainedModel, n: int) -> None:
     """Cut off the transformer layers behind the first `n`, in the net and in its configuration."""
-    layers = next(
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.ModuleList)
-        and len(module) == model.config.num_hidden_layers
-        and "Layer" in type(module[0]).__name__
-    )
-    del layers[n:]
+    del model.base_model.encoder.layers[n:]
     model.config.num_hidden_layers = n
 
 
-def _all_layers(trainer: "ClipTrainer", clips: "ClipDataset") -> Features:
-    def read(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        return trainer.model(**inputs, output_hidden_states=True).hidden_states[1:]
+def fit_linear_probe(trainer: ClipTrainer, clips: ClipDataset) -> dict[str, Any]:
+    """Cut the model behind its best layer and set its head, both by the clips to train on.
 
-    return _read(trainer, clips, read)
+    Processes share the forward passes; the first one chooses and fits for all.
 
-
-def _projector_input(trainer: "ClipTrainer", clips: "ClipDataset") -> Features:
-    """Of the last layer, as the head gets it: some models have a norm between the two."""
-    seen: list[torch.Tensor] = []
-
-    def read(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        trainer.model(**inputs)
-        return [seen.pop()]
-
-    hook = trainer.model.projector.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-    try:
-        return _read(trainer, clips, read)
-    finally:
-        hook.remove()
+    Returns:
+        `layers` that are kept, `of_layers`, the regression's `C`, and `cross_validated_accuracy`.
+    """
+    model, is_main = trainer.model.eval(), trainer.accelerator.is_main_process
+    features = _hidden_states(trainer, clips)
+    (choice,) = broadcast_object_list([choose_layer(features) if is_main else None])
+    keep_layers(model, choice["layers"])
+    # Once more, since some models have a norm between their last layer and the head.
+    features = _projector_input(trainer, clips)
+    (pipeline,) = broadcast_object_list([_fit(features, choice["C"]) if is_main else None])
+    _set_head(model, pipeline)
+    return choice
 
 
-def _read(
-    trainer: "ClipTrainer",
-    clips: "ClipDataset",
-    read: "Callable[[dict[str, torch.Tensor]], list[torch.Tensor]]",
-) -> Features:
-    cuts, of_clip, labels = [], [], []
-    batches: list[list[np.ndarray]] = []
-
-    def flush() -> None:
-        features = windows.extract_features(trainer.processing_class, cuts)
-        inputs = trainer._prepare_inputs({trainer.model.main_input_name: features})
-        with torch.no_grad(), trainer.accelerator.autocast():
-            batches.append([h.float().mean(1).cpu().numpy() for h in read(inputs)])
-        cuts.clear()
-
-    for i in range(len(clips)):
-        item = clips[i]
-        chosen = np.linspace(0, len(item["windows"]) - 1, MAX_WINDOWS).round().astype(int)
-        for j in np.unique(chosen):
-            cuts.append(item["windows"][j])
-            of_clip.append(i)
-            labels.append(item["label"])
-            if len(cuts) == BATCH_SIZE:
-                flush()
-    if cuts:
-        flush()
-    layers = [np.concatenate(layer) for layer in zip(*batches, strict=True)]
-    names = clips.clips["artist"] if "artist" in clips.clips.column_names else [""] * len(clips)
-    groups = np.array([names[i] or f"clip {i}" for i in of_clip])
-    return Features(layers, np.array(of_clip), np.array(labels), groups)
+def choose_layer(features: Features) -> dict[str, Any]:
+    """The layer and the C of the least negative log-likelihood on clips of unknown artists."""
+    first = np.unique(features.clips, return_index=True)[1]
+    references = np.searchsorted(np.unique(features.labels), features.labels[first])
+    choices = []
+    for (i, layer), strength in product(enumerate(features.layers), STRENGTHS):
+        probabilities = cross_validate(layer, features, strength)
+        loss = negative_log_likelihood(probabilities, references)
+        accuracy = float((probabilities.argmax(-1) == references).mean())
+        choices.append((loss, i + 1, strength, accuracy))
+    _, n_layers, strength, accuracy = min(choices)
+    return {
+        "layers": n_layers,
+        "of_layers": len(features.layers),
+        "C": strength,
+        "cross_validated_accuracy": accuracy,
+    }
 
 
-def _regression() -> "Pipeline":
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
+    """Probabilities of clips whose artist the regression was not fitted on.
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
-
-
-def _cross_validate(layer: np.ndarray, features: Features) -> tuple[float, float]:
-    """Negative log-likelihood and accuracy of clips whose artist the regression has not met."""
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-
+    Returns:
+        Shape (clips, genres that occur).
+    """
     with warnings.catch_warnings():
-        # Few artists: a fold may lack a genre, which is then answered with probability 0.
+        # Few artists: a fold may lack a genre, whose probability is then 0.
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("ignore", UserWarning)
         probabilities = cross_val_predict(
-            _regression(),
+            _regression(strength),
             layer,
             features.labels,
             groups=features.groups,
@@ -203,33 +129,144 @@ def _cross_validate(layer: np.ndarray, features: Features) -> tuple[float, float
             params=features.weights,
         )
     first = np.unique(features.clips, return_index=True)[1]
-    means = np.add.reduceat(probabilities, first) / np.bincount(features.clips)[:, None]
-    classes = np.unique(features.labels)
-    references = np.searchsorted(classes, features.labels[first])
-    accuracy = float((means.argmax(-1) == references).mean())
-    return negative_log_likelihood(means, references), accuracy
+    return np.add.reduceat(probabilities, first) / np.bincount(features.clips)[:, None]
 
 
-def _set_head(model: "PreTrainedModel", pipeline: "Pipeline") -> None:
+def save_linear_probe(trainer: ClipTrainer, clips: ClipDataset, choice: dict[str, Any]) -> None:
+    """Put the model as it is before fine-tuning aside, with its metrics on validation."""
+    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
+    metrics = validation_metrics(*trainer.score(clips))
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if trainer.is_world_process_zero():
+        model.save_pretrained(folder)
+        (folder / METRICS_FILE).write_text(json.dumps(metrics | choice), encoding="utf-8")
+
+
+def load_linear_probe_if_better(trainer: ClipTrainer) -> dict[str, Any] | None:
+    """After training: fall back to the linear probe if no epoch was better on validation.
+
+    Better is what the run chose its epochs by, `metric_for_best_model`. Without a best epoch the
+    fine-tuned model is kept.
+
+    Returns:
+        What `save_linear_probe` wrote, and `is_kept`; None if that is not there.
+    """
+    folder = Path(trainer.args.output_dir, LINEAR_PROBE)
+    best, reason, metrics = trainer.state.best_metric, None, None
+    if not (folder / METRICS_FILE).is_file():
+        reason = f"{folder} is not there"
+    else:
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        if not trainer.args.load_best_model_at_end:
+            reason = "--load_best_model_at_end is False"
+        elif best is None:
+            reason = "no step was validated"
+    if reason:
+        if trainer.is_world_process_zero():
+            print(
+                f"The fine-tuned model of step {trainer.state.global_step} is kept and not "
+                f"compared with the linear probe: {reason}."
+            )
+        return metrics and metrics | {"is_kept": False}
+    own = metrics[trainer.args.metric_for_best_model.removeprefix("eval_")]
+    is_kept = own > best if trainer.args.greater_is_better else own < best
+    if is_kept:
+        load_weights(trainer.accelerator.unwrap_model(trainer.model), folder)
+        trainer.state.best_global_step = 0
+    return metrics | {"is_kept": is_kept}
+
+
+def _hidden_states(trainer: ClipTrainer, clips: ClipDataset) -> Features:
+    """Of every transformer layer."""
+
+    def forward(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        # The first one is the input of the first layer.
+        return trainer.model(**inputs, output_hidden_states=True).hidden_states[1:]
+
+    return _extract(trainer, clips, forward)
+
+
+def _projector_input(trainer: ClipTrainer, clips: ClipDataset) -> Features:
+    """Of the last layer, as the head gets it: some models have a norm between the two."""
+    seen: list[torch.Tensor] = []
+
+    def forward(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        trainer.model(**inputs)
+        return [seen.pop()]
+
+    hook = trainer.model.projector.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    try:
+        return _extract(trainer, clips, forward)
+    finally:
+        hook.remove()
+
+
+def _extract(
+    trainer: ClipTrainer,
+    clips: ClipDataset,
+    forward: Callable[[dict[str, torch.Tensor]], list[torch.Tensor]],
+) -> Features:
+    """Features of all clips, in every process; each computes its share."""
+    parts: list[tuple[int, int, list[np.ndarray]]] = []  # of a window: clip, label, layers
+    batch: list[tuple[int, int, np.ndarray]] = []
+
+    def flush() -> None:
+        cuts = windows.extract_features(trainer.processing_class, [cut for *_, cut in batch])
+        inputs = trainer._prepare_inputs({trainer.model.main_input_name: cuts})
+        with torch.no_grad(), trainer.accelerator.autocast():
+            layers = [states.float().mean(1).cpu().numpy() for states in forward(inputs)]
+        for (clip, label, _), *of_window in zip(batch, *layers, strict=True):
+            parts.append((clip, label, of_window))
+        batch.clear()
+
+    with trainer.accelerator.split_between_processes(list(range(len(clips)))) as share:
+        for clip in share:
+            item = clips[clip]
+            chosen = np.linspace(0, len(item["windows"]) - 1, MAX_WINDOWS).round().astype(int)
+            batch += [(clip, item["label"], item["windows"][j]) for j in np.unique(chosen)]
+            if len(batch) >= BATCH_SIZE:
+                flush()
+        if batch:
+            flush()
+    parts = gather_object(parts)
+    of_clip, labels, layers = zip(*parts, strict=True)
+    names = clips.clips["artist"] if "artist" in clips.clips.column_names else [""] * len(clips)
+    groups = np.array([names[i] or f"clip {i}" for i in of_clip])
+    stacked = [np.stack(layer) for layer in zip(*layers, strict=True)]
+    return Features(stacked, np.array(of_clip), np.array(labels), groups)
+
+
+def _fit(features: Features, strength: float) -> Pipeline:
+    return _regression(strength).fit(features.layers[0], features.labels, **features.weights)
+
+
+def _regression(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+
+
+def _set_head(model: PreTrainedModel, pipeline: Pipeline) -> None:
     """Write scaler and regression into projector and classifier, which are linear together.
 
-    The projector standardises, then turns into directions of which the first ones carry the
-    regression and the others, for fine-tuning, are random.
+    The projector standardizes and rotates. Its first outputs carry the regression: all of it, or
+    the best approximation of their number. The others are random, for fine-tuning to use.
     """
     scaler, regression = pipeline[0], pipeline[-1]
-    n_labels, width = model.config.num_labels, model.projector.out_features
-    weight = np.zeros((n_labels, len(scaler.mean_)))
+    n_labels, n_outputs = model.config.num_labels, model.projector.out_features
+    n_inputs = len(scaler.mean_)
+    weight = np.zeros((n_labels, n_inputs))
     bias = np.full(n_labels, regression.intercept_.min() - 5.0)  # a genre that train does not have
     weight[regression.classes_], bias[regression.classes_] = regression.coef_, regression.intercept_
-    others = np.random.default_rng(0).standard_normal((len(scaler.mean_), width))
-    directions = np.linalg.qr(np.hstack([weight.T, others])[:, :width])[0].T
-    for layer, values in (
-        (
-            model.projector,
-            (directions / scaler.scale_, -directions @ (scaler.mean_ / scaler.scale_)),
-        ),
-        (model.classifier, (weight @ directions.T, bias)),
+    random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
+    principal = np.linalg.svd(weight, full_matrices=False)[2].T
+    n_orthogonal = min(n_inputs, n_outputs)
+    directions = np.linalg.qr(np.hstack([principal, random])[:, :n_orthogonal])[0]
+    left = random[:, : n_outputs - n_orthogonal]  # more outputs than inputs
+    projection = np.hstack([directions, left / np.sqrt(n_inputs)]).T
+    classifier = np.hstack([weight @ directions, np.zeros((n_labels, left.shape[1]))])
+    for layer, values, offset in (
+        (model.projector, projection / scaler.scale_, -projection @ (scaler.mean_ / scaler.scale_)),
+        (model.classifier, classifier, bias),
     ):
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(values[0]))
-            layer.bias.copy_(torch.from_numpy(values[1]))
+            layer.weight.copy_(torch.from_numpy(values))
+            layer.bias.copy_(torch.from_numpy(offset))

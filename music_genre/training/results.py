@@ -73,9 +73,11 @@ def name_without_path(name: str) -> str:
     return Path(name).resolve().name if Path(name).exists() else name
 
 
-def write_results(run: Run, scores: dict[str, SplitScore | None], report: dict[str, Any]) -> None:
-    """Write weights, predictions and pictures into the run's folder."""
-    trainer, folder, labels = run.trainer, run.folder, list(run.trainer.model.config.label2id)
+def write_results(
+    run: Run, scores: dict[str, SplitScore | None], report: dict[str, Any], folder: Path
+) -> None:
+    """Write weights, predictions and pictures into `folder`."""
+    trainer, labels = run.trainer, list(run.trainer.model.config.label2id)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
     for name, score in scores.items():

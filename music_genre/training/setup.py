@@ -13,7 +13,7 @@ from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
-from music_genre.training.callbacks import SaveOnSigterm, SetEpoch, TimeKeeper
+from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
 from music_genre.training.data import Source
 from music_genre.training.model import load_for_training
 from music_genre.training.options import ModelArguments
@@ -118,7 +118,7 @@ def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
     validation, scoring = run.trainer.estimate_evaluation(run.clips)
     time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
     on_sigterm = SaveOnSigterm()
-    for callback in (SetEpoch(run.clips["train"]), time_keeper, on_sigterm):
+    for callback in (SetEpoch(run.clips["train"]), time_keeper, OncePerStep(), on_sigterm):
         run.trainer.add_callback(callback)
     return time_keeper, on_sigterm
 

@@ -9,9 +9,12 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from music_genre.training.callbacks import FORECAST_STEPS, SaveOnSigterm, TimeKeeper
+from music_genre.training import callbacks
+from music_genre.training.callbacks import FORECAST_STEPS, OncePerStep, SaveOnSigterm, TimeKeeper
 
-ARGS = SimpleNamespace(eval_strategy="epoch", num_train_epochs=3, device=torch.device("cpu"))
+ARGS = SimpleNamespace(
+    eval_strategy="epoch", save_strategy="epoch", num_train_epochs=3, device=torch.device("cpu")
+)
 
 
 def steps(keeper: TimeKeeper, n: int, monkeypatch, seconds_a_step: float) -> TrainerControl:
@@ -58,7 +61,8 @@ def test_a_run_that_fits_is_left_alone(monkeypatch):
 
 def test_sigterm_is_waited_for_only_while_training():
     before = signal.getsignal(signal.SIGTERM)
-    callback, control, state = SaveOnSigterm(), TrainerControl(), TrainerState()
+    callback, control = SaveOnSigterm(), TrainerControl()
+    state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
     callback.on_train_begin(ARGS, state, control)
     callback.on_step_end(ARGS, state, control)
     assert not control.should_training_stop
@@ -68,3 +72,22 @@ def test_sigterm_is_waited_for_only_while_training():
     assert control.should_save
     callback.on_train_end(ARGS, state, control)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_lost_launcher_stops_the_run_as_sigterm_does(monkeypatch):
+    state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
+    for launcher, stops in ((None, False), (os.getppid(), False), (os.getppid() + 1, True)):
+        monkeypatch.setattr(callbacks, "LAUNCHER", launcher)
+        control = TrainerControl()
+        SaveOnSigterm().on_step_end(ARGS, state, control)
+        assert control.should_training_stop == control.should_save == stops
+
+
+def test_a_step_is_validated_and_saved_once():
+    callback, state = OncePerStep(), TrainerState(global_step=5)
+    callback.on_evaluate(ARGS, state, TrainerControl())
+    callback.on_save(ARGS, state, TrainerControl())
+    for step, again in ((5, False), (6, True)):
+        control = TrainerControl(should_evaluate=True, should_save=True)
+        callback.on_epoch_end(ARGS, TrainerState(global_step=step), control)
+        assert control.should_evaluate == control.should_save == again

@@ -39,7 +39,7 @@ def test_weights_are_copied_into_the_same_parameters(tmp_path):
 @pytest.mark.parametrize("changes", [{"num_hidden_layers": 3}, {"hidden_size": 8}])
 def test_weights_of_another_model_are_refused(tmp_path, changes):
     tiny_ast().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="holds the weights of another model"):
+    with pytest.raises(InputError, match="does not hold the weights of this model"):
         checkpoints.load_weights(tiny_ast(**changes), tmp_path)
 
 
