@@ -2,10 +2,10 @@
 
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
 
-Trains the audio course's recipe (course_recipe.py) and then train_hf.py with the recipe of
-configs/gtzan.json, built up ingredient by ingredient and changed in single points. Only validation
-is looked at. Prints a Markdown table and keeps every run under --output_dir; a run that is there
-already is not repeated, and --jobs runs go side by side with one thread each.
+Source of the table in docs/training.md. Trains the audio course's recipe (course_recipe.py) and
+then train_hf.py with the recipe of configs/gtzan.json, built up ingredient by ingredient. Only the
+validation split is scored. Prints a Markdown table and keeps every run under --output_dir; finished
+runs are not repeated, and --jobs runs are trained side by side with one thread each.
 """
 
 import argparse
@@ -17,7 +17,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import ROOT, print_head, print_row
+
 NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": False}
 CPU_MINUTES = "cpu_minutes.txt"  # of the whole run: other work on the machine adds nothing
 COURSE = "the course's recipe"
@@ -28,7 +31,7 @@ ROWS: dict[str, dict[str, object]] = {
         "learning_rate": 5e-5,
     },
     "the linear probe, on the best layer": {"max_steps": 1, "learning_rate": 0},
-    "head first, then fine-tuned": NO_AUGMENTATION,
+    "linear probe first, then fine-tuned": NO_AUGMENTATION,
     "+ mixup": {"speed_perturbation": False, "spec_augment": False},
     "+ SpecAugment, speed perturbation = configs/gtzan.json": {},
 }
@@ -114,8 +117,7 @@ def main() -> None:
             for row in arguments.rows
         }
         print(f"{arguments.model_name_or_path}, validation, {len(arguments.seeds)} seeds")
-        print("| recipe | whole clips | 2 s of each | minutes of one core |")
-        print("| --- | ---: | ---: | ---: |")
+        print_head("recipe", "whole clips", "2 s of each", "minutes of one core")
         for row, futures in results.items():
             runs = [future.result() for future in futures]
             cells = [
@@ -124,7 +126,7 @@ def main() -> None:
                 for key in ("accuracy", "short")
             ]
             minutes = statistics.median(run["minutes"] for run in runs)
-            print(f"| {row} | {cells[0]} | {cells[1]} | {minutes:.1f} |", flush=True)
+            print_row(row, *cells, f"{minutes:.1f}")
 
 
 if __name__ == "__main__":

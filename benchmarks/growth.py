@@ -1,30 +1,35 @@
 """What it costs as things grow: the length of a track, windows in a batch, clips in a dataset.
 
     python benchmarks/growth.py                          # prints three tables
-    python benchmarks/growth.py --picture growth.png     # and draws them
+    python benchmarks/growth.py --picture growth.png     # and plots them
 
-Each point is measured in a process of its own, so that the peak memory is its own. Tracks and
-batches are heard by a net of DistilHuBERT's architecture with random weights, in windows of 5 s;
-clips, of 1.5 s, are prepared from a zip by `data_prep`.
+Source of docs/growth.png and of "Growth and start-up" in docs/speed.md. Each point is measured in a
+process of its own, so that the peak memory is its own. Tracks and batches are classified by a net
+of DistilHuBERT's architecture with random weights, in windows of 5 s; clips of 1.5 s are prepared
+from a zip by `data_prep`.
 """
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py has it
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from matplotlib.figure import Figure
 
-RATE = 16_000  # hertz
-WINDOW_SECONDS = 5
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.inputs import music, save_distilhubert
+from benchmarks.measuring import peak_gigabytes, print_head, print_row, run_apart
+from data_prep.prepare import prepare
+from data_prep.synthetic import write_archive
+from music_genre import GenreClassifier, windows
+from music_genre.audio import SAMPLING_RATE
+from music_genre.evaluation.plots import BLUE, ORANGE
+
+WINDOW_SECONDS = 5.0
 CLIP_SECONDS = 1.5
 SIZES = {  # by what grows; the unit of its size and of its cost
     "length": ((1, 5, 30, 60, 180, 600, 1800, 3600), "s", "second of audio"),
@@ -35,72 +40,73 @@ SIZES = {  # by what grows; the unit of its size and of its cost
 
 def length(folder: Path, seconds: int) -> float:
     """Seconds to classify a waveform of that many seconds."""
-    from benchmarks.serving import music
-    from music_genre import GenreClassifier
-
-    classifier, waveform = GenreClassifier(folder / "model"), music(seconds)
-    return best_of_two(lambda: classifier(waveform, RATE))
+    net, waveform = GenreClassifier(folder / "model"), music(seconds)
+    return best_of_two(lambda: net(waveform, SAMPLING_RATE))
 
 
 def batch(folder: Path, n: int) -> float:
     """Seconds for that many windows in one pass."""
-    from benchmarks.serving import music
-    from music_genre import GenreClassifier, windows
-
     net = GenreClassifier(folder / "model")
-    cuts = windows.cut(music(n * WINDOW_SECONDS), WINDOW_SECONDS * RATE)
+    window = int(net.window_seconds * SAMPLING_RATE)
+    cuts = windows.cut(music(n * net.window_seconds), window)
     return best_of_two(lambda: net.window_probabilities(cuts))
 
 
 def clips(folder: Path, n: int) -> float:
     """Seconds to make a dataset of a zip with that many clips."""
-    from data_prep.prepare import prepare
-
     start = time.perf_counter()
     prepare([folder / f"{n}.zip"], folder / f"dataset-{n}", split="random")
     return time.perf_counter() - start
 
 
-def best_of_two(way: Callable[[], object]) -> float:
+MEASURES: dict[str, Callable[[Path, int], float]] = {
+    "length": length,
+    "batch": batch,
+    "clips": clips,
+}
+
+
+def best_of_two(action: Callable[[], object]) -> float:
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        way()
+        action()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
 
-def measure_here(what: str, folder: Path, size: int) -> dict[str, float]:
-    seconds = {"length": length, "batch": batch, "clips": clips}[what](folder, size)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"size": size, "seconds": seconds, "each": 1000 * seconds / size, "peak": peak}
+def measure(what: str, folder: Path, size: int) -> dict[str, float]:
+    seconds = MEASURES[what](folder, size)
+    return {
+        "size": size,
+        "seconds": seconds,
+        "each": 1e3 * seconds / size,
+        "peak": peak_gigabytes(),
+    }
 
 
-def measure_apart(what: str, folder: Path, size: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", what, str(folder), str(size)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if result.returncode:
-        sys.exit(f"{what} {size} failed:\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def print_table(what: str, points: list[dict[str, float]]) -> None:
-    _, unit, each = SIZES[what]
-    print(f"\n| {what} | seconds | ms a {each} | peak memory, GB |\n| ---: | ---: | ---: | ---: |")
-    for point in points:
-        print(
-            f"| {point['size']:,} {unit} | {point['seconds']:.2f} | {point['each']:.1f} "
-            f"| {point['peak']:.2f} |",
-            flush=True,
+def measure_all(what: str, folder: Path, largest: int) -> list[dict[str, float]]:
+    """Measure the sizes up to `largest`, and at least the smallest."""
+    sizes, unit, each = SIZES[what]
+    print()
+    print_head(what, "seconds", f"ms a {each}", "peak memory, GB")
+    points = []
+    for size in [size for size in sizes if size <= max(largest, sizes[0])]:
+        if what == "clips":
+            write_archive(folder / f"{size}.zip", size // 10, CLIP_SECONDS)
+        point = run_apart(__file__, "--one", what, folder, size)
+        print_row(
+            f"{size:,} {unit}",
+            f"{point['seconds']:.2f}",
+            f"{point['each']:.1f}",
+            f"{point['peak']:.2f}",
         )
+        points.append(point)
+    return points
 
 
-def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Left axes the cost of each second, window or clip, which stays; right axes the memory."""
-    from matplotlib.figure import Figure
-
-    from music_genre.evaluation.plots import BLUE, ORANGE
-
+def plot(results: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Left axes: the cost of each second, window or clip. Right axes: the peak memory."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (what, points) in zip(figure.subplots(1, len(results)), results.items(), strict=True):
         _, unit, each = SIZES[what]
@@ -119,31 +125,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--what", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--most", type=int, default=10_000, help="leave larger sizes out")
-    parser.add_argument("--picture", type=Path, help="where to draw them")
+    parser.add_argument("--model", type=Path, help="default: DistilHuBERT's architecture")
+    parser.add_argument("--largest", type=int, default=10_000, help="leave larger sizes out")
+    parser.add_argument("--picture", type=Path, help="where to plot the tables")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         what, folder, size = arguments.one
-        print(json.dumps(measure_here(what, Path(folder), int(size))))
+        print(json.dumps(measure(what, Path(folder), int(size))))
         return
-    from benchmarks.models import save_distilhubert
-    from data_prep.synthetic import write_archive
-
-    results = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        save_distilhubert(folder / "model", WINDOW_SECONDS)
-        for what in arguments.what:
-            sizes = [size for size in SIZES[what][0] if size <= arguments.most]
-            if what == "clips":
-                for n in sizes:
-                    write_archive(folder / f"{n}.zip", n // 10, CLIP_SECONDS)
-            results[what] = [measure_apart(what, folder, size) for size in sizes]
-            print_table(what, results[what])
+        if arguments.model:
+            (folder / "model").symlink_to(arguments.model.resolve())
+        else:
+            save_distilhubert(folder / "model", WINDOW_SECONDS)
+        results = {what: measure_all(what, folder, arguments.largest) for what in SIZES}
     if arguments.picture:
-        draw(results, arguments.picture)
+        plot(results, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page as a program sees it, over HTTP: for soak.py and live_latency.py."""
+"""The page as a program sees it, over HTTP: for soak.py, start_up.py and the tests."""
 
 import json
 import os
@@ -23,11 +23,11 @@ TIMEOUT = 600  # seconds; with many clients a file waits for its turn
 class Server:
     address: str
     pid: int
-    cache: Path  # where it keeps what visitors send
+    cache: Path  # where it keeps the files of visitors
     log: Path
 
     def resident(self) -> float:
-        """Megabytes of memory."""
+        """Memory in megabytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
@@ -37,9 +37,9 @@ class Server:
 
 @contextmanager
 def serving(model: str, folder: Path, **environment: str) -> Iterator[Server]:
-    """app.py as a process of its own, with its temporary files in `folder`.
+    """Run app.py as a process of its own, with its temporary files in `folder`.
 
-    It takes the first free port itself, and says which: a port chosen here could be taken before.
+    It takes the first free port itself, and prints it: a port chosen here could be taken before.
     """
     cache, log = folder / "cache", folder / "log"
     cache.mkdir(parents=True)
@@ -70,26 +70,25 @@ class Visitor:
         self.http = httpx.Client(base_url=f"{address}/gradio_api", timeout=TIMEOUT)
 
     def upload(self, name: str, data: bytes) -> dict:
-        answer = self.http.post("/upload", files={"files": (name, data)})
+        response = self.http.post("/upload", files={"files": (name, data)})
         meta = {"_type": "gradio.FileData"}
-        return {"path": answer.raise_for_status().json()[0], "orig_name": name, "meta": meta}
+        return {"path": response.raise_for_status().json()[0], "orig_name": name, "meta": meta}
 
     def call(self, endpoint: str, data: object) -> tuple[str, object]:
-        """("complete", the answer) or ("error", what was said)."""
+        """Return ("complete", the result) or ("error", the message)."""
         start = self.http.post(f"/call/{endpoint}", json={"data": [data]}).raise_for_status()
-        answer = self.http.get(f"/call/{endpoint}/{start.json()['event_id']}").raise_for_status()
-        event, content = answer.text.strip().split("\n\n")[-1].split("\ndata: ")
+        result = self.http.get(f"/call/{endpoint}/{start.json()['event_id']}").raise_for_status()
+        event, content = result.text.strip().split("\n\n")[-1].split("\ndata: ")
         return event.removeprefix("event: "), json.loads(content)
 
 
 @dataclass
-class Heard:
+class LiveResult:
     """What came of one time of listening."""
 
     latencies: list[float] = field(default_factory=list)  # seconds from sending to the answer
     n_sent: int = 0
-    n_lost: int = 0  # overwritten by the next one before the server took them
-    n_merged: int = 0  # taken in, but the model was busy: answered together with the next one
+    n_lost: int = 0  # replaced by the next chunk before the server took them
     error: str = ""
 
 
@@ -108,14 +107,12 @@ class Listener(Visitor):
             if any(event == "stream" for _, event in entry["targets"])
         )
         self.session = uuid.uuid4().hex
-        self.heard, self.lock, self.answered = Heard(), threading.Lock(), threading.Event()
-        self.in_work: float | None = None  # when the chunk was sent that the server works on
-        self.waiting: list[float] = []  # when those were sent that came since
-        self.headlines: list = []  # HTML, of each chunk
-        self.n_cells = 0  # of the picture: one an answer of the model
+        self.result, self.lock, self.answered = LiveResult(), threading.Lock(), threading.Event()
+        self.in_work: float | None = None  # when the chunk that the server processes was sent
+        self.waiting: list[float] = []  # when the chunks after it were sent
+        self.headlines: list = []  # HTML, of each answer
 
-    def listen(self, chunks: list[bytes], every: float = 1.0) -> Heard:
-        """At most 28 s: all answers must be on the picture of the last half minute."""
+    def listen(self, chunks: list[bytes], every: float = 1.0) -> LiveResult:
         join = self.http.post("/queue/join", json=self._body(chunks[0])).raise_for_status()
         event = join.json()["event_id"]
         reader = threading.Thread(target=self._read, daemon=True)
@@ -130,12 +127,11 @@ class Listener(Visitor):
         time.sleep(2 * every)
         self.http.post(f"/stream/{event}/close")
         reader.join(TIMEOUT)
-        self.heard.n_merged = len(self.heard.latencies) + 1 - self.n_cells
-        return self.heard
+        return self.result
 
     def _body(self, chunk: bytes) -> dict:
         with self.lock:
-            self.heard.n_sent += 1
+            self.result.n_sent += 1
             now = time.monotonic()
             if self.in_work is None:
                 self.in_work = now
@@ -145,27 +141,26 @@ class Listener(Visitor):
         return {"fn_index": self.function, "session_hash": self.session, "data": [file, None]}
 
     def _read(self) -> None:
-        way = self.http.stream("GET", "/queue/data", params={"session_hash": self.session})
-        with way as answer:
-            for line in answer.iter_lines():
+        request = self.http.stream("GET", "/queue/data", params={"session_hash": self.session})
+        with request as response:
+            for line in response.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line else {"msg": ""}
                 if message["msg"] == "process_streaming":
                     self.headlines.append(message["output"]["data"][1])
-                    self._take(message["output"]["data"])
+                    self._take_answer()
                 elif message["msg"] in ("process_completed", "close_stream"):
                     if not message.get("success", True):
-                        self.heard.error = str(message.get("output"))
+                        self.result.error = str(message.get("output"))
                     self.answered.set()
                     return
 
-    def _take(self, output: list) -> None:
+    def _take_answer(self) -> None:
         with self.lock:
-            if self.in_work is not None and self.answered.is_set():  # the first waits for its turn
-                self.heard.latencies.append(time.monotonic() - self.in_work)
+            # The first chunk may wait for a turn, so it is no latency.
+            if self.in_work is not None and self.answered.is_set():
+                self.result.latencies.append(time.monotonic() - self.in_work)
             # The server keeps one chunk that waits, the newest.
-            self.heard.n_lost += max(0, len(self.waiting) - 1)
+            self.result.n_lost += max(0, len(self.waiting) - 1)
             self.in_work = self.waiting[-1] if self.waiting else None
             self.waiting.clear()
-            if isinstance(output[-1], str):  # else the chunk could not be used
-                self.n_cells = output[-1].count("var(--genre-top)")
         self.answered.set()

@@ -1,11 +1,14 @@
 """Many visitors at once, for long: does the page stay up, quick, and no larger than it was?
 
     python benchmarks/soak.py --clients 32 --minutes 20 --model runs/quickstart
+    python benchmarks/soak.py --clients 4 --minutes 2 --kinds live      # latency while listening
 
-Starts app.py and lets clients ask it, one after another, for all it offers: songs in several
-formats, batches, live listening, files that are broken, and more files than are allowed. Prints
-what came of them, the server's memory, and the files it keeps. Exits with 1 after an error that is
-not a refusal by a stated limit. Without --model it makes one of DistilHuBERT's size.
+Source of the live latency in docs/serving.md. Starts app.py and lets clients ask it, one request
+after another, for all it offers: songs in several formats, batches, live listening, broken files,
+and more files than are allowed. Prints the seconds of each kind, the server's memory, and the files
+it keeps. "live chunk" is the time from before a chunk of one second is uploaded to the arrival of
+its answer; client and server share the machine, so the client's work is in the figures too. Exits
+with 1 after an error that is not a refusal by a stated limit.
 """
 
 import argparse
@@ -25,14 +28,15 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.live_latency import chunks
-from benchmarks.models import save_distilhubert
-from benchmarks.page_client import Listener, Server, Visitor, serving
+from benchmarks.inputs import save_distilhubert
+from benchmarks.measuring import print_head, print_row
+from benchmarks.page_client import Listener, LiveResult, Server, Visitor, serving
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import audio
 
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")
-LISTEN_CHUNKS = 10
+LISTEN_SECONDS = 10
+MICROPHONE = 48_000  # hertz, as browsers send it
 QUEUE_IS_FULL = 503  # a refusal by a stated limit
 
 
@@ -43,6 +47,7 @@ class Log:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.refused: dict[str, int] = defaultdict(int)
         self.errors: list[str] = []
+        self.live: list[LiveResult] = []
         self.lock = threading.Lock()
 
     def add(self, kind: str, seconds: list[float]) -> None:
@@ -57,6 +62,9 @@ class Log:
                 self.errors.append(f"{kind}: {error[:300]}")
 
 
+# --- what clients send ----------------------------------------------------------------------
+
+
 def songs() -> dict[str, bytes]:
     files = {}
     for i, kind in enumerate(FORMATS):
@@ -67,50 +75,73 @@ def songs() -> dict[str, bytes]:
     return files
 
 
+def takes(n_takes: int) -> list[list[bytes]]:
+    """Synthesised music as WAV files of one second each, a list for each client.
+
+    No two are alike: the server stores equal files once, and deletes a chunk after its answer.
+    """
+    music = synthesise("disco", 1, float(LISTEN_SECONDS), MICROPHONE)
+    return [
+        [
+            audio.wav_bytes(audio.to_pcm16(second * (1 - i / 100)), MICROPHONE)
+            for second in np.array_split(music, LISTEN_SECONDS)
+        ]
+        for i in range(n_takes)
+    ]
+
+
 def classify(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
+    """Returns what went wrong, if anything; so do the others."""
     name = rng.choice(list(files))
-    outcome, answer = visitor.call("classify", visitor.upload(name, files[name]))
-    return "" if outcome == "complete" and "genre" in answer[0] else f"{outcome} {answer}"
+    outcome, result = visitor.call("classify", visitor.upload(name, files[name]))
+    return "" if outcome == "complete" and "genre" in result[0] else f"{outcome} {result}"
 
 
 def batch(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
     names = rng.sample(list(files), 2)
     given = [visitor.upload(name, files[name]) for name in names]
     given.append(visitor.upload("broken.mp3", rng.randbytes(500)))
-    outcome, answer = visitor.call("classify_batch", given)
-    right = outcome == "complete" and [("error" in one) for one in answer[0]] == [0, 0, 1]
-    return "" if right else f"{outcome} {answer}"
+    outcome, result = visitor.call("classify_batch", given)
+    right = outcome == "complete" and [("error" in one) for one in result[0]] == [0, 0, 1]
+    return "" if right else f"{outcome} {result}"
 
 
 def broken(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
     data = rng.choice(list(files.values()))[: rng.randrange(1, 40)]
-    outcome, answer = visitor.call("classify", visitor.upload("broken.wav", data))
-    return "" if outcome == "error" and "cannot be used" in str(answer) else f"{outcome} {answer}"
+    outcome, result = visitor.call("classify", visitor.upload("broken.wav", data))
+    return "" if outcome == "error" and "cannot be used" in str(result) else f"{outcome} {result}"
 
 
 def too_many(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
     file = visitor.upload("song.mp3", files["song.mp3"])
-    outcome, answer = visitor.call("classify_batch", [file] * 21)
-    return "" if outcome == "error" and "between 1 and" in str(answer) else f"{outcome} {answer}"
+    outcome, result = visitor.call("classify_batch", [file] * 21)
+    return "" if outcome == "error" and "between 1 and" in str(result) else f"{outcome} {result}"
 
 
-ASKS = {"classify": classify, "batch": batch, "broken": broken, "too many": too_many}
-SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "listen": 3}
+REQUESTS = {"classify": classify, "batch": batch, "broken": broken, "too many": too_many}
+SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "live": 3}
 
 
-def client(server: Server, files: dict, take: list[bytes], seed: int, end: float, log: Log) -> None:
+# --- the clients ----------------------------------------------------------------------------
+
+
+def client(
+    server: Server, kinds: list[str], files: dict, take: list[bytes], seed: int, end: float,
+    log: Log,
+) -> None:  # fmt: skip
     rng = random.Random(seed)
     visitor = Visitor(server.address)
     while time.monotonic() < end:
-        (kind,) = rng.choices(list(SHARES), SHARES.values())
+        (kind,) = rng.choices(kinds, [SHARES[kind] for kind in kinds])
         start = time.monotonic()
         try:
-            if kind == "listen":
-                heard = Listener(server.address).listen(take)
-                log.add("live chunk", heard.latencies)
-                error = heard.error
+            if kind == "live":
+                result = Listener(server.address).listen(take)
+                log.add("live chunk", result.latencies)
+                log.live.append(result)
+                error = result.error
             else:
-                error = ASKS[kind](visitor, files, rng)
+                error = REQUESTS[kind](visitor, files, rng)
         except (httpx.HTTPError, TimeoutError, ValueError, KeyError) as caught:
             error = f"{type(caught).__name__}: {caught}"
         if error:
@@ -119,13 +150,14 @@ def client(server: Server, files: dict, take: list[bytes], seed: int, end: float
             log.add(kind, [time.monotonic() - start])
 
 
-def soak(server: Server, n_clients: int, seconds: float) -> tuple[Log, list[float]]:
+def soak(
+    server: Server, kinds: list[str], n_clients: int, seconds: float
+) -> tuple[Log, list[float]]:
     """What the clients saw, and the server's memory in megabytes once a second."""
-    log, files = Log(), songs()
-    takes = chunks(LISTEN_CHUNKS, n_clients)
+    log, files, of_clients = Log(), songs(), takes(n_clients)
     end = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=client, args=(server, files, takes[i], i, end, log))
+        threading.Thread(target=client, args=(server, kinds, files, of_clients[i], i, end, log))
         for i in range(n_clients)
     ]
     memory = []
@@ -138,52 +170,51 @@ def soak(server: Server, n_clients: int, seconds: float) -> tuple[Log, list[floa
 
 
 def report(log: Log, memory: list[float], before: float, server: Server) -> None:
-    print("| kind | answers | refused: queue full | p50 s | p95 s |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print_head("kind", "answers", "refused: queue full", "p50 s", "p95 s", "longest s")
     for kind in sorted({*log.seconds, *log.refused}):
-        p50, p95 = np.percentile(log.seconds[kind] or [np.nan], [50, 95])
-        print(
-            f"| {kind} | {len(log.seconds[kind])} | {log.refused[kind]} | {p50:.2f} | {p95:.2f} |"
+        times = log.seconds[kind] or [np.nan]
+        p50, p95 = np.percentile(times, [50, 95])
+        refused = log.refused[kind]
+        print_row(
+            kind, len(log.seconds[kind]), refused, f"{p50:.3f}", f"{p95:.3f}", f"{max(times):.3f}"
         )
-    third = max(1, len(memory) // 10)
-    start, middle, end = (
-        statistics.median(part)
-        for part in (
-            memory[third : 2 * third] or memory,
-            memory[len(memory) // 2 - third // 2 :][:third],
-            memory[-third:],
-        )
+    n_lost, n_sent = sum(one.n_lost for one in log.live), sum(one.n_sent for one in log.live)
+    print(f"live chunks lost: {n_lost} of {n_sent}")
+    tenth = max(1, len(memory) // 10)
+    second, last = (
+        statistics.median(part) for part in (memory[: 2 * tenth][-tenth:], memory[-tenth:])
     )
     print(
-        f"memory: {before:.0f} MB before; medians of tenths: {start:.0f} MB in the second, "
-        f"{middle:.0f} MB in the middle, {end:.0f} MB in the last ({end / start - 1:+.1%}); "
-        f"peak {max(memory):.0f} MB"
+        f"memory: {before:.0f} MB before; {second:.0f} MB in the second tenth of the time, "
+        f"{last:.0f} MB in the last ({last / second - 1:+.1%}; medians); peak {max(memory):.0f} MB"
     )
     kept = server.files()
-    chunks_left = [path for path in kept if path.name == "audio.wav"]
-    print(
-        f"files kept: {len(kept)}, {sum(path.stat().st_size for path in kept) / 1e6:.0f} MB, "
-        f"{len(chunks_left)} of them live chunks"
-    )
-    text = server.log.read_text()
-    print(f"tracebacks in the server's log: {text.count('Traceback')}")
+    n_chunks = sum(path.name == "audio.wav" for path in kept)
+    size = sum(path.stat().st_size for path in kept) / 1e6
+    print(f"files kept: {len(kept)}, {size:.0f} MB, {n_chunks} of them live chunks")
+    print(f"tracebacks in the server's log: {server.log.read_text().count('Traceback')}")
     print(f"errors: {len(log.errors)}")
     for error in log.errors[:20]:
         print(f"  {error}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--model", help="default: DistilHuBERT's size with random weights")
+    parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES))
+    parser.add_argument("--model", help="a folder or an id; default: DistilHuBERT's architecture")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or save_distilhubert(Path(folder) / "model")
-        with serving(model, Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = arguments.model or str(save_distilhubert(folder / "model"))
+        with serving(model, folder) as server:
             print(server.log.read_text().split("\n")[0], flush=True)
             before = server.resident()
-            log, memory = soak(server, arguments.clients, 60 * arguments.minutes)
+            seconds = 60 * arguments.minutes
+            log, memory = soak(server, arguments.kinds, arguments.clients, seconds)
             report(log, memory, before, server)
     sys.exit(bool(log.errors))
 

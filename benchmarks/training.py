@@ -1,36 +1,69 @@
-"""Training beside what people run today: audio per second, on the same clips.
+"""Training beside what people run today: seconds of audio a second, on the same clips.
 
     python benchmarks/training.py                              # DistilHuBERT's architecture
     python benchmarks/training.py --steps 50 --precision fp16  # on a T4
 
-Synthesised clips of 30 s and random weights: only speed is measured. The recipe of Hugging Face's
-audio course (course_recipe.py), transformers' example script with its default arguments (`example`)
-and ours (configs/gtzan.json) train in processes of their own, alternating. What is timed are the
-steps behind the first few. "Waiting" is the share of that time in which a step waits for its input;
-"of the matrix rate" are the operations a second that transformers' own modules need for that
-training, over those that products of large matrices reach in the same precision; "peak memory" is
-the GPU's, or the process's where there is none. `--ways ours compiled` sets torch.compile beside
-it, whose compiling is in the warm-up. `--profile` also prints what each run spends its time on, and
-slows them down.
+Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and random weights: only
+speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
+example script with its default arguments (`example`) and ours (configs/gtzan.json) train in
+processes of their own, alternating. Timed are the steps after the first few. "Waiting" is the share
+of that time in which a step waits for its input. "Of the matrix rate" are the operations a second
+that transformers' own modules need for that training, over those that products of large matrices
+reach in the same precision. "Peak memory" is the GPU's, or the process's where there is none.
+`--profile` also prints what each run spends its time on, and slows the runs down.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train_hf.py has it
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as train_hf.py has it
 
-WAYS = ("course", "example", "ours", "compiled")
+import numpy as np
+import torch
+from datasets import Audio, load_from_disk
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import train_hf
+from benchmarks import course_recipe
+from benchmarks.inputs import save_distilhubert
+from benchmarks.measuring import (
+    ROOT,
+    alternate,
+    count_operations,
+    matrix_products,
+    medians,
+    peak_gigabytes,
+    print_head,
+    print_row,
+    run_apart,
+    spread,
+)
+from data_prep.prepare import prepare
+from data_prep.synthetic import write_archive
+from music_genre import audio
+from music_genre.evaluation.environment import hardware
+from music_genre.kernels.precision import DTYPES
+from music_genre.training.arguments import parse_arguments as parse_recipe
+
 WARM_UP = 2  # steps
 CLIP_SECONDS = 30.0
+EXAMPLE_SECONDS = 20.0
+COURSE_BATCH = EXAMPLE_BATCH = 8
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,19 +74,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clips_per_genre", type=int, default=6)
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:3])
+    parser.add_argument("--model", type=Path, help="default: DistilHuBERT's architecture")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--one", nargs=2, metavar=("WAY", "FOLDER"), help="internal")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 class Clock:
-    """Time from the end of the warm-up on, and how much of it went by waiting for batches."""
+    """Time after the warm-up, and how much of it a step waited for its batch; in seconds."""
 
-    def __init__(self, trainer, steps: int, profiler=None) -> None:
-        import torch
-        from transformers import TrainerCallback
-
+    def __init__(
+        self, trainer: Trainer, steps: int, profiler: torch.profiler.profile | None
+    ) -> None:
         clock, get_batch_samples = self, trainer.get_batch_samples
         self.waiting, began = 0.0, time.perf_counter()
 
@@ -64,7 +96,7 @@ class Clock:
             return batches
 
         class Callback(TrainerCallback):
-            def on_step_end(self, args, state, control, **kwargs):
+            def on_step_end(self, args, state, control, **kwargs) -> None:
                 if torch.cuda.is_available():
                     torch.cuda.synchronize()
                 if state.global_step == WARM_UP:
@@ -81,38 +113,25 @@ class Clock:
         trainer.add_callback(Callback())
 
 
-def course(folder: Path, arguments: argparse.Namespace):
-    import course_recipe
+# --- the variants: a trainer, the clips in a step, and the seconds of each -------------------
 
+
+def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     options = argparse.Namespace(
         dataset=str(folder / "dataset"), model_name_or_path=str(folder / "model"), seed=0,
         from_scratch=True, precision=arguments.precision, num_train_epochs=10,
         max_steps=WARM_UP + arguments.steps,
     )  # fmt: skip
-    trainer, *_ = course_recipe.make_trainer(options)
-    return trainer, 8, CLIP_SECONDS
+    return course_recipe.make_trainer(options), COURSE_BATCH, CLIP_SECONDS
 
 
-def example(folder: Path, arguments: argparse.Namespace):
-    """As run_audio_classification.py of transformers has it: 20 s from each clip, front end frozen.
+def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
+    """As run_audio_classification.py of transformers: 20 s of each clip, feature encoder frozen.
 
     Clips are decoded when they are asked for, and the collator pads them with an attention mask.
     They are read by data_prep here, as the script's own way needs one more package.
     """
-    import numpy as np
-    import torch
-    from datasets import Audio, load_from_disk
-    from transformers import (
-        AutoConfig,
-        AutoFeatureExtractor,
-        AutoModelForAudioClassification,
-        Trainer,
-        TrainingArguments,
-    )
-
-    from music_genre import audio
-
-    most, model_id = 20 * audio.SAMPLING_RATE, str(folder / "model")
+    most, model_id = int(EXAMPLE_SECONDS * audio.SAMPLING_RATE), str(folder / "model")
     feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, return_attention_mask=True)
     rng = np.random.default_rng(0)
 
@@ -130,24 +149,22 @@ def example(folder: Path, arguments: argparse.Namespace):
     model = AutoModelForAudioClassification.from_config(AutoConfig.from_pretrained(model_id))
     model.freeze_feature_encoder()
     recipe = TrainingArguments(
-        str(folder / "run"), max_steps=WARM_UP + arguments.steps, per_device_train_batch_size=8,
-        remove_unused_columns=False, save_strategy="no", use_cpu=not torch.cuda.is_available(),
-        fp16=arguments.precision == "fp16", bf16=arguments.precision == "bf16", disable_tqdm=True,
+        str(folder / "run"), max_steps=WARM_UP + arguments.steps,
+        per_device_train_batch_size=EXAMPLE_BATCH, remove_unused_columns=False, save_strategy="no",
+        use_cpu=not torch.cuda.is_available(), fp16=arguments.precision == "fp16",
+        bf16=arguments.precision == "bf16", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(model, recipe, train_dataset=dataset, processing_class=feature_extractor)
-    return trainer, 8, 20.0
+    return trainer, EXAMPLE_BATCH, EXAMPLE_SECONDS
 
 
-def ours(folder: Path, arguments: argparse.Namespace, *more: str):
-    import train_hf
-    from music_genre.training.arguments import parse_arguments
-
-    data, model, recipe = parse_arguments([
+def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
+    data, model, recipe = parse_recipe([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
         "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),
         "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
-        "--output_dir", str(folder / "run"), "--disable_tqdm", "True", *more,
+        "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip
     train_hf.use_all_cores(recipe)
     location = train_hf.find_model(model.model_name_or_path)
@@ -156,62 +173,49 @@ def ours(folder: Path, arguments: argparse.Namespace, *more: str):
     return trainer, recipe.per_device_train_batch_size, model.window_seconds
 
 
-def compiled(folder: Path, arguments: argparse.Namespace):
-    """Ours with torch.compile, which needs a C++ compiler on a CPU."""
-    return ours(folder, arguments, "--torch_compile", "True")
+VARIANTS = {"course": course, "example": example, "ours": ours}
 
 
-def run_here(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
-    import resource
+# --- measuring ------------------------------------------------------------------------------
 
-    import torch
 
-    ways = {"course": course, "example": example, "ours": ours, "compiled": compiled}
-    trainer, clips_a_step, seconds = ways[way](folder, arguments)
+def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    trainer, clips_a_step, seconds = VARIANTS[variant](folder, arguments)
     profiler = torch.profiler.profile() if arguments.profile else None
     clock = Clock(trainer, arguments.steps, profiler)
     trainer.train()
     if profiler:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        spent = profiler.key_averages().table(f"self_{device}_time_total", row_limit=15)
-        print(f"\n{way}\n{spent}", file=sys.stderr)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        table = profiler.key_averages().table(f"self_{device}_time_total", row_limit=15)
+        (folder / f"{variant}.txt").write_text(f"\n{variant}\n{table}\n")
+    peak = peak_gigabytes()
     if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
+        peak = torch.cuda.max_memory_allocated() / 2**30
     rate = clips_a_step * seconds * arguments.steps / clock.seconds
     return {
         "rate": rate,
-        "utilisation": rate * cost_of_a_second(folder, trainer, seconds) / matrix_rate(trainer),
+        "of_matrix_rate": rate * cost_of_a_second(folder, trainer, seconds) / matrix_rate(trainer),
         "waiting": clock.waiting / clock.seconds,
         "warm_up": clock.warm_up,
-        "peak_gb": peak / 2**30,
+        "peak_gb": peak,
     }
 
 
-def cost_of_a_second(folder: Path, trainer, seconds: float) -> float:
+def cost_of_a_second(folder: Path, trainer: Trainer, seconds: float) -> float:
     """Floating point operations that training needs for a second of audio, in clips of `seconds`.
 
     What is trained takes three times the forward pass: gradients of its input and of its weights.
     """
-    from benchmarks.models import operations
-
-    front_end, whole = operations(str(folder / "model"), seconds)
+    encoder, whole = count_operations(folder / "model", seconds)
     is_trained = next(trainer.model.base_model.feature_extractor.parameters()).requires_grad
-    return (3 * whole - (0 if is_trained else 2 * front_end)) / seconds
+    return (3 * whole - (0 if is_trained else 2 * encoder)) / seconds
 
 
-def matrix_rate(trainer) -> float:
+def matrix_rate(trainer: Trainer) -> float:
     """Floating point operations a second in products of large matrices, in training's precision."""
-    import torch
-
-    from benchmarks.models import products
-    from benchmarks.serving import alternate
-
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(
-        trainer.accelerator.mixed_precision, torch.float32
-    )
+    dtype = DTYPES.get(trainer.accelerator.mixed_precision, torch.float32)
     device = trainer.args.device
-    multiply, n_operations = products(2e11 if device.type == "cpu" else 2e13, dtype, device)
+    multiply, n_operations = matrix_products(1e11 if device.type == "cpu" else 2e13, dtype, device)
     seconds = alternate({"products": multiply}, 5)["products"]
     return n_operations / statistics.median(seconds)
 
@@ -219,55 +223,46 @@ def matrix_rate(trainer) -> float:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.one:
-        way, folder = arguments.one
-        print(json.dumps(run_here(way, Path(folder), arguments)))
+        variant, folder = arguments.one
+        print(json.dumps(measure(variant, Path(folder), arguments)))
         return
-    from benchmarks.models import save_distilhubert
-    from data_prep.prepare import prepare
-    from data_prep.synthetic import write_archive
-
+    options = ["--steps", arguments.steps, "--precision", arguments.precision]
+    options += ["--profile"] if arguments.profile else []
+    results: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_archive(folder / "clips.zip", arguments.clips_per_genre, CLIP_SECONDS)
         prepare([folder / "clips.zip"], folder / "dataset", split="random")
-        save_distilhubert(folder / "model")
-        results: dict[str, list[dict]] = {way: [] for way in arguments.ways}
+        if arguments.model:
+            (folder / "model").symlink_to(arguments.model.resolve())
+        else:
+            save_distilhubert(folder / "model")
         for _ in range(arguments.runs):
-            for way in arguments.ways:
-                results[way].append(run_apart(way, folder, arguments))
+            for variant in VARIANTS:
+                results[variant].append(run_apart(__file__, "--one", variant, folder, *options))
+                if arguments.profile:
+                    print((folder / f"{variant}.txt").read_text())
     print_table(results, arguments)
 
 
-def run_apart(way: str, folder: Path, arguments: argparse.Namespace) -> dict:
-    command = [
-        sys.executable, __file__, "--one", way, str(folder), "--steps", str(arguments.steps),
-        "--precision", arguments.precision, *(["--profile"] if arguments.profile else []),
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if result.returncode:
-        sys.exit(f"{way} failed:\n{result.stderr[-2000:]}")
-    if arguments.profile:
-        print(result.stderr[result.stderr.index(f"\n{way}\n") :])
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -> None:
-    from music_genre.evaluation.environment import hardware
-
-    n = len(next(iter(results.values())))
-    print(f"{hardware()}, {arguments.precision}, medians of {n} alternating runs (extremes)")
     print(
-        "| recipe | audio seconds a second | of the matrix rate | waiting for input | warm-up, s "
-        "| peak memory, GB |"
+        f"{hardware()}, {arguments.precision}, medians of {arguments.runs} alternating runs "
+        "(extremes)"
     )
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for way, runs in results.items():
-        rates = sorted(run["rate"] for run in runs)
-        median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        print(
-            f"| {way} | {median['rate']:.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) "
-            f"| {median['utilisation']:.0%} | {median['waiting']:.1%} | {median['warm_up']:.0f} "
-            f"| {median['peak_gb']:.1f} |"
+    print_head(
+        "recipe", "seconds of audio a second", "of the matrix rate", "waiting for input",
+        "warm-up, s", "peak memory, GB",
+    )  # fmt: skip
+    for variant, runs in results.items():
+        median = medians(runs)
+        print_row(
+            variant,
+            spread([run["rate"] for run in runs], ".1f"),
+            f"{median['of_matrix_rate']:.0%}",
+            f"{median['waiting']:.1%}",
+            f"{median['warm_up']:.0f}",
+            f"{median['peak_gb']:.1f}",
         )
 
 

@@ -1,0 +1,115 @@
+"""Every benchmark runs to its table, in a process of its own, with its smallest sizes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from data_prep.prepare import prepare
+from data_prep.synthetic import write_archive
+
+FIGURE_SCRIPTS = {
+    "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak", "start_up",
+    "training",
+}  # fmt: skip
+SHARED_MODULES = {"inputs", "measuring", "page_client"}
+
+
+@pytest.fixture
+def run(root):
+    def run(script: str, *arguments: object) -> str:
+        """What it prints."""
+        result = subprocess.run(
+            [sys.executable, f"benchmarks/{script}.py", *map(str, arguments)],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
+        return result.stdout
+
+    return run
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of the Markdown tables in a text, by the first cell of their row."""
+    lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in lines if cells[0] != "---"}
+
+
+def test_every_script_is_run_here(root):
+    names = {path.stem for path in (root / "benchmarks").glob("*.py")}
+    assert names == FIGURE_SCRIPTS | SHARED_MODULES
+
+
+def test_every_script_names_the_page_with_its_figures(root):
+    for name in FIGURE_SCRIPTS - {"course_recipe"}:  # it is run by two others
+        text = (root / "benchmarks" / f"{name}.py").read_text().split('"""')[1]
+        pages = [page for page in (root / "docs").glob("*.md") if f"docs/{page.name}" in text]
+        assert pages, name
+        assert any(f"benchmarks/{name}.py" in page.read_text() for page in pages), name
+
+
+def test_serving(run, tiny_classifier):
+    table = rows(run("serving", "--model", tiny_classifier, "--runs", 1, "--song_seconds", 2))
+    assert {"30 s: pipeline, one pass", "30 s: ours, fp32", "2 s: ours, fp32"} <= table.keys()
+    assert float(table["30 s: ours, fp32"][2]) > 1  # nothing is faster than the limit
+
+
+def test_training(run, tiny_classifier):
+    """Two clips a genre leave validation empty, which ended in an IndexError."""
+    sizes = ("--runs", 1, "--steps", 1, "--clips_per_genre", 2)
+    table = rows(run("training", "--model", tiny_classifier, *sizes))
+    assert table.keys() == {"recipe", "course", "example", "ours"}
+    assert all(float(table[name][0].split()[0]) > 0 for name in ("course", "example", "ours"))
+
+
+def test_data_prep(run, archive):
+    table = rows(run("data_prep", archive, "--runs", 1))
+    assert table.keys() == {"", "ours", "course, 1 process", "course, 2 processes"}
+
+
+def test_growth(run, tiny_classifier, tmp_path):
+    picture = tmp_path / "growth.png"
+    text = run("growth", "--model", tiny_classifier, "--largest", 1, "--picture", picture)
+    assert {"1 s", "1 windows", "100 clips"} <= rows(text).keys()
+    assert picture.stat().st_size > 5_000
+
+
+def test_library(run, tiny_classifier):
+    sizes = ("--n_files", 60, "--longest", 4.5)  # ten of each format
+    text = run("library", "--model", tiny_classifier, *sizes)
+    assert text.startswith("60 files, 0.07 h of audio")
+    assert {"a loop of pipeline(...)", "ours"} <= rows(text).keys()
+
+
+def test_soak(run, tiny_classifier):
+    text = run("soak", "--model", tiny_classifier, "--clients", 2, "--minutes", 0.1)
+    assert "errors: 0\n" in text
+    assert "tracebacks in the server's log: 0\n" in text
+
+
+def test_live_latency(run, tiny_classifier):
+    text = run(
+        "soak", "--model", tiny_classifier, "--clients", 1, "--minutes", 0.01, "--kinds", "live"
+    )
+    assert int(rows(text)["live chunk"][0]) >= 5
+    assert "of 10\n" in text
+
+
+def test_start_up(run, tiny_classifier):
+    table = rows(run("start_up", "--model", tiny_classifier, "--runs", 1))
+    assert {"`app.py --help`", "`app.py, ready`"} <= table.keys()
+
+
+def test_ablation(run, tiny_classifier, tmp_path):
+    write_archive(tmp_path / "clips.zip", clips_per_genre=8, seconds=2.0)
+    prepared = tmp_path / "prepared"
+    prepare([tmp_path / "clips.zip"], prepared, split="random")
+    kept = ["the course's recipe", "+ mixup"]
+    text = run(
+        "ablation", prepared, "--model_name_or_path", tiny_classifier, "--output_dir", tmp_path,
+        "--rows", *kept, "--seeds", 0, 1, "--course_epochs", 1, "--precision", "fp32", "--jobs", 2,
+    )  # fmt: skip
+    assert rows(text).keys() == {"recipe", *kept}
