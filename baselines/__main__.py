@@ -1,11 +1,11 @@
-"""Put other ways beside the fine-tuned model: one table and one picture, of what was measured.
+"""Compare other ways with the fine-tuned model: one table and one picture of what was measured.
 
     python -m baselines --dataset data/gtzan-random data/gtzan-filtered \\
         --runs runs/mel-cnn-random runs/mel-cnn runs/distilhubert-random runs/distilhubert-gtzan
 
-The CSV features of the prepared datasets are learnt and tested here and now, by scikit-learn. The
-other rows come from the reports of runs: train_hf.py leaves one (configs/mel-cnn.json trains the
-mel CNN), and so does python -m baselines.images. What was not run is there and says so.
+scikit-learn is trained and tested on the feature tables of the prepared datasets here and now. The
+other rows come from the reports of runs: train_hf.py writes one (configs/mel-cnn.json trains the
+mel CNN), and so does python -m baselines.images. Rows without a run say "not run".
 """
 
 import argparse
@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         default=[],
         metavar="DIR",
-        help="what python -m data_prep made of an archive with feature CSVs; one a split",
+        help="what python -m data_prep made of an archive with feature CSVs, one per split",
     )
     parser.add_argument(
         "--runs",
@@ -50,20 +50,22 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from data_prep.prepare import read_preparation
+    from data_prep.folder import read_preparation
 
     for folder in arguments.dataset:
         if read_preparation(folder) is None:
-            raise InputError(f"{folder} is no prepared dataset: make one by python -m data_prep.")
-    from baselines.comparison import add_missing, draw, markdown, read_runs
-    from baselines.csv_features import rows_of
+            raise InputError(
+                f"{folder} is not a prepared dataset: make one with python -m data_prep."
+            )
+    from baselines.comparison import add_missing, plot_rows, read_runs, to_markdown
+    from baselines.csv_features import feature_rows
 
-    of_runs = read_runs(arguments.runs)  # before minutes of work: a wrong folder is told at once
-    rows = add_missing(rows_of(arguments.dataset) + of_runs)
-    table = markdown(rows)
+    of_runs = read_runs(arguments.runs)  # first, so that a wrong folder is refused at once
+    rows = add_missing(feature_rows(arguments.dataset) + of_runs)
+    table = to_markdown(rows)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     (arguments.output_dir / "comparison.md").write_text(table, encoding="utf-8")
-    draw(rows, arguments.output_dir / "comparison.png")
+    plot_rows(rows, arguments.output_dir / "comparison.png")
     print(f"{table}\nWritten to {arguments.output_dir}: comparison.md, comparison.png.")
 
 

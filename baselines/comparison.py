@@ -1,6 +1,6 @@
 """Rows of the comparison: what was measured, as a Markdown table and as a picture.
 
-Fine-tuned models, and the mel CNN, come in by the `report.json` that their training left.
+The figures of fine-tuned models, and of the mel CNN, come from the report.json of their runs.
 """
 
 from collections.abc import Sequence
@@ -9,30 +9,36 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from music_genre.errors import InputError
 from music_genre.evaluation.metrics import accuracy_interval
 from music_genre.evaluation.plots import BLUE, INK, ORANGE
+from music_genre.loading import find_model, load_classifier
 from music_genre.report import REPORT_FILE, read_report
 
 NOT_RUN = "not run"
 SPLITS = ("random", "filtered")  # the columns; one of another name is added where it was measured
-APART = ("filtered", "artist")  # splits with the artists of test in no other part
+WITHOUT_LEAK = ("filtered", "artist")  # splits in which no artist of test is in train
 GREEN = "#3d8b5f"
 COLOURS = {"random": ORANGE, "filtered": BLUE, "artist": GREEN}
 HEAD = ("model", "input", "parameters", "training minutes")
-# Rows that are there before anything was run, by the input their reports have.
-AUDIO_CNN, IMAGE_CNN, FINE_TUNED = "mel CNN", "mel CNN on images", "fine-tuned encoder"
+CHANCE = 0.1
+# Rows of models that a full comparison has.
+MEL_CNN, FINE_TUNED = "mel CNN", "fine-tuned encoder"
+IMAGES = "images_original"  # the input of the mel CNN on images, as its report has it
 
 
 @dataclass
-class Score:
-    """Test accuracies on one split: one a seed, all on the same `n` tracks."""
+class TestResult:
+    """Test accuracies on one split: one per seed, all on the same `n` tracks."""
+
+    __test__ = False  # no class of tests
 
     accuracies: list[float]
     n: int
     seconds: float  # of training, the mean over seeds or folds
-    how: str = ""  # e.g. "10-fold", where it isn't one held-out part
+    how: str = ""  # such as "10-fold", where it is not one held-out part
     size: str = ""  # parameters, or what such a model has in their place
 
     @property
@@ -59,41 +65,42 @@ class Row:
 
     model: str
     input: str
-    scores: dict[str, Score] = field(default_factory=dict)  # by split
+    results: dict[str, TestResult] = field(default_factory=dict)  # by split
 
     @property
     def difference(self) -> float | None:
-        """What new artists cost, where both were measured."""
-        apart = next((self.scores[split] for split in APART if split in self.scores), None)
-        if apart is None or "random" not in self.scores:
+        """What new artists cost, where both splits were measured."""
+        split = next((split for split in WITHOUT_LEAK if split in self.results), None)
+        if split is None or "random" not in self.results:
             return None
-        return apart.accuracy - self.scores["random"].accuracy
+        return self.results[split].accuracy - self.results["random"].accuracy
 
 
 # --- reports --------------------------------------------------------------------------------
 
 
 def read_runs(folders: Sequence[Path]) -> list[Row]:
-    """Rows from folders of finished runs: a run each, or the parent of `seed-0`, `seed-1`, ...
+    """Rows from folders of finished runs: one run each, or the parent of `seed-0`, `seed-1`, ...
 
     Raises:
         InputError: a folder holds no report, or runs of one row were tested on different tracks.
     """
     rows: dict[tuple[str, str], Row] = {}
     for folder in folders:
-        for run in _runs_in(folder):
+        for run in _find_runs(folder):
             report = read_report(run)
             if report is None or not report.get("test"):
                 raise InputError(f"{run} has no figures of a test split in {REPORT_FILE}.")
-            name, heard = _name(report), _input(report)
-            row = rows.setdefault((name, heard), Row(name, heard))
+            name, what = _name_model(report), _name_input(report)
+            row = rows.setdefault((name, what), Row(name, what))
             _add(row, run, report)
     return list(rows.values())
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    runs = [folder] if (folder / REPORT_FILE).is_file() else []
-    runs = runs or sorted(report.parent for report in folder.glob(f"seed-*/{REPORT_FILE}"))
+def _find_runs(folder: Path) -> list[Path]:
+    if (folder / REPORT_FILE).is_file():
+        return [folder]
+    runs = sorted(report.parent for report in folder.glob(f"seed-*/{REPORT_FILE}"))
     if not runs:
         raise InputError(
             f"{folder} holds no finished run: neither {REPORT_FILE} nor seed-*/{REPORT_FILE}."
@@ -101,53 +108,52 @@ def _runs_in(folder: Path) -> list[Path]:
     return runs
 
 
-def _name(report: dict) -> str:
+def _name_model(report: dict) -> str:
     name = Path(report["model"]).name
     if name == "mel-cnn":
-        return AUDIO_CNN
+        return MEL_CNN
     return f"{name}, {'from scratch' if report['from_scratch'] else 'fine-tuned'}"
 
 
-def _input(report: dict) -> str:
-    """The data by its name only where it isn't GTZAN: the title says that."""
-    heard = report.get("input") or f"audio, windows of {report['window_seconds']:g} s"
-    return heard if report["dataset"] == "GTZAN" else f"{heard} ({report['dataset']})"
+def _name_input(report: dict) -> str:
+    """The input, with the dataset's name where it is not GTZAN."""
+    name = report.get("input") or f"audio, windows of {report['window_seconds']:g} s"
+    return name if report["dataset"] == "GTZAN" else f"{name} ({report['dataset']})"
 
 
 def _add(row: Row, run: Path, report: dict) -> None:
     test, seconds = report["test"], report["train"]["seconds"]
-    score = row.scores.get(report["split"])
-    if score is None:
+    result = row.results.get(report["split"])
+    if result is None:
         size = _count_parameters(run, report)
-        row.scores[report["split"]] = Score([test["accuracy"]], test["n"], seconds, size=size)
+        row.results[report["split"]] = TestResult([test["accuracy"]], test["n"], seconds, size=size)
         return
-    if score.n != test["n"]:
+    if result.n != test["n"]:
         raise InputError(
             f"{run} was tested on {test['n']} tracks of the {report['split']} split, another run "
-            f"of {row.model} on {score.n}: their mean would say nothing. Put them into two tables."
+            f"of {row.model} on {result.n}, so they have no common mean: compare them apart."
         )
-    n_before = len(score.accuracies)
-    score.seconds = (score.seconds * n_before + seconds) / (n_before + 1)
-    score.accuracies.append(test["accuracy"])
+    n_before = len(result.accuracies)
+    result.seconds = (result.seconds * n_before + seconds) / (n_before + 1)
+    result.accuracies.append(test["accuracy"])
 
 
 def _count_parameters(run: Path, report: dict) -> str:
     """Of the model in the folder, as it is served; empty where there is none and no figure."""
     n = report.get("parameters")
     if n is None and (run / "model.safetensors").is_file():
-        from music_genre.loading import find_model, load_classifier
-
         n = load_classifier(find_model(str(run))).num_parameters()
     return f"{n / 1e6:.1f} million" if n else ""
 
 
 def add_missing(rows: list[Row]) -> list[Row]:
-    """Rows that say "not run" for what a full comparison has and this one has not."""
+    """Add rows that say "not run" for what a full comparison has and this one does not have."""
     added = list(rows)
-    if not any(row.model == AUDIO_CNN and "images" not in row.input for row in rows):
-        added.append(Row(AUDIO_CNN, "audio"))
-    if not any("images" in row.input for row in rows):
-        added.append(Row(AUDIO_CNN, "images_original"))
+    of_images = [IMAGES in row.input for row in rows if row.model == MEL_CNN]
+    if False not in of_images:
+        added.append(Row(MEL_CNN, "audio"))
+    if True not in of_images:
+        added.append(Row(MEL_CNN, IMAGES))
     if not any(row.model.endswith("fine-tuned") for row in rows):
         added.append(Row(FINE_TUNED, "audio"))
     return added
@@ -156,13 +162,13 @@ def add_missing(rows: list[Row]) -> list[Row]:
 # --- table and picture ----------------------------------------------------------------------
 
 
-def columns_of(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys([*SPLITS, *(split for row in rows for split in row.scores)]))
+def _splits_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys([*SPLITS, *(split for row in rows for split in row.results)]))
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table; every figure in it was measured, and "not run" stands where there is none."""
-    columns = columns_of(rows)
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table, with "not run" where nothing was measured."""
+    columns = _splits_of(rows)
     lines = [
         [*HEAD, *(f"{split} split" for split in columns), "difference"],
         ["---"] * len(HEAD) + ["---"] * len(columns) + ["---:"],
@@ -172,36 +178,34 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
-    scored = row.scores.get("filtered") or next(iter(row.scores.values()), None)
+    first = row.results.get("filtered") or next(iter(row.results.values()), None)
     minutes, size = NOT_RUN, NOT_RUN
-    if scored:
-        minutes = f"{scored.seconds / 60:.1f}" if scored.seconds >= 6 else "< 0.1"
-        size = scored.size or "not known"
+    if first:
+        minutes = f"{first.seconds / 60:.1f}" if first.seconds >= 6 else "< 0.1"
+        size = first.size or "not known"
     difference = f"{row.difference:+.2f}" if row.difference is not None else NOT_RUN
-    figures = [str(row.scores.get(split, NOT_RUN)) for split in columns]
+    figures = [str(row.results.get(split, NOT_RUN)) for split in columns]
     return [row.model, row.input, size, minutes, *figures, difference]
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """A line a row, a point a split with its 95 % interval."""
-    from matplotlib.figure import Figure
-
-    columns = columns_of(rows)
+def plot_rows(rows: Sequence[Row], path: Path) -> None:
+    """One line per row, with one point per split and its 95 % interval."""
+    columns = _splits_of(rows)
     figure = Figure(figsize=(9, 1.2 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, row in enumerate(rows):
-        measured = [split for split in columns if split in row.scores]
+        measured = [split for split in columns if split in row.results]
         for i, split in enumerate(measured):
-            score, colour = row.scores[split], COLOURS.get(split, INK)
-            place = y + 0.12 * (2 * i - len(measured) + 1)
-            axes.plot(score.interval, (place, place), color=colour, linewidth=2, alpha=0.4)
-            axes.plot(score.accuracy, place, "o", color=colour)
-        if not row.scores:
+            result, colour = row.results[split], COLOURS.get(split, INK)
+            height = y + 0.12 * (2 * i - len(measured) + 1)
+            axes.plot(result.interval, (height, height), color=colour, linewidth=2, alpha=0.4)
+            axes.plot(result.accuracy, height, "o", color=colour)
+        if not row.results:
             axes.text(0.12, y, NOT_RUN, va="center", color=INK, style="italic")
     for split in columns:
         axes.plot([], [], "o-", color=COLOURS.get(split, INK), label=f"{split} split")
-    axes.axvline(0.1, color=INK, linewidth=0.8, linestyle=":")
-    axes.text(0.1, -0.6, " chance", color=INK, fontsize="small", va="center")
+    axes.axvline(CHANCE, color=INK, linewidth=0.8, linestyle=":")
+    axes.text(CHANCE, -0.6, " chance", color=INK, fontsize="small", va="center")
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.9), xlabel="test accuracy, 95 % interval")
     axes.set_yticks(range(len(rows)), [f"{row.model}\n{row.input}" for row in rows], fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

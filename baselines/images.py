@@ -1,9 +1,10 @@
-"""Train the mel CNN's net on the spectrogram images of the Kaggle archive, not on its audio.
+"""Train the net of the mel CNN on the spectrogram images of the Kaggle archive, not on its audio.
 
     python -m baselines.images "data/GTZAN Genre Collection.zip" --split filtered
 
-`images_original` has one PNG a track, of its whole 30 s, with white margins around the plot. Splits
-and metrics are those of the other models; the report is left in runs/mel-cnn-images-SPLIT.
+`images_original` has one PNG per track, of its whole 30 s, with white margins around the plot. The
+splits and metrics are those of the other models. The report is written to
+runs/mel-cnn-images-SPLIT, for `python -m baselines`.
 """
 
 import argparse
@@ -14,26 +15,32 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from PIL import Image
+from scipy.special import softmax
+from torch import nn
+from tqdm import tqdm
+from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
 
+from baselines.comparison import IMAGES
 from data_prep import splits
 from data_prep.archive import Member, MemberError, open_archive
 from data_prep.gtzan import GENRES, SPLITS
 from music_genre.errors import InputError, exit_with_message
+from music_genre.evaluation.environment import hardware, versions
+from music_genre.evaluation.metrics import GenreMetrics, summarize
+from music_genre.evaluation.plots import plot_learning_curves
+from music_genre.mel_cnn import MelCnnConfig, PictureNet
 from music_genre.report import REPORT_FILE, write_report
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # blues00000.png
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
-HEIGHT, WIDTH = 96, 256  # of what the net sees; Kaggle's plots have 217 by 335 pixels
-EDGE = 3  # pixels: an axis' own line is two wide and blurs into a third
+HEIGHT, WIDTH = 96, 256  # of the net's input; Kaggle's plots have 217 by 335 pixels
+EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 MAX_PIXELS = 4_000_000  # Kaggle's have 124,416
-MODEL = "configs/mel-cnn"
+MODEL = Path(__file__).resolve().parents[1] / "configs" / "mel-cnn"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,13 +68,13 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     if (arguments.output_dir / REPORT_FILE).exists():
         raise InputError(f"{arguments.output_dir} holds another run: choose another --output_dir.")
-    pictures, hashes = read_images(arguments.archive)
+    plots, hashes = read_images(arguments.archive)
     assignment = splits.assign(hashes, arguments.split, arguments.seed)
     parts = {name: [t for t in sorted(assignment) if assignment[t] == name] for name in SPLITS}
     for name, tracks in parts.items():
         if not tracks:
             raise InputError(
-                f"The {arguments.split} split of these {len(pictures)} images has no {name} track: "
+                f"The {arguments.split} split of these {len(plots)} images has no {name} track: "
                 "take another --split."
             )
     print(
@@ -75,40 +82,41 @@ def run(arguments: argparse.Namespace) -> None:
         + ", ".join(f"{name} {len(tracks)}" for name, tracks in parts.items())
         + f" images.\nLeakage: {splits.describe_leakage(splits.leakage(assignment, hashes))}."
     )
-    trainer, seconds = train(pictures, parts, arguments)
-    write_results(trainer, parts, pictures, arguments, seconds)
+    trainer, seconds = train(plots, parts, arguments)
+    write_results(trainer, parts, plots, arguments, seconds)
 
 
 # --- images ---------------------------------------------------------------------------------
 
 
 def read_images(archive: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The plots of an archive's images, and a hash of each file, by track_id.
+    """Read the plots of an archive's images, and hash each file, by track_id.
+
+    Returns:
+        The plots, float32 from 0 to 1, shape (HEIGHT, WIDTH), and the SHA-256 of the files.
 
     Raises:
-        InputError: the archive is none, or has no image of a GTZAN track that can be used.
+        InputError: it is not an archive, or has no usable image of a GTZAN track.
     """
-    from tqdm import tqdm
-
-    pictures, hashes, unusable = {}, {}, []
+    plots, hashes, unusable = {}, {}, []
     with open_archive(archive, {".png"}) as members:
         for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
             match = IMAGE_NAME.fullmatch(Path(member.basename).stem)
             if match:
                 track_id = f"{match[1].lower()}.{match[2]}"
                 try:
-                    data, pictures[track_id] = _read(member)
+                    data, plots[track_id] = _read(member)
                     hashes[track_id] = hashlib.sha256(data).hexdigest()
                 except (MemberError, ImageError) as error:
                     unusable.append(f"{member.basename} ({error})")
     if unusable:
-        print(f"{len(unusable)} images cannot be used: {', '.join(unusable[:5])}.")
-    if not pictures:
+        print(f"Unusable images: {len(unusable)}, such as {', '.join(unusable[:5])}.")
+    if not plots:
         raise InputError(
             f"{archive} has no images such as images_original/blues/blues00000.png: "
             "train the mel CNN on the audio (train_hf.py configs/mel-cnn.json)."
         )
-    return pictures, hashes
+    return plots, hashes
 
 
 class ImageError(InputError):
@@ -116,8 +124,6 @@ class ImageError(InputError):
 
 
 def _read(member: Member) -> tuple[bytes, np.ndarray]:
-    from PIL import Image
-
     data = member.read()
     try:
         image = Image.open(io.BytesIO(data), formats=["PNG"])
@@ -133,7 +139,7 @@ def _read(member: Member) -> tuple[bytes, np.ndarray]:
 
 
 def plot_area(pixels: np.ndarray) -> np.ndarray:
-    """Cut margins, ticks and axes off: where most of a line isn't white, there the plot is.
+    """Cut off margins, ticks and axes: the plot is where most of a row or column is not white.
 
     Args:
         pixels: uint8, shape (height, width, 3).
@@ -142,49 +148,45 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
         A part of it, less EDGE at each side.
 
     Raises:
-        ImageError: there is no plot on it.
+        ImageError: there is no plot.
     """
     inked = (pixels < WHITE).any(axis=2)
     rows = np.flatnonzero(inked.mean(axis=1) > 0.5)
     columns = np.flatnonzero(inked.mean(axis=0) > 0.5)
     if len(rows) < 16 or len(columns) < 16:
-        raise ImageError("no plot on it")
+        raise ImageError("it has no plot")
     return pixels[rows[0] + EDGE : rows[-1] + 1 - EDGE, columns[0] + EDGE : columns[-1] + 1 - EDGE]
 
 
 # --- training -------------------------------------------------------------------------------
 
 
-def _classifier(config: Any) -> "nn.Module":
-    from torch import nn
+class PlotClassifier(nn.Module):
+    """The mel CNN without its spectrogram. Input: float32, shape (batch, 1, HEIGHT, WIDTH)."""
 
-    from music_genre.mel_cnn import PictureNet
+    def __init__(self) -> None:
+        super().__init__()
+        config = MelCnnConfig.from_pretrained(MODEL)
+        self.net = PictureNet(config.channels, config.dropout, len(GENRES))
 
-    class PictureClassifier(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = PictureNet(config.channels, config.dropout, len(GENRES))
-
-        def forward(self, pictures: "torch.Tensor", labels: "torch.Tensor") -> dict:
-            logits = self.net(pictures)
-            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    return PictureClassifier()
+    def forward(self, plots: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.net(plots)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 def train(
-    pictures: Mapping[str, np.ndarray], parts: Mapping[str, list[str]], arguments: Any
-) -> tuple[Any, float]:
-    """Train, keep the epoch that is best in validation, and tell the seconds that it took."""
-    import torch
-    from transformers import AutoConfig, Trainer, TrainingArguments, set_seed
+    plots: Mapping[str, np.ndarray],
+    parts: Mapping[str, list[str]],
+    arguments: argparse.Namespace,
+) -> tuple[Trainer, float]:
+    """Train and keep the epoch with the best accuracy on validation.
 
-    import music_genre.mel_cnn  # noqa: F401  a model type of our own
-
-    root = Path(__file__).resolve().parents[1]
+    Returns:
+        The Trainer, and the seconds of training.
+    """
     set_seed(arguments.seed)
     trainer = Trainer(
-        _classifier(AutoConfig.from_pretrained(root / MODEL)),
+        PlotClassifier(),
         TrainingArguments(
             str(arguments.output_dir),
             num_train_epochs=arguments.epochs,
@@ -204,8 +206,8 @@ def train(
             seed=arguments.seed,
             use_cpu=not torch.cuda.is_available(),
         ),
-        train_dataset=_examples(pictures, parts["train"]),
-        eval_dataset=_examples(pictures, parts["validation"]),
+        train_dataset=_examples(plots, parts["train"]),
+        eval_dataset=_examples(plots, parts["validation"]),
         compute_metrics=_compute_metrics,
     )
     start = time.monotonic()
@@ -213,38 +215,28 @@ def train(
     return trainer, time.monotonic() - start
 
 
-def _examples(pictures: Mapping[str, np.ndarray], tracks: list[str]) -> list[dict[str, Any]]:
-    return [
-        {"pictures": pictures[t][None], "labels": GENRES.index(splits.genre_of(t))} for t in tracks
-    ]
+def _examples(plots: Mapping[str, np.ndarray], tracks: list[str]) -> list[dict]:
+    return [{"plots": plots[t][None], "labels": GENRES.index(splits.genre_of(t))} for t in tracks]
 
 
-def _compute_metrics(prediction: Any) -> dict[str, float]:
-    from music_genre.evaluation.metrics import GenreMetrics
-
+def _compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return GenreMetrics().compute(
         predictions=prediction.predictions.argmax(-1), references=prediction.label_ids
     )
 
 
 def write_results(
-    trainer: Any,
+    trainer: Trainer,
     parts: Mapping[str, list[str]],
-    pictures: Mapping[str, np.ndarray],
-    arguments: Any,
+    plots: Mapping[str, np.ndarray],
+    arguments: argparse.Namespace,
     seconds: float,
 ) -> None:
-    """Leave report.json and the learning curves, and no model: nothing here could hear with it."""
-    from scipy.special import softmax
-
-    from music_genre.evaluation import plots
-    from music_genre.evaluation.environment import hardware, versions
-    from music_genre.evaluation.metrics import summarize
-
+    """Write report.json and the learning curves; no model, as nothing here could serve it."""
     folder = arguments.output_dir
     report = {
-        "model": MODEL,
-        "input": "images_original",
+        "model": "configs/mel-cnn",
+        "input": IMAGES,
         "from_scratch": True,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "dataset": "GTZAN",
@@ -260,14 +252,15 @@ def write_results(
         "versions": versions(),
     }
     for name in ("validation", "test"):
-        output = trainer.predict(_examples(pictures, parts[name]))
+        output = trainer.predict(_examples(plots, parts[name]))
         probabilities = softmax(output.predictions, axis=-1)
         report[name] = summarize(probabilities, output.label_ids, list(GENRES))
-    plots.plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+    plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_report(report, folder)
-    print(f"Test accuracy {report['test']['accuracy']:.3f} (n {report['test']['n']}). In {folder}.")
+    test = report["test"]
+    print(f"Test accuracy {test['accuracy']:.3f} (n {test['n']}). Written to {folder}.")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from matplotlib import image
 
 import train_hf
 from baselines.__main__ import main
-from baselines.comparison import Row, Score, add_missing, draw, markdown, read_runs
+from baselines.comparison import Row, TestResult, add_missing, plot_rows, read_runs, to_markdown
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.training.arguments import parse_arguments
@@ -45,11 +45,11 @@ def two_splits(tmp_path):
 def test_seeds_and_splits_of_a_model_are_one_row(two_splits):
     (row,) = read_runs(two_splits)
     assert (row.model, row.input) == ("distilhubert, fine-tuned", "audio, windows of 5 s")
-    assert row.scores["filtered"].accuracies == [0.5, 0.6, 0.7]
-    assert row.scores["filtered"].seconds == pytest.approx(660)
-    assert row.scores["filtered"].interval == pytest.approx((0.45, 0.75), abs=1e-3)
+    assert row.results["filtered"].accuracies == [0.5, 0.6, 0.7]
+    assert row.results["filtered"].seconds == pytest.approx(660)
+    assert row.results["filtered"].interval == pytest.approx((0.45, 0.75), abs=1e-3)
     assert row.difference == pytest.approx(-0.2)
-    line = markdown([row]).splitlines()[2]
+    line = to_markdown([row]).splitlines()[2]
     assert line == (
         "| distilhubert, fine-tuned | audio, windows of 5 s | 23.0 million | 11.0 "
         "| **0.80** (0.60 to 0.95); n 20 "
@@ -66,7 +66,7 @@ def test_the_artist_split_stands_in_for_the_filtered_one(tmp_path):
 
 
 def test_what_was_not_run_says_so():
-    lines = markdown(add_missing([])).splitlines()
+    lines = to_markdown(add_missing([])).splitlines()
     assert lines[0].split(" | ")[4:] == ["random split", "filtered split", "difference |"]
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
         ["| mel CNN", "audio"],
@@ -88,12 +88,12 @@ def test_what_was_run_is_not_missing(tmp_path):
     assert add_missing(rows) == rows
     assert [row.model for row in rows] == ["mel CNN", "mel CNN", "distilhubert, fine-tuned"]
     # One split only: no difference is made up.
-    assert all(line.endswith("| not run |") for line in markdown(rows).splitlines()[2:])
+    assert all(line.endswith("| not run |") for line in to_markdown(rows).splitlines()[2:])
 
 
 def test_another_split_gets_a_column_and_other_data_a_name(tmp_path):
     run = write(tmp_path / "a", report(0.6, "artist", dataset="synthesised music"))
-    table = markdown(read_runs([run]))
+    table = to_markdown(read_runs([run]))
     assert "| random split | filtered split | artist split | difference |" in table
     assert "audio, windows of 5 s (synthesised music)" in table
 
@@ -112,9 +112,11 @@ def test_a_folder_without_figures_is_named(tmp_path, content):
 
 
 def test_picture_has_every_row(tmp_path):
-    rows = [Row("a", "b", {"random": Score([0.8], 50, 1), "filtered": Score([0.5], 50, 1)})]
-    draw(rows, tmp_path / "one.png")
-    draw(add_missing(rows), tmp_path / "four.png")
+    rows = [
+        Row("a", "b", {"random": TestResult([0.8], 50, 1), "filtered": TestResult([0.5], 50, 1)})
+    ]
+    plot_rows(rows, tmp_path / "one.png")
+    plot_rows(add_missing(rows), tmp_path / "four.png")
     one, four = (image.imread(tmp_path / name) for name in ("one.png", "four.png"))
     assert four.shape[0] > one.shape[0]
     blue = np.abs(one[..., :3] - np.array([0x32, 0x66, 0xA8]) / 255).max(axis=2) < 0.02
@@ -149,7 +151,7 @@ def test_mel_cnn_is_trained_served_and_compared(
     [
         ([], "give at least one"),
         (["--runs", "nowhere"], "error: nowhere holds no finished run"),
-        (["--dataset", "tests"], "error: tests is no prepared dataset"),
+        (["--dataset", "tests"], "error: tests is not a prepared dataset"),
     ],
 )
 def test_bad_arguments_get_a_sentence(arguments, message, monkeypatch, capsys):

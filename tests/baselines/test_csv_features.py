@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from baselines import csv_features
-from baselines.csv_features import LEAK, SEGMENTS, WHOLE, read_table, rows_of, score
+from baselines.csv_features import LEAK, SEGMENTS, WHOLE, evaluate, feature_rows, read_table
 from data_prep.folder import PREPARATION_FILE
 from data_prep.gtzan import GENRES, filtered_split
 from data_prep.tables import add_track_ids
@@ -60,11 +60,15 @@ def test_a_table_has_the_sound_but_not_the_length(tmp_path, tracks):
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
-    [(b"a,b\n1,2\n", "no feature table"), (b"", "no feature table")]
+    [(b"a,b\n1,2\n", "not a feature table"), (b"", "not a feature table")]
     + [(kaggle_csv([f"{genre}.00000" for genre in GENRES]), "fewer than 10 tracks")]
     + [
         (",".join(HEAD).encode() + f"\nblues.00000.wav,1,{cell},0,0,0,blues\n".encode(), reason)
-        for cell, reason in (("x", "no number"), ("", "no number"), ("nan", "not finite"))
+        for cell, reason in (
+            ("x", "finite number"),
+            ("", "finite number"),
+            ("nan", "finite number"),
+        )
     ],
 )
 def test_a_broken_table_is_named(tmp_path, bad, reason):
@@ -78,20 +82,23 @@ def test_only_the_row_that_says_so_leaks(tmp_path, tracks, monkeypatch):
     monkeypatch.setattr(csv_features, "N_FOLDS", 2)
     half = {track: "train" if i % 2 else "test" for i, track in enumerate(tracks[:-4])}
     folder = dataset_folder(tmp_path / "d", {SEGMENTS: kaggle_csv(tracks, segments=10)}, half)
-    rows = [row for row in rows_of([folder]) if row.scores]
+    rows = [row for row in feature_rows([folder]) if row.results]
     leaking = [row for row in rows if row.input == LEAK]
     assert [row.model for row in leaking] == ["RBF SVM", "boosted trees"]
-    assert all(row.scores["random"].accuracy > 0.9 for row in leaking)
-    assert all(row.scores["random"].n == len(tracks) for row in leaking)  # a tenth of the segments
+    assert all(row.results["random"].accuracy > 0.9 for row in leaking)
+    assert all(row.results["random"].n == len(tracks) for row in leaking)  # a tenth of the segments
     honest = [row for row in rows if row.input != LEAK]
     assert len(honest) == 4
     for row in honest:  # four genres: 0.25 by chance
-        assert all(one.accuracy < 0.55 for one in row.scores.values()), row
+        assert all(one.accuracy < 0.55 for one in row.results.values()), row
     on_all, on_those = (row for row in honest if row.model == "RBF SVM")
     filtered = [track for track in tracks if filtered_split().get(track) == "test"]
-    assert (on_all.scores["random"].n, on_all.scores["filtered"].n) == (len(tracks), len(filtered))
+    assert (on_all.results["random"].n, on_all.results["filtered"].n) == (
+        len(tracks),
+        len(filtered),
+    )
     assert on_those.input.endswith(f"the {len(half)} tracks of the audio")
-    assert on_those.scores["random"].n == sum(part == "test" for part in half.values())
+    assert on_those.results["random"].n == sum(part == "test" for part in half.values())
 
 
 def test_tracks_that_the_table_lacks_are_not_invented(tmp_path, tracks, monkeypatch):
@@ -100,14 +107,14 @@ def test_tracks_that_the_table_lacks_are_not_invented(tmp_path, tracks, monkeypa
     audio = {track: "train" for track in tracks} | lacking
     table = kaggle_csv([track for track in tracks if track not in lacking or track == tracks[0]])
     folder = dataset_folder(tmp_path / "d", {WHOLE: table}, audio)
-    of_audio = next(row for row in rows_of([folder]) if "of the audio" in row.input)
-    assert of_audio.scores["random"].n == 1
+    of_audio = next(row for row in feature_rows([folder]) if "of the audio" in row.input)
+    assert of_audio.results["random"].n == 1
 
 
 def test_an_archive_without_tables_gives_rows_that_were_not_run(tmp_path):
-    rows = rows_of([dataset_folder(tmp_path / "d", {}, {})])
+    rows = feature_rows([dataset_folder(tmp_path / "d", {}, {})])
     assert len(rows) == 4
-    assert not any(row.scores for row in rows)
+    assert not any(row.results for row in rows)
     assert all("not in the archive" in row.input for row in rows)
 
 
@@ -118,14 +125,14 @@ def test_the_real_table_of_all_tracks(tmp_path, real_archive):
     (tmp_path / WHOLE).write_text(add_track_ids(data))
     table = read_table(tmp_path / WHOLE)
     assert table.features.shape == (1000, 57)
-    row = csv_features._on_all("RBF SVM", "", table)
-    assert row.scores["random"].n == 1000
-    assert row.scores["filtered"].n == 290
-    assert row.scores["random"].accuracy == pytest.approx(0.743, abs=0.015)
-    assert row.scores["filtered"].accuracy == pytest.approx(0.528, abs=0.01)
-    small = csv_features._as_small("RBF SVM", "", table, row)
-    assert small.scores["random"].n == 290
-    assert small.scores["random"].accuracy == pytest.approx(0.69, abs=0.02)
+    row = csv_features.on_all_tracks("RBF SVM", "", table)
+    assert row.results["random"].n == 1000
+    assert row.results["filtered"].n == 290
+    assert row.results["random"].accuracy == pytest.approx(0.743, abs=0.015)
+    assert row.results["filtered"].accuracy == pytest.approx(0.528, abs=0.01)
+    small = csv_features.at_the_size_of_filtered("RBF SVM", "", table, row)
+    assert small.results["random"].n == 290
+    assert small.results["random"].accuracy == pytest.approx(0.69, abs=0.02)
 
 
 def test_a_tracks_answer_is_the_mean_over_its_segments():
@@ -136,12 +143,12 @@ def test_a_tracks_answer_is_the_mean_over_its_segments():
     asked = centres[[1, 1, 0]]
 
     def accuracy(names: list[str]) -> float:
-        table = csv_features.Table(
+        table = csv_features.FeatureTable(
             np.array([f"known{i}" for i in range(30)] + names),
             np.concatenate([known, asked]),
             np.concatenate([genres, [1, 1, 1]]),
         )
-        return score("RBF SVM", table, [(np.arange(30), np.arange(30, 33))]).accuracy
+        return evaluate("RBF SVM", table, [(np.arange(30), np.arange(30, 33))]).accuracy
 
     assert accuracy(["a", "b", "c"]) == pytest.approx(2 / 3)
     assert accuracy(["a", "a", "a"]) == 1

@@ -84,7 +84,7 @@ def test_reading_leaves_out_what_is_no_track(archive, capsys):
     assert len(pictures) == len(hashes) == 48
     assert {track.split(".")[0] for track in pictures} == set(GENRES[:4])
     assert all(p.shape == (images.HEIGHT, images.WIDTH) for p in pictures.values())
-    assert "1 images cannot be used: blues00099.png" in capsys.readouterr().out
+    assert "Unusable images: 1, such as blues00099.png" in capsys.readouterr().out
 
 
 def test_a_huge_or_empty_image_is_refused():
@@ -113,7 +113,7 @@ def test_it_learns_from_images_on_the_same_splits(archive, tmp_path, monkeypatch
     assert report["test"]["per_genre"]["blues"]["n"] == 3
     (row,) = read_runs([folder])
     assert (row.model, row.input) == ("mel CNN", "images_original")
-    assert row.scores["filtered"].size == "0.4 million"
+    assert row.results["filtered"].size == "0.4 million"
     assert not list(folder.glob("checkpoint-*"))
     with pytest.raises(InputError, match="holds another run"):
         images.run(images.parse_arguments(arguments))
