@@ -1,9 +1,8 @@
-"""Safe reading of GTZAN archives, never extracted: zip, tar (.tar.gz and kin) or a folder.
+"""Read GTZAN archives safely, without extracting them: zip, tar (also compressed) or a folder.
 
-`open_archive(path)` gives one `Member` per file that could be a clip or a table. Nothing is
-written anywhere, so names that climb out of the folder have nowhere to go. What a header claims
-about sizes is never trusted: reads are bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS
-and MAX_TOTAL_BYTES.
+`open_archive(path)` yields one `Member` per file that can be a clip or a table. Nothing is written
+to disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: reads are
+bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS and MAX_TOTAL_BYTES.
 """
 
 import lzma
@@ -48,7 +47,7 @@ class MemberError(InputError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive. `read()`, in any thread, gives its bytes or raises MemberError."""
+    """A file inside an archive. `read()` returns its bytes or raises MemberError, in any thread."""
 
     name: str
     read: Callable[[], bytes]
@@ -59,7 +58,7 @@ class Member:
 
     @property
     def track_id(self) -> str | None:
-        """GTZAN's id such as "blues.00000", or None where the name is not one of a clip."""
+        """GTZAN's id such as "blues.00000"; None if the name is not that of a clip."""
         match = CLIP_NAME.fullmatch(PurePosixPath(self.basename).stem)
         return match[0].lower() if match else None
 
@@ -74,12 +73,14 @@ def open_archive(
 ) -> Iterator[Iterator[Member]]:
     """Open an archive for its clips, feature tables and marker, in the archive's own order.
 
-    With other `suffixes`, such as {".png"}, its files of that kind come in place of the clips.
-    Members may be read, in any thread, until the context ends.
+    Members can be read, in any thread, until the context ends.
+
+    Args:
+        suffixes: of the files that are wanted besides tables and marker, e.g. {".png"}.
 
     Raises:
-        ArchiveError: there is no such file, or it is no archive, or damaged or hostile as a whole;
-            the last also from the iterator.
+        ArchiveError: there is no such file, it is not an archive, or it is damaged, or too large;
+            the iterator raises it, too.
     """
     with ExitStack() as stack:
         budget, wanted = _Budget(path), partial(_wanted, suffixes)
@@ -122,7 +123,7 @@ def _wanted(suffixes: Set[str], name: str) -> bool:
 
 
 class _Budget:
-    """Counts what an archive has given so far, and ends the reading of one that gives too much."""
+    """Counts what was read from an archive, and refuses an archive that is too large."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.members, self.bytes = path, 0, 0
@@ -133,11 +134,11 @@ class _Budget:
         if self.members > MAX_MEMBERS or self.bytes > MAX_TOTAL_BYTES:
             raise ArchiveError(
                 f"{self.path} holds more than {MAX_MEMBERS:,} files or "
-                f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: this is no GTZAN."
+                f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: it is not GTZAN."
             )
 
     def read(self, file: IO[bytes]) -> bytes:
-        """Read a member to its end, whatever its header claims, but not beyond the limit."""
+        """Read a member to its end, whatever size its header has, but not beyond the limit."""
         data = file.read(MAX_MEMBER_BYTES + 1)
         self.spend(n_bytes=len(data))
         if len(data) > MAX_MEMBER_BYTES:
@@ -169,7 +170,7 @@ def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budge
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """tarfile reads long names and extended headers whole, however long they claim to be."""
+    """tarfile reads long names and extended headers whole, whatever their size; this does not."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type not in tarfile.REGULAR_TYPES and self.size > 2**20:
@@ -179,11 +180,11 @@ class _BoundedTarInfo(tarfile.TarInfo):
 
 def _open_tar(path: Path) -> tarfile.TarFile:
     try:
-        # "r|*" reads front to back: seeking in a compressed stream would start over every time.
+        # "r|*" reads from front to back: a seek in a compressed stream would start it again.
         return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
     except BROKEN_ARCHIVE as error:
         raise ArchiveError(
-            f"{path} is no zip, tar archive or folder, or its end is missing: download it again."
+            f"{path} is not a zip, tar archive or folder, or its end is missing: download it again."
         ) from error
 
 
@@ -191,13 +192,13 @@ def _tar_members(
     archive: tarfile.TarFile, budget: _Budget, wanted: Callable[[str], bool]
 ) -> Iterator[Member]:
     for info in archive:
-        archive.members.clear()  # the stream would keep every header it ever saw
+        archive.members.clear()  # tarfile would keep every header
         budget.spend(members=1)
         if info.isdir() or not wanted(info.name):
-            budget.spend(n_bytes=info.size)  # skipping it inflates it all the same
+            budget.spend(n_bytes=info.size)  # it is decompressed even if it is skipped
         elif not info.isreg():
             yield Member(info.name, partial(_refuse, "a link or a device, not a file"))
-        else:  # now or never: the stream goes on
+        else:  # read at once: the stream cannot go back
             try:
                 data = budget.read(archive.extractfile(info))
             except MemberError as error:
@@ -213,14 +214,15 @@ def _refuse(reason: str) -> bytes:
 def _folder_members(path: Path, budget: _Budget, wanted: Callable[[str], bool]) -> Iterator[Member]:
     for folder, subfolders, names in os.walk(path):
         subfolders.sort()
-        for name in sorted(filter(wanted, names)):
-            budget.spend(members=1)
-            file = Path(folder, name)
-            yield Member(file.relative_to(path).as_posix(), partial(_read_file, file, budget))
+        for file in sorted(Path(folder, name) for name in names):
+            name = file.relative_to(path).as_posix()
+            if wanted(name):
+                budget.spend(members=1)
+                yield Member(name, partial(_read_file, file, budget))
 
 
 def _read_file(path: Path, budget: _Budget) -> bytes:
-    if not path.is_file():  # a dangling link, a pipe: opening it could wait for ever
+    if not path.is_file():  # a broken link, or a pipe that opening would wait on
         raise MemberError("a broken link or a device, not a file")
     try:
         with path.open("rb") as file:

@@ -85,7 +85,7 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
     Raises:
         ArchiveError: another run has it, or it is not a working folder of data_prep.
     """
-    folder = output_dir.with_name(f".{output_dir.name}.partial")
+    folder = _working_path(output_dir)
     lock_file = folder / LOCK
     if folder.is_file() or (folder.exists() and any(folder.iterdir()) and not lock_file.is_file()):
         raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
@@ -107,6 +107,17 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
         lock.release()
         with suppress(OSError):  # it holds a user's file, or the next run's lock
             folder.rmdir()
+
+
+def _working_path(output_dir: Path) -> Path:
+    return output_dir.with_name(f".{output_dir.name}.partial")
+
+
+def remove_leftovers(output_dir: Path) -> None:
+    """Remove the working folder of a run that was killed when its dataset was already in place."""
+    if _working_path(output_dir).exists():
+        with suppress(ArchiveError), working_folder(output_dir):
+            pass
 
 
 def _clear(folder: Path) -> None:

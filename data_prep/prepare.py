@@ -16,6 +16,7 @@ from data_prep.folder import (
     check_replaceable,
     move_into_place,
     read_preparation,
+    remove_leftovers,
     working_folder,
     write_dataset,
 )
@@ -54,6 +55,7 @@ def prepare(
     }
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     if done := _finished(output_dir, options):
+        remove_leftovers(output_dir)
         return done
     check_replaceable(output_dir)
     with working_folder(output_dir) as folder:

@@ -31,9 +31,9 @@ def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda p: p.write_text("no zip at all\n" * 1000), "neither|no zip"),
+        (lambda p: p.write_text("no zip at all\n" * 1000), "is not a zip"),
         (lambda p: make_zip(p, {"holiday.txt": b"sun"}), "holds no usable GTZAN clip"),
-        (lambda p: p.write_bytes(b""), "no zip"),
+        (lambda p: p.write_bytes(b""), "is not a zip"),
         (lambda p: None, "there is no such file"),
         (lambda p: p.mkdir(), "holds no usable GTZAN clip"),
     ],

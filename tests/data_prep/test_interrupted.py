@@ -1,20 +1,26 @@
-"""Killed at random moments, the preparation leaves the finished dataset or none; then it is whole.
+"""Killed at any step, the preparation leaves the finished dataset, the old one, or none.
 
-The suite kills it a few times; for many: python tests/data_prep/test_interrupted.py 50
+    python tests/data_prep/test_interrupted.py  # at every step; the suite takes every fifth
+
+A step is a file operation in the folder that it writes to. The process kills itself there, so each
+kill strikes; the next run must give the same bytes as one that was never killed.
 """
 
+import contextlib
 import hashlib
-import random
+import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_prep.prepare import prepare, read_preparation
+
+EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
 
 def digest(folder: Path) -> str:
@@ -24,53 +30,88 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def start(root: Path, archive: Path, output_dir: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "data_prep", str(archive), "--split", "random"]
-    return subprocess.Popen(
-        [*command, "--output_dir", str(output_dir)],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None) -> int:
+    """Prepare in a forked process that kills itself at a step.
+
+    Returns:
+        The number of steps, if it was not killed; -1 if it was.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        n_steps = 0
+
+        def count(event: str, arguments: tuple) -> None:
+            nonlocal n_steps
+            path = str(arguments[0]) if event in EVENTS else ""
+            if path.startswith(str(output_dir.parent)) and "archive" not in path:
+                if n_steps == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                n_steps += 1
+
+        code = 1
+        try:
+            sys.addaudithook(count)
+            with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+                prepare([archive], output_dir, "random", seed)
+            os.write(writer, str(n_steps).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        answer = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == (0 if kill_at is None else -signal.SIGKILL), code
+    return int(answer) if answer else -1
 
 
-def kill_and_repeat(root: Path, archive: Path, folder: Path, n_kills: int) -> int:
-    """Returns how many kills struck before the dataset was finished."""
-    prepare([archive], folder / "whole", split="random")
-    expected = digest(folder / "whole")
-    began = time.monotonic()
-    start(root, archive, folder / "timed").wait()
-    duration = time.monotonic() - began
+def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
+    """Kill a first preparation and one that replaces a dataset. Returns how many kills struck."""
+    expected = []
+    for seed in (0, 1):
+        run_and_kill(archive, folder / f"whole{seed}" / "out", seed, None)
+        expected.append(digest(folder / f"whole{seed}" / "out"))
     n_struck = 0
-    for i in range(n_kills):
-        output_dir = folder / f"out{i}"
-        process = start(root, archive, output_dir)
-        # The last third is where it writes; before it, it mostly imports.
-        time.sleep(duration * random.Random(i).uniform(0.4, 1.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        n_struck += process.returncode == -signal.SIGKILL
-        if output_dir.exists():
-            assert read_preparation(output_dir), "what bears the dataset's name is finished"
-            assert digest(output_dir) == expected
-        prepare([archive], output_dir, split="random")
-        assert digest(output_dir) == expected
-        left = {path.name for path in folder.iterdir()} - {"whole", "timed", f"out{i}"}
-        assert all(name.startswith("out") for name in left), "the killed run's leavings are gone"
+    for replaces in (False, True):
+        output_dir = folder / f"replaces-{replaces}" / "out"
+        if replaces:
+            run_and_kill(archive, output_dir, 1, None)
+        n_steps = run_and_kill(archive, output_dir, 0, None)
+        # The last steps, where folders are renamed and removed, and a sample of those before.
+        for step in sorted({*range(0, n_steps, every), *range(n_steps - 8, n_steps)}):
+            output_dir = folder / f"replaces-{replaces}-{step}" / "out"
+            if replaces:
+                run_and_kill(archive, output_dir, 1, None)
+            n_struck += run_and_kill(archive, output_dir, 0, kill_at=step) == -1
+            if output_dir.exists():
+                assert read_preparation(output_dir), "what has the dataset's name is finished"
+                assert digest(output_dir) in expected
+            run_and_kill(archive, output_dir, 0, None)
+            assert digest(output_dir) == expected[0]
+            assert [p.name for p in output_dir.parent.iterdir()] == ["out"], "nothing else is left"
     return n_struck
 
 
-def test_killed_at_random_moments(root, archive, tmp_path):
-    assert kill_and_repeat(root, archive, tmp_path, n_kills=4) > 0
+def test_killed_at_any_step(root, archive):
+    result = subprocess.run(
+        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "5"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["kills"] > 20
 
 
 if __name__ == "__main__":
     from data_prep.synthetic import write_archive
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_archive(Path(folder, "small.zip"), clips_per_genre=6, seconds=2.0)
-        Path(folder, "runs").mkdir()
-        n = int(sys.argv[1])
-        here = Path(__file__).resolve().parents[2]
-        struck = kill_and_repeat(here, Path(folder, "small.zip"), Path(folder, "runs"), n)
-        print(f"{n} kills, {struck} before the end: every second run gave the same bytes")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary).resolve()
+        if sys.argv[1:]:
+            given, step = Path(sys.argv[1]), int(sys.argv[2])
+        else:
+            given, step = work / "archive.zip", 1
+            write_archive(given, clips_per_genre=3, seconds=1.0)
+        print(json.dumps({"kills": kill_and_repeat(given, work / "runs", step)}))

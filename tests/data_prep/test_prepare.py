@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from datasets import Audio, load_dataset, load_from_disk
 
+from data_prep.archive import Member
+from data_prep.decoding import decode_archives
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
 from data_prep.prepare import prepare, read_preparation
 from music_genre.errors import InputError
@@ -126,18 +129,55 @@ def test_every_form_gives_the_same_clips(tmp_path):
     assert table == "track_id,filename,length\nblues.00000,blues.00000.wav,1\n"
 
 
-def test_of_two_archives_the_longest_that_decodes_is_kept(tmp_path):
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 1, 0, 3), (1, 2, 3, 0), (3, 2, 0, 1)])
+def test_of_several_copies_the_longest_that_decodes_is_kept(tmp_path, order):
     name = "genres_original/blues/blues.00000.wav"
-    short = make_zip(tmp_path / "short.zip", three_of_each() | {name: clip_bytes(0, 1.2)})
-    whole = make_zip(tmp_path / "whole.zip", {name: clip_bytes(0, 3.0)})
-    broken = make_zip(tmp_path / "broken.zip", {name: b"RIFF" + bytes(100)})
-    prepare([short, whole, broken], tmp_path / "out", split="random")
+    archives = [
+        make_zip(tmp_path / "short.zip", three_of_each() | {name: clip_bytes(0, 1.2)}),
+        make_zip(tmp_path / "middle.zip", {name: clip_bytes(0, 2.0)}),
+        make_zip(tmp_path / "whole.zip", {name: clip_bytes(0, 3.0)}),
+        make_zip(tmp_path / "broken.zip", {name: b"RIFF" + bytes(100)}),
+    ]
+    prepare([archives[i] for i in order], tmp_path / "out", split="random")
     with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["track_id"] == "blues.00000"]
     status = {row["archive"]: row["status"] for row in rows}
     assert status["whole.zip"] == "kept"
     assert status["short.zip"] == "a copy: the track is taken from whole.zip"
+    assert status["middle.zip"] == "a copy: the track is taken from whole.zip"
     assert "not audio" in status["broken.zip"]
+
+
+def test_of_equally_long_copies_the_first_is_kept(tmp_path):
+    one = make_zip(tmp_path / "one.zip", three_of_each())
+    two = make_zip(tmp_path / "two.zip", three_of_each())
+    prepare([two, one], tmp_path / "out", split="random")
+    with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
+        kept = {row["archive"] for row in csv.DictReader(file) if row["status"] == "kept"}
+    assert kept == {"two.zip"}
+
+
+def test_few_clips_are_read_ahead_and_torch_keeps_its_threads(tmp_path, monkeypatch):
+    """A clip is up to 64 MB: with one core, three wait for their turn."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    names = [f"rock.{i:05d}.wav" for i in range(20)]
+    path = make_zip(tmp_path / "a.zip", {name: clip_bytes(1) for name in names})
+    n_threads, n_read = torch.get_num_threads(), []
+
+    def read(member):
+        n_read.append(member.name)
+        return original(member)
+
+    original = Member.is_clip.fget
+    monkeypatch.setattr(Member, "is_clip", property(read))
+    contents = decode_archives([path], tmp_path / "spool", "drop")
+    assert len(contents.clips) == 20
+    n_read.clear()
+    with pytest.raises(InputError, match=r"text\.00000\.wav"):
+        bad = {"text.00000.wav": b""} | {name: clip_bytes(1) for name in names}
+        decode_archives([make_zip(tmp_path / "b.zip", bad)], tmp_path / "spool", "fail")
+    assert len(n_read) <= 4
+    assert torch.get_num_threads() == n_threads
 
 
 def test_equal_samples_are_found_and_named(tmp_path):

@@ -62,6 +62,7 @@ def test_leakage_counts_what_is_shared():
         "reggae.00003": "test",  # Bob Marley, Three Little Birds
         "reggae.00054": "train",  # Bob Marley, Three Little Birds
         "blues.00012": "test",  # Robert Johnson
+        "reggae.00001": "validation",  # Bob Marley
         "disco.00000": "test",
     }
     hashes = {track: track for track in assignment} | {"disco.00000": "reggae.00000"}
@@ -70,6 +71,60 @@ def test_leakage_counts_what_is_shared():
     assert leakage["artist_in_train"] == 1
     assert leakage["title_in_train"] == 1
     assert leakage["samples_in_train"] == 1
+
+
+def test_a_title_of_two_artists_is_not_a_shared_title():
+    """So What by Miles Davis and by Metallica."""
+    assignment = {"jazz.00087": "train", "metal.00087": "test"}
+    titles = {artists_and_titles()[track][1].lower() for track in assignment}
+    assert titles == {"so what"}
+    leakage = splits.leakage(assignment, {track: track for track in assignment})
+    assert leakage["title_in_train"] == leakage["artist_in_train"] == 0
+
+
+def test_tracks_without_artist_or_title_are_not_shared_but_unknown():
+    unknown = [track for track, (artist, _) in artists_and_titles().items() if not artist][:2]
+    untitled = ["blues.00082", "blues.00083"]  # Buckwheat Zydeco, without titles
+    assignment = {
+        unknown[0]: "train",
+        unknown[1]: "test",
+        untitled[0]: "train",
+        untitled[1]: "test",
+    }
+    leakage = splits.leakage(assignment, {track: track for track in assignment})
+    assert leakage == {
+        "test_tracks": 2,
+        "artist_in_train": 1,
+        "artist_unknown": 1,
+        "title_in_train": 0,
+        "title_unknown": 2,
+        "samples_in_train": 0,
+    }
+    assert "1 could not be checked" in splits.describe_leakage(leakage)
+
+
+def test_a_large_group_does_not_overfill_a_small_split():
+    """Forty tracks of five artists: eight of each, where a test split of a tenth wants four."""
+    tracks = [f"rock.{i:05d}" for i in range(40)]
+    names = {track: (f"artist {i // 8}", "") for i, track in enumerate(tracks)}
+    hashes = {track: track for track in tracks}
+    for seed in range(4):
+        assignment = splits.assign(hashes, "artist", seed, names)
+        assert set(assignment.values()) == {"train"}
+    names = {track: (f"artist {i // 2}", "") for i, track in enumerate(tracks)}
+    assert Counter(splits.assign(hashes, "artist", 0, names).values()) == {
+        "train": 32,
+        "validation": 4,
+        "test": 4,
+    }
+
+
+@pytest.mark.parametrize(("n", "n_held_out"), [(2, 0), (3, 1), (14, 1), (16, 2)])
+def test_random_split_of_few_tracks_keeps_some_in_train(n, n_held_out):
+    tracks = {f"jazz.{i:05d}": str(i) for i in range(n)}
+    counts = Counter(splits.assign(tracks, "random").values())
+    assert counts["test"] == counts["validation"] == n_held_out
+    assert counts["train"] == n - 2 * n_held_out > 0
 
 
 def test_every_split_has_all_of_its_lists_tracks():

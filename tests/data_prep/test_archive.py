@@ -1,0 +1,209 @@
+"""What `open_archive` promises about hostile archives, in each of its forms."""
+
+import io
+import os
+import stat
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data_prep import archive
+from data_prep.archive import MARKER, ArchiveError, Member, MemberError, open_archive
+
+FORMS = ("zip", "tar", "tar.gz", "folder")
+CLIP, OTHER = "genres/blues/blues.00000.wav", "genres/blues/blues.00001.wav"
+
+
+def make(path: Path, form: str, members: dict[str, bytes]) -> Path:
+    """An archive of one of FORMS."""
+    if form == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, data in members.items():
+                file.writestr(name, data)
+    elif form == "folder":
+        for name, data in members.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    else:
+        with tarfile.open(path, "w:gz" if form == "tar.gz" else "w") as file:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+    return path
+
+
+def read_all(path: Path) -> dict[str, bytes | str]:
+    """Member -> its bytes, or why it cannot be read."""
+    found = {}
+    with open_archive(path) as members:
+        for member in members:
+            try:
+                found[member.name] = member.read()
+            except MemberError as error:
+                found[member.name] = str(error)
+    return found
+
+
+# --- limits ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_large_member_is_refused_without_being_read_whole(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 2**20)
+    path = make(tmp_path / "a", form, {CLIP: bytes(2**20), OTHER: bytes(2**26)})
+    with open_archive(path) as members:  # what the libraries allocate once
+        next(members).read()
+    tracemalloc.start()
+    try:
+        found = read_all(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found[CLIP] == bytes(2**20), "the limit itself is allowed"
+    assert "larger than 1 MB" in found[OTHER]
+    # 64 MB would be whole. gzip inflates 10 KB at a time, which may be 10 MB.
+    assert peak < (2**25 if form == "tar.gz" else 2**23)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_bytes_of_all_members_are_limited(tmp_path, form, monkeypatch):
+    path = make(tmp_path / "a", form, {CLIP: bytes(60_000), OTHER: bytes(60_000)})
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 120_000)
+    assert len(read_all(path)) == 2
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 119_999)
+    with pytest.raises(ArchiveError, match="it is not GTZAN"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_number_of_members_is_limited(tmp_path, form, monkeypatch):
+    path = make(tmp_path / "a", form, {CLIP: b"1", OTHER: b"2"})
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 2)
+    assert len(read_all(path)) == 2
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 1)
+    with pytest.raises(ArchiveError, match="more than 1 files"):
+        read_all(path)
+
+
+def test_what_is_skipped_in_a_tar_counts_as_well(tmp_path, monkeypatch):
+    """A compressed stream is inflated to its end, whatever of it is wanted."""
+    path = make(tmp_path / "a", "tar.gz", {"filler.bin": bytes(2**21), CLIP: b"1"})
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 2**20)
+    with pytest.raises(ArchiveError, match="it is not GTZAN"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_huge_tar_header_is_refused(tmp_path, kind):
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 2**21
+    path = make(tmp_path / "a.tar", "tar", {CLIP: b"1"})
+    first, rest = path.read_bytes()[:1024], path.read_bytes()[1024:]
+    path.write_bytes(first + header.tobuf() + b"a" * 2**21 + rest)
+    with pytest.raises(ArchiveError, match="a header of 2,097,152 bytes"):
+        read_all(path)
+
+
+def test_a_tar_keeps_no_headers_in_memory(tmp_path, monkeypatch):
+    opened = []
+    original = tarfile.open
+    monkeypatch.setattr(
+        tarfile, "open", lambda *a, **options: opened.append(original(*a, **options)) or opened[0]
+    )
+    path = tmp_path / "a.tar"
+    with original(path, "w") as file:
+        for i in range(100):
+            file.addfile(tarfile.TarInfo(f"blues.{i:05d}.wav"))
+    assert len(read_all(path)) == 100
+    assert len(opened[0].members) <= 1
+
+
+# --- what is no file ------------------------------------------------------------------------
+
+
+def test_an_encrypted_member_says_so(tmp_path):
+    path = make(tmp_path / "a.zip", "zip", {CLIP: b"1", OTHER: b"2"})
+    data = bytearray(path.read_bytes())
+    data[data.find(b"PK\x01\x02") + 8] |= 1  # the first member's flag in the central directory
+    path.write_bytes(data)
+    reason = "encrypted: unpack it with its password first"
+    assert read_all(path) == {CLIP: reason, OTHER: b"2"}
+
+
+def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        link = zipfile.ZipInfo(CLIP)
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "/etc/passwd")
+    assert read_all(tmp_path / "a.zip") == {CLIP: "a symbolic link, not a file"}
+
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for i, kind in enumerate(kinds):
+            info = tarfile.TarInfo(f"blues.{i:05d}.wav")
+            info.type, info.linkname = kind, "/etc/passwd"
+            file.addfile(info)
+    found = read_all(tmp_path / "a.tar")
+    assert list(found.values()) == ["a link or a device, not a file"] * len(kinds)
+
+
+def test_links_and_devices_in_a_folder(tmp_path):
+    elsewhere = make(tmp_path / "elsewhere", "folder", {"rock.00000.wav": b"1"})
+    folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
+    (folder / "jazz.00000.wav").symlink_to(folder / "nothing")
+    os.mkfifo(folder / "jazz.00001.wav")  # opening it would wait for ever
+    (folder / "linked").symlink_to(elsewhere)
+    refused = "a broken link or a device, not a file"
+    assert read_all(folder) == {
+        "jazz.00000.wav": refused,
+        "jazz.00001.wav": refused,
+        CLIP: b"1",
+    }
+
+
+# --- names and order ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_only_clips_tables_and_the_marker_come_out(tmp_path, form):
+    wanted = {CLIP: b"1", "a/features_30_sec.csv": b"2", MARKER: b"3", "B.FLAC": b"4"}
+    litter = {"__MACOSX/blues.00000.wav": b"x", "a/._blues.00001.wav": b"x", "a/notes.csv": b"x",
+              "images/blues00000.png": b"x", "blues.00000.wav.txt": b"x"}  # fmt: skip
+    assert read_all(make(tmp_path / "a", form, wanted | litter)) == wanted
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    names = [f"{g}/{g}.{i:05d}.wav" for g in ("rock", "blues", "jazz") for i in (3, 1, 2, 0)]
+    path = make(tmp_path / "a", "folder", dict.fromkeys(names, b"1"))
+    assert list(read_all(path)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "track_id"),
+    [
+        ("blues.00000.wav", "blues.00000"),
+        ("a/b\\Blues.00000.AU", "blues.00000"),
+        ("blues.000000.wav", None),
+        ("blues.0000.wav", None),
+        ("blues00000.wav", None),
+        ("my blues.00000.wav", None),
+        ("blues.00000.0.wav", None),
+        ("polka.00000.wav", None),
+    ],
+)
+def test_the_track_is_known_by_the_whole_name(name, track_id):
+    assert Member(name, bytes).track_id == track_id
+
+
+def test_a_damaged_member_does_not_hide_the_others(tmp_path):
+    path = make(tmp_path / "a.zip", "zip", {CLIP: os.urandom(1000), OTHER: b"2"})
+    data = bytearray(path.read_bytes())
+    data[len(CLIP) + 100] ^= 0xFF
+    path.write_bytes(data)
+    found = read_all(path)
+    assert "damaged in the archive" in found[CLIP]
+    assert found[OTHER] == b"2"
