@@ -59,7 +59,7 @@ def test_a_run_leaves_what_is_promised(run_dir):
     assert report["train"]["steps"] == 4 * 10  # 40 clips x 2 crops, 8 a batch
     assert report["train"]["precision"] == "fp32"
     assert report["train"]["audio_seconds_per_second"] > 0
-    assert report["leakage"]["test_tracks"] == 10
+    assert report["leakage"] is None, "synthesised music has no artists"
 
 
 def test_predictions_are_those_of_the_saved_model(run_dir, prepared):

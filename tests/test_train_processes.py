@@ -1,6 +1,21 @@
 """Training in several processes, started by `accelerate launch`."""
 
-from tests.training_runs import check_predictions, flags, launch, read_report
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from music_genre.errors import InputError
+from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from tests.training_runs import check_predictions, flags, launch, read_report, train
 
 
 def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_path):
@@ -25,3 +40,96 @@ def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_pa
     assert report["test"]["n"] == report["validation"]["n"] == 10
     check_predictions(output_dir, prepared)
     assert result.stdout.count("Written to") == 1
+
+
+def test_the_first_process_chooses_the_linear_probe_for_all(root, prepared, pretrained, tmp_path):
+    """The second one cannot choose or fit; both write what they have."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        """
+import os
+
+import torch
+
+import train_hf
+from music_genre.training import linear_probe
+
+rank = os.environ["RANK"]
+if rank != "0":
+    linear_probe.choose_layer = linear_probe._fit = None
+fit = linear_probe.fit_linear_probe
+
+
+def fit_and_tell(trainer, clips):
+    choice = fit(trainer, clips)
+    torch.save(trainer.model.state_dict(), os.environ["TOLD"] + rank)
+    return choice
+
+
+train_hf.fit_linear_probe = fit_and_tell
+train_hf.main()
+"""
+    )
+    options = flags(
+        prepared, pretrained, tmp_path / "two", from_scratch=False, max_steps=1, use_cpu=True
+    )
+    result = launch(
+        root,
+        *options,
+        launcher=["--multi_gpu", "--num_processes", "2"],
+        script=script,
+        variables={"TOLD": str(tmp_path / "rank-")},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    models = [torch.load(tmp_path / f"rank-{rank}") for rank in (0, 1)]
+    assert models[0].keys() == models[1].keys()
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert result.stdout.count("Linear probe on layer") == 1
+
+
+def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
+    """Generous: only a hang reaches the limit."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.2)
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with hold_folder(folder):
+            return True
+    except InputError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to wait for")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_training_saves_and_stops_when_its_launcher_is_killed(
+    number, root, prepared, tiny_config, tmp_path
+):
+    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone."""
+    output_dir = tmp_path / "run"
+    options = flags(
+        prepared, tiny_config, output_dir, max_steps=100_000, save_strategy="steps",
+        eval_strategy="steps", save_steps=5, eval_steps=5, use_cpu=True,
+    )  # fmt: skip
+    log = tmp_path / "log.txt"
+    command = [sys.executable, "-m", "accelerate.commands.launch", str(root / "train_hf.py")]
+    with log.open("w") as file:
+        launcher = subprocess.Popen(
+            [*command, *options], cwd=root, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        wait_for(lambda: list(output_dir.glob("checkpoint-*/trainer_state.json")))
+        with pytest.raises(InputError, match="Another run is still working"):
+            train(*options, "--resume_from_checkpoint", "last")
+        launcher.send_signal(number)
+        launcher.wait()
+        wait_for(lambda: is_free(output_dir))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+    said = re.search(r"Stopped after step (\d+); it is saved", log.read_text())
+    assert said, log.read_text()[-2000:]
+    assert find_checkpoint(output_dir, "last") == str(output_dir / f"checkpoint-{said[1]}")

@@ -49,6 +49,7 @@ def launch(
     launcher: list[str] | None = None,
     cwd: Path | None = None,
     script: Path | None = None,
+    variables: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
     return subprocess.run(
@@ -57,7 +58,7 @@ def launch(
         capture_output=True,
         text=True,
         timeout=280,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(root)} | (variables or {}),
     )
 
 

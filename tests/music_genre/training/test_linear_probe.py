@@ -185,7 +185,8 @@ def test_features_of_a_layer_are_its_output(prepared, tiny_config):
     features = linear_probe._hidden_states(trainer, clips)
     assert features.clips.tolist() == [0, 0, 1, 1, 2, 2]
     assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(2)]
-    assert features.groups.tolist() == [a for a in train["artist"][:3] for _ in range(2)]
+    artists = [artist or f"clip {i}" for i, artist in enumerate(train["artist"][:3])]
+    assert features.groups.tolist() == [artist for artist in artists for _ in range(2)]
     window = feature_extractor(clips[1]["windows"][0], sampling_rate=16_000, return_tensors="pt")
     assert len(features.layers) == 3
     for i in (2, 1, 0):

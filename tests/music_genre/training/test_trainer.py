@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Audio, load_from_disk
+from datasets import Audio, ClassLabel, Dataset, Features, Value, load_from_disk
 
+from music_genre import audio
 from music_genre.training.trainer import Augmentation, ClipDataset, CropDataset
 
 WINDOW = 16_000
@@ -42,6 +43,27 @@ def test_mixup_shares_the_target(clips):
     assert (targets.max(1) < 0.99).mean() > 0.3
     plain = CropDataset(clips, WINDOW, 0)[0]["target"]
     assert plain.tolist() == np.eye(10)[0].tolist()
+
+
+def tones() -> Dataset:
+    """Two genres of one clip each: 200 Hz and 3,000 Hz, equally loud."""
+    time = np.arange(2 * WINDOW) / WINDOW
+    waves = [0.5 * np.sin(2 * np.pi * hertz * time) for hertz in (200, 3000)]
+    features = Features(audio={"bytes": Value("binary")}, genre=ClassLabel(names=["low", "high"]))
+    audio_column = [{"bytes": audio.wav_bytes(audio.to_pcm16(wave))} for wave in waves]
+    return Dataset.from_dict({"audio": audio_column, "genre": [0, 1]}, features=features)
+
+
+def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
+    """Of each crop, the amplitudes of the two tones; its own genre may have either share."""
+    crops = CropDataset(tones(), WINDOW, 0, Augmentation(mixup=0.8))
+    shares = []
+    for i in range(40):
+        spectrum = np.abs(np.fft.rfft(crops[i]["crop"]))[[200, 3000]]
+        np.testing.assert_allclose(crops[i]["target"], spectrum / spectrum.sum(), atol=0.01)
+        shares.append(crops[i]["target"][i % 2])
+    assert min(shares) < 0.4
+    assert max(s for s in shares if s < 0.99) > 0.6
 
 
 def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
