@@ -1,0 +1,73 @@
+"""The command `music-genre`, for an installed package.
+
+    music-genre classify song.mp3 other.flac --model you/distilhubert-gtzan
+    music-genre scan ~/Music --model you/distilhubert-gtzan --output genres.parquet
+    music-genre publish runs/mine you/distilhubert-gtzan
+
+`scan` is `python -m music_genre.library`, `publish` is `python -m music_genre.publishing`.
+"""
+
+import argparse
+import sys
+
+from music_genre.errors import InputError, exit_with_message
+
+
+def main() -> None:
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in ("scan", "publish"):
+        sys.argv = [f"music-genre {verb}", *sys.argv[2:]]
+        run_room(verb)
+        return
+    parser = argparse.ArgumentParser(
+        "music-genre", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("verb", choices=["classify", "scan", "publish"], help="what to do")
+    parser.add_argument("files", nargs="+", help="audio files")
+    parser.add_argument("--model", required=True, help="a folder, or the id of a model on the Hub")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    arguments = parser.parse_args()
+    with exit_with_message("Stopped."):
+        classify(arguments.files, arguments.model, arguments.revision)
+
+
+def run_room(verb: str) -> None:
+    """Start another room's command line; its packages are an extra of the installation."""
+    try:
+        if verb == "scan":
+            from music_genre.library.__main__ import main
+        else:
+            from music_genre.publishing.__main__ import main
+    except ModuleNotFoundError as error:
+        extra = "library" if verb == "scan" else "onnx"
+        sys.exit(
+            f"error: `music-genre {verb}` needs the package {error.name}: "
+            f"pip install 'music-genre[{extra}]'"
+        )
+    main()
+
+
+def classify(files: list[str], model: str, revision: str | None) -> None:
+    """Print one line per file: its name and the three likeliest genres.
+
+    Raises:
+        InputError: the model cannot be loaded, or a file cannot be classified; the others are.
+    """
+    from music_genre.classifier import GenreClassifier
+
+    classifier = GenreClassifier(model, revision)
+    failed = []
+    for file in files:
+        try:
+            probabilities = classifier(file).probabilities
+        except (InputError, OSError) as error:
+            failed.append(f"{file}: {getattr(error, 'strerror', None) or error}")
+            continue
+        best = sorted(probabilities.items(), key=lambda item: item[1], reverse=True)[:3]
+        print(f"{file}: " + ", ".join(f"{genre} {p:.0%}" for genre, p in best), flush=True)
+    if failed:
+        raise InputError("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The package: one list of dependencies, and a wheel that classifies without a checkout."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+
+def requirements(lines: list[str]) -> set[str]:
+    return {name for line in lines if (name := line.split("#")[0].strip())}
+
+
+def test_requirements_are_those_of_the_package(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    ours = requirements((root / "requirements.txt").read_text().splitlines())
+    assert ours == {
+        *project["dependencies"],
+        *(line for extra in extras.values() for line in extra),
+    }
+
+
+def test_every_dependency_has_bounds_and_a_reason(root):
+    text = (root / "pyproject.toml").read_text()
+    listed = text[text.index("dependencies = [") : text.index("[project.scripts]")].splitlines()
+    lines = [line.strip() for line in listed if line.strip().startswith('"')]
+    assert len(lines) > 20
+    for line in lines:
+        requirement, _, reason = line.partition("#")
+        assert ("<" in requirement and ">=" in requirement) or "==" in requirement, line
+        assert len(reason.strip()) >= 8, line
+
+
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory) -> Path:
+    """Built by the backend that pyproject.toml names, which requirements-dev.txt installs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, str(root), "--wheel-dir", str(folder)], check=True, timeout=300)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_one_package_and_its_data(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"music_genre"}
+    assert not [name for name in names if "/training/" in name or "/tests/" in name]
+    assert "music_genre/examples/jazz.ogg" in names
+    assert "music_genre/publishing/card.md" in names
+
+
+def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, tmp_path):
+    """Installed beside nothing of the checkout; the dependencies are those of this environment."""
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    subprocess.run([*install, str(site), str(wheel)], check=True, timeout=300)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            command, cwd=empty, env=os.environ | {"PYTHONPATH": str(site)}, timeout=120,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    code = (
+        "import sys; from music_genre import GenreClassifier;"
+        "print(GenreClassifier(sys.argv[1])(sys.argv[2]).genre)"
+    )
+    genre = run(sys.executable, "-c", code, str(tiny_classifier), str(song)).strip()
+    command = str(site / "bin" / "music-genre")
+    line = run(sys.executable, command, "classify", str(song), "--model", str(tiny_classifier))
+    assert line.startswith(f"{song}: {genre} ")
+    output = str(empty / "genres.csv")
+    run(
+        sys.executable,
+        command,
+        "scan",
+        str(song),
+        "--model",
+        str(tiny_classifier),
+        "--output",
+        output,
+    )
+    assert f",{genre}," in Path(output).read_text()
