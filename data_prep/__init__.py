@@ -1,5 +1,5 @@
 """From music archives to a `datasets` Audio dataset: sources, splits and leakage.
 
-Run: python -m data_prep --help. It uses the core (`music_genre`: audio decoding, errors) and no
-other room; `music_genre.training` uses it, nothing else does.
+Run: python -m data_prep --help. It imports the core (modules directly in `music_genre`) and no
+other room. Training, baselines and benchmarks import it.
 """

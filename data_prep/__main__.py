@@ -9,7 +9,7 @@ The result is a folder for `datasets.load_from_disk`, with manifest.csv and a da
 import argparse
 from pathlib import Path
 
-from data_prep.splits import DESCRIPTIONS, METHODS
+from data_prep.gtzan import DESCRIPTIONS
 from music_genre.errors import InputError, exit_with_message
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
@@ -26,17 +26,21 @@ def parse_arguments() -> argparse.Namespace:
         nargs="*",
         type=Path,
         metavar="ARCHIVE",
-        help="zip, tar.gz or folder",
+        help="zip, tar.gz or folder; several are merged",
     )
-    parser.add_argument("--output_dir", type=Path, default=Path("data/gtzan"), help="%(default)s")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("data/gtzan"), help="default: %(default)s"
+    )
     parser.add_argument(
         "--split",
-        choices=METHODS,
+        choices=tuple(DESCRIPTIONS),
         default="filtered",
         help="; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
         + " (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the artist and random splits")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="for the artist and random splits (default: 0)"
+    )
     parser.add_argument(
         "--on_bad_clip",
         choices=("drop", "fail"),
@@ -46,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--download",
         action="store_true",
-        help="fetch the Kaggle set first (1.2 GB; needs `pip install kagglehub` and network)",
+        help="download the Kaggle set first (1.2 GB; needs `pip install kagglehub` and network)",
     )
     parser.add_argument(
         "--push_to_hub", metavar="USER/NAME", help="upload the dataset, private unless --public"
@@ -87,7 +91,7 @@ def main() -> None:
 
 
 def download() -> Path:
-    """Fetch the Kaggle set into kagglehub's cache (its own code extracts it there)."""
+    """Download the Kaggle set into kagglehub's cache, which extracts it there."""
     try:
         import kagglehub
     except ImportError as error:
@@ -97,7 +101,7 @@ def download() -> Path:
         ) from error
     try:
         return Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    except Exception as error:  # kagglehub raises many kinds, for network, login and quota
+    except Exception as error:  # of many types: network, login, quota
         raise InputError(
             f"Kaggle could not be reached ({type(error).__name__}): download the zip from "
             f"kaggle.com/datasets/{KAGGLE_DATASET} yourself and give its path."
@@ -117,7 +121,7 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         + f".\nLeakage: {describe_leakage(preparation['leakage'])}."
     )
     for tracks in preparation["identical_samples"]:
-        print(f"Sample for sample the same: {', '.join(tracks)}.")
+        print(f"Identical samples: {', '.join(tracks)}.")
     for warning in preparation["warnings"]:
         print(f"warning: {warning}")
 

@@ -190,7 +190,10 @@ def _row(clip: Clip, wav: bytes, names: Mapping[str, tuple[str, str]]) -> dict:
 
 
 def move_into_place(folder: Path, output_dir: Path) -> None:
-    """Two renames at most; between them there is no dataset, never half of one."""
+    """Rename the finished dataset to `output_dir`; the old one, if any, is renamed first.
+
+    Between the two renames there is no dataset; there is never half of one.
+    """
     if output_dir.exists():
         output_dir.rename(folder / REPLACED)
     (folder / DATASET).rename(output_dir)

@@ -16,11 +16,16 @@ GENRES = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip
 SPLITS = ("train", "validation", "test")
+DESCRIPTIONS = {  # of the ways to split, data_prep.splits
+    "filtered": "fault-filtered (Kereliuk, Sturm and Larsen 2015)",
+    "artist": "artist-grouped",
+    "random": "random 80/10/10, course-comparable",
+}
 
 
 @cache
 def artists_and_titles() -> dict[str, tuple[str, str]]:
-    """track_id -> (artist, title) of all 1,000 tracks; an empty string is an unknown one."""
+    """track_id -> (artist, title) of all 1,000 tracks; an empty string means unknown."""
     with Path(__file__).with_name("gtzan_index.csv").open(encoding="utf-8", newline="") as file:
         return {row["track_id"]: (row["artist"], row["title"]) for row in csv.DictReader(file)}
 
@@ -32,7 +37,7 @@ def same_name_key(name: str) -> str:
 
 @cache
 def filtered_split() -> dict[str, str]:
-    """track_id -> "train" (443), "validation" (197) or "test" (290); the faulty 70 are in none."""
+    """track_id -> "train" (443), "validation" (197) or "test" (290); the faulty 70 are absent."""
     from torchaudio.datasets import gtzan
 
     lists = (gtzan.filtered_train, gtzan.filtered_valid, gtzan.filtered_test)

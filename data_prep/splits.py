@@ -13,16 +13,18 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.gtzan import GENRES, SPLITS, artists_and_titles, filtered_split, same_name_key
+from data_prep.gtzan import (
+    DESCRIPTIONS,
+    GENRES,
+    SPLITS,
+    artists_and_titles,
+    filtered_split,
+    same_name_key,
+)
 from music_genre.errors import InputError
 
-METHODS = ("filtered", "artist", "random")
+METHODS = tuple(DESCRIPTIONS)
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of `artist`
-DESCRIPTIONS = {
-    "filtered": "fault-filtered (Kereliuk, Sturm and Larsen 2015)",
-    "artist": "artist-grouped",
-    "random": "random 80/10/10, course-comparable",
-}
 
 
 def assign(
@@ -76,8 +78,8 @@ def _assign_by_artist(
 ) -> dict[str, str]:
     """Give each group of tracks to the split that lacks its genre most, the largest group first.
 
-    scikit-learn's StratifiedGroupKFold gave 6 to 24 test tracks a genre on the 1,000 tracks, and no
-    blues at all in validation for one of four seeds; this gives 10 to 14.
+    On the 1,000 tracks this gives 10 to 14 test tracks per genre; scikit-learn's
+    StratifiedGroupKFold gave 6 to 24, and for one of four seeds no blues in validation.
     """
     label_of_track = _linked_groups(tracks, samples_sha256, names)
     groups = [np.flatnonzero(label_of_track == label) for label in np.unique(label_of_track)]
@@ -89,7 +91,7 @@ def _assign_by_artist(
     for group in groups:
         n_in_group = Counter(genre_of(tracks[i]) for i in group)
         wanted = {(s, g): SHARES[s] * n_of_genre[g] for s in SPLITS for g in n_in_group}
-        # A large group (35 tracks of Bob Marley) may not overfill a small split.
+        # A large group (35 tracks are by Bob Marley) may not overfill a small split.
         fitting = [
             s
             for s in SPLITS
@@ -131,9 +133,9 @@ def leakage(assignment: Mapping[str, str], samples_sha256: Mapping[str, str]) ->
     """Count the test tracks of GTZAN that a model may know from train.
 
     Returns:
-        `test_tracks`; `artist_in_train`, `title_in_train` (same artist and title) and
-        `samples_in_train`, each a number of test tracks; `artist_unknown` and `title_unknown`, the
-        test tracks that could not be checked.
+        Numbers of test tracks: all (`test_tracks`), those that share the artist, artist and title,
+        or all samples with a train track (`artist_in_train`, `title_in_train`,
+        `samples_in_train`), and those that cannot be checked (`artist_unknown`, `title_unknown`).
     """
     seen = {"artist": set(), "title": set(), "samples": set()}
     names = artists_and_titles()

@@ -176,7 +176,14 @@ def test_only_clips_tables_and_the_marker_come_out(tmp_path, form):
     assert read_all(make(tmp_path / "a", form, wanted | litter)) == wanted
 
 
-def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, monkeypatch):
+    def unordered(path):  # as a file system may give them
+        for folder, subfolders, names in walk(path):
+            subfolders.sort(reverse=True)
+            yield folder, subfolders, sorted(names, reverse=True)
+
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", unordered)
     names = [f"{g}/{g}.{i:05d}.wav" for g in ("rock", "blues", "jazz") for i in (3, 1, 2, 0)]
     path = make(tmp_path / "a", "folder", dict.fromkeys(names, b"1"))
     assert list(read_all(path)) == sorted(names)
