@@ -254,8 +254,12 @@ def _set_head(model: PreTrainedModel, pipeline: Pipeline) -> None:
     n_labels, n_outputs = model.config.num_labels, model.projector.out_features
     n_inputs = len(scaler.mean_)
     weight = np.zeros((n_labels, n_inputs))
-    bias = np.full(n_labels, regression.intercept_.min() - 5.0)  # a genre that train does not have
-    weight[regression.classes_], bias[regression.classes_] = regression.coef_, regression.intercept_
+    coefficients, intercepts = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:  # scikit-learn keeps the log-odds of the second one only
+        coefficients = np.vstack([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    bias = np.full(n_labels, intercepts.min() - 5.0)  # a genre that train does not have
+    weight[regression.classes_], bias[regression.classes_] = coefficients, intercepts
     random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
     principal = np.linalg.svd(weight, full_matrices=False)[2].T
     n_orthogonal = min(n_inputs, n_outputs)

@@ -55,6 +55,19 @@ def test_the_head_is_the_regression(n_outputs):
     assert np.linalg.norm(model.projector.weight.detach().numpy(), axis=1).min() > 0
 
 
+@pytest.mark.parametrize("n_labels", [2, 4])
+def test_the_head_of_two_genres_is_the_regression(n_labels):
+    """scikit-learn keeps one row of coefficients for two classes."""
+    model = hubert(num_labels=n_labels)
+    features = np.random.default_rng(0).standard_normal((200, 16))
+    pipeline = linear_probe._regression(0.1).fit(features, (features[:, 0] > 0.5).astype(int))
+    linear_probe._set_head(model, pipeline)
+    with torch.no_grad():
+        logits = model.classifier(model.projector(torch.from_numpy(features).float()))
+    probabilities = logits.softmax(-1).numpy()[:, :2]
+    np.testing.assert_allclose(probabilities, pipeline.predict_proba(features), atol=0.02)
+
+
 FAMILIES = {
     "hubert": (HubertConfig, HubertForSequenceClassification),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2ForSequenceClassification),
