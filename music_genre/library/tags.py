@@ -232,7 +232,6 @@ def _take_on(copy: str, status: os.stat_result, path: str) -> None:
     if (os.stat(copy).st_uid, os.stat(copy).st_gid) != (status.st_uid, status.st_gid):
         os.chown(copy, status.st_uid, status.st_gid)
     shutil.copystat(path, copy)
-    os.utime(copy)  # players look for files that are newer
 
 
 def _remove_copies(folders: Iterable[str]) -> None:

@@ -267,6 +267,7 @@ def test_an_incomplete_line_of_the_log_is_skipped(music, tmp_path):
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"path": "/music/a.mp3", "sha2')
     write(music[2:4], tmp_path)
+    assert (tmp_path / "log.jsonl").read_text().count('\n{"folders"') == 1, "on a line of its own"
     assert tags.undo_tags(tmp_path / "log.jsonl") == "4 tags were undone, 0 were not."
     assert state(music) == before
 
