@@ -26,6 +26,20 @@ def scan(classifier, music: Path, output: Path, seconds: float | None = None) ->
     return list(scanning.scan(classifier, [music], output, seconds))
 
 
+class Stub:
+    """A classifier of two labels that knows nothing; it counts the windows of each batch."""
+
+    feature_extractor = SimpleNamespace(sampling_rate=16_000)
+    window_seconds = 1.0
+
+    def __init__(self) -> None:
+        self.batch_sizes = []
+
+    def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
+        self.batch_sizes.append(len(cuts))
+        return np.full((len(cuts), 2), 0.5)
+
+
 def n_parts_rows(output: Path) -> int:
     parts = Path(f"{output}.parts").glob("*.jsonl")
     return sum(len(part.read_bytes().splitlines()) for part in parts)
@@ -134,11 +148,6 @@ def test_a_long_file_is_decoded_twice_and_gets_the_same_row(
 
 
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, noise):
-    stub = SimpleNamespace(
-        feature_extractor=SimpleNamespace(sampling_rate=16_000),
-        window_seconds=1.0,
-        window_probabilities=lambda cuts: np.full((len(cuts), 2), 0.5),
-    )
     monkeypatch.setattr(audio, "KEEP_SECONDS", 60.0)
     monkeypatch.setattr(audio, "BLOCK", 2**16)
     peaks = []
@@ -146,7 +155,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, n
         path = tmp_path / f"{minutes}.flac"
         soundfile.write(path, np.tile(noise(1), minutes * 60), 16_000)
         tracemalloc.start()
-        (prediction,) = batches.classify_files(stub, [str(path)])
+        (prediction,) = batches.classify_files(Stub(), [str(path)])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert prediction.seconds_processed == minutes * 60
@@ -274,3 +283,63 @@ def test_closing_the_generator_ends_its_threads(classifier, music):
     next(predictions)
     predictions.close()
     assert threading.active_count() == before
+
+
+def test_all_batches_have_one_size_so_that_results_do_not_depend_on_neighbours(tmp_path, noise):
+    for i in range(3):
+        soundfile.write(tmp_path / f"{i}.wav", noise(6), 16_000)
+    stub = Stub()
+    predictions = list(batches.classify_files(stub, map(str, tmp_path.glob("*.wav"))))
+    assert [prediction.error for prediction in predictions] == [None] * 3
+    assert stub.batch_sizes == [batches.BATCH_SIZE] * 2, "18 windows"
+
+
+def test_a_file_that_shrinks_while_it_is_read_gets_an_error(tmp_path, monkeypatch, noise):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(8), 16_000)
+    monkeypatch.setattr(audio, "KEEP_SECONDS", 1.0)
+    decode = audio.decode_in_blocks
+
+    def shrink(*arguments):
+        decoded = decode(*arguments)
+        soundfile.write(path, noise(2), 16_000)
+        return decoded
+
+    monkeypatch.setattr(audio, "decode_in_blocks", shrink)
+    (prediction,) = batches.classify_files(Stub(), [str(path)])
+    assert prediction.error == "it changed while it was read"
+    assert prediction.probabilities is None
+
+
+def test_hidden_and_unreadable_folders_are_left_out(tmp_path, monkeypatch, capsys):
+    for folder in (".trash", "locked", "open"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.mp3").touch()
+    scandir = os.scandir
+
+    def refuse(path: str):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    files = scanning.find_files([tmp_path])
+    assert [Path(file.path).relative_to(tmp_path).as_posix() for file in files] == ["open/a.mp3"]
+    assert f"left out {tmp_path}/locked: Permission denied" in capsys.readouterr().err
+
+
+def test_rows_reach_the_file_at_once(tmp_path):
+    with results.RowWriter(tmp_path) as writer:
+        writer.append({"path": "/a.mp3"})
+        assert json.loads(writer.path.read_text()) == {"path": "/a.mp3"}
+
+
+def test_a_local_model_that_was_retrained_is_another_model(tmp_path):
+    stub = SimpleNamespace(model_id=str(tmp_path), commit=None, window_seconds=1.0, labels=["a"])
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = scanning.settings_of(stub, None)
+    results.check_settings(tmp_path / "parts", before)
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(InputError, match="revision"):
+        results.check_settings(tmp_path / "parts", scanning.settings_of(stub, None))
