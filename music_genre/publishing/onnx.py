@@ -1,10 +1,11 @@
-"""Export a fine-tuned model for ONNX Runtime and transformers.js, and check it against PyTorch.
+"""Export a fine-tuned model for ONNX Runtime, and check it against PyTorch.
 
     python -m music_genre.publishing.onnx runs/distilhubert-gtzan  # writes onnx/model.onnx there
 
-`python -m music_genre.publishing` does this by itself. In the graph, `input_values` is float32 of
+`python -m music_genre.publishing` does this as well. In the graph, `input_values` is float32 of
 shape (batch, samples), 16 kHz, each window with mean 0 and variance 1; `logits` has the shape
-(batch, labels). Models that take spectrograms take theirs, of the length they were trained on.
+(batch, labels). For models of spectrograms, `input_features` or
+`input_values` holds the spectrogram of one window.
 """
 
 import argparse
@@ -13,20 +14,24 @@ import os
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from music_genre.errors import InputError, exit_with_message
+from music_genre.loading import (
+    DEFAULT_WINDOW_SECONDS,
+    find_model,
+    load_classifier,
+    load_feature_extractor,
+)
+from music_genre.windows import extract_features
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, SequenceFeatureExtractor
-
-ONNX_FILE = "onnx/model.onnx"  # where transformers.js and optimum look
+ONNX_FILE = "onnx/model.onnx"  # where optimum looks
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # of a logit: float32 sums in another order differ by some 1e-6
-CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # windows; the graph must not have learnt one length by heart
+MAX_DIFFERENCE = 1e-4  # of a logit: float32 sums in another order differ by about 1e-6
+CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must take any length
 
 
 class OnnxError(InputError):
@@ -34,17 +39,15 @@ class OnnxError(InputError):
 
 
 def export(folder: Path) -> float:
-    """Write onnx/model.onnx into a model's folder, whole or not at all.
+    """Write onnx/model.onnx into a model's folder, completely or not at all.
 
     Returns:
         The largest difference of a logit from PyTorch's, over several batches and lengths.
 
     Raises:
-        OnnxError: packages are missing, the exporter gives up, or the graph computes other numbers.
+        OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
         ModelError: the folder holds no model.
     """
-    from music_genre.loading import find_model, load_classifier, load_feature_extractor
-
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install requirements.txt.")
     location = find_model(str(folder))
@@ -55,7 +58,7 @@ def export(folder: Path) -> float:
     try:
         _write(model, _examples(model, feature_extractor, 2, CHECKED_LENGTHS[0]), partial)
         difference = _difference(model, feature_extractor, partial)
-        if not difference <= TOLERANCE:
+        if not difference <= MAX_DIFFERENCE:
             raise OnnxError(
                 f"The ONNX form of {folder} computes other numbers than PyTorch: logits differ by "
                 f"up to {difference:.1g}."
@@ -69,15 +72,12 @@ def export(folder: Path) -> float:
 
 
 def _examples(
-    model: "PreTrainedModel",
-    feature_extractor: "SequenceFeatureExtractor",
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
     batch: int,
     n_windows: float,
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Model input for noise: float32, shape (batch, ...)."""
-    from music_genre.loading import DEFAULT_WINDOW_SECONDS
-    from music_genre.windows import extract_features
-
     seconds = getattr(model.config, "window_seconds", DEFAULT_WINDOW_SECONDS) * n_windows
     noise = np.random.default_rng(batch).standard_normal(
         (batch, int(seconds * feature_extractor.sampling_rate))
@@ -85,9 +85,7 @@ def _examples(
     return extract_features(feature_extractor, list(noise.astype(np.float32)))
 
 
-def _write(model: "PreTrainedModel", example: "torch.Tensor", path: Path) -> None:
-    import torch
-
+def _write(model: PreTrainedModel, example: torch.Tensor, path: Path) -> None:
     class Logits(torch.nn.Module):
         """The graph has one output, not a dataclass."""
 
@@ -102,22 +100,25 @@ def _write(model: "PreTrainedModel", example: "torch.Tensor", path: Path) -> Non
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:  # they tell of operators of torchvision, which nobody asked for
+        for logger in loggers:  # they report missing operators of torchvision
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            program = torch.onnx.export(
                 Logits().eval(),
                 (example,),
-                path,
                 dynamo=True,
                 verbose=False,
-                external_data=False,  # one file: the model is far below protobuf's 2 GB
                 input_names=[model.main_input_name],
                 output_names=["logits"],
                 dynamic_shapes=(dimensions,),
             )
-    except Exception as error:  # the exporter raises whatever the model's code led it to
+            for graph in program.model.graphs():
+                for node in graph:  # the exporter notes stack traces, with paths of this machine
+                    node.metadata_props.clear()
+            # One file: the model is far below protobuf's 2 GB.
+            program.save(path, external_data=False)
+    except Exception as error:  # the exporter may raise anything
         reason = (str(error).strip().splitlines() or [""])[0]
         raise OnnxError(
             f"A model of type {model.config.model_type} cannot be exported to ONNX "
@@ -129,11 +130,10 @@ def _write(model: "PreTrainedModel", example: "torch.Tensor", path: Path) -> Non
 
 
 def _difference(
-    model: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor", path: Path
+    model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, path: Path
 ) -> float:
     """Largest difference of a logit between the graph and the model, over batches and lengths."""
-    import onnxruntime
-    import torch
+    import onnxruntime  # an optional package: `export` names it where it is missing
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name, largest = session.get_inputs()[0].name, 0.0

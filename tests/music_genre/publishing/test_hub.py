@@ -1,8 +1,10 @@
 """Pushing to the Hub: what is sent, what is left out, and what is refused."""
 
 import json
+import sys
 
 import pytest
+import yaml
 
 from music_genre.errors import InputError
 from music_genre.publishing.__main__ import parse_arguments
@@ -11,6 +13,7 @@ from music_genre.publishing.onnx import OnnxError
 from tests.hub import WRITER, HubDouble
 from tests.music_genre.publishing.clients import (
     LFS_FILES,
+    ROOT,
     WEIGHTS,
     assert_no_token,
     environment,
@@ -98,6 +101,37 @@ def test_a_model_without_onnx_form_is_published_without(finished, monkeypatch, c
     assert capsys.readouterr().err == (
         "Published without ONNX: A model of type novelty cannot be exported to ONNX.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("card", "license"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\n---\n# base\n", "cc-by-nc-4.0"),
+        ("---\ntags: [music]\n---\n# base\n", None),
+        (None, None),
+    ],
+)
+def test_the_licence_of_the_base_model_is_published(hub, finished, tmp_path, card, license):
+    hub.add_repo("somebody/base")
+    if card:
+        files = {"README.md": hub.storage.blob(card.encode())}
+        hub.storage.commit(hub.storage.load("models", "somebody/base"), "card", files)
+    report = json.loads((finished / "report.json").read_text())
+    report |= {"from_scratch": False, "model": "somebody/base", "base_model": "somebody/base"}
+    (finished / "report.json").write_text(json.dumps(report))
+    result = push(hub, tmp_path, finished, "you/tuned")
+    assert result.returncode == 0, result.stderr
+    front = yaml.safe_load(hub.files("you/tuned")["README.md"].decode().split("---")[1])
+    assert front.get("license") == license
+    assert front["base_model"] == "somebody/base"
+
+
+def test_no_path_of_this_machine_is_published(pushed):
+    """Neither of the run, the model and the data, nor of the code, as tracebacks have them."""
+    hub, folder = pushed
+    for name, content in hub.files("you/tiny").items():
+        for path in (str(ROOT), str(folder.parents[1]), sys.prefix):
+            assert path.encode() not in content, (name, path)
 
 
 def test_only_finished_runs_on_real_music_are_published(finished):
