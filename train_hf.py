@@ -11,11 +11,10 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 import os
 import sys
 
-from music_genre.training.options import short_help
+from music_genre.training.options import answer_early
 
-if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
-    print(short_help(__doc__))  # at once: what follows takes seconds to import
-    sys.exit()
+if __name__ == "__main__":
+    answer_early(sys.argv[1:], __doc__)  # what follows takes seconds to import
 
 # Before torch: on a CPU that others use too, threads that spin while they wait made a step 10 to 20
 # times slower; threads that sleep cost 12 to 25 % where the CPU is free.
@@ -59,6 +58,7 @@ from music_genre.training.setup import (
     add_callbacks,
     check_trackers,
     default_output_dir,
+    explain_launcher,
     make_trainer,
     print_plan,
     use_all_cores,
@@ -164,11 +164,9 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
     return True
 
 
-def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None:
+def run_seeds(argv: list[str], seeds: list[int], output_dir: str) -> None:
     """One run after another, each in a folder of its own; finished ones are not run again."""
 
-    if len(set(seeds)) < 2 or not output_dir:
-        raise InputError("--seeds takes two or more different numbers, and needs an --output_dir.")
     folders = [Path(output_dir) / f"seed-{seed}" for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
@@ -187,11 +185,6 @@ def run_seeds(argv: list[str], seeds: list[int], output_dir: str | None) -> None
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
     """With --push_to_hub, the id of a repository that can be written; before hours of work."""
-    if arguments.hub_token:
-        raise InputError(
-            "A token does not belong on a command line or in a file that is shared: revoke it, and "
-            "give a new one to `hf auth login` or put it into HF_TOKEN."
-        )
     if not arguments.push_to_hub:
         return None
     if not arguments.hub_model_id:
@@ -207,6 +200,7 @@ def main() -> None:
 
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
+    explain_launcher()
     with exit_with_message(f"Stopped. If it saved a checkpoint, {RESUME}"):
         try:
             if recipe.seeds:

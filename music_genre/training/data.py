@@ -1,79 +1,127 @@
 """Clips for training: from an archive, a prepared folder, a dataset on the Hub, or synthesised."""
 
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import datasets
+from datasets import Audio, Dataset, DatasetDict
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+
+from data_prep.archive import open_archive
+from data_prep.prepare import prepare, read_preparation
+from data_prep.synthetic import write_archive
 from music_genre.errors import InputError
-
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+from music_genre.training.options import ARCHIVE_SUFFIXES, SYNTHETIC, check_dataset_name
+from music_genre.training.standardize import standardize
 
 DATA_DIR = Path("data")
-ARCHIVE_PATTERNS = ("*.zip", "*.tar.gz", "*.tgz")
-SYNTHETIC = "synthetic"
-
-
-def find_archive() -> Path | None:
-    """The GTZAN archive in data/, the newest if there are several."""
-    found = [
-        path
-        for pattern in ARCHIVE_PATTERNS
-        for path in DATA_DIR.glob(pattern)
-        if path.stem != SYNTHETIC
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
 
 @dataclass
 class Source:
-    """Where the clips came from; what the report and the card say of them."""
+    """Where the clips came from; what the report and the card say about them."""
 
     name: str
     split: str
     is_synthetic: bool = False
-    leakage: dict[str, int] | None = None
+    leakage: dict[str, int] | None = None  # None where tracks and artists are not known
 
 
-def load_data(name: str | None, split: str, seed: int) -> tuple[dict[str, "Dataset"], Source]:
-    """Clips by split, with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel), track_id."""
-    from data_prep.prepare import prepare, read_preparation
+def find_archives() -> list[Path]:
+    """The GTZAN archives in data/, newest first."""
+    found = [
+        path
+        for path in DATA_DIR.glob("*")
+        if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.stem != SYNTHETIC
+    ]
+    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path for path in newest_first if _holds_gtzan(path)]
 
-    name = name or find_archive()
-    if name is None:
-        raise InputError(
-            f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or say --dataset "
-            "ARCHIVE. For a try without data: accelerate launch train_hf.py configs/quickstart.json"
-        )
-    folder = Path(name)
+
+def _holds_gtzan(path: Path) -> bool:
+    """Whether a clip is named as in GTZAN; True for a damaged archive, which must not go unseen."""
+    try:
+        with open_archive(path) as members:
+            return any(member.track_id for member in islice(members, 1000) if member.is_clip)
+    except InputError:
+        return True
+
+
+def print_once(text: str) -> None:
+    """By the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
+
+
+def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str, Dataset], Source]:
+    """Clips by split, with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel), track_id.
+
+    Args:
+        name: an archive, a folder, `synthetic` or a dataset on the Hub; None is the newest GTZAN
+            archive in data/.
+        split: of an archive; None is `filtered`. What is prepared already keeps its own.
+        seed: of splits that are drawn.
+
+    Raises:
+        InputError: there is no such dataset, or it cannot be used.
+    """
+    folder = Path(name).expanduser() if name else _newest_archive()
+    check_dataset_name(str(folder))
     if name == SYNTHETIC:
-        folder = prepare_synthetic(seed)
-    elif folder.exists() and not (folder / "dataset_dict.json").is_file():
-        stem = folder.name.removesuffix(".gz").rsplit(".", 1)[0].lower().replace(" ", "-")
-        archive, folder = folder, DATA_DIR / f"{stem}-{split}"
-        prepare([archive], folder, split, seed)
+        return _load_prepared(_prepare_synthetic(seed), split)
     if not folder.exists():
-        return load_from_hub(str(name), seed)
+        return _load_from_hub(name, split, seed)
+    if folder.is_file() or (_is_foreign(folder) and _holds_gtzan(folder)):
+        stem = folder.name.removesuffix(".gz").rsplit(".", 1)[0].lower().replace(" ", "-")
+        archive, folder = folder, DATA_DIR / f"{stem}-{split or 'filtered'}"
+        prepare([archive], folder, split or "filtered", seed)
+    if read_preparation(folder):
+        return _load_prepared(folder, split)
+    with _one_sentence(f"{name} holds neither GTZAN clips nor a dataset that can be loaded"):
+        load = datasets.load_dataset if _is_foreign(folder) else datasets.load_from_disk
+        dataset = load(str(folder))
+    return _standardize(dataset, folder.absolute().name, split, seed)
 
-    from datasets import Audio, load_from_disk
 
+def _newest_archive() -> Path:
+    archives = find_archives()
+    if not archives:
+        raise InputError(
+            f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or give its path as "
+            f"--dataset. To try without data: {QUICKSTART}"
+        )
+    others = f", the newest of {len(archives)} GTZAN archives there" if archives[1:] else ""
+    print_once(f"Training on {archives[0]}{others}.")
+    return archives[0]
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether neither data_prep nor `save_to_disk` made a folder."""
+    return not any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _load_prepared(folder: Path, split: str | None) -> tuple[DatasetDict, Source]:
     preparation = read_preparation(folder)
-    dataset = load_from_disk(str(folder))
-    if not preparation:
-        return bring_to_form(dataset, str(name), seed)
-    source = Source(
-        "synthesised music" if preparation["is_synthetic"] else "GTZAN",
-        preparation["split"],
-        preparation["is_synthetic"],
-        preparation["leakage"],
-    )
-    return dataset.cast_column("audio", Audio(decode=False)), source
+    if split not in (None, preparation["split"]):
+        raise InputError(
+            f"{folder} has the {preparation['split']} split: leave out --split {split}, or prepare "
+            "the archive again with it."
+        )
+    dataset = datasets.load_from_disk(str(folder)).cast_column("audio", Audio(decode=False))
+    if preparation["is_synthetic"]:  # GTZAN's artists have nothing to do with it
+        return dataset, Source("synthesised music", preparation["split"], is_synthetic=True)
+    return dataset, Source("GTZAN", preparation["split"], leakage=preparation["leakage"])
 
 
-def prepare_synthetic(seed: int) -> Path:
-    from data_prep.prepare import prepare
-    from data_prep.synthetic import write_archive
-
+def _prepare_synthetic(seed: int) -> Path:
     archive = DATA_DIR / f"{SYNTHETIC}.zip"
     if not archive.is_file():
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -83,63 +131,54 @@ def prepare_synthetic(seed: int) -> Path:
     return folder
 
 
-def load_from_hub(name: str, seed: int) -> tuple[dict[str, "Dataset"], Source]:
-    """A dataset on the Hub, with the columns of `load_data`."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+def _load_from_hub(name: str, split: str | None, seed: int) -> tuple[DatasetDict, Source]:
+    nowhere = f"{name} is neither a file or folder here nor a dataset that the Hub gives"
+    with _one_sentence(nowhere), _quiet():
+        try:  # one question: load_dataset asks many, and warns about each
+            HfApi().dataset_info(name, timeout=10)
+        except (HfHubHTTPError, HFValidationError) as error:
+            if getattr(error.response, "status_code", 404) < 500:
+                raise InputError(
+                    f"{nowhere}: there is none of this name that you may read. If it is private "
+                    "or gated, run `hf auth login`."
+                ) from error
+        except (httpx.HTTPError, OSError) as error:
+            cache = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___"))
+            if not cache.is_dir():
+                raise InputError(
+                    f"{nowhere}: the Hub cannot be reached, and its cache here does not have it."
+                ) from error
+        dataset = datasets.load_dataset(name)
+    return _standardize(dataset, name, split, seed)
 
+
+def _standardize(
+    dataset: Dataset | DatasetDict, name: str, split: str | None, seed: int
+) -> tuple[DatasetDict, Source]:
+    if split:
+        raise InputError(f"{name} keeps its own splits: leave out --split {split}.")
+    dataset, is_drawn = standardize(dataset, name, seed)
+    return dataset, Source(name, "random" if is_drawn else "its own")
+
+
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
     try:
-        return bring_to_form(load_dataset(name), name, seed)
+        yield
     except InputError:
         raise
-    except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # `datasets` raises many kinds, for files, formats and network
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{name} is neither a file or folder here nor a dataset that the Hub gives: {reason}"
-        ) from error
+        raise InputError(f"{what}: {reason}") from error
 
 
-def bring_to_form(
-    dataset: "DatasetDict", name: str, seed: int
-) -> tuple[dict[str, "Dataset"], Source]:
-    """Make any audio dataset with genres look like one of data_prep; decoded once, then cached."""
-    split = "its own"
-    dataset["train"] = _in_form(dataset.get("train"), name)
-    for other in ("validation", "test"):
-        if other in dataset:
-            dataset[other] = _in_form(dataset[other], name)
-    if "validation" not in dataset:
-        split = "random"
-        held_out = dataset["train"].train_test_split(
-            0.1 if "test" in dataset else 0.2, seed=seed, stratify_by_column="genre"
-        )
-        dataset["train"], dataset["validation"] = held_out["train"], held_out["test"]
-        if "test" not in dataset:
-            halves = held_out["test"].train_test_split(0.5, seed=seed, stratify_by_column="genre")
-            dataset["validation"], dataset["test"] = halves["train"], halves["test"]
-    return dataset.map(_to_wav, with_indices=True, desc="Decoding"), Source(name, split)
-
-
-def _in_form(split: "Dataset | None", name: str) -> "Dataset":
-    """The column with classes called `genre`, and audio as it is stored."""
-    from datasets import Audio, ClassLabel
-
-    features = (split.features if split is not None else None) or {}
-    label = next((n for n, f in features.items() if isinstance(f, ClassLabel)), None)
-    if "audio" not in features or label is None:
-        raise InputError(
-            f"{name} needs a train split with a column `audio` and a ClassLabel, such as `genre`; "
-            f"it has {', '.join(features) or 'no train split'}."
-        )
-    split = split.cast_column("audio", Audio(decode=False))
-    return split if label == "genre" else split.rename_column(label, "genre")
-
-
-def _to_wav(row: dict[str, Any], i: int) -> dict[str, Any]:
-    from music_genre import audio
-
-    stored = row["audio"]
-    waveform, _ = audio.decode(stored["bytes"] or stored["path"], 600, to=audio.SAMPLING_RATE)
-    pcm = audio.to_pcm16(waveform)
-    track_id = Path(stored["path"] or f"{i:05d}").stem
-    return {"audio": {"bytes": audio.wav_bytes(pcm), "path": None}, "track_id": track_id}
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of each try of the Hub's client."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

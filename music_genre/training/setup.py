@@ -4,19 +4,22 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import set_seed
+from accelerate.commands.config.config_args import default_config_file
+from datasets import Dataset
+from transformers import PreTrainedModel, set_seed
 
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
-from music_genre.training.data import Source
+from music_genre.training.data import Source, print_once
 from music_genre.training.model import load_for_training
 from music_genre.training.options import ModelArguments
+from music_genre.training.standardize import missing_genres
 from music_genre.training.trainer import (
     Augmentation,
     ClipDataset,
@@ -25,11 +28,6 @@ from music_genre.training.trainer import (
     compute_metrics,
     make_collate,
 )
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-TRACKERS = ("tensorboard", "trackio", "wandb")  # named as their packages are
 
 
 @dataclass
@@ -55,9 +53,18 @@ def use_all_cores(arguments: RecipeArguments) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
 
 
+def explain_launcher() -> None:
+    """`accelerate launch` warns before this program starts, and cannot be told not to."""
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and not Path(default_config_file).is_file():
+        print_once(
+            "If accelerate launch lists values that were not passed: they suit this machine, and "
+            "`accelerate config default` stores them."
+        )
+
+
 def check_trackers(arguments: RecipeArguments) -> None:
     for name in arguments.report_to:
-        if name in TRACKERS and importlib.util.find_spec(name) is None:
+        if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"--report_to {name} needs a package that is not here: `pip install {name}`. The "
                 "learning curves are drawn without it."
@@ -72,7 +79,7 @@ def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
 
 def make_trainer(
     location: dict[str, Any],
-    dataset: dict[str, "Dataset"],
+    dataset: dict[str, Dataset],
     source: Source,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
@@ -86,7 +93,11 @@ def make_trainer(
         model_arguments.from_scratch,
     )
     model.config.trained_on_synthetic_music = source.is_synthetic
-    if model_arguments.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
+    _check_abilities(model, model_arguments, arguments)
+    freeze = model_arguments.freeze_feature_encoder
+    if freeze is None:  # random convolutions have to be trained
+        freeze = not model_arguments.from_scratch and hasattr(model, "freeze_feature_encoder")
+    if freeze:
         model.freeze_feature_encoder()
         if arguments.device.type == "cpu":
             feature_encoder.use_matrix_products(model)
@@ -111,6 +122,29 @@ def make_trainer(
         compute_metrics=compute_metrics,
     )
     return trainer, clips
+
+
+def _check_abilities(
+    model: PreTrainedModel, model_arguments: ModelArguments, arguments: RecipeArguments
+) -> None:
+    """
+    Raises:
+        InputError: an option asks for what this kind of model does not have.
+    """
+    config = model.config
+    masks_features = getattr(config, "mask_time_prob", 0) or getattr(config, "mask_feature_prob", 0)
+    masks_spectrograms = config.model_type in ("whisper", "audio-spectrogram-transformer")
+    for option, is_possible in {
+        "freeze_feature_encoder": hasattr(model, "freeze_feature_encoder"),
+        "spec_augment": bool(masks_features) or masks_spectrograms,
+        "gradient_checkpointing": model.supports_gradient_checkpointing,
+    }.items():
+        is_asked = getattr(model_arguments, option, None) or getattr(arguments, option, None)
+        if is_asked and not is_possible:
+            raise InputError(
+                f"--{option} has no effect on {model_arguments.model_name_or_path}, a model of "
+                f"type {config.model_type}: set it to False."
+            )
 
 
 def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
@@ -138,3 +172,5 @@ def print_plan(run: Run) -> None:
         f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
         f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
     )
+    for warning in missing_genres({name: c.clips for name, c in run.clips.items()}):
+        print(f"Warning: {warning}")

@@ -165,7 +165,9 @@ class ClipTrainer(Trainer):
         """Cross entropy with targets of shape (crops, labels), which mixup makes."""
         targets = inputs.pop("labels")
         outputs = model(**inputs)
-        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), targets)
+        loss = torch.nn.functional.cross_entropy(
+            outputs.logits.float(), targets, label_smoothing=self.args.label_smoothing_factor
+        )
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:

@@ -1,8 +1,13 @@
 """Datasets that data_prep did not make: another column name, rate, no splits, and no torchcodec."""
 
 import io
+import logging
+import os
+import shutil
 import sys
+import zipfile
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +16,9 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
 from music_genre import audio
 from music_genre.errors import InputError
-from music_genre.training.data import find_archive, load_data
+from music_genre.training.data import find_archives, load_data
+from music_genre.training.options import check_dataset_name
+from music_genre.training.standardize import missing_genres, standardize
 
 
 def clip(i: int, sampling_rate: int = 8_000) -> bytes:
@@ -39,7 +46,7 @@ def without_torchcodec(monkeypatch):
 
 def test_a_foreign_dataset_is_brought_to_form(tmp_path, without_torchcodec):
     DatasetDict(train=foreign_dataset()).save_to_disk(tmp_path / "foreign")
-    dataset, source = load_data(str(tmp_path / "foreign"), "filtered", seed=0)
+    dataset, source = load_data(str(tmp_path / "foreign"), None, seed=0)
     assert {name: len(split) for name, split in dataset.items()} == {
         "train": 32,
         "validation": 4,
@@ -59,24 +66,214 @@ def test_its_own_splits_are_kept(tmp_path):
         train=foreign_dataset(20), validation=foreign_dataset(6), test=foreign_dataset(8)
     )
     parts.save_to_disk(tmp_path / "foreign")
-    dataset, source = load_data(str(tmp_path / "foreign"), "filtered", seed=0)
+    dataset, source = load_data(str(tmp_path / "foreign"), None, seed=0)
     assert [len(split) for split in dataset.values()] == [20, 6, 8]
     assert source.split == "its own"
 
 
 def test_what_is_missing_is_said(tmp_path):
     DatasetDict(train=foreign_dataset().remove_columns("label")).save_to_disk(tmp_path / "foreign")
-    with pytest.raises(InputError, match=r"a column `audio` and a ClassLabel.*it has audio, id"):
-        load_data(str(tmp_path / "foreign"), "filtered", seed=0)
+    with pytest.raises(InputError, match=r"a column `audio`, and genres.*it has audio, id"):
+        load_data(str(tmp_path / "foreign"), None, seed=0)
 
 
-def test_the_newest_archive_in_data_is_found_but_not_our_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert find_archive() is None
-    with pytest.raises(InputError, match="There is no GTZAN archive in data/"):
-        load_data(None, "filtered", seed=0)
+@pytest.fixture
+def in_empty_folder(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "synthetic.zip").write_bytes(b"")
-    assert find_archive() is None
-    (tmp_path / "data" / "GTZAN Genre Collection.zip").write_bytes(b"")
-    assert find_archive().name == "GTZAN Genre Collection.zip"
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_zip(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+
+
+def test_only_archives_with_gtzan_clips_are_found_newest_first(in_empty_folder):
+    assert find_archives() == []
+    data = in_empty_folder / "data"
+    write_zip(data / "synthetic.zip", "genres_original/jazz/jazz.00000.wav")
+    write_zip(data / "photos.zip", "holiday.jpg", "jazz.mp3")
+    assert find_archives() == []
+    with pytest.raises(InputError, match="There is no GTZAN archive in data/"):
+        load_data(None, None, seed=0)
+    for i, name in enumerate(["GTZAN Genre Collection.ZIP", "older.zip"]):
+        write_zip(data / name, "Data/genres_original/jazz/jazz.00000.wav")
+        os.utime(data / name, (1e9 - i, 1e9 - i))
+    assert [path.name for path in find_archives()] == ["GTZAN Genre Collection.ZIP", "older.zip"]
+
+
+def test_a_damaged_archive_is_named_instead_of_running_the_quickstart(in_empty_folder, archive):
+    whole = archive.read_bytes()
+    (in_empty_folder / "data" / "GTZAN.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"GTZAN\.zip .*download it again"):
+        load_data(None, None, seed=0)
+
+
+def test_the_archive_that_is_used_is_named(in_empty_folder, archive, capsys):
+    for name in ("a.zip", "b.zip"):
+        shutil.copy(archive, in_empty_folder / "data" / name)
+    os.utime(in_empty_folder / "data" / "a.zip", (1e9, 1e9))
+    load_data(None, "random", seed=0)
+    line = "Training on data/b.zip, the newest of 2 GTZAN archives there."
+    assert line in capsys.readouterr().out.splitlines()
+
+
+# --- other sources --------------------------------------------------------------------------
+
+
+def test_a_folder_of_parquet_files_is_loaded(tmp_path):
+    for split, n in (("train", 30), ("test", 6)):
+        foreign_dataset(n).to_parquet(tmp_path / "clips" / "data" / f"{split}-00000.parquet")
+    dataset, source = load_data(str(tmp_path / "clips"), None, seed=0)
+    assert {name: len(split) for name, split in dataset.items()} == {
+        "train": 26, "validation": 4, "test": 6,
+    }  # fmt: skip
+    assert (source.name, source.split) == ("clips", "random")
+
+
+def test_a_folder_that_datasets_recognises_as_audio_is_loaded(tmp_path):
+    for i in range(8):
+        path = tmp_path / "mine" / "train" / ("low", "high")[i % 2] / f"song{i}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(clip(i))
+    dataset, _ = load_data(str(tmp_path / "mine"), None, seed=0)
+    assert dataset["train"].features["genre"].names == ["high", "low"]
+    assert [len(split) for split in dataset.values()] == [4, 2, 2]
+
+
+def test_a_single_saved_dataset_is_split(tmp_path):
+    foreign_dataset(20).save_to_disk(tmp_path / "foreign")
+    dataset, _ = load_data(str(tmp_path / "foreign"), None, seed=0)
+    assert [len(split) for split in dataset.values()] == [16, 2, 2]
+
+
+def test_a_folder_without_audio_is_one_sentence(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no audio")
+    with pytest.raises(InputError, match="needs a column `audio`") as error:
+        load_data(str(tmp_path / "texts"), None, seed=0)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_prepared_dataset_refuses_another_split(prepared):
+    with pytest.raises(InputError, match="has the random split: leave out --split artist"):
+        load_data(str(prepared), "artist", seed=0)
+    _, source = load_data(str(prepared), "random", seed=0)
+    assert source.is_synthetic
+    assert source.leakage is None, "GTZAN's artists have nothing to do with synthesised music"
+
+
+# --- names of datasets ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data/nothere", "./x/y", "nothere", "a/b/c", "/x", "~/y", "you/set.zip", "you/", "tests/x"],
+)
+def test_a_path_that_does_not_exist_is_told_without_asking_the_hub(name, monkeypatch, root):
+    monkeypatch.chdir(root)
+    with pytest.raises(InputError, match=f"There is no file or folder {name}"):
+        check_dataset_name(name)
+
+
+def test_an_unreachable_hub_is_one_sentence_without_warnings(monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("unreachable")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(InputError, match=r"nobody/nothing.*the Hub cannot be reached"):
+        load_data("nobody/nothing", None, seed=0)
+    assert not caplog.records
+
+
+# --- splits that are drawn ------------------------------------------------------------------
+
+
+def labelled(genres, names=("blues", "jazz", "rock")) -> Dataset:
+    features = Features(audio=Audio(), genre=ClassLabel(names=list(names)))
+    rows = [{"audio": {"bytes": clip(i), "path": None}, "genre": g} for i, g in enumerate(genres)]
+    return Dataset(pa.Table.from_pylist(rows, schema=features.arrow_schema))
+
+
+def test_every_genre_is_in_every_split_of_18_clips():
+    """Six clips a genre, with train and test: stratifying by scikit-learn raised ValueError."""
+    given = DatasetDict(train=labelled(6 * [0, 1, 2]), test=labelled([0, 1, 2]))
+    dataset, is_drawn = standardize(given, "mine", seed=0)
+    assert is_drawn
+    assert [sorted(split["genre"]) for split in dataset.values()] == [
+        5 * [0] + 5 * [1] + 5 * [2], [0, 1, 2], [0, 1, 2],
+    ]  # fmt: skip
+
+
+def test_a_genre_of_one_clip_stays_in_train():
+    dataset, _ = standardize(labelled([0] + 5 * [1] + 2 * [2]), "mine", seed=0)
+    assert 0 in dataset["train"]["genre"]
+    assert 0 not in [*dataset["validation"]["genre"], *dataset["test"]["genre"]]
+    assert missing_genres(dataset) == [
+        "validation has no clip of blues: the best checkpoint is chosen without them.",
+        "test has no clip of blues, rock: its scores do not cover them.",
+    ]
+
+
+def test_a_missing_test_split_is_drawn_from_train():
+    given = DatasetDict(train=labelled(6 * [0, 1, 2]), validation=labelled([0, 1, 2]))
+    dataset, _ = standardize(given, "mine", seed=0)
+    assert [len(split) for split in dataset.values()] == [15, 3, 3]
+
+
+def test_genres_as_text_get_the_same_numbers_in_every_split():
+    features = Features(audio=Audio(), label=Value("string"))
+
+    def of(genres):
+        rows = [
+            {"audio": {"bytes": clip(i), "path": None}, "label": g} for i, g in enumerate(genres)
+        ]
+        return Dataset(pa.Table.from_pylist(rows, schema=features.arrow_schema))
+
+    given = DatasetDict(
+        train=of(["rock", "jazz", "rock"]), validation=of(["rock"]), test=of(["rock"])
+    )
+    dataset, _ = standardize(given, "mine", seed=0)
+    assert dataset["test"].features["genre"].names == ["jazz", "rock"]
+    assert dataset["test"]["genre"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: DatasetDict(test=labelled([0, 1])), "needs a train split; it has test"),
+        (lambda: labelled([0, 1, None]), "clips without a genre"),
+        (lambda: labelled([0, 0], names=["blues"]), "only one genre"),
+        (
+            lambda: DatasetDict(
+                train=labelled([0, 1, 2]), test=labelled([0, 1], names=["jazz", "blues", "rock"])
+            ),
+            "another order of them",
+        ),
+    ],
+)
+def test_a_dataset_that_cannot_be_used_is_one_sentence(given, message):
+    with pytest.raises(InputError, match=message):
+        standardize(given(), "mine", seed=0)
+
+
+def test_a_clip_that_cannot_be_decoded_is_named():
+    rows = [{"audio": {"bytes": b"noise", "path": "bad.mp3"}, "genre": 0}]
+    features = Features(audio=Audio(), genre=ClassLabel(names=["blues", "jazz"]))
+    broken = Dataset(pa.Table.from_pylist(rows, schema=features.arrow_schema))
+    given = DatasetDict(train=broken, validation=labelled([0], ["blues", "jazz"]))
+    with pytest.raises(InputError, match=r"mine: clip bad\.mp3 cannot be decoded"):
+        standardize(given | {"test": given["validation"]}, "mine", seed=0)
+
+
+def test_genres_without_a_clip_to_train_on_are_named(prepared):
+    dataset, _ = load_data(str(prepared), None, seed=0)
+    assert missing_genres(dataset) == []
+    without = dataset["train"].filter(lambda genre: genre > 1, input_columns="genre")
+    assert missing_genres({"train": without}) == [
+        "train has no clip of blues, classical: the model cannot learn them."
+    ]
