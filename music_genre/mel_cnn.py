@@ -1,4 +1,4 @@
-"""A small convolutional net on log-mel spectrograms: what transfer learning is compared with.
+"""A small convolutional net on log-mel spectrograms: a baseline for transfer learning.
 
     accelerate launch train_hf.py configs/mel-cnn.json --dataset data/gtzan
 
@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForAudioClassification,
     PreTrainedConfig,
     PreTrainedModel,
+    initialization,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -92,11 +93,9 @@ class MelCnnForAudioClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """He's initialisation: transformers' own, for transformers, would start far too small."""
+        """He's initialisation: that of transformers' own nets would be far too small here."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
-            from transformers import initialization
-
             initialization.kaiming_normal_(module.weight, nonlinearity="relu")
 
 

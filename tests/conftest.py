@@ -1,6 +1,7 @@
 """What several tests need: small synthesised archives, tiny nets, and the real data where it is.
 
-Nothing here touches the network: the Hub is told to be offline.
+Nothing here touches the network: the Hub is told to be offline, which counts when huggingface_hub
+is imported. So the fixtures import what they need, and not this file.
 """
 
 import os
@@ -93,7 +94,7 @@ def pretrained(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
-    """A saved model with random weights that hears 1 s at a time."""
+    """A saved model with random weights and windows of 1 s."""
     from transformers import set_seed
 
     from data_prep.gtzan import GENRES
@@ -112,7 +113,7 @@ def tiny_classifier(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def jazz_model(tmp_path_factory) -> Path:
-    """A random HuBERT of a few thousand parameters that hears jazz, with a run's report."""
+    """A random HuBERT of a few thousand parameters that answers jazz, with a run's report."""
     import json
 
     import torch

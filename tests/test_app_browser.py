@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -59,8 +60,6 @@ def clips(tmp_path_factory):
 
 
 def mp3_bytes(pcm: np.ndarray) -> bytes:
-    import av
-
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
         stream = container.add_stream("mp3", rate=SAMPLING_RATE, layout="mono")

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 import uuid
 
+import av
 import numpy as np
 import pytest
 
@@ -46,8 +47,6 @@ def test_the_watch_would_see_a_file_that_is_opened(tmp_path):
 
 def test_ffmpeg_would_follow_a_playlist_if_it_were_let(tmp_path, monkeypatch):
     """So the inputs are hostile indeed: the decoder's options are what keeps them harmless."""
-    import av
-
     (tmp_path / "secret.wav").write_bytes(hostile_inputs.whole()["whole.wav"])
     script = tmp_path / "script.mp3"
     script.write_text("ffconcat version 1.0\nfile secret.wav\n")

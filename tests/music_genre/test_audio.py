@@ -5,6 +5,7 @@ import tracemalloc
 import wave
 
 import av
+import mutagen
 import numpy as np
 import pytest
 import soundfile
@@ -211,8 +212,6 @@ def test_a_file_that_is_damaged_further_on_says_so(tmp_path):
 
 
 def test_the_hash_of_packets_knows_audio_from_tags(tmp_path, tone):
-    import mutagen
-
     hashes = []
     for name in ("a.mp3", "b.mp3", "other.mp3"):
         path = tmp_path / name

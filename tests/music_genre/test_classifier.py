@@ -1,6 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
@@ -139,11 +143,6 @@ def test_a_model_that_is_not_there(tmp_path, monkeypatch):
 
 
 def test_a_model_in_pickles_is_not_loaded(tiny_classifier, tmp_path):
-    import shutil
-
-    import torch
-    from safetensors.torch import load_file
-
     folder = shutil.copytree(tiny_classifier, tmp_path / "pickled")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()

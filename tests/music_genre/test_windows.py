@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from music_genre import windows
+from music_genre.loading import find_model, load_classifier, load_feature_extractor
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,6 @@ def test_windows_of_blocks_are_those_of_the_whole(n_samples):
 
 
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
-    from music_genre.loading import find_model, load_classifier, load_feature_extractor
-
     location = find_model(str(tiny_classifier))
     model, feature_extractor = load_classifier(location), load_feature_extractor(location)
     rng = np.random.default_rng(0)
