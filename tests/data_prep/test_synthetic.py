@@ -6,9 +6,10 @@ import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 
 from data_prep.archive import MARKER
-from data_prep.synthetic import GENRES, synthesise, write_archive
+from data_prep.synthetic import GENRES, SAMPLING_RATE, synthesise, write_archive
 
 SECONDS = 2.0
 
@@ -53,12 +54,12 @@ def test_an_unknown_genre_is_refused_with_the_valid_ones():
 
 
 def test_styles_can_be_told_apart_by_the_spectra_of_other_seeds():
-    """Nearest centroid, far above the 10 % of chance; the trained net hears rhythm as well."""
+    """Nearest centroid, far above the 10 % of chance; a trained net uses rhythm as well."""
     known = {g: np.mean([spectrum(synthesise(g, s, SECONDS)) for s in range(6)], 0) for g in GENRES}
     right = [
-        genre == min(GENRES, key=lambda g: np.linalg.norm(known[g] - heard))
+        genre == min(GENRES, key=lambda g: np.linalg.norm(known[g] - clip))
         for genre in GENRES
-        for heard in (spectrum(synthesise(genre, seed, SECONDS)) for seed in range(100, 104))
+        for clip in (spectrum(synthesise(genre, seed, SECONDS)) for seed in range(100, 104))
     ]
     assert np.mean(right) > 0.6
 
@@ -70,7 +71,7 @@ def test_the_archive_has_gtzans_layout_and_says_that_it_is_synthetic(tmp_path):
         names = archive.namelist()
         wavs = [f"genres_original/{g}/{g}.{n:05d}.wav" for g in GENRES for n in range(2)]
         assert names == [MARKER, *wavs]
-        assert "no real music" in archive.read(MARKER).decode()
+        assert "not real music" in archive.read(MARKER).decode()
         assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
         with wave.open(io.BytesIO(archive.read(wavs[0]))) as file:
             assert file.getparams()[:4] == (1, 2, 22_050, 11_025)
@@ -93,3 +94,12 @@ def test_a_failed_write_leaves_the_old_archive_and_no_temporary_file(tmp_path, m
         write_archive(path, clips_per_genre=1)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_examples_of_the_page_are_this_music(root):
+    """After a change of the sound: python -m data_prep.synthetic music_genre/examples"""
+    assert {path.stem for path in (root / "music_genre" / "examples").glob("*.ogg")} == {*GENRES}
+    samples, rate = soundfile.read(root / "music_genre" / "examples" / "jazz.ogg")
+    clip = synthesise("jazz", 100_000)
+    assert rate == SAMPLING_RATE
+    assert np.corrcoef(samples, clip)[0, 1] > 0.95
