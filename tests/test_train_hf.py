@@ -125,7 +125,7 @@ def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
     assert read_report(tmp_path / "run")["test"]["n"] == 10
 
 
-def test_workers_hear_the_same_crops_in_every_epoch(prepared, pretrained, tmp_path):
+def test_workers_make_the_same_crops_in_every_epoch(prepared, pretrained, tmp_path):
     for n in (0, 2):
         augmented = {
             "mixup": 0.4,

@@ -1,13 +1,14 @@
 """What training does to clips so that the model learns music and not the recordings.
 
-All of it is drawn from a generator that the caller keys by seed, epoch and crop, so that a resumed
-run, or one with several processes, hears what any other would have heard.
+All of it is drawn from a generator that the caller keys by seed, epoch and crop. So a resumed run,
+or one with several processes, gets the crops of any other run.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from music_genre import audio
 
@@ -29,8 +30,8 @@ def random_crop(
         speed_perturbation: up to 15 % slower or faster.
 
     Returns:
-        Shape (window,). What is shorter goes round, from anywhere in it: zeros would enter
-        DistilHuBERT's group norm, mask or no mask.
+        Shape (window,). A shorter clip is looped from a random start: padding with zeros would
+        change DistilHuBERT's group norm, with or without a mask.
     """
     factor = float(rng.choice(SPEEDS)) if speed_perturbation else 1.0
     length = round(window * factor)
@@ -42,7 +43,7 @@ def random_crop(
 
 
 def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """Two crops at once, equally loud but for their share of the power that `one` has.
+    """Two crops mixed: made equally loud, then added in their shares, at the level of `one`.
 
     Mixup, in the form for sounds of Tokozume et al., "Learning from Between-class Examples for Deep
     Sound Recognition", ICLR 2018, equation 2 (with RMS for the level). float32.
@@ -57,11 +58,9 @@ def mask_spectrograms(spectrograms: torch.Tensor, seed: int) -> torch.Tensor:
     """SpecAugment (Park et al., Interspeech 2019): two stripes of time and of frequency each.
 
     Args:
-        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own, which take
-            the batch's mean.
+        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own, filled
+            with the batch's mean.
     """
-    from torchaudio.transforms import FrequencyMasking, TimeMasking
-
     n_frequencies, n_times = spectrograms.shape[1:]
     masks = 2 * [
         TimeMasking(int(TIME_MASKED * n_times), iid_masks=True),

@@ -4,14 +4,12 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-if TYPE_CHECKING:
-    from music_genre.training.trainer import CropDataset
+from music_genre.training.trainer import CropDataset
 
 # The process that started this one, if that is accelerate; noted before it can end.
 LAUNCHER = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
@@ -19,7 +17,7 @@ FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernel
 
 
 def in_any_process(flag: bool, device: torch.device) -> bool:
-    """Processes that stopped at different steps would wait for each other for ever."""
+    """Processes that stop at different steps would wait for each other for ever."""
     if not torch.distributed.is_initialized():
         return flag
     flags = torch.tensor(float(flag), device=device)
@@ -30,7 +28,7 @@ def in_any_process(flag: bool, device: torch.device) -> bool:
 class SetEpoch(TrainerCallback):
     """Tell the training clips which epoch it is (Accelerate does so with one process only)."""
 
-    def __init__(self, clips: "CropDataset") -> None:
+    def __init__(self, clips: CropDataset) -> None:
         self.clips = clips
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
@@ -163,5 +161,5 @@ class TimeKeeper(TrainerCallback):
             n_steps = state.global_step + int(share * left)
             print(
                 f"Only about {n_steps} of {state.max_steps} steps fit into the budget: the run "
-                f"will stop there. With --max_steps {n_steps} its learning rate runs out in time."
+                f"will stop there. With --max_steps {n_steps} its learning rate decays in time."
             )

@@ -1,26 +1,29 @@
 """The model to train: a pretrained encoder with a new head, for windows of one length."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
 
 from music_genre.loading import ModelError, load_feature_extractor, register_own_types, unusable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 
 def load_for_training(
     location: dict[str, Any], labels: list[str], window_seconds: float, from_scratch: bool
-) -> tuple["PreTrainedModel", "SequenceFeatureExtractor"]:
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """A model with a new head for `labels`, and the feature extractor that goes with it.
 
     Args:
         location: what `find_model` returned.
         labels: in the order of the dataset's ClassLabel.
-        window_seconds: length of what the model will hear at once; kept in config.json.
+        window_seconds: length of the windows that the model processes; kept in config.json.
         from_scratch: take the configuration only, with random weights.
     """
-    from transformers import AutoConfig, AutoModelForAudioClassification
-
     register_own_types(location)
     names = {
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -29,7 +32,7 @@ def load_for_training(
     feature_extractor = load_feature_extractor(location)
     if feature_extractor.sampling_rate != 16_000:
         raise ModelError(
-            f"{location['pretrained_model_name_or_path']} hears "
+            f"{location['pretrained_model_name_or_path']} takes audio of "
             f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
         )
     try:
@@ -51,25 +54,21 @@ def load_for_training(
     return model, feature_extractor
 
 
-def _set_up_feature_extractor(
-    feature_extractor: "SequenceFeatureExtractor", model_type: str
-) -> None:
-    """Waveform models: zero mean and unit variance a window, so that loudness tells nothing."""
+def _set_up_feature_extractor(feature_extractor: SequenceFeatureExtractor, model_type: str) -> None:
+    """Waveform models: zero mean and unit variance per window, so that loudness does not matter."""
     if model_type not in ("whisper", "audio-spectrogram-transformer"):
         feature_extractor.do_normalize = True
         feature_extractor.return_attention_mask = False
 
 
 def _shorten_whisper(
-    model: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor", window_seconds: float
+    model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, window_seconds: float
 ) -> None:
-    """Cut Whisper's position table to the window: it would pad a 5 s window to 30 s and pay for it.
+    """Cut Whisper's position table to the window: otherwise it pads a 5 s window to 30 s.
 
     Its positions are sinusoids, so the first ones mean the same in a shorter table. The feature
     extractor and config.json are changed alike: the saved model loads in a plain `pipeline`.
     """
-    from torch import nn
-
     if window_seconds != int(window_seconds) or not 1 <= window_seconds <= 30:
         raise ModelError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
     seconds = int(window_seconds)

@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from datasets import Dataset
+from transformers import SequenceFeatureExtractor, Trainer
 from transformers.trainer_utils import EvalPrediction
 
 from music_genre import audio, windows
@@ -19,10 +20,6 @@ from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.metrics import GenreMetrics, negative_log_likelihood
 from music_genre.training.augmentation import mask_spectrograms, mix, random_crop
 from music_genre.training.checkpoints import load_weights
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import SequenceFeatureExtractor
 
 PADDING = -100  # what the Trainer pads predictions with
 
@@ -37,16 +34,16 @@ class Augmentation:
 
 
 class ClipDataset(torch.utils.data.Dataset):
-    """Clips for the Trainer: all windows of a clip, as evaluation hears it.
+    """Clips for the Trainer: all windows of a clip, as in evaluation.
 
     Args:
         clips: with the columns audio (WAV bytes), genre and track_id.
         window: samples.
-        most: samples from the middle of a clip that are heard; None is all.
+        max_samples: take so many from the middle of a clip; None takes all.
     """
 
-    def __init__(self, clips: "Dataset", window: int, most: int | None = None) -> None:
-        self.clips, self.window, self.most = clips, window, most
+    def __init__(self, clips: Dataset, window: int, max_samples: int | None = None) -> None:
+        self.clips, self.window, self.max_samples = clips, window, max_samples
 
     def middle(self, seconds: float) -> "ClipDataset":
         return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
@@ -57,8 +54,8 @@ class ClipDataset(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict[str, Any]:
         clip = self.clips[i]
         data = clip["audio"]["bytes"]
-        start = max(0, audio.n_samples(data) - self.most) // 2 if self.most else 0
-        waveform = _read(data, start, self.most or -1)
+        n_left = audio.n_samples(data) - self.max_samples if self.max_samples else 0
+        waveform = _read(data, max(0, n_left) // 2, self.max_samples or -1)
         return {"windows": windows.cut(waveform, self.window), "label": clip["genre"]}
 
     def n_windows(self) -> int:
@@ -72,14 +69,14 @@ class ClipDataset(torch.utils.data.Dataset):
 class CropDataset(torch.utils.data.Dataset):
     """Random crops of clips, for training.
 
-    An epoch has as many crops as windows fit into the clips. Genres take turns, and in each its
-    clips: where some genres have more clips than others, the net would else learn to expect them.
-    A crop depends on seed, epoch and its number alone, so a resumed run hears what the other would
-    have heard.
+    An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
+    of a genre: otherwise the model would learn to expect the genres that have more clips. A crop
+    depends on seed, epoch and its index alone, so a resumed run gets the crops that an
+    uninterrupted one gets.
     """
 
     def __init__(
-        self, clips: "Dataset", window: int, seed: int, augmentation: Augmentation | None = None
+        self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
     ) -> None:
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
         self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
@@ -96,16 +93,16 @@ class CropDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, self.epoch, i))
-        return draw(
-            self._turn(self.epoch * len(self) + i),
-            lambda: self._turn(int(rng.integers(2**31))),
+        return make_crop(
+            self._clip_in_turn(self.epoch * len(self) + i),
+            lambda: self._clip_in_turn(int(rng.integers(2**31))),
             self.window,
             self.n_labels,
             self.augmentation,
             rng,
         )
 
-    def _turn(self, n: int) -> dict[str, Any]:
+    def _clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
         round_, genre = divmod(n, len(self.of_genre))
         clips = self.of_genre[genre]
@@ -114,7 +111,7 @@ class CropDataset(torch.utils.data.Dataset):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For crops: to wake sleeping threads for each of these small operations takes longer."""
+    """For crops: waking threads takes longer than these small operations."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -124,9 +121,9 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def draw(
+def make_crop(
     clip: dict[str, Any],
-    partner: "Callable[[], dict[str, Any]]",
+    partner: Callable[[], dict[str, Any]],
     window: int,
     n_labels: int,
     augmentation: Augmentation,
@@ -155,7 +152,7 @@ def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
 
 
 class ClipTrainer(Trainer):
-    """A Trainer that evaluates whole clips: the mean over windows, as `GenreClassifier` answers."""
+    """A Trainer that evaluates whole clips: the mean over windows, as in `GenreClassifier`."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -220,7 +217,7 @@ class ClipTrainer(Trainer):
         return (time.monotonic() - start) / n_windows
 
     def score(self, clips: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
-        """Every clip once, in fp32, as a user of the model has it.
+        """Classify every clip once, in fp32, as a user of the model does.
 
         Returns:
             Per clip the probabilities of its windows, shape (windows, labels); and the labels.
@@ -235,7 +232,7 @@ def without_padding(predictions: np.ndarray) -> list[np.ndarray]:
     return [clip[clip[:, 0] != PADDING] for clip in predictions]
 
 
-def make_collate(feature_extractor: "SequenceFeatureExtractor", input_name: str):
+def make_collate(feature_extractor: SequenceFeatureExtractor, input_name: str):
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         if "crop" in items[0]:
             crops = [item["crop"] for item in items]
@@ -259,10 +256,10 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def validation_metrics(
     window_probabilities: list[np.ndarray], references: np.ndarray
 ) -> dict[str, float]:
-    """What epochs are compared by.
+    """The metrics that epochs are compared by.
 
-    `calibrated_loss` is what is left of the loss under the best temperature: how sure a net is says
-    little about how good it is, and is set right in the end anyway.
+    `calibrated_loss` is the loss under the best temperature: the confidence of a model says little
+    about how good it is, and is calibrated in the end anyway.
     """
     probabilities = np.stack([clip.mean(0) for clip in window_probabilities])
     calibrated = with_temperature(

@@ -19,7 +19,7 @@ def test_crops_reach_both_ends():
     assert all((np.diff(crop) == 1).all() for crop in crops)
 
 
-def test_a_short_clip_goes_round():
+def test_a_short_clip_is_looped():
     rng = np.random.default_rng(0)
     crops = [
         augmentation.random_crop(reader(np.arange(3.0)), 3, 7, rng).tolist() for _ in range(50)
