@@ -1,0 +1,60 @@
+"""README.md and docs/*.md name files, modules and options that exist; their blocks are valid."""
+
+import ast
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+
+from music_genre.training.arguments import RecipeArguments
+from music_genre.training.options import DataArguments, ModelArguments
+from tests.walk.walker import blocks_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Of folders in the repository; the user's own (data/, runs/) are not in it.
+FOLDERS = "baselines|benchmarks|configs|data_prep|docs|music_genre|notebooks|tests"
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+def page(request):
+    return request.param
+
+
+def test_links_and_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r'\]\(([^)#:]+)[^):]*\)|src="([^"]+)"', text)
+    targets = {page.parent / (link or source) for link, source in links}
+    named = re.findall(rf"(?:^|[\s`(])((?:{FOLDERS})/[\w./-]*\w)", text, re.MULTILINE)
+    targets |= {ROOT / name for name in named}
+    modules = re.findall(rf"python -m ((?:{FOLDERS})[\w.]*)", text)
+    targets |= {ROOT / f"{name.replace('.', '/')}.py" for name in modules}
+    missing = {
+        t for t in targets if not t.exists() and not (t.with_suffix("") / "__main__.py").exists()
+    }
+    assert not missing
+
+
+def test_blocks_are_valid(page):
+    for language, text in blocks_of(page.read_text(encoding="utf-8")):
+        if language == "python":
+            ast.parse(text)
+        else:
+            subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_options_exist(page):
+    classes = (DataArguments, ModelArguments, RecipeArguments)
+    known = {f"--{field.name}" for one in classes for field in fields(one)} | {
+        "--help",
+        "--help_all",
+    }
+    known |= set(launch_command_parser()._option_string_actions)
+    for source in ROOT.glob("**/*.py"):
+        if not {".venv", "tests"} & set(source.relative_to(ROOT).parts):
+            known |= set(re.findall(r'"(--[\w-]+)"', source.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    assert not set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - known
