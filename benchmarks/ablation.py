@@ -96,7 +96,7 @@ def call(script: str, first: str, log: Path, **options: object) -> None:
         )  # fmt: skip
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{script} failed: {log}")
+        raise RuntimeError(f"{script} failed; its output is in {log}")
     (log.parent / CPU_MINUTES).write_text(f"{(usage.ru_utime + usage.ru_stime) / 60:.2f}\n")
 
 
@@ -109,6 +109,12 @@ def run_row(arguments: argparse.Namespace, row: str, seed: int) -> dict:
     return scores | {"minutes": float((folder / CPU_MINUTES).read_text())}
 
 
+def mean_and_spread(accuracies: list[float]) -> str:
+    """With the standard deviation, where there are several seeds."""
+    spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
+    return f"{statistics.mean(accuracies):.3f}{spread}"
+
+
 def main() -> None:
     arguments = parse_arguments()
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -116,15 +122,11 @@ def main() -> None:
             row: [pool.submit(run_row, arguments, row, seed) for seed in arguments.seeds]
             for row in arguments.rows
         }
-        print(f"{arguments.model_name_or_path}, validation, {len(arguments.seeds)} seeds")
+        print(f"{arguments.model_name_or_path}, validation, seeds {arguments.seeds}")
         print_head("recipe", "whole clips", "2 s of each", "minutes of one core")
         for row, futures in results.items():
             runs = [future.result() for future in futures]
-            cells = [
-                f"{statistics.mean(r[key] for r in runs):.3f} "
-                f"± {statistics.stdev(r[key] for r in runs):.3f}"
-                for key in ("accuracy", "short")
-            ]
+            cells = [mean_and_spread([run[key] for run in runs]) for key in ("accuracy", "short")]
             minutes = statistics.median(run["minutes"] for run in runs)
             print_row(row, *cells, f"{minutes:.1f}")
 

@@ -131,7 +131,9 @@ def client(
 ) -> None:  # fmt: skip
     rng = random.Random(seed)
     visitor = Visitor(server.address)
-    while time.monotonic() < end:
+    is_first = True
+    while is_first or time.monotonic() < end:
+        is_first = False
         (kind,) = rng.choices(kinds, [SHARES[kind] for kind in kinds])
         start = time.monotonic()
         try:

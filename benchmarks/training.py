@@ -61,7 +61,6 @@ from music_genre.kernels.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
 
 WARM_UP = 2  # steps
-CLIP_SECONDS = 30.0
 EXAMPLE_SECONDS = 20.0
 COURSE_BATCH = EXAMPLE_BATCH = 8
 
@@ -73,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=8, help="timed, of each run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clips_per_genre", type=int, default=6)
+    parser.add_argument("--clip_seconds", type=float, default=30.0, help="of each clip")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--model", type=Path, help="default: DistilHuBERT's architecture")
     parser.add_argument("--profile", action="store_true")
@@ -122,7 +122,7 @@ def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, f
         from_scratch=True, precision=arguments.precision, num_train_epochs=10,
         max_steps=WARM_UP + arguments.steps,
     )  # fmt: skip
-    return course_recipe.make_trainer(options), COURSE_BATCH, CLIP_SECONDS
+    return course_recipe.make_trainer(options), COURSE_BATCH, arguments.clip_seconds
 
 
 def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
@@ -131,7 +131,8 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
     Clips are decoded when they are asked for, and the collator pads them with an attention mask.
     They are read by data_prep here, as the script's own way needs one more package.
     """
-    most, model_id = int(EXAMPLE_SECONDS * audio.SAMPLING_RATE), str(folder / "model")
+    seconds = min(EXAMPLE_SECONDS, arguments.clip_seconds)
+    most, model_id = int(seconds * audio.SAMPLING_RATE), str(folder / "model")
     feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, return_attention_mask=True)
     rng = np.random.default_rng(0)
 
@@ -155,7 +156,7 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
         bf16=arguments.precision == "bf16", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(model, recipe, train_dataset=dataset, processing_class=feature_extractor)
-    return trainer, EXAMPLE_BATCH, EXAMPLE_SECONDS
+    return trainer, EXAMPLE_BATCH, seconds
 
 
 def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
@@ -215,7 +216,7 @@ def matrix_rate(trainer: Trainer) -> float:
     """Floating point operations a second in products of large matrices, in training's precision."""
     dtype = DTYPES.get(trainer.accelerator.mixed_precision, torch.float32)
     device = trainer.args.device
-    multiply, n_operations = matrix_products(1e11 if device.type == "cpu" else 2e13, dtype, device)
+    multiply, n_operations = matrix_products(2e10 if device.type == "cpu" else 2e13, dtype, device)
     seconds = alternate({"products": multiply}, 5)["products"]
     return n_operations / statistics.median(seconds)
 
@@ -227,11 +228,12 @@ def main() -> None:
         print(json.dumps(measure(variant, Path(folder), arguments)))
         return
     options = ["--steps", arguments.steps, "--precision", arguments.precision]
+    options += ["--clip_seconds", arguments.clip_seconds]
     options += ["--profile"] if arguments.profile else []
     results: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_archive(folder / "clips.zip", arguments.clips_per_genre, CLIP_SECONDS)
+        write_archive(folder / "clips.zip", arguments.clips_per_genre, arguments.clip_seconds)
         prepare([folder / "clips.zip"], folder / "dataset", split="random")
         if arguments.model:
             (folder / "model").symlink_to(arguments.model.resolve())
