@@ -1,0 +1,72 @@
+"""How a run is set up: what is frozen, what a kind of model lacks, and where its folder is."""
+
+from pathlib import Path
+
+import pytest
+
+from music_genre.errors import InputError
+from music_genre.loading import find_model
+from music_genre.training.arguments import parse_arguments
+from music_genre.training.data import Source, load_data
+from music_genre.training.options import ModelArguments
+from music_genre.training.setup import default_output_dir, explain_launcher, make_trainer
+
+
+@pytest.fixture
+def set_up(prepared, tmp_path):
+    dataset, source = load_data(str(prepared), None, seed=0)
+
+    def set_up(model: str | Path, *options: str):
+        argv = ["--model_name_or_path", str(model), "--from_scratch", "True", "--use_cpu"]
+        argv += ["--output_dir", str(tmp_path), "--spec_augment", "False", "--window_seconds", "1"]
+        _, model_arguments, recipe = parse_arguments([*argv, *options])
+        trainer, _ = make_trainer(find_model(str(model)), dataset, source, model_arguments, recipe)
+        return trainer.model
+
+    return set_up
+
+
+def is_trained(model) -> bool:
+    return any(p.requires_grad for p in model.hubert.feature_extractor.parameters())
+
+
+def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_up, tiny_config):
+    assert is_trained(set_up(tiny_config))
+    assert not is_trained(set_up(tiny_config, "--freeze_feature_encoder", "True"))
+
+
+@pytest.mark.parametrize(
+    "option", ["spec_augment", "freeze_feature_encoder", "gradient_checkpointing"]
+)
+def test_what_a_kind_of_model_cannot_do_is_refused(option, set_up, root):
+    with pytest.raises(InputError, match=f"--{option} has no effect on .*mel-cnn"):
+        set_up(root / "configs" / "mel-cnn", f"--{option}", "True")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "folder"),
+    [
+        ("ntu-spml/distilhubert", "GTZAN", "runs/distilhubert-gtzan"),
+        ("models/mine/", "you/My-Set", "runs/mine-my-set"),
+    ],
+)
+def test_a_run_is_named_after_model_and_dataset(model, dataset, folder):
+    source = Source(dataset, "filtered")
+    assert default_output_dir(ModelArguments(model_name_or_path=model), source) == folder
+
+
+def test_the_launchers_warning_is_explained_once(monkeypatch, tmp_path, capsys):
+    config = tmp_path / "default_config.yaml"
+    monkeypatch.setattr("music_genre.training.setup.default_config_file", str(config))
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    explain_launcher()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("RANK", "1")
+    explain_launcher()
+    assert not capsys.readouterr().out
+    monkeypatch.setenv("RANK", "0")
+    explain_launcher()
+    assert "accelerate config default" in capsys.readouterr().out
+    config.write_text("")
+    explain_launcher()
+    assert not capsys.readouterr().out
