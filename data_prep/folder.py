@@ -157,14 +157,13 @@ def _write_splits(
     a hundred of them in memory at a time.
     """
     schema = FEATURES.arrow_schema
-    # The same archive gives the same folder, byte for byte: no fingerprint of time or place.
-    fingerprint = hashlib.sha256("".join(clip.sha256 for clip in kept).encode()).hexdigest()[:16]
-    empty = Dataset(InMemoryTable(schema.empty_table()), fingerprint=fingerprint)
+    empty = {
+        name: Dataset(InMemoryTable(schema.empty_table()), fingerprint=_fingerprint(kept, name))
+        for name in SPLITS
+    }
     disable_progress_bars()
     # One shard each: an empty split has a data file, too.
-    DatasetDict(dict.fromkeys(SPLITS, empty)).save_to_disk(
-        folder, num_shards=dict.fromkeys(SPLITS, 1)
-    )
+    DatasetDict(empty).save_to_disk(folder, num_shards=dict.fromkeys(SPLITS, 1))
     enable_progress_bars()
     with spool_path.open("rb") as spool:
         for split in SPLITS:
@@ -176,6 +175,12 @@ def _write_splits(
                         spool.seek(start)
                         row = _row(clip, spool.read(n_bytes), names)
                         stream.write_batch(pa.RecordBatch.from_pylist([row], schema))
+
+
+def _fingerprint(kept: list[Clip], split: str) -> str:
+    """The key of `datasets` for what it caches: of the clips in a split, not of time or place."""
+    clips = [(clip.track_id, clip.sha256) for clip in kept if clip.split == split]
+    return hashlib.sha256(repr((split, clips)).encode()).hexdigest()[:16]
 
 
 def _row(clip: Clip, wav: bytes, names: Mapping[str, tuple[str, str]]) -> dict:

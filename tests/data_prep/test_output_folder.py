@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 
 from data_prep.prepare import prepare
 from music_genre import audio
@@ -35,6 +36,17 @@ def test_the_same_archive_gives_the_same_bytes(tmp_path):
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
+def test_what_datasets_caches_belongs_to_the_clips_of_one_split(tmp_path):
+    """Equal fingerprints would give one split what `Dataset.map` made of another."""
+    path = make_zip(tmp_path / "a.zip", three_of_each())
+    fingerprints = []
+    for seed in (1, 2):
+        prepare([path], tmp_path / f"out{seed}", split="random", seed=seed)
+        loaded = load_from_disk(tmp_path / f"out{seed}")
+        fingerprints += [split._fingerprint for split in loaded.values()]
+    assert len(set(fingerprints)) == 6
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     out = tmp_path / "out"
@@ -60,6 +72,22 @@ def test_a_file_that_a_user_put_into_the_dataset_survives(tmp_path):
     assert prepare([path], out, split="random", seed=2)["seed"] == 2
 
 
+def test_a_file_that_comes_while_the_clips_are_decoded_survives(tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "a.zip", three_of_each())
+    out = tmp_path / "out"
+
+    def decode(*arguments):
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("typed meanwhile")
+        return original(*arguments)
+
+    original = audio.decode
+    monkeypatch.setattr("music_genre.audio.decode", decode)
+    with pytest.raises(InputError, match="holds something else"):
+        prepare([path], out, split="random")
+    assert (out / "notes.txt").read_text() == "typed meanwhile"
+
+
 def test_a_users_folder_with_the_working_name_is_left_alone(tmp_path):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     other = tmp_path / ".out.partial"
@@ -70,7 +98,7 @@ def test_a_users_folder_with_the_working_name_is_left_alone(tmp_path):
     assert (other / "thesis.txt").read_text() == "ten years of work"
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", '"text"', "{}", "no JSON"])
+@pytest.mark.parametrize("text", ["[1, 2]", '"text"', '{"rate": 16000}', "no JSON"])
 def test_a_preparation_file_of_another_program_is_left_alone(tmp_path, text):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     out = tmp_path / "out"
