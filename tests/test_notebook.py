@@ -1,4 +1,4 @@
-"""The notebook from its first to its last cell, as a person without data or GPU runs it."""
+"""The notebook from its first to its last cell, as someone without data or GPU runs it."""
 
 import re
 import urllib.error
@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from data_prep.synthetic import write_archive
 
 NAME = "gtzan_colab.ipynb"
-# Shorter than the quickstart, and else the same: fewer and shorter clips, fewer epochs.
+# Shorter than the quickstart: fewer and shorter clips, fewer epochs.
 SHORTER = 'OPTIONS = "--num_train_epochs 2 --disable_tqdm True"'
 
 
@@ -66,10 +66,10 @@ def test_every_stage_leaves_its_result(executed):
     text = printed(notebook)
     assert "no zip, so synthesised music" in text
     assert "synthesised music, random split: 10 test clips" in text
-    assert "Not pushed." in text
-    assert (folder / "runs" / "quickstart-notebook" / "model.safetensors").is_file()
-    assert len(shown(notebook, "imshow", "image/png")) == 1
-    assert len(shown(notebook, "imshow", "text/html")) == 1  # the player
+    assert "Not published." in text
+    assert (folder / "runs" / "notebook-synthetic" / "model.safetensors").is_file()
+    assert len(shown(notebook, "specgram", "image/png")) == 1
+    assert len(shown(notebook, "specgram", "text/html")) == 1  # the player
     assert len(shown(notebook, "confusion_matrix.png", "image/png")) == 2
     assert len(shown(notebook, "comparison.png", "image/png")) == 1
     (table,) = shown(notebook, "comparison.png", "text/markdown")
