@@ -1,4 +1,4 @@
-"""Cutting a clip into windows and averaging over them: the one place where this is done.
+"""Cut a clip into windows and average over them, in evaluation and serving (training crops).
 
 Evaluation, the app and the API all predict a clip through `clip_probabilities`, so what was
 measured is what is served.

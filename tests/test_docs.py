@@ -51,6 +51,7 @@ def test_options_exist(page):
     known = {f"--{field.name}" for one in classes for field in fields(one)} | {
         "--help",
         "--help_all",
+        "--dist",  # of pytest-xdist
     }
     known |= set(launch_command_parser()._option_string_actions)
     for source in ROOT.glob("**/*.py"):

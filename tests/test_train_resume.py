@@ -232,7 +232,7 @@ def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
 def test_without_validation_in_training_the_fine_tuned_model_is_kept(
     prepared, pretrained, tmp_path, capsys
 ):
-    options = probe_options(prepared, pretrained, tmp_path / "run")
+    options = flags(prepared, pretrained, tmp_path / "run", from_scratch=False, max_steps=4)
     train(*options, "--eval_strategy", "no", "--load_best_model_at_end", "False")
     output = capsys.readouterr().out
     assert "The fine-tuned model of step 4 is kept and not compared with the linear probe" in output

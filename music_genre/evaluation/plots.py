@@ -69,5 +69,6 @@ def plot_learning_curves(path: Path, log_history: list[dict]) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK)
-        axes.legend(frameon=False)
+        if axes.lines:  # a run without validation has none on the right
+            axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

@@ -14,7 +14,6 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "app.py",
     "LICENSE",
     "requirements.txt",
-    "packages.txt",
     "music_genre/*.py",
     "music_genre/kernels/*.py",
     "music_genre/demo/*.py",

@@ -12,6 +12,9 @@ from transformers import (
 
 from music_genre.loading import ModelError, load_feature_extractor, register_own_types, unusable
 
+# Families whose feature extractor gives spectrograms; the others take waveforms.
+SPECTROGRAM_MODELS = ("whisper", "audio-spectrogram-transformer")
+
 
 def load_for_training(
     location: dict[str, Any], labels: list[str], window_seconds: float, from_scratch: bool
@@ -56,7 +59,7 @@ def load_for_training(
 
 def _set_up_feature_extractor(feature_extractor: SequenceFeatureExtractor, model_type: str) -> None:
     """Waveform models: zero mean and unit variance per window, so that loudness does not matter."""
-    if model_type not in ("whisper", "audio-spectrogram-transformer"):
+    if model_type not in SPECTROGRAM_MODELS:
         feature_extractor.do_normalize = True
         feature_extractor.return_attention_mask = False
 

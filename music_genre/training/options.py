@@ -19,7 +19,7 @@ RANGES = {
     "split_seed": SEED_RANGE,
     "window_seconds": (0.5, 60),
     "mixup": (0, 100),
-    "time_budget_minutes": (0.1, 10**6),
+    "time_budget_minutes": (0.001, 10**6),
     "seeds": SEED_RANGE,
 }
 

@@ -17,7 +17,7 @@ from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
 from music_genre.training.data import Source, print_once
-from music_genre.training.model import load_for_training
+from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.options import ModelArguments
 from music_genre.training.standardize import missing_genres
 from music_genre.training.trainer import (
@@ -133,7 +133,7 @@ def _check_abilities(
     """
     config = model.config
     masks_features = getattr(config, "mask_time_prob", 0) or getattr(config, "mask_feature_prob", 0)
-    masks_spectrograms = config.model_type in ("whisper", "audio-spectrogram-transformer")
+    masks_spectrograms = config.model_type in SPECTROGRAM_MODELS
     for option, is_possible in {
         "freeze_feature_encoder": hasattr(model, "freeze_feature_encoder"),
         "spec_augment": bool(masks_features) or masks_spectrograms,
