@@ -64,7 +64,8 @@ def read_table(path: Path) -> FeatureTable:
     try:
         features = frame.drop(columns=NOT_FEATURES & {*frame}).to_numpy(float)
     except ValueError as error:
-        raise InputError(f"{path} has a cell that is not a finite number: {error}.") from error
+        reason = str(error)[:80]  # it repeats the cell, which may be of any size
+        raise InputError(f"{path} has a cell that is not a finite number: {reason}.") from error
     if not np.isfinite(features).all():
         raise InputError(f"{path} has a cell that is not a finite number.")
     table = FeatureTable(track_ids, features, frame["label"].map(GENRES.index).to_numpy(int))

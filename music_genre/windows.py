@@ -1,7 +1,7 @@
-"""Cut a clip into windows and average over them, in evaluation and serving (training crops).
+"""Cut a clip into windows and average over them, in evaluation and serving.
 
 Evaluation, the app and the API all predict a clip through `clip_probabilities`, so what was
-measured is what is served.
+measured is what is served. Training takes random crops: training/augmentation.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -152,7 +152,10 @@ def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
 
 
 class ClipTrainer(Trainer):
-    """A Trainer that evaluates whole clips: the mean over windows, as in `GenreClassifier`."""
+    """A Trainer that evaluates whole clips: the mean over windows, as in `GenreClassifier`.
+
+    With several processes, accelerate's data loader gives each its part of every batch.
+    """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -77,6 +77,14 @@ def test_a_broken_table_is_named(tmp_path, bad, reason):
         read_table(folder / WHOLE)
 
 
+def test_a_cell_of_any_size_is_refused_in_a_short_sentence(tmp_path):
+    cell = "x" * 200_000  # the csv module refuses cells over 128 KB
+    (tmp_path / WHOLE).write_text(f"track_id,a_mean,label\nblues.00000,{cell},blues\n")
+    with pytest.raises(InputError, match="finite number") as caught:
+        read_table(tmp_path / WHOLE)
+    assert len(str(caught.value)) < 300
+
+
 def test_only_the_row_that_says_so_leaks(tmp_path, tracks, monkeypatch):
     """Segments are alike within a track and say nothing of the genre: who knows it, has cheated."""
     monkeypatch.setattr(csv_features, "N_FOLDS", 2)

@@ -6,6 +6,7 @@ docs/trainer-options.md is made from the tables of this file and of trainer_opti
 """
 
 import json
+import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -76,11 +77,14 @@ WORKS = {
     "save_steps": ("3 --eval_strategy steps --save_strategy steps --eval_steps 3", MANY),
     "save_total_limit": ("1", MANY),
     "push_to_hub": ("True --hub_model_id you/it", "tests/music_genre/publishing/test_hub.py"),
-    "hub_private_repo": ("False --push_to_hub --hub_model_id you/it", "test_hub.py"),
+    "hub_private_repo": (
+        "False --push_to_hub --hub_model_id you/it",
+        "tests/music_genre/publishing/test_hub.py",
+    ),
     "hub_model_id": ("you/it --push_to_hub", "tests/music_genre/publishing/test_hub.py"),
     "load_best_model_at_end": (
         "False",
-        "test_the_saved_model_is_the_best_checkpoint_also_after_sigterm",
+        "test_a_run_without_validation_ends_with_its_last_weights",
     ),
     "metric_for_best_model": ("macro_f1", MANY),
     "resume_from_checkpoint": ("last", "test_a_resumed_run_ends_as_the_uninterrupted_one"),
@@ -168,6 +172,14 @@ def test_every_option_of_the_installed_trainer_is_in_one_table():
     names = {option.name for option in fields(TrainingArguments)}
     assert WORKS.keys() | REFUSED.keys() == names, "an option is new or gone: decide about it"
     assert not WORKS.keys() & REFUSED.keys()
+
+
+def test_the_tests_that_the_table_names_exist():
+    tests = DOCUMENT.parents[1] / "tests"
+    source = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+    for _, how in WORKS.values():
+        for name in re.findall(r"\btest_\w+\b(?!\.py)", how):
+            assert f"def {name}(" in source, name
 
 
 def test_the_page_of_the_docs_is_this_table():
