@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel
 
 from music_genre import windows
+from music_genre.errors import InputError
 from music_genre.evaluation.metrics import negative_log_likelihood
 from music_genre.training.checkpoints import LINEAR_PROBE, load_weights
 from music_genre.training.trainer import ClipDataset, ClipTrainer, validation_metrics
@@ -114,7 +115,17 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
 
     Returns:
         Shape (clips, genres that occur).
+
+    Raises:
+        InputError: there are too few clips, or artists, to leave some out.
     """
+    n_of_genre = np.bincount(features.labels[np.unique(features.clips, return_index=True)[1]])
+    n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
+    if n_folds < 2 or np.count_nonzero(n_of_genre) < 2:
+        raise InputError(
+            "The linear probe needs two genres, and two clips by different artists, in train: add "
+            "clips, or leave it out by --linear_probe False."
+        )
     with warnings.catch_warnings():
         # Few artists: a fold may lack a genre, whose probability is then 0.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -124,7 +135,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
             layer,
             features.labels,
             groups=features.groups,
-            cv=StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0),
+            cv=StratifiedGroupKFold(n_folds, shuffle=True, random_state=0),
             method="predict_proba",
             params=features.weights,
         )

@@ -19,6 +19,7 @@ from transformers import (
     WhisperForAudioClassification,
 )
 
+from music_genre.errors import InputError
 from music_genre.training import linear_probe
 from music_genre.training.trainer import ClipDataset
 
@@ -140,6 +141,22 @@ def uneven(rng: np.random.Generator, n: int = 440) -> linear_probe.Features:
     layer = rng.standard_normal((n, 16))
     layer[:, 0] += 1.5 * labels
     return linear_probe.Features([layer], np.arange(n), labels, np.arange(n).astype(str))
+
+
+def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
+    rng = np.random.default_rng(0)
+
+    def probabilities(labels: list[int], artists: list[str]) -> np.ndarray:
+        layer = rng.standard_normal((len(labels), 4))
+        features = linear_probe.Features(
+            [layer], np.arange(len(labels)), np.array(labels), np.array(artists)
+        )
+        return linear_probe.cross_validate(layer, features, 0.01)
+
+    assert probabilities([0, 0, 0, 1, 1, 1], list("abcdef")).shape == (6, 2)
+    for labels, artists in ([0, 1], "ab"), ([0, 0, 1, 1], "aaaa"), ([0, 0, 0], "abc"):
+        with pytest.raises(InputError, match="two genres, and two clips by different artists"):
+            probabilities(labels, list(artists))
 
 
 def assert_balanced(probabilities: np.ndarray, labels: np.ndarray) -> None:
