@@ -204,7 +204,7 @@ def test_a_whole_library(walk):
 
 def test_the_end_of_the_walk(walk):
     """The last block is the one that runs this; git sees only what the user put there."""
-    walk.take("^python3 -m venv .*/python -m pytest$")
+    walk.take("^python3 -m venv .*/python -m pytest -n auto --dist loadfile$")
     assert not walk.remaining
     status = subprocess.run(
         ["git", "status", "--porcelain"],

@@ -151,17 +151,16 @@ def test_a_long_file_is_decoded_twice_and_gets_the_same_row(
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, noise):
     monkeypatch.setattr(audio, "KEEP_SECONDS", 60.0)
     monkeypatch.setattr(audio, "BLOCK", 2**16)
-    peaks = []
     for minutes in (2, 20):
         path = tmp_path / f"{minutes}.flac"
         soundfile.write(path, np.tile(noise(1), minutes * 60), 16_000)
         tracemalloc.start()
         (prediction,) = batches.classify_files(Stub(), [str(path)])
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert prediction.seconds_processed == minutes * 60
         np.testing.assert_allclose(prediction.probabilities, [0.5, 0.5])
-    assert peaks[1] < 1.2 * peaks[0]
+        assert peak < 10e6  # bytes: the queue of windows takes 4 MB, 20 minutes would take 77
 
 
 @pytest.mark.parametrize("keep_seconds", [600.0, 1.0], ids=["kept", "decoded twice"])
