@@ -120,6 +120,9 @@ def test_names_that_climb_and_links_write_nothing_outside(tmp_path):
     prepare([path], work / "out", split="random")
     assert {f"rock.{i:05d}" for i in range(4)} <= set(samples_of(work / "out"))
     assert "symbolic link" in manifest(work / "out")["rock.00009.wav"]["status"]
+    names = set(manifest(work / "out"))
+    assert "line\\nbreak/rock.00003.wav" in names, "one row is one line"
+    assert max(map(len, names)) == 200
     files = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
     assert files == {"secret.wav", "deep"}
 

@@ -1,6 +1,7 @@
 """The output folder: replaced only where this program made it, finished or not there at all."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,14 @@ def test_a_second_run_is_done_at_once_and_other_options_rebuild(tmp_path):
     assert (out / "manifest.csv").stat().st_ino == inode
     assert prepare([path], out, split="random", seed=2)["seed"] == 2
     assert (out / "manifest.csv").stat().st_ino != inode
+
+
+def test_another_archive_of_the_same_name_and_size_is_prepared_anew(tmp_path):
+    path = make_zip(tmp_path / "a.zip", three_of_each())
+    first = prepare([path], tmp_path / "out", split="random")
+    os.utime(path, ns=(1, 1))
+    second = prepare([path], tmp_path / "out", split="random")
+    assert second["sources"] != first["sources"]
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path):
