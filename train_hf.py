@@ -166,7 +166,6 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
 
 def run_seeds(argv: list[str], seeds: list[int], output_dir: str) -> None:
     """One run after another, each in a folder of its own; finished ones are not run again."""
-
     folders = [Path(output_dir) / f"seed-{seed}" for seed in seeds]
     for seed, folder in zip(seeds, folders, strict=True):
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
@@ -197,7 +196,6 @@ def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
 
 def main() -> None:
     argv = sys.argv[1:]
-
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
     explain_launcher()

@@ -18,22 +18,11 @@ from datasets import load_from_disk
 from data_prep.gtzan import GENRES
 from music_genre.publishing.hub import PUBLISHED
 from tests.hub import HubDouble
+from tests.training_runs import RUN_FILES
 from tests.walk import standins
 from tests.walk.walker import Walker
 
 ENCODER, REPO = "ntu-spml/distilhubert", "you/distilhubert-gtzan"
-RUN_FILES = {
-    "model.safetensors",
-    "config.json",
-    "preprocessor_config.json",
-    "README.md",
-    "report.json",
-    "predictions.csv",
-    "predictions_validation.csv",
-    "confusion_matrix.png",
-    "reliability.png",
-    "learning_curves.png",
-}
 PAGE = "^source .venv/bin/activate\npython app.py$"
 GIVEN = {"song.mp3"}  # what the user has in the working folder
 CLASSIFY = """import json

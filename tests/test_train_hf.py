@@ -17,20 +17,14 @@ from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre.errors import InputError
 from music_genre.training.arguments import parse_arguments
-from tests.training_runs import check_pipeline, check_predictions, flags, read_report, train
-
-LEFT_BY_A_RUN = {
-    "model.safetensors",
-    "config.json",
-    "preprocessor_config.json",
-    "README.md",
-    "report.json",
-    "predictions.csv",
-    "predictions_validation.csv",
-    "confusion_matrix.png",
-    "reliability.png",
-    "learning_curves.png",
-}
+from tests.training_runs import (
+    RUN_FILES,
+    check_pipeline,
+    check_predictions,
+    flags,
+    read_report,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,7 @@ def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_what_is_promised(run_dir):
-    assert {path.name for path in run_dir.iterdir()} >= LEFT_BY_A_RUN
+    assert {path.name for path in run_dir.iterdir()} >= RUN_FILES
     report = read_report(run_dir)
     assert report["split"] == "random"
     assert report["is_synthetic"]

@@ -21,6 +21,19 @@ from music_genre import GenreClassifier
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import ClipTrainer
 
+RUN_FILES = {  # what every finished run leaves
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+    "report.json",
+    "predictions.csv",
+    "predictions_validation.csv",
+    "confusion_matrix.png",
+    "reliability.png",
+    "learning_curves.png",
+}
+
 
 def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -> list[str]:
     options = {
