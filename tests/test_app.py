@@ -43,9 +43,19 @@ def classifier(jazz_model):
 def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     text = about(classifier, find_report(classifier), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
-    assert "**75.0%** of 40 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
+    assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "synthesised" in text
     assert "Unknown" in about(classifier, None, 35)
+
+
+def test_about_leaves_out_what_the_card_leaves_out(classifier):
+    report = find_report(classifier)
+    score = report["test"] | {"per_genre": report["test"]["per_genre"] | {"jazz": {"n": 0}}}
+    text = about(classifier, report | {"test": score}, 35)
+    assert "75.0%" not in text
+    assert "The test split has 50 clips and none of jazz, and the validation split is empty" in text
+    text = about(classifier, report | {"test": score, "validation": report["test"]}, 35)
+    assert "**75.0%** of 50 validation clips" in text
 
 
 @pytest.fixture(scope="module")

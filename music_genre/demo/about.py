@@ -6,7 +6,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from music_genre.classifier import GenreClassifier
-from music_genre.report import REPORT_FILE, read_report
+from music_genre.report import REPORT_FILE, gap_in, headline_split, read_report
 
 
 def describe(classifier: GenreClassifier) -> str:
@@ -42,16 +42,6 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
 
     kept_minutes: how long the server keeps what visitors send.
     """
-    scored = "Unknown: the model comes without the project's report of an evaluation."
-    name = next((name for name in ("test", "validation") if report and report.get(name)), None)
-    if name:
-        score = report[name]
-        low, high = score["accuracy_ci95"]
-        scored = (
-            f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
-            f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
-            f"The data: {report['dataset']}; the split: {report['split_description']}."
-        )
     limits = (
         f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and always "
         "chooses one of them, even for speech or noise.\n"
@@ -67,7 +57,24 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
     return (
         f"## The model\n{describe(classifier)}. The answer for a file is the mean over "
         f"windows that cover it.\n## What it cannot do\n{limits}\n"
-        f"## How often it is right\n{scored}\n"
+        f"## How often it is right\n{_accuracy(report)}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
         f"Files and recordings are deleted within {kept_minutes} minutes, live sound at once."
+    )
+
+
+def _accuracy(report: dict | None) -> str:
+    """Of the split that stands for the model, as on its card."""
+    if not report:
+        return "Unknown: the model comes without the project's report of an evaluation."
+    name = headline_split(report)
+    if not name:
+        gaps = ", and the ".join(gap_in(report, split) for split in ("test", "validation"))
+        return f"Unknown. The {gaps}: too few for a figure that stands for the model."
+    score = report[name]
+    low, high = score["accuracy_ci95"]
+    return (
+        f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
+        f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
+        f"The data: {report['dataset']}; the split: {report['split_description']}."
     )
