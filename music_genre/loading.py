@@ -3,6 +3,9 @@
 All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from transformers import (
 
 from music_genre.errors import InputError
 
+LOADING_LOGGER = "transformers.modeling_utils"  # prints a table of tensors that do not fit
 DEFAULT_WINDOW_SECONDS = 10.0  # for a model that does not say what it was trained on
 
 
@@ -67,6 +71,18 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
             ) from error
         found["local_files_only"] = True
     return found
+
+
+@contextmanager
+def without_warnings(logger_name: str) -> Iterator[None]:
+    """Of a library that warns about what is expected here."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def commit_of(location: dict[str, Any]) -> str | None:

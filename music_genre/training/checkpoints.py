@@ -17,9 +17,11 @@ from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
 from music_genre.errors import InputError
+from music_genre.loading import LOADING_LOGGER, without_warnings
 from music_genre.report import REPORT_FILE, read_report
 
 LOCK_FILE = ".lock"
+UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 # Without one of these the Trainer would resume with another optimizer or other random numbers.
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -47,9 +49,10 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         InputError: a tensor is missing, is left over or has another shape.
     """
-    loaded, info = type(model).from_pretrained(
-        folder, ignore_mismatched_sizes=True, output_loading_info=True
-    )
+    with without_warnings(LOADING_LOGGER):
+        loaded, info = type(model).from_pretrained(
+            folder, ignore_mismatched_sizes=True, output_loading_info=True
+        )
     wrong = set().union(*info.values())  # missing, unexpected and mismatched tensors
     weights, own = loaded.state_dict(), model.state_dict()
     wrong |= {n for n in weights.keys() | own.keys() if _shape(weights, n) != _shape(own, n)}
@@ -118,6 +121,7 @@ def _is_of_demonstration(checkpoint: Path) -> bool:
 
 def prepare_folder(output_dir: Path, checkpoint: str | None) -> None:
     """Make the folder of a run ready, by `checkpoint`, which `find_checkpoint` returned."""
+    (output_dir / UNFINISHED_FILE).touch()
     if checkpoint:
         # A run that is resumed in another folder brings its linear probe along.
         there, here = Path(checkpoint).parent / LINEAR_PROBE, output_dir / LINEAR_PROBE
@@ -169,6 +173,12 @@ def replace_when_complete(output_dir: Path) -> Iterator[Path]:
         (output_dir / REPORT_FILE).unlink(missing_ok=True)
         for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == REPORT_FILE):
             os.replace(path, output_dir / path.name)
+        (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
+
+
+def is_finished(output_dir: Path) -> bool:
+    """Whether the last run there came to its end; a report alone may be of one before it."""
+    return read_report(output_dir) is not None and not (output_dir / UNFINISHED_FILE).exists()
 
 
 def _last(output_dir: Path) -> str:

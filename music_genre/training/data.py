@@ -1,6 +1,5 @@
 """Clips for training: from an archive, a prepared folder, a dataset on the Hub, or synthesised."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from data_prep.archive import open_archive
 from data_prep.prepare import prepare, read_preparation
 from data_prep.synthetic import write_archive
 from music_genre.errors import InputError
+from music_genre.loading import without_warnings
 from music_genre.training.options import ARCHIVE_SUFFIXES, SYNTHETIC, check_dataset_name
 from music_genre.training.standardize import standardize
 
@@ -133,7 +133,7 @@ def _prepare_synthetic(seed: int) -> Path:
 
 def _load_from_hub(name: str, split: str | None, seed: int) -> tuple[DatasetDict, Source]:
     nowhere = f"{name} is neither a file or folder here nor a dataset that the Hub gives"
-    with _one_sentence(nowhere), _quiet():
+    with _one_sentence(nowhere), without_warnings("huggingface_hub"):
         try:  # one question: load_dataset asks many, and warns about each
             HfApi().dataset_info(name, timeout=10)
         except (HfHubHTTPError, HFValidationError) as error:
@@ -170,15 +170,3 @@ def _one_sentence(what: str) -> Iterator[None]:
     except Exception as error:  # `datasets` raises many kinds, for files, formats and network
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what}: {reason}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of each try of the Hub's client."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -10,10 +10,19 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
-from music_genre.loading import ModelError, load_feature_extractor, register_own_types, unusable
+from music_genre.loading import (
+    LOADING_LOGGER,
+    ModelError,
+    load_feature_extractor,
+    register_own_types,
+    unusable,
+    without_warnings,
+)
+from music_genre.training.data import print_once
 
 # Families whose feature extractor gives spectrograms; the others take waveforms.
 SPECTROGRAM_MODELS = ("whisper", "audio-spectrogram-transformer")
+HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
 
 
 def load_for_training(
@@ -44,17 +53,32 @@ def load_for_training(
         if from_scratch:
             model = AutoModelForAudioClassification.from_config(config)
         else:
-            model = AutoModelForAudioClassification.from_pretrained(
-                **location,
-                config=config,
-                ignore_mismatched_sizes=True,  # another head's labels
-            )
+            with without_warnings(LOADING_LOGGER):
+                model, info = AutoModelForAudioClassification.from_pretrained(
+                    **location,
+                    config=config,
+                    ignore_mismatched_sizes=True,  # another head's labels
+                    output_loading_info=True,
+                )
+            _report_random_tensors(location, info)
     except (OSError, ValueError, KeyError) as error:
         raise unusable(location, error) from error
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
     if model.config.model_type == "whisper":
         _shorten_whisper(model, feature_extractor, window_seconds)
     return model, feature_extractor
+
+
+def _report_random_tensors(location: dict[str, Any], info: dict[str, Any]) -> None:
+    """Warn about tensors that pretrained weights lack; that the head is new is expected."""
+    lacking = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
+    lacking = sorted(name for name in lacking if not name.startswith(HEAD))
+    if lacking:
+        print_once(
+            f"Warning: {location['pretrained_model_name_or_path']} lacks {len(lacking)} tensors of "
+            f"the encoder, which start with random weights: {', '.join(lacking[:3])}"
+            f"{' ...' if lacking[3:] else ''}"
+        )
 
 
 def _set_up_feature_extractor(feature_extractor: SequenceFeatureExtractor, model_type: str) -> None:

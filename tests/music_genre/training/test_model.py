@@ -1,0 +1,54 @@
+"""Loading a pretrained encoder: what is said of tensors that it does not have."""
+
+import logging
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from music_genre.loading import LOADING_LOGGER, find_model
+from music_genre.training.model import load_for_training
+
+
+@pytest.fixture
+def encoder(tiny_config, tmp_path):
+    """As on the Hub: an encoder without a head."""
+    AutoModel.from_config(AutoConfig.from_pretrained(tiny_config)).save_pretrained(tmp_path)
+    AutoFeatureExtractor.from_pretrained(tiny_config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def warnings():
+    """What transformers prints when it loads a model."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger(LOADING_LOGGER)
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def load(folder):
+    return load_for_training(find_model(str(folder)), ["a", "b"], 1.0, from_scratch=False)
+
+
+def test_a_new_head_is_no_news(encoder, warnings, capsys):
+    load(encoder)
+    assert not warnings
+    assert not capsys.readouterr().out
+
+
+def test_a_missing_tensor_of_the_encoder_is_named(encoder, warnings, capsys):
+    file = encoder / "model.safetensors"
+    tensors = load_file(file)
+    lost = next(name for name in tensors if "q_proj.weight" in name)
+    del tensors[lost]
+    save_file(tensors, file, metadata={"format": "pt"})
+    load(encoder)
+    assert not warnings
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Warning: ")
+    assert "lacks 1 tensors of the encoder" in line
+    assert lost in line
