@@ -25,19 +25,22 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from accelerate import PartialState
+
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.hub import check_access
 from music_genre.loading import find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
-from music_genre.report import RUNS_DIR, read_report, write_report
+from music_genre.report import RUNS_DIR, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.callbacks import FindBestCheckpoint
 from music_genre.training.checkpoints import (
     find_checkpoint,
     hold_folder,
     is_disk_full,
+    is_finished,
     n_steps_of,
     prepare_folder,
     replace_when_complete,
@@ -45,7 +48,6 @@ from music_genre.training.checkpoints import (
 from music_genre.training.data import Source, load_data
 from music_genre.training.linear_probe import (
     fit_linear_probe,
-    has_linear_head,
     keep_layers,
     load_linear_probe_if_better,
     save_linear_probe,
@@ -56,6 +58,7 @@ from music_genre.training.scoring import evaluate
 from music_genre.training.setup import (
     Run,
     add_callbacks,
+    can_have_linear_probe,
     check_trackers,
     default_output_dir,
     explain_launcher,
@@ -93,7 +96,7 @@ def run(
         checkpoint = find_checkpoint(folder, arguments.resume_from_checkpoint)
     repo_id = open_repository(arguments, source)
 
-    with hold_folder(folder) if arguments.process_index == 0 else nullcontext():
+    with hold_folder(folder) if PartialState().is_main_process else nullcontext():
         trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
         this = Run(trainer, clips, source, model_arguments, arguments)
         if trainer.is_world_process_zero():
@@ -143,12 +146,8 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
         Whether the run starts, or started, from a linear probe.
     """
     model, crops = run.trainer.model, run.clips["train"]
-    if (
-        not run.model_arguments.linear_probe
-        or run.model_arguments.from_scratch
-        or not has_linear_head(model)
-        or model.config.use_weighted_layer_sum  # it chooses among the layers itself
-    ):
+    is_wanted = run.model_arguments.linear_probe is not False
+    if not is_wanted or not can_have_linear_probe(model, run.model_arguments):
         return False
     if checkpoint:
         keep_layers(model, type(model.config).from_pretrained(checkpoint).num_hidden_layers)
@@ -164,22 +163,34 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
     return True
 
 
-def run_seeds(argv: list[str], seeds: list[int], output_dir: str) -> None:
+def run_seeds(argv: list[str], recipe: RecipeArguments) -> None:
     """One run after another, each in a folder of its own; finished ones are not run again."""
-    folders = [Path(output_dir) / f"seed-{seed}" for seed in seeds]
-    for seed, folder in zip(seeds, folders, strict=True):
+    folders = [Path(recipe.output_dir) / f"seed-{seed}" for seed in recipe.seeds]
+    if recipe.push_to_hub:
+        raise InputError("--seeds makes several models: publish the one you choose.")
+    if not recipe.resume_from_checkpoint:
+        with recipe.main_process_first(desc="preparing the folders"):
+            start_anew(folders)
+    for seed, folder in zip(recipe.seeds, folders, strict=True):
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
-        recipe = arguments[-1]
-        if recipe.push_to_hub:
-            raise InputError("--seeds makes several models: publish the one you choose.")
         if recipe.resume_from_checkpoint:
-            if read_report(folder):
+            if is_finished(folder):
                 continue
             has_checkpoint = any(folder.glob("checkpoint-*"))
-            recipe.resume_from_checkpoint = "last" if has_checkpoint else None
+            arguments[-1].resume_from_checkpoint = "last" if has_checkpoint else None
         run(*arguments)
-    if recipe.process_index == 0:
+    if PartialState().is_main_process:
         print(describe_seeds(summarize_seeds(folders)))
+
+
+def start_anew(folders: list[Path]) -> None:
+    """So that no model of an earlier run counts as one of this, if this one is resumed."""
+    for folder in folders:
+        find_checkpoint(folder, None)
+    if PartialState().is_main_process:
+        for folder in folders:
+            with hold_folder(folder):
+                prepare_folder(folder, None)
 
 
 def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
@@ -202,7 +213,7 @@ def main() -> None:
     with exit_with_message(f"Stopped. If it saved a checkpoint, {RESUME}"):
         try:
             if recipe.seeds:
-                run_seeds(argv, recipe.seeds, recipe.output_dir)
+                run_seeds(argv, recipe)
             else:
                 run(*arguments)
         except InputError:

@@ -17,12 +17,14 @@ from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre.errors import InputError
 from music_genre.training.arguments import parse_arguments
+from music_genre.training.trainer import ClipTrainer
 from tests.training_runs import (
     RUN_FILES,
     check_pipeline,
     check_predictions,
     flags,
     read_report,
+    step_interrupted_after,
     train,
 )
 
@@ -95,6 +97,16 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     train_hf.main()
     assert (tmp_path / "three" / "seed-0" / "model.safetensors").stat().st_mtime_ns == finished
     assert read_report(tmp_path / "three" / "seed-2")["train"]["resumed_at_step"] == 10
+
+    # A demonstration is repeated and stopped: what was there before is not a result of it.
+    sys.argv = ["train_hf.py", *options, "--seeds", "0", "1"]
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(2))
+        train_hf.main()
+    sys.argv += ["--resume_from_checkpoint", "last"]
+    train_hf.main()
+    steps = [read_report(tmp_path / "three" / f"seed-{seed}")["train"] for seed in (0, 1)]
+    assert [train["resumed_at_step"] for train in steps] == [3, 0]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,12 @@ from music_genre.training.options import (
     RecipeOptions,
     check_ranges,
 )
-from music_genre.training.trainer_options import REFUSED, check_schedule, check_trainer_options
+from music_genre.training.trainer_options import (
+    REFUSED,
+    check_checkpoints,
+    check_schedule,
+    check_trainer_options,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 REFERENCE_CONFIG, QUICKSTART_CONFIG = CONFIGS / "gtzan.json", CONFIGS / "quickstart.json"
@@ -66,6 +71,7 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
             self.output_dir = None
         if self.precision == "fp32":
             self.mixed_precision = "no"  # whatever `accelerate launch --mixed_precision` says
+        check_checkpoints(self)
         check_schedule(self)
 
     def _choose_precision(self) -> tuple[str, str]:

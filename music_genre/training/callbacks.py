@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
@@ -16,13 +18,9 @@ LAUNCHER = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 
 
-def in_any_process(flag: bool, device: torch.device) -> bool:
+def in_any_process(flag: bool) -> bool:
     """Processes that stop at different steps would wait for each other for ever."""
-    if not torch.distributed.is_initialized():
-        return flag
-    flags = torch.tensor(float(flag), device=device)
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-    return bool(flags)
+    return bool(reduce(torch.tensor(float(flag), device=PartialState().device), "sum"))
 
 
 class SetEpoch(TrainerCallback):
@@ -72,7 +70,7 @@ class SaveOnSigterm(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         has_lost_launcher = LAUNCHER is not None and os.getppid() != LAUNCHER
-        self.is_asked = in_any_process(self.is_asked or has_lost_launcher, args.device)
+        self.is_asked = in_any_process(self.is_asked or has_lost_launcher)
         if self.is_asked:
             control.should_training_stop = True
             # A complete epoch is validated first, as in a run that nobody stops.
@@ -143,7 +141,7 @@ class TimeKeeper(TrainerCallback):
         if not self.budget:
             return
         is_over = now - self.started + self.validation + self.scoring > self.budget
-        if in_any_process(is_over, args.device):
+        if in_any_process(is_over):
             self.stopped_early = state.global_step < state.max_steps
             control.should_evaluate = control.should_save = control.should_training_stop = True
 

@@ -63,9 +63,12 @@ class ModelArguments:
     from_scratch: bool = field(
         default=False, metadata={"help": "Take the model's configuration, with random weights."}
     )
-    linear_probe: bool = field(
-        default=True,
-        metadata={"help": "Start from a linear probe on the best layer; drop later layers."},
+    linear_probe: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Start from a linear probe on the best layer; drop later layers. By default "
+            "where it is possible: not with --from_scratch, nor with AST."
+        },
     )
     window_seconds: float = field(
         default=5.0, metadata={"help": "Length of a window, in training and in the saved model."}

@@ -17,6 +17,7 @@ from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
 from music_genre.training.data import Source, print_once
+from music_genre.training.linear_probe import has_linear_head
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.options import ModelArguments
 from music_genre.training.standardize import missing_genres
@@ -124,6 +125,15 @@ def make_trainer(
     return trainer, clips
 
 
+def can_have_linear_probe(model: PreTrainedModel, model_arguments: ModelArguments) -> bool:
+    # A weighted sum chooses among the layers itself.
+    return (
+        not model_arguments.from_scratch
+        and has_linear_head(model)
+        and not model.config.use_weighted_layer_sum
+    )
+
+
 def _check_abilities(
     model: PreTrainedModel, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
@@ -136,6 +146,7 @@ def _check_abilities(
     masks_spectrograms = config.model_type in SPECTROGRAM_MODELS
     for option, is_possible in {
         "freeze_feature_encoder": hasattr(model, "freeze_feature_encoder"),
+        "linear_probe": can_have_linear_probe(model, model_arguments),
         "spec_augment": bool(masks_features) or masks_spectrograms,
         "gradient_checkpointing": model.supports_gradient_checkpointing,
     }.items():
@@ -143,7 +154,9 @@ def _check_abilities(
         if is_asked and not is_possible:
             raise InputError(
                 f"--{option} has no effect on {model_arguments.model_name_or_path}, a model of "
-                f"type {config.model_type}: set it to False."
+                f"type {config.model_type}"
+                f"{' with random weights' if model_arguments.from_scratch else ''}: set it to "
+                "False."
             )
 
 

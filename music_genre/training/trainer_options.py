@@ -29,6 +29,10 @@ _COMPILE = "Training is not tested with torch.compile."
 _UPLOAD = "A run publishes its model once, when it is finished."
 _ONE_MACHINE = "Runs on several machines are not supported."
 _TRACKIO = "trackio keeps its records on this machine; upload them with trackio itself."
+_MEMORY = (
+    "Where memory runs out, halve --per_device_train_batch_size and double "
+    "--gradient_accumulation_steps."
+)
 _OWN_ORDER = "Crops take turns by genre and depend on epoch and number, so that a run can resume."
 NOTHING = (None, False, "", [], "no")  # the parser turns some defaults into others
 
@@ -48,8 +52,8 @@ REFUSED = {
     "liger_kernel_config": _LANGUAGE,
     "use_cache": _LANGUAGE,
     "neftune_noise_alpha": _LANGUAGE,
-    "auto_find_batch_size": "Where memory runs out, halve --per_device_train_batch_size and double "
-    "--gradient_accumulation_steps.",
+    "auto_find_batch_size": _MEMORY,
+    "torch_empty_cache_steps": _MEMORY,
     "logging_nan_inf_filter": "A loss that is not a finite number ends the run.",
     "log_on_each_node": _ONE_MACHINE,
     "include_num_input_tokens_seen": _LANGUAGE,
@@ -59,6 +63,7 @@ REFUSED = {
     "eval_delay": "Each validation can give the best checkpoint.",
     "prediction_loss_only": _VALIDATION,
     "eval_on_start": "The linear probe is validated before training; --from_scratch has none.",
+    "eval_accumulation_steps": "Predictions are small: the probabilities of windows.",
     "eval_do_concat_batches": _VALIDATION,
     "eval_use_gather_object": _VALIDATION,
     "include_for_metrics": _VALIDATION,
@@ -109,9 +114,7 @@ RANGES = {
     "per_device_train_batch_size": _COUNT,
     "per_device_eval_batch_size": _COUNT,
     "gradient_accumulation_steps": _COUNT,
-    "eval_accumulation_steps": _COUNT,
     "save_total_limit": _COUNT,
-    "torch_empty_cache_steps": _COUNT,
     "ddp_timeout": _COUNT,
     "num_train_epochs": (1e-6, 10**6),
     "learning_rate": (_SMALLEST, 1e38),
@@ -197,6 +200,21 @@ def _combinations(a: TrainingArguments, given: dict[str, Any]) -> Iterator[tuple
         "--lr_scheduler_type constant has no warm-up: take constant_with_warmup, or give "
         "--warmup_steps 0.",
     )
+
+
+def check_checkpoints(arguments: TrainingArguments) -> None:
+    """After `TrainingArguments.__post_init__`, which fills in the steps that were not given.
+
+    Raises:
+        InputError: the best step might not be saved.
+    """
+    every = {"eval": arguments.eval_steps, "save": arguments.save_steps}
+    is_by_steps = arguments.eval_strategy == arguments.save_strategy == "steps"
+    if arguments.load_best_model_at_end and is_by_steps and every["eval"] != every["save"]:
+        raise InputError(
+            f"--save_steps {every['save']:g} must be the same as --eval_steps {every['eval']:g}: "
+            "a step that is validated and not saved could be the best one."
+        )
 
 
 def check_schedule(arguments: TrainingArguments) -> None:

@@ -21,13 +21,13 @@ def set_up(prepared, tmp_path):
         argv += ["--output_dir", str(tmp_path), "--spec_augment", "False", "--window_seconds", "1"]
         _, model_arguments, recipe = parse_arguments([*argv, *options])
         trainer, _ = make_trainer(find_model(str(model)), dataset, source, model_arguments, recipe)
-        return trainer.model
+        return trainer
 
     return set_up
 
 
-def is_trained(model) -> bool:
-    return any(p.requires_grad for p in model.hubert.feature_extractor.parameters())
+def is_trained(trainer) -> bool:
+    return any(p.requires_grad for p in trainer.model.hubert.feature_extractor.parameters())
 
 
 def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_up, tiny_config):
@@ -36,11 +36,25 @@ def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_u
 
 
 @pytest.mark.parametrize(
-    "option", ["spec_augment", "freeze_feature_encoder", "gradient_checkpointing"]
+    "option", ["linear_probe", "spec_augment", "freeze_feature_encoder", "gradient_checkpointing"]
 )
 def test_what_a_kind_of_model_cannot_do_is_refused(option, set_up, root):
     with pytest.raises(InputError, match=f"--{option} has no effect on .*mel-cnn"):
         set_up(root / "configs" / "mel-cnn", f"--{option}", "True")
+
+
+def test_a_linear_probe_on_random_weights_is_refused(set_up, tiny_config):
+    with pytest.raises(InputError, match=r"--linear_probe has no effect .* with random weights"):
+        set_up(tiny_config, "--linear_probe", "True")
+
+
+def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
+    def first_batch(*options: str) -> list[int]:
+        return next(iter(set_up(tiny_config, *options).get_train_dataloader().batch_sampler))
+
+    three = first_batch("--data_seed", "3")
+    assert three == first_batch("--data_seed", "3", "--seed", "1")
+    assert three != first_batch("--data_seed", "4")
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,14 @@ from music_genre.errors import InputError
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.trainer import ClipTrainer, validation_metrics
 from music_genre.training.trainer_options import METRICS, REFUSED
-from tests.training_runs import flags, read_report, train
+from tests.training_runs import check_saved_is, flags, read_report, train
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "trainer-options.md"
 UNCHANGED = "passed to the Trainer unchanged"
 MANY = "test_a_run_with_many_options_obeys_them"
 REFERENCE = "configs/gtzan.json, test_a_run_leaves_what_is_promised"
+
+BY_STEPS = "--eval_strategy steps --save_strategy steps"
 
 # Option: a value, with the options it needs; how it is known to work.
 WORKS = {
@@ -56,7 +58,6 @@ WORKS = {
     "tf32": (None, f"{UNCHANGED}; refused by it without an Ampere GPU"),
     "activation_checkpointing": ("True", "test_other_ways_through_the_recipe"),
     "gradient_checkpointing": ("True", "test_other_ways_through_the_recipe"),
-    "torch_empty_cache_steps": ("3", MANY),
     "logging_strategy": ("epoch", UNCHANGED),
     "logging_steps": ("3", MANY),
     "logging_first_step": ("True", MANY),
@@ -72,7 +73,6 @@ WORKS = {
     ),
     "eval_steps": ("3 --eval_strategy steps --save_strategy steps --save_steps 3", MANY),
     "per_device_eval_batch_size": ("3", MANY),
-    "eval_accumulation_steps": ("2", MANY),
     "save_strategy": ("best", "test_a_run_that_saves_only_the_best_scores_it"),
     "save_steps": ("3 --eval_strategy steps --save_strategy steps --eval_steps 3", MANY),
     "save_total_limit": ("1", MANY),
@@ -90,7 +90,7 @@ WORKS = {
     "resume_from_checkpoint": ("last", "test_a_resumed_run_ends_as_the_uninterrupted_one"),
     "full_determinism": ("True", UNCHANGED),
     "seed": ("3", "test_seeds_are_summed_up_and_a_finished_one_is_not_run_again"),
-    "data_seed": ("3", MANY),
+    "data_seed": ("3", "test_the_seed_of_the_data_orders_the_clips"),
     "use_cpu": ("True", "test_two_processes_score_every_clip_once"),
     "dataloader_num_workers": ("2", "test_workers_make_the_same_crops_in_every_epoch"),
     "dataloader_pin_memory": ("False", UNCHANGED),
@@ -106,6 +106,8 @@ REFUSED_VALUES = {
     "average_tokens_across_devices": "False",
     "activation_checkpointing_kwargs": '{"use_reentrant": false}',
     "gradient_checkpointing_kwargs": '{"use_reentrant": false}',
+    "eval_accumulation_steps": "2",
+    "torch_empty_cache_steps": "3",
     "torch_compile_backend": "inductor",
     "torch_compile_mode": "default",
     "neftune_noise_alpha": "5",
@@ -236,6 +238,9 @@ def test_a_working_option_reaches_the_trainer(name, monkeypatch):
         ("--metric_for_best_model f1", "--metric_for_best_model must be one of"),
         ("--save_total_limit 1 --max_steps -3", "--max_steps must be 1 or more"),
         ("--max_steps 0", "--max_steps must be 1 or more"),
+        (f"{BY_STEPS} --eval_steps 2 --save_steps 4", "--save_steps 4 must be the same as"),
+        (f"{BY_STEPS} --eval_steps 2", "--save_steps 500 must be the same as --eval_steps 2"),
+        (BY_STEPS, "--save_steps 500 must be the same as --eval_steps 10"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(argv, sentence, capsys):
@@ -307,20 +312,33 @@ def test_a_run_with_many_options_obeys_them(prepared, tiny_config, tmp_path):
         "max_steps": 5, "optim": "adafactor", "lr_scheduler_type": "polynomial",
         "logging_steps": 2, "logging_first_step": True, "label_smoothing_factor": 0.1,
         "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2,
-        "save_total_limit": 3, "per_device_eval_batch_size": 3, "eval_accumulation_steps": 2,
-        "metric_for_best_model": "macro_f1", "torch_empty_cache_steps": 3, "data_seed": 3,
+        "save_total_limit": 3, "per_device_eval_batch_size": 3,
+        "metric_for_best_model": "macro_f1",
     }  # fmt: skip
     train(*flags(prepared, tiny_config, tmp_path / "steps", **options))
     log = log_of(tmp_path / "steps")
     assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 4]
     assert [entry["step"] for entry in log if "eval_macro_f1" in entry][:2] == [2, 4]
-    assert len(list((tmp_path / "steps").glob("checkpoint-*"))) <= 3
+    checkpoints = list((tmp_path / "steps").glob("checkpoint-*"))
+    assert len(checkpoints) <= 3
+    states = torch.load(checkpoints[0] / "optimizer.pt")["state"].values()
+    assert any("exp_avg_sq_row" in state for state in states), "this is not Adafactor's state"
     assert read_report(tmp_path / "steps")["validation"]["n"] == 10
 
 
 def test_a_run_that_saves_only_the_best_scores_it(prepared, tiny_config, tmp_path):
     train(*flags(prepared, tiny_config, tmp_path / "run", save_strategy="best", max_steps=2))
     assert read_report(tmp_path / "run")["train"]["best_step"] > 0
+
+
+def test_without_the_best_model_at_the_end_steps_may_be_validated_more_often_than_saved(
+    prepared, tiny_config, tmp_path
+):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    options |= {"load_best_model_at_end": False, "max_steps": 2}
+    train(*flags(prepared, tiny_config, tmp_path / "run", **options))
+    assert read_report(tmp_path / "run")["train"]["best_step"] is None
+    check_saved_is(tmp_path / "run", tmp_path / "run" / "checkpoint-2")
 
 
 def test_a_run_without_validation_ends_with_its_last_weights(prepared, tiny_config, tmp_path):
