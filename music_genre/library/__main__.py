@@ -2,6 +2,7 @@
 
     python -m music_genre.library ~/Music --model you/distilhubert-gtzan --output genres.parquet
     python -m music_genre.library ~/Music --model ... --output genres.csv --seconds 30
+    python -m music_genre.library ~/Music --model ... --output genres.csv --write-tags --dry-run
     python -m music_genre.library ~/Music --model ... --output genres.csv --write-tags --yes
     python -m music_genre.library --output genres.csv --undo
     accelerate launch --multi_gpu --num_processes 2 -m music_genre.library ~/Music --model ... ...
@@ -13,11 +14,16 @@ changed. Its results are kept in OUTPUT.parts.
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from music_genre.errors import InputError, exit_with_message
 from music_genre.library.results import FORMATS, summarize
 
+if TYPE_CHECKING:
+    from music_genre import GenreClassifier
+
 MIN_CONFIDENCE = 0.6
+OF_TAGS = {"yes", "dry_run", "min_confidence", "precision", "replace", "tag_field"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,24 +43,40 @@ def parse_arguments() -> argparse.Namespace:
         "--seconds", type=float, help="process this much of each file, from its middle (all)"
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-    parser.add_argument(
-        "--write-tags",
-        action="store_true",
-        help="write genres into the files' tags; without --yes only count the files",
-    )
-    parser.add_argument(
-        "--min_confidence",
-        type=float,
-        help=f"tag only files whose genre has at least this probability ({MIN_CONFIDENCE})",
-    )
-    parser.add_argument("--yes", action="store_true", help="let --write-tags change the files")
-    parser.add_argument(
-        "--undo", action="store_true", help="undo all tags that were written for this OUTPUT"
-    )
+    _add_tag_options(parser)
     arguments = parser.parse_args()
     if message := _wrong(arguments):
         parser.error(message)
     return arguments
+
+
+def _add_tag_options(parser: argparse.ArgumentParser) -> None:
+    tags = parser.add_argument_group("tags")
+    tags.add_argument(
+        "--write-tags",
+        action="store_true",
+        help="write genres into files that have none; without --yes only count the files",
+    )
+    tags.add_argument("--yes", action="store_true", help="let --write-tags change the files")
+    tags.add_argument("--dry-run", action="store_true", help="list what --write-tags would change")
+    tags.add_argument(
+        "--min_confidence",
+        type=float,
+        help=f"write only genres of at least this probability ({MIN_CONFIDENCE})",
+    )
+    tags.add_argument(
+        "--precision",
+        type=float,
+        help="instead: a probability for each genre, so that on the validation clips of the "
+        "training this share is right, such as 0.9",
+    )
+    tags.add_argument("--replace", action="store_true", help="overwrite genres that are there")
+    tags.add_argument(
+        "--tag_field", metavar="NAME", help="write into this field, and leave the genre as it is"
+    )
+    tags.add_argument(
+        "--undo", action="store_true", help="undo all tags that were written for this OUTPUT"
+    )
 
 
 def _wrong(arguments: argparse.Namespace) -> str | None:
@@ -70,12 +92,27 @@ def _wrong(arguments: argparse.Namespace) -> str | None:
         return None
     if not {"roots", "model"} <= given:
         return "give the files to process (PATH) and a --model."
-    if not arguments.write_tags and given & {"yes", "min_confidence"}:
-        return "--yes and --min_confidence need --write-tags."
+    if not arguments.write_tags and (needing := given & OF_TAGS):
+        options = [f"--{name.replace('dry_run', 'dry-run')}" for name in sorted(needing)]
+        return f"{' and '.join(options)} need{'s' * (len(options) == 1)} --write-tags."
     if arguments.seconds is not None and not arguments.seconds >= 1:
         return "--seconds must be 1 or more."
+    return _wrong_tagging(arguments)
+
+
+def _wrong_tagging(arguments: argparse.Namespace) -> str | None:
     if arguments.min_confidence is not None and not 0 <= arguments.min_confidence <= 1:
         return "--min_confidence must be between 0 and 1."
+    if arguments.precision is not None and not 0 < arguments.precision <= 1:
+        return "--precision must be above 0 and at most 1."
+    if arguments.precision is not None and arguments.min_confidence is not None:
+        return "--precision and --min_confidence exclude each other."
+    if arguments.yes and arguments.dry_run:
+        return "--yes and --dry-run exclude each other."
+    if arguments.tag_field is not None:
+        from music_genre.library.fields import check_field
+
+        return check_field(arguments.tag_field)
     return None
 
 
@@ -95,19 +132,33 @@ def main() -> None:
 def run(arguments: argparse.Namespace, log: Path) -> None:
     from music_genre import GenreClassifier
     from music_genre.library.scan import scan
-    from music_genre.library.tags import write_tags
+    from music_genre.library.tags import Tagging, write_tags
 
     device = _device(arguments.device)
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
+    thresholds = _thresholds(arguments, classifier) if arguments.write_tags else {}
     rows = scan(classifier, arguments.roots, arguments.output, arguments.seconds)
     if not len(rows):
         return  # the first process writes the table and the tags
     print(f"{arguments.output}: {summarize(rows)}.")
     if arguments.write_tags:
-        confidence = arguments.min_confidence
-        confidence = MIN_CONFIDENCE if confidence is None else confidence
-        parts = Path(f"{arguments.output}.parts")
-        print(write_tags(rows, confidence, arguments.yes, log, parts))
+        tagging = Tagging(thresholds, arguments.tag_field or "genre", arguments.replace)
+        parts, show = Path(f"{arguments.output}.parts"), print if arguments.dry_run else None
+        print(write_tags(rows, tagging, log, parts, arguments.yes, show))
+
+
+def _thresholds(arguments: argparse.Namespace, classifier: "GenreClassifier") -> dict[str, float]:
+    """The least probability of each genre that is written."""
+    from music_genre.library.thresholds import describe, fit_thresholds, read_predictions
+
+    if arguments.precision is None:
+        given = arguments.min_confidence
+        return dict.fromkeys(classifier.labels, MIN_CONFIDENCE if given is None else given)
+    predictions = read_predictions(classifier.model_id, classifier.commit)
+    thresholds = fit_thresholds(predictions, arguments.precision)
+    if os.environ.get("RANK", "0") == "0":
+        print(describe(thresholds, classifier.labels, arguments.precision))
+    return {genre: one.probability for genre, one in thresholds.items()}
 
 
 def _device(name: str | None) -> str | None:

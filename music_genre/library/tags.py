@@ -1,7 +1,7 @@
 """Write genres into the files' own tags, and undo that to the last byte.
 
-ID3 (MP3), Vorbis comments (FLAC, Ogg, Opus) and MP4, by mutagen. A file is edited as a copy. The
-copy replaces the file only after these checks: the compressed audio in it is the same, the original
+A genre that is there stays, unless it is to be replaced. A file is edited as a copy. The copy
+replaces the file only after these checks: the compressed audio in it is the same, the original
 can be made from it, and the log on the disk holds what that needs. `undo_tags` reads the log.
 """
 
@@ -10,57 +10,79 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mutagen
 from tqdm import tqdm
 
 from music_genre import audio
 from music_genre.errors import InputError
+from music_genre.library.fields import GENRE, SUFFIXES, TagError, read_field, set_field
 from music_genre.library.patches import PatchError, apply_patch, make_patch
 from music_genre.library.results import RowWriter, printable, replacing
 
-TAGGED_SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b")
-TAGGED_TYPES = ("EasyMP3", "EasyMP4", "FLAC", "OggVorbis", "OggOpus", "OggFLAC")  # of mutagen
 COPY_MARK = ".genre-tag-copy"
 
 
-class TagError(InputError):
-    """A file is left as it is; the message says why."""
+@dataclass(frozen=True)
+class Tagging:
+    """What is written where."""
+
+    thresholds: Mapping[str, float]  # genre -> its least probability; others are not written
+    field: str = GENRE
+    replace: bool = False  # also where the field has a value
+
+    def is_sure(self, row: dict[str, Any]) -> bool:
+        threshold = self.thresholds.get(row["genre"])
+        return threshold is not None and max(row["probabilities"]) >= threshold
 
 
 def write_tags(
-    rows: Collection[dict[str, Any]], min_confidence: float, is_agreed: bool, log: Path, parts: Path
+    rows: Collection[dict[str, Any]],
+    tagging: Tagging,
+    log: Path,
+    parts: Path,
+    is_agreed: bool,
+    show: Callable[[str], None] | None = None,
 ) -> str:
-    """Write each row's genre into its file, where its probability is at least `min_confidence`.
+    """Write each row's genre into its file, where it is sure and the field is empty.
 
     Args:
         rows: of `library.scan`.
-        is_agreed: otherwise no file is changed, and the files to change are counted.
         log: for `undo_tags`.
         parts: gets the files' new sizes and times, so that the next scan knows the tagged files.
+        is_agreed: otherwise no file is changed, and the files to change are counted.
+        show: gets a line for each change that would be made; no file is changed.
 
     Returns:
         What happened, for people.
     """
-    sure = [row for row in rows if row["genre"] and max(row["probabilities"]) >= min_confidence]
-    chosen = [row for row in sure if row["path"].lower().endswith(TAGGED_SUFFIXES)]
-    counted = f"{len(chosen):,} of {len(rows):,} files have a genre of {min_confidence:.0%} or more"
+    sure = [row for row in rows if row["genre"] and tagging.is_sure(row)]
+    chosen = [row for row in sure if row["path"].lower().endswith(SUFFIXES)]
+    left: list[str] = []
+    empty, n_have = _without_value(chosen, tagging, left)
+    counted = f"{len(chosen):,} of {len(rows):,} files have a genre that is sure enough"
     if len(sure) > len(chosen):
         counted += f" and can be tagged ({len(sure) - len(chosen):,} more have no such tags)"
-    if not is_agreed:
-        return f"{counted}. No file was changed: add --yes to write the tags."
-    n_written, n_had_it, left = 0, 0, []
-    folders = sorted({os.path.dirname(os.path.realpath(row["path"])) for row in chosen})
+    if n_have:
+        counted += f"; {n_have:,} keep the {tagging.field} that they have (--replace overwrites it)"
+    for row, before in empty if show else ():
+        was = ", ".join(before) or "none"
+        show(f"{printable(row['path'])}: {was} -> {row['genre']} ({max(row['probabilities']):.0%})")
+    if show or not is_agreed:
+        how = "" if show else " Add --yes to write the tags."
+        return "\n".join([f"{counted}. {len(empty):,} to write. No file was changed.{how}", *left])
+    n_written, n_had_it = 0, 0
+    folders = sorted({os.path.dirname(os.path.realpath(row["path"])) for row, _ in empty})
     with _appending(log) as append, RowWriter(parts) as writer:
         append({"folders": folders})
         _remove_copies(folders)
-        for row in tqdm(chosen, unit=" files", desc="tags"):
+        for row, _ in tqdm(empty, unit=" files", desc="tags"):
             try:
-                status = tag_file(row, append)
+                status = tag_file(row, append, tagging.field)
             except (InputError, OSError) as error:
                 left.append(f"{printable(row['path'])}: {error}")
                 continue
@@ -75,10 +97,31 @@ def write_tags(
     return "\n".join([text, *left])
 
 
+def _without_value(
+    rows: Iterable[dict[str, Any]], tagging: Tagging, left: list[str]
+) -> tuple[list[tuple[dict[str, Any], list[str]]], int]:
+    """The rows whose field may be written, each with its values, and how many others there are.
+
+    Files whose tags cannot be read go into `left`, with the reason.
+    """
+    chosen, n_have = [], 0
+    for row in rows:
+        try:
+            before = read_field(os.path.realpath(row["path"]), tagging.field)
+        except (InputError, OSError) as error:
+            left.append(f"{printable(row['path'])}: {error}")
+            continue
+        if before and not tagging.replace:
+            n_have += 1
+        else:
+            chosen.append((row, before))
+    return chosen, n_have
+
+
 def tag_file(
-    row: dict[str, Any], append: Callable[[dict[str, Any]], None]
+    row: dict[str, Any], append: Callable[[dict[str, Any]], None], field: str = GENRE
 ) -> os.stat_result | None:
-    """Write one row's genre; `append` logs how to undo it.
+    """Write one row's genre into a field; `append` logs how to undo it.
 
     Returns:
         The file's new status, or None where it had that genre.
@@ -96,7 +139,7 @@ def tag_file(
     with _copy_beside(path) as copy:
         shutil.copyfile(path, copy)
         _take_on(copy, before, path)
-        genre_before = _set_genre(copy, row["genre"])
+        genre_before = set_field(copy, row["genre"], field)
         if genre_before == [row["genre"]]:
             return None
         _sync(copy)
@@ -134,32 +177,6 @@ def _log_entry(path: str, copy: str, before: os.stat_result) -> dict[str, Any]:
     if undone.hexdigest() != entry["sha256_before"]:
         raise TagError("writing its tag could not be undone")
     return entry
-
-
-def _set_genre(path: str, genre: str) -> list[str]:
-    """Returns the genres it had."""
-    try:
-        file = mutagen.File(path, easy=True)
-        if type(file).__name__ not in TAGGED_TYPES:
-            raise TagError("its content is of a kind that has no known tags")
-        if file.tags is None:
-            file.add_tags()
-        before = [str(value) for value in file.get("genre", [])]
-        if before != [genre]:
-            file["genre"] = [genre]
-            # Old players do not read ID3v2.4, so a tag keeps its version.
-            is_old = type(file).__name__ == "EasyMP3" and _begins_with(path, b"ID3\x03")
-            file.save(**({"v2_version": 3} if is_old else {}))
-        return before
-    except TagError:
-        raise
-    except Exception as error:  # whatever mutagen raises for broken tags
-        raise TagError(f"its tags cannot be written ({type(error).__name__}: {error})") from error
-
-
-def _begins_with(path: str, magic: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def undo_tags(log: Path) -> str:

@@ -21,8 +21,19 @@ from music_genre.library import __main__ as command
         ("music --model m --output a.csv --seconds 0", "--seconds must be 1 or more"),
         ("music --model m --output a.csv --seconds nan", "--seconds must be 1 or more"),
         ("music --model m --output a.csv --write-tags --min_confidence 60", "between 0 and 1"),
-        ("music --model m --output a.csv --yes", "--yes and --min_confidence need --write-tags"),
-        ("music --model m --output a.csv --min_confidence 0", "need --write-tags"),
+        ("music --model m --output a.csv --yes", "--yes needs --write-tags"),
+        (
+            "music --model m --output a.csv --min_confidence 0",
+            "--min_confidence needs --write-tags",
+        ),
+        ("music --model m --output a.csv --dry-run --replace", "--dry-run and --replace need"),
+        ("music --model m --output a.csv --write-tags --precision 90", "at most 1"),
+        (
+            "music --model m --output a.csv --write-tags --precision 0.9 --min_confidence 0.5",
+            "exclude each other",
+        ),
+        ("music --model m --output a.csv --write-tags --yes --dry-run", "exclude each other"),
+        ("music --model m --output a.csv --write-tags --tag_field title", "that players use"),
         ("music --output a.csv --undo", "--undo takes --output and no other option"),
         ("--output a.csv --undo --yes", "--undo takes --output and no other option"),
         ("--output a.csv --undo --model m", "--undo takes --output and no other option"),
@@ -64,7 +75,8 @@ def test_tags_are_written_on_request_and_undone(
     tag = [*scan, "--write-tags", "--min_confidence", "0"]
     assert "No file was changed" in run(*tag)
     assert flac.read_bytes() == before
-    assert "0 of 14 files have a genre of 60%" in run(*scan, "--write-tags"), "the default"
+    assert "0 of 14 files have a genre that is sure" in run(*scan, "--write-tags"), "60 %"
+    assert f"{flac}: none -> " in run(*tag, "--dry-run")
     assert "7 written, 0 had it, 0 left unchanged" in run(*tag, "--yes")
     with output.open(newline="") as file:
         genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from music_genre import audio
-from music_genre.library import patches, tags
+from music_genre.library import fields, patches, tags
+from music_genre.library.tags import Tagging
 
 
 def sha256(path: Path) -> str:
@@ -46,9 +47,13 @@ def music(originals, tmp_path) -> list[Path]:
     return [tmp_path / "music" / path.name for path in originals]
 
 
-def write(paths: list[Path], folder: Path, **options) -> str:
+SURE = dict.fromkeys(("jazz", "rock"), 0.6)
+
+
+def write(paths: list[Path], folder: Path, tagging: Tagging | None = None, **options) -> str:
+    tagging = tagging or Tagging(SURE, replace=True)
     return tags.write_tags(
-        rows_of(paths, **options), 0.6, True, folder / "log.jsonl", folder / "parts"
+        rows_of(paths, **options), tagging, folder / "log.jsonl", folder / "parts", True
     )
 
 
@@ -89,8 +94,10 @@ def test_undo_restores_files_that_were_tagged_twice(music, tmp_path):
 
 def test_nothing_is_changed_without_yes_or_below_the_confidence(music, tmp_path):
     before = state(music)
-    report = tags.write_tags(rows_of(music), 0.6, False, tmp_path / "log", tmp_path / "parts")
-    assert "No file was changed" in report
+    report = tags.write_tags(
+        rows_of(music), Tagging(SURE), tmp_path / "log", tmp_path / "parts", False
+    )
+    assert "No file was changed. Add --yes" in report
     assert "0 written" in write(music, tmp_path, confidence=0.55)
     assert state(music) == before
 
@@ -102,7 +109,8 @@ def test_a_file_that_cannot_be_tagged_safely_is_left(music, tmp_path):
     music[2].write_bytes(b"fLaC, or so it says")
     rows[2] |= {"size": music[2].stat().st_size, "mtime_ns": music[2].stat().st_mtime_ns}
     before = state(music)
-    report = tags.write_tags(rows, 0.6, True, tmp_path / "log", tmp_path / "parts")
+    tagging = Tagging(SURE, replace=True)
+    report = tags.write_tags(rows, tagging, tmp_path / "log", tmp_path / "parts", True)
     assert "0 written, 0 had it, 3 left" in report
     for reason in ("hard links", "changed since", "tags"):
         assert reason in report.split("\n", 1)[1]
@@ -141,13 +149,13 @@ def test_a_link_stays_a_link(music, tmp_path):
 
 
 def test_a_tag_that_would_change_the_audio_is_not_written(music, tmp_path, monkeypatch):
-    def careless(path: str, genre: str) -> list[str]:
+    def careless(path: str, genre: str, field: str) -> list[str]:
         with open(path, "r+b") as file:
             file.seek(-2000, os.SEEK_END)
             file.write(b"oops")
         return []
 
-    monkeypatch.setattr(tags, "_set_genre", careless)
+    monkeypatch.setattr(tags, "set_field", careless)
     before = state(music)
     report = write(music[:3], tmp_path)
     assert report.count("more than the tag") == 3
@@ -286,6 +294,68 @@ def test_a_tagged_file_is_newer_and_keeps_its_attributes(music, tmp_path):
     assert os.getxattr(music[0], "user.rating") == b"5"
 
 
+# --- what is written where ------------------------------------------------------------------
+
+
+def without_genre(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if not (mutagen.File(path, easy=True).tags or {}).get("genre")]
+
+
+def test_only_files_without_a_genre_are_tagged_unless_it_is_to_be_replaced(music, tmp_path):
+    empty = without_genre(music)
+    others = [path for path in music if path not in empty]
+    assert len(empty) == 7 and len(others) == 11
+    before = state(others)
+    report = write(music, tmp_path, Tagging(SURE))
+    assert "11 keep the genre that they have (--replace overwrites it): 7 written" in report
+    assert state(others) == before
+    assert all(mutagen.File(path, easy=True)["genre"] == ["jazz"] for path in empty)
+    assert "18 keep the genre" in write(music, tmp_path, Tagging(SURE))
+    assert "11 written, 7 had it" in write(music, tmp_path, Tagging(SURE, replace=True))
+    tags.undo_tags(tmp_path / "log.jsonl")
+    assert state(others) == before
+
+
+def test_a_field_of_ones_own_leaves_the_genre_and_is_undone(music, tmp_path):
+    before = state(music)
+    genres = [mutagen.File(path, easy=True).get("genre") for path in music]
+    tagging = Tagging(SURE, field="GENRE_PREDICTED")
+    assert f"{len(music)} written" in write(music, tmp_path, tagging)
+    for path, genre in zip(music, genres, strict=True):
+        assert mutagen.File(path, easy=True).get("genre") == genre
+        assert fields.read_field(str(path), "GENRE_PREDICTED") == ["jazz"]
+    mp3 = next(path for path in music if path.name == "tagged.mp3")
+    assert mutagen.File(mp3)["TXXX:GENRE_PREDICTED"].text == ["jazz"], "as players see it"
+    assert "18 keep the GENRE_PREDICTED" in write(music, tmp_path, tagging, genre="rock")
+    tags.undo_tags(tmp_path / "log.jsonl")
+    assert state(music) == before
+
+
+def test_each_genre_has_its_threshold_and_one_without_is_not_written(music, tmp_path):
+    plain = without_genre(music)[:3]
+    assert "0 written" in write(plain, tmp_path, Tagging({"jazz": 0.95, "rock": 0.1}))
+    assert "0 written" in write(plain, tmp_path, Tagging({"rock": 0.1}))
+    assert "3 written" in write(plain, tmp_path, Tagging({"jazz": 0.9}))
+
+
+def test_a_dry_run_lists_what_would_change_and_changes_nothing(music, tmp_path):
+    before, lines = state(music), []
+    log = tmp_path / "log.jsonl"
+    tagging = Tagging(SURE, replace=True)
+    report = tags.write_tags(rows_of(music), tagging, log, tmp_path / "p", False, lines.append)
+    assert report.endswith("18 to write. No file was changed.")
+    assert f"{tmp_path}/music/plain.mp3: none -> jazz (90%)" in lines
+    assert f"{tmp_path}/music/tagged.flac: Bossa nova, Samba -> jazz (90%)" in lines
+    assert state(music) == before
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("name", ["genre", "Artist", "a b", "1st", "x" * 50, ""])
+def test_a_field_that_players_use_or_cannot_have_is_refused(name):
+    assert "--tag_field" in fields.check_field(name)
+    assert fields.check_field("GENRE_PREDICTED") is None
+
+
 # --- killed ---------------------------------------------------------------------------------
 
 # Tags the copy of the music in folder n, and is killed before the n-th step that leaves a trace on
@@ -317,7 +387,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
     if pid == 0:
         rows = json.loads((folder / "rows.json").read_text())
         kill_before(int(folder.name))
-        tags.write_tags(rows, 0.6, True, folder / "log.jsonl", folder / "parts")
+        tagging = tags.Tagging({"jazz": 0.6})
+        tags.write_tags(rows, tagging, folder / "log.jsonl", folder / "parts", True)
         os._exit(0)
     struck.append(os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL)
 print(json.dumps(struck))
