@@ -23,6 +23,7 @@ HIGHEST = 8000.0  # hertz: half the sampling rate of the models
 N_MELS = 64
 FLOOR = -80.0  # decibels below the loudest
 COLUMNS = 600  # of a spectrogram: about the pixels it is shown on
+SHOWN = 10  # genres at once; the page of a model with 200 fits a phone
 LIVE_SECONDS = 30.0  # of the picture while listening
 TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds
 
@@ -50,38 +51,81 @@ def of_file(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) ->
             starts, [*starts[1:], seconds], prediction.timeline, strict=True
         )
     ]
-    return (
+    labels = list(prediction.probabilities)
+    return _aligned(
+        labels,
         bars(prediction.probabilities, is_sorted=True)
-        + timeline(cells, list(prediction.probabilities), seconds)
-        + spectrogram(waveform, sampling_rate, seconds)
+        + timeline(cells, labels, seconds)
+        + spectrogram(waveform, sampling_rate, seconds),
     )
 
 
 def of_nothing(labels: Sequence[str]) -> str:
     """The same without content: what comes later has its place, and nothing jumps."""
-    return bars(dict.fromkeys(labels, 0.0)) + timeline([], labels, 30) + spectrogram(None, 0, 30)
+    nothing = dict.fromkeys(labels, 0.0)
+    return _aligned(
+        labels,
+        bars(nothing, is_sorted=True) + timeline([], labels, 30) + spectrogram(None, 0, 30),
+    )
 
 
 def of_live(probabilities: Mapping[str, float], history: Iterable[Cell], now: float) -> str:
     """Where a visitor's microphone stands. now: seconds processed so far."""
     start = now - LIVE_SECONDS
     cells = [(max(since, start), to, shares) for since, to, shares in history if to > start]
-    return bars(probabilities) + timeline(cells, list(probabilities), now, is_live=True)
+    labels = list(probabilities)
+    return _aligned(labels, bars(probabilities) + timeline(cells, labels, now, is_live=True))
+
+
+def _aligned(labels: Sequence[str], content: str) -> str:
+    """One column of names for all pictures, as wide as they need, within limits."""
+    rems = min(10.0, max(5.4, 0.6 * max(map(len, labels))))
+    return f'<div style="--names:{rems:.1f}rem">{content}</div>'
 
 
 def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
-    """One bar per genre. Not sorted where it is drawn anew each second: rows must not jump."""
+    """One bar per genre; of more than SHOWN the likeliest, and the others behind a click.
+
+    Not sorted where it is drawn anew each second: rows must not jump, nor what is open close. There
+    the others are left out.
+    """
     genres = list(probabilities)
     best = max(genres, key=probabilities.__getitem__) if any(probabilities.values()) else None
+    shown = likeliest([probabilities], genres)
     if is_sorted:
         genres.sort(key=probabilities.__getitem__, reverse=True)
-    rows = "".join(
-        f'<li class="{"top" if genre == best else ""}"><span>{escape(genre)}</span>'
-        f'<i aria-hidden="true"><b style="--share:{probabilities[genre]:.1%}"></b></i>'
-        f"<span>{f'{probabilities[genre]:.0%}' if best else '–'}</span></li>"
-        for genre in genres
+        shown = genres[:SHOWN]
+
+    def rows(some: Iterable[str]) -> str:
+        items = "".join(
+            f'<li class="{"top" if genre == best else ""}">{_name(genre)}'
+            f'<i aria-hidden="true"><b style="--share:{probabilities[genre]:.1%}"></b></i>'
+            f"<span>{f'{probabilities[genre]:.0%}' if best else '–'}</span></li>"
+            for genre in some
+        )
+        return f'<ul class="genre-bars">{items}</ul>'
+
+    n_others = len(genres) - len(shown)
+    caption = f"How likely the {SHOWN} likeliest of {len(genres)} genres are"
+    others = f"<details><summary>{n_others} more</summary>{rows(genres[SHOWN:])}</details>"
+    return (
+        _caption(caption if n_others else "How likely each genre is")
+        + rows(shown)
+        + (others if n_others and is_sorted else "")
     )
-    return f'{_caption("How likely each genre is")}<ul class="genre-bars">{rows}</ul>'
+
+
+def likeliest(shares: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:
+    """At most SHOWN labels, in their order: those with the largest sum of shares."""
+    if len(labels) <= SHOWN:
+        return list(labels)
+    sums = {label: sum(share[label] for share in shares) for label in labels}
+    chosen = set(sorted(labels, key=sums.__getitem__, reverse=True)[:SHOWN])
+    return [label for label in labels if label in chosen]
+
+
+def _name(genre: str) -> str:
+    return f'<span title="{escape(genre)}">{escape(genre)}</span>'
 
 
 def timeline(
@@ -96,8 +140,9 @@ def timeline(
     """
     start = end - LIVE_SECONDS if is_live else 0.0
     boxes, winners = [], []
+    all_labels, labels = labels, likeliest([shares for *_, shares in cells], labels)
     for since, to, probabilities in cells:
-        best = max(labels, key=probabilities.__getitem__)
+        best = max(all_labels, key=probabilities.__getitem__)
         winners.append((since, to, best))
         for row, label in enumerate(labels):
             share = probabilities[label]
@@ -109,7 +154,8 @@ def timeline(
                 )
     named = {best for _, _, best in winners}
     rows = "".join(
-        f'<span class="{"top" if label in named else ""}">{escape(label)}</span>'
+        f'<span class="{"top" if label in named else ""}" title="{escape(label)}">'
+        f"{escape(label)}</span>"
         for label in labels
     )
     caption = "The last half minute" if is_live else "Genre over time"

@@ -12,17 +12,22 @@ INK, BLUE, ORANGE = "#333333", "#3266a8", "#d9772b"
 
 
 def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    size = min(24.0, max(7.0, 0.35 * len(labels)))  # inches; hundreds of genres get small letters
+    figure = Figure(figsize=(size, size - 0.6), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
         score.references,
         score.probabilities.argmax(-1),
         labels=range(len(labels)),
         display_labels=labels,
+        include_values=len(labels) <= 40,
         cmap="Blues",
         colorbar=False,
         xticks_rotation=45,
         ax=figure.subplots(),
     )
+    if len(labels) > 40:
+        figure.axes[0].tick_params(labelsize=max(4, 350 / len(labels)), rotation=90, axis="x")
+        figure.axes[0].tick_params(labelsize=max(4, 350 / len(labels)), axis="y")
     figure.axes[0].set(title=title, xlabel="prediction", ylabel="true genre")
     figure.savefig(path, dpi=130)
 
