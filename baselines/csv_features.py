@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from baselines.comparison import Row, TestResult
 from data_prep import splits
-from data_prep.decoding import KEPT
 from data_prep.folder import read_preparation
-from data_prep.gtzan import GENRES
+from data_prep.gtzan import GENRES, as_tracks
+from data_prep.track import KEPT
 from music_genre.errors import InputError
 
 WHOLE, SEGMENTS = "features_30_sec.csv", "features_3_sec.csv"
@@ -120,7 +120,7 @@ def on_all_tracks(model: str, what: str, table: FeatureTable) -> Row:
     random = evaluate(model, table, _folds_of_tracks(table))
     random.how = f"{N_FOLDS}-fold"
     row = Row(model, f"{what}, all {len(np.unique(table.track_ids)):,} tracks", {"random": random})
-    filtered = splits.assign(dict.fromkeys(table.track_ids.tolist(), ""), "filtered")
+    filtered = splits.assign(as_tracks(dict.fromkeys(table.track_ids.tolist(), "")), "filtered")
     if set(filtered.values()) >= {"train", "test"}:
         row.results["filtered"] = _held_out(model, table, filtered)
     return row
@@ -131,7 +131,7 @@ def at_the_size_of_filtered(model: str, what: str, table: FeatureTable, on_all: 
 
     Random parts of the filtered lists' sizes, of their tracks; the mean of as many draws as folds.
     """
-    assignment = splits.assign(dict.fromkeys(table.track_ids.tolist(), ""), "filtered")
+    assignment = splits.assign(as_tracks(dict.fromkeys(table.track_ids.tolist(), "")), "filtered")
     known = np.flatnonzero(np.isin(table.track_ids, list(assignment)))
     sizes = {part: list(assignment.values()).count(part) for part in ("train", "test")}
     draws = StratifiedShuffleSplit(

@@ -27,7 +27,8 @@ from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
 from baselines.comparison import IMAGES
 from data_prep import splits
 from data_prep.archive import Member, MemberError, open_archive
-from data_prep.gtzan import GENRES, SPLITS
+from data_prep.gtzan import DESCRIPTIONS, GENRES, SPLITS, as_tracks, genre_of
+from data_prep.leakage import describe_leakage, leakage
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import GenreMetrics, summarize
@@ -69,7 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.output_dir / REPORT_FILE).exists():
         raise InputError(f"{arguments.output_dir} holds another run: choose another --output_dir.")
     plots, hashes = read_images(arguments.archive)
-    assignment = splits.assign(hashes, arguments.split, arguments.seed)
+    gtzan = as_tracks(hashes)
+    assignment = splits.assign(gtzan, arguments.split, arguments.seed)
     parts = {name: [t for t in sorted(assignment) if assignment[t] == name] for name in SPLITS}
     for name, tracks in parts.items():
         if not tracks:
@@ -78,9 +80,9 @@ def run(arguments: argparse.Namespace) -> None:
                 "take another --split."
             )
     print(
-        f"{splits.DESCRIPTIONS[arguments.split]}: "
+        f"{DESCRIPTIONS[arguments.split]}: "
         + ", ".join(f"{name} {len(tracks)}" for name, tracks in parts.items())
-        + f" images.\nLeakage: {splits.describe_leakage(splits.leakage(assignment, hashes))}."
+        + f" images.\nLeakage: {describe_leakage(leakage(assignment, gtzan))}."
     )
     trainer, seconds = train(plots, parts, arguments)
     write_results(trainer, parts, plots, arguments, seconds)
@@ -216,7 +218,7 @@ def train(
 
 
 def _examples(plots: Mapping[str, np.ndarray], tracks: list[str]) -> list[dict]:
-    return [{"plots": plots[t][None], "labels": GENRES.index(splits.genre_of(t))} for t in tracks]
+    return [{"plots": plots[t][None], "labels": GENRES.index(genre_of(t))} for t in tracks]
 
 
 def _compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

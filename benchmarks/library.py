@@ -44,7 +44,8 @@ from benchmarks.measuring import (
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import GenreClassifier, audio
-from music_genre.library.scan import SUFFIXES, scan
+from music_genre.audio import SUFFIXES
+from music_genre.library.scan import scan
 
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
 WRITTEN = (".mp3", ".flac", ".m4a", ".ogg", ".wav", ".opus")

@@ -1,13 +1,12 @@
-"""Read GTZAN archives safely, without extracting them: zip, tar (also compressed) or a folder.
+"""Read archives of music safely, without extracting them: zip, tar (also compressed) or a folder.
 
-`open_archive(path)` yields one `Member` per file that can be a clip or a table. Nothing is written
+`open_archive(path)` yields one `Member` per file that can be audio or a table. Nothing is written
 to disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: reads are
 bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS and MAX_TOTAL_BYTES.
 """
 
 import lzma
 import os
-import re
 import stat
 import struct
 import tarfile
@@ -20,17 +19,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data_prep.gtzan import GENRES
+from music_genre import audio
 from music_genre.errors import InputError
 
-AUDIO_SUFFIXES = {".wav", ".au", ".mp3", ".flac", ".ogg"}
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
 MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthesised music
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
 
-CLIP_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})", re.IGNORECASE)
 BROKEN_ARCHIVE = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError,
     struct.error, RuntimeError, ValueError, OverflowError,
@@ -47,31 +44,31 @@ class MemberError(InputError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive. `read()` returns its bytes or raises MemberError, in any thread."""
+    """A file inside an archive. `read()` returns its bytes or raises MemberError, in any thread.
+
+    `path` is where it lies on the disk, if it is a file in a folder: it need not be read whole.
+    """
 
     name: str
     read: Callable[[], bytes]
+    path: Path | None = None
 
     @property
     def basename(self) -> str:
         return PurePosixPath(self.name.replace("\\", "/")).name
 
     @property
-    def track_id(self) -> str | None:
-        """GTZAN's id such as "blues.00000"; None if the name is not that of a clip."""
-        match = CLIP_NAME.fullmatch(PurePosixPath(self.basename).stem)
-        return match[0].lower() if match else None
+    def suffix(self) -> str:
+        return PurePosixPath(self.basename).suffix.lower()
 
     @property
     def is_clip(self) -> bool:
-        return PurePosixPath(self.basename).suffix.lower() in AUDIO_SUFFIXES
+        return self.suffix in audio.SUFFIXES
 
 
 @contextmanager
-def open_archive(
-    path: Path, suffixes: Set[str] = frozenset(AUDIO_SUFFIXES)
-) -> Iterator[Iterator[Member]]:
-    """Open an archive for its clips, feature tables and marker, in the archive's own order.
+def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Iterator[Member]]:
+    """Open an archive for its audio, feature tables and marker, in the archive's own order.
 
     Members can be read, in any thread, until the context ends.
 
@@ -134,7 +131,8 @@ class _Budget:
         if self.members > MAX_MEMBERS or self.bytes > MAX_TOTAL_BYTES:
             raise ArchiveError(
                 f"{self.path} holds more than {MAX_MEMBERS:,} files or "
-                f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: it is not GTZAN."
+                f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: prepare a part of it, or list the files to use "
+                "in a table."
             )
 
     def read(self, file: IO[bytes]) -> bytes:
@@ -142,7 +140,9 @@ class _Budget:
         data = file.read(MAX_MEMBER_BYTES + 1)
         self.spend(n_bytes=len(data))
         if len(data) > MAX_MEMBER_BYTES:
-            raise MemberError(f"larger than {MAX_MEMBER_BYTES // 2**20} MB: not a clip of 30 s")
+            raise MemberError(
+                f"larger than {MAX_MEMBER_BYTES // 2**20} MB: unpack the archive, give the folder"
+            )
         return data
 
 
@@ -218,7 +218,13 @@ def _folder_members(path: Path, budget: _Budget, wanted: Callable[[str], bool]) 
             name = file.relative_to(path).as_posix()
             if wanted(name):
                 budget.spend(members=1)
-                yield Member(name, partial(_read_file, file, budget))
+                yield file_member(name, file, budget)
+
+
+def file_member(name: str, path: Path, budget: _Budget | None = None) -> Member:
+    """A file on the disk as a member; a pipe or a broken link is one that cannot be read."""
+    read = partial(_read_file, path, budget or _Budget(path))
+    return Member(name, read, path if path.is_file() else None)
 
 
 def _read_file(path: Path, budget: _Budget) -> bytes:

@@ -4,35 +4,49 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from data_prep import splits
-from data_prep.gtzan import GENRES, SPLITS
+from data_prep.gtzan import SPLITS
+from data_prep.leakage import describe_leakage
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def dataset_card(preparation: dict) -> DatasetCard:
     """Build the card from the content of `preparation.json`."""
-    is_synthetic = preparation["is_synthetic"]
-    title = "Synthesised music in ten styles" if is_synthetic else "GTZAN genres, 16 kHz"
+    is_synthetic, is_gtzan = preparation["is_synthetic"], preparation["kind"] == "gtzan"
+    if is_gtzan:
+        title = "Synthesised music in ten styles" if is_synthetic else "GTZAN genres, 16 kHz"
+        license = "apache-2.0" if is_synthetic else "unknown"
+    else:
+        title, license = preparation["dataset_name"], preparation["license"]
     data = DatasetCardData(
-        license="apache-2.0" if is_synthetic else "unknown",
+        license=license,
         pretty_name=title,
         task_categories=["audio-classification"],
-        tags=["music", "music-genre", "gtzan"],
-        size_categories="n<1K" if preparation["n_kept"] < 1000 else "1K<n<10K",
+        tags=["music", "music-genre"] + (["gtzan"] if is_gtzan else []),
+        size_categories=_size(preparation["n_clips"]),
     )
+    description = preparation["split_description"]
     return DatasetCard.from_template(
         data,
         template_path=str(TEMPLATE),
         **preparation
         | {
             "title": title,
+            "is_gtzan": is_gtzan,
             "minutes": round(preparation["seconds"] / 60),
-            "genres": GENRES,
             "split_names": SPLITS,
-            "split_description": splits.DESCRIPTIONS[preparation["split"]].capitalize(),
-            "leakage": splits.describe_leakage(preparation["leakage"]),
+            "split_description": description[0].upper() + description[1:],
+            "is_drawn": preparation["split"] not in ("filtered", "given"),
+            "leakage": describe_leakage(preparation["leakage"]),
             "identical_samples": "; ".join(map(", ".join, preparation["identical_samples"])),
             "sources": " and ".join(f"`{s['name']}`" for s in preparation["sources"]),
         },
     )
+
+
+def _size(n: int) -> str:
+    """The Hub's name for a number of rows."""
+    for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")):
+        if n < limit:
+            return name
+    return "100K<n<1M"

@@ -1,7 +1,7 @@
-"""Decode every clip of the archives once, in threads, into one spool file on disk.
+"""Decode every track of the sources once, in threads, into one spool file on disk.
 
-Only after all archives are read is it known which clips are kept and in which split they are, so
-the WAVs wait in the spool file, and the clips that cannot be used stay in the list with the reason.
+Only after all sources are read is it known which tracks are kept and in which split they are, so
+the WAVs wait in the spool file, and tracks that cannot be used stay in the list with the reason.
 """
 
 import hashlib
@@ -15,21 +15,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data_prep.archive import (
-    FEATURE_TABLES,
-    MARKER,
-    ArchiveError,
-    Member,
-    MemberError,
-    open_archive,
-)
-from data_prep.splits import genre_of
+from data_prep import excerpts
+from data_prep.archive import FEATURE_TABLES, MARKER, ArchiveError, Member, MemberError
+from data_prep.excerpts import MIN_SECONDS, Cutting
+from data_prep.sources import Source
 from data_prep.tables import TableError, add_track_ids
+from data_prep.tags import read_tags
+from data_prep.track import Clip, Track
 from music_genre import audio
 from music_genre.errors import InputError
-
-MIN_SECONDS, MAX_SECONDS = 1.0, 60.0  # a GTZAN clip lasts 30 s; excerpts of 2 to 3 s circulate
-KEPT = "kept"
 
 
 class BadClipError(InputError):
@@ -37,57 +31,42 @@ class BadClipError(InputError):
 
 
 @dataclass
-class Clip:
-    """One row of manifest.csv: an audio member of an archive, and what became of it."""
-
-    track_id: str
-    genre: str
-    split: str
-    seconds: float
-    sha256: str  # of the int16 samples at 16 kHz
-    status: str  # KEPT, or why not
-    archive: str
-    member: str
-    place: tuple[int, int] = (0, 0)  # of its WAV in the spool file: first byte, number of bytes
-
-    @property
-    def is_kept(self) -> bool:
-        return self.status == KEPT
-
-
-@dataclass
 class Contents:
-    """What the archives hold, besides the spooled audio."""
+    """What the sources hold, besides the spooled audio."""
 
-    clips: list[Clip] = field(default_factory=list)
+    tracks: list[Track] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)  # name -> CSV with the column track_id
     bad_tables: dict[str, str] = field(default_factory=dict)  # name -> why it is left out
-    has_marker: bool = False  # the archive that is being read
+    has_marker: bool = False  # the source that is being read
     is_synthetic: bool = False
 
 
-def decode_archives(archives: list[Path], spool_path: Path, on_bad_clip: str) -> Contents:
-    """Decode the clips of all archives into `spool_path`.
+def decode_sources(
+    sources: list[Source], spool_path: Path, on_bad_clip: str, cutting: Cutting
+) -> Contents:
+    """Decode the tracks of all sources into `spool_path`.
 
     Raises:
-        ArchiveError: an archive cannot be read, or they mix recorded and synthesised music.
-        BadClipError: a clip cannot be used and `on_bad_clip` is "fail".
+        ArchiveError: a source cannot be read, or they mix recorded and synthesised music.
+        BadClipError: a track cannot be decoded and `on_bad_clip` is "fail".
     """
     contents = Contents()
-    kinds = set()  # whether an archive with clips is synthesised
+    kinds = set()  # whether a source with clips is synthesised
     with spool_path.open("wb") as spool:
-        for path in archives:
+        for source in sources:
             contents.has_marker = False
-            for clip, wav in _decode_archive(path, contents):
-                contents.clips.append(clip)
-                if not clip.is_kept and on_bad_clip == "fail":
+            n_before = len(contents.tracks)
+            for track, wavs in _decode_source(source, contents, cutting):
+                contents.tracks.append(track)
+                if not track.is_kept and on_bad_clip == "fail":
                     raise BadClipError(
-                        f"{clip.member} in {clip.archive} cannot be used: {clip.status}. "
+                        f"{track.member} in {track.archive} cannot be used: {track.status}. "
                         "Omit `--on_bad_clip fail` to continue without it."
                     )
-                clip.place = (spool.tell(), len(wav))
-                spool.write(wav)
-            if contents.clips and contents.clips[-1].archive == path.name:
+                for start, wav in wavs:
+                    track.clips.append(Clip(start, spool.tell(), len(wav)))
+                    spool.write(wav)
+            if len(contents.tracks) > n_before:
                 kinds.add(contents.has_marker)
     if len(kinds) > 1:
         raise ArchiveError(
@@ -98,23 +77,38 @@ def decode_archives(archives: list[Path], spool_path: Path, on_bad_clip: str) ->
     return contents
 
 
-def _decode_archive(path: Path, contents: Contents) -> Iterator[tuple[Clip, bytes]]:
-    """Yield clips with their WAVs in the archive's order; one thread per core decodes.
+Wavs = list[tuple[float, bytes]]  # start in seconds, and a WAV, of each clip
 
-    Few clips are in memory at once. Tables and the marker go into `contents`.
+
+def _decode_source(
+    source: Source, contents: Contents, cutting: Cutting
+) -> Iterator[tuple[Track, Wavs]]:
+    """Yield tracks with their WAVs in the source's order; one thread per core decodes.
+
+    Few tracks are in memory at once. Tables and the marker go into `contents`. Tracks that are left
+    out by their names, table or tags come without being decoded.
     """
     n_threads = os.cpu_count() or 1
     n_torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # clips are decoded in parallel: more threads per clip slow this down
     pending: deque[Future] = deque()
+    seen: set[int] = set()
+    n_known = sum(track.is_kept for track in source.tracks.values())
     try:
         with (
-            open_archive(path) as members,
+            source.members() as members,
             ThreadPoolExecutor(n_threads) as pool,
-            tqdm(desc=f"Decoding {path.name}", unit=" clips") as bar,
+            tqdm(desc=f"Decoding {source.path.name}", unit=" files", total=n_known or None) as bar,
         ):
-            for member in _clips_only(members, contents):
-                pending.append(pool.submit(_decode_member, path.name, member))
+            for member in _audio_only(members, source, contents):
+                track = source.track(member)
+                if id(track) in seen:
+                    continue  # an archive may hold two members of one name
+                seen.add(id(track))
+                if not track.is_kept:
+                    yield track, []
+                    continue
+                pending.append(pool.submit(_decode, source, member, track, cutting))
                 if len(pending) > 2 * n_threads:
                     yield pending.popleft().result()
                     bar.update()
@@ -123,49 +117,65 @@ def _decode_archive(path: Path, contents: Contents) -> Iterator[tuple[Clip, byte
                 bar.update()
     finally:
         torch.set_num_threads(n_torch_threads)
+    for track in source.tracks.values():
+        if id(track) not in seen:  # of a table: there is no such file
+            yield track, []
 
 
-def _clips_only(members: Iterator[Member], contents: Contents) -> Iterator[Member]:
+def _audio_only(members: Iterator[Member], source: Source, contents: Contents) -> Iterator[Member]:
     for member in members:
         name = member.basename
         if member.is_clip:
-            yield member
+            if source.is_gtzan or member.name in source.tracks:
+                yield member
         elif name == MARKER:
             contents.has_marker = True
-        elif name in FEATURE_TABLES and name not in contents.tables:
+        elif source.is_gtzan and name in FEATURE_TABLES and name not in contents.tables:
             try:
                 contents.tables[name] = add_track_ids(member.read())
             except (MemberError, TableError) as error:
                 contents.bad_tables[name] = str(error)
 
 
-def _decode_member(archive_name: str, member: Member) -> tuple[Clip, bytes]:
-    track_id = member.track_id or ""
-    clip = Clip(
-        track_id=track_id,
-        genre=genre_of(track_id),
-        split="",
-        seconds=0.0,
-        sha256="",
-        status=KEPT,
-        archive=archive_name,
-        # A name can be of any length and hold line breaks; the manifest is for people.
-        member=member.name[-200:].encode("unicode_escape").decode(),
-    )
+def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> tuple[Track, Wavs]:
     try:
-        if not track_id:
-            raise audio.AudioError("its name is not that of a GTZAN clip, such as blues.00000.wav")
-        waveform, sampling_rate = audio.decode(member.read(), MAX_SECONDS + 1)
-        clip.seconds = round(len(waveform) / sampling_rate, 3)
-        if clip.seconds < MIN_SECONDS:
-            raise audio.AudioError(f"shorter than {MIN_SECONDS:g} s")
-        if clip.seconds > MAX_SECONDS:
-            raise audio.AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
-        if audio.is_silent(waveform):
-            raise audio.AudioError("digital silence")
-        pcm = audio.to_pcm16(audio.resample(waveform, sampling_rate))
-        clip.sha256 = hashlib.sha256(pcm).hexdigest()
-        return clip, audio.wav_bytes(pcm)
+        stored = member.path or member.read()
+        if source.is_gtzan:
+            found = [excerpts.whole(stored)]
+        else:
+            found = excerpts.cut(stored, cutting)
+            _add_tags(track, stored)
+        return track, _wavs(track, found)
     except (MemberError, audio.AudioError) as error:
-        clip.status = str(error)
-        return clip, b""
+        track.status = str(error)
+    except OSError as error:  # it went away, or its disk did
+        track.status = f"cannot be read ({error.strerror})"
+    return track, []
+
+
+def _add_tags(track: Track, stored: Path | bytes) -> None:
+    """What folders or the table do not say, for the splits."""
+    if not (track.artist and track.title):
+        tags = read_tags(stored)
+        track.artist = track.artist or tags.artist
+        track.title = track.title or tags.title
+
+
+def _wavs(track: Track, found: list[excerpts.Excerpt]) -> Wavs:
+    """
+    Raises:
+        AudioError: there is too little audio, or only silence.
+    """
+    n_samples = sum(len(waveform) for _, waveform in found)
+    track.seconds = round(n_samples / audio.SAMPLING_RATE, 3)
+    if track.seconds < MIN_SECONDS:
+        raise audio.AudioError(f"shorter than {MIN_SECONDS:g} s")
+    if all(audio.is_silent(waveform) for _, waveform in found):
+        raise audio.AudioError("digital silence")
+    total, wavs = hashlib.sha256(), []
+    for start, waveform in found:
+        pcm = audio.to_pcm16(waveform)
+        total.update(pcm)
+        wavs.append((start, audio.wav_bytes(pcm)))
+    track.sha256 = total.hexdigest()
+    return wavs

@@ -10,10 +10,9 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from datasets import (
@@ -31,19 +30,13 @@ from filelock import FileLock, Timeout
 
 from data_prep.archive import ArchiveError
 from data_prep.card import dataset_card
-from data_prep.decoding import Clip, Contents
-from data_prep.gtzan import GENRES, SPLITS
+from data_prep.decoding import Contents
+from data_prep.gtzan import SPLITS
+from data_prep.track import MANIFEST_COLUMNS, Clip, Track
 from music_genre import audio
 
 PREPARATION_FILE = "preparation.json"
 MANIFEST_FILE = "manifest.csv"
-FEATURES = Features(
-    file=Value("string"),
-    audio=Audio(sampling_rate=audio.SAMPLING_RATE),
-    genre=ClassLabel(names=list(GENRES)),
-    track_id=Value("string"),
-    artist=Value("string"),
-)
 # Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
 OWN_FILES = re.compile(
     r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|features_(30|3)_sec\.csv|"
@@ -126,37 +119,41 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def write_dataset(
-    folder: Path, contents: Contents, preparation: dict, names: Mapping[str, tuple[str, str]]
-) -> None:
-    """Write the whole dataset into a working folder, from the spool file that lies there.
+def features_of(genres: list[str]) -> Features:
+    return Features(
+        file=Value("string"),
+        audio=Audio(sampling_rate=audio.SAMPLING_RATE),
+        genre=ClassLabel(names=genres),
+        track_id=Value("string"),
+        artist=Value("string"),
+        start=Value("float32"),  # seconds into the track, of which this clip is a part
+    )
 
-    Args:
-        names: track_id -> (artist, title), where they are known.
-    """
+
+def write_dataset(folder: Path, contents: Contents, preparation: dict) -> None:
+    """Write the whole dataset into a working folder, from the spool file that lies there."""
     dataset = folder / DATASET
-    kept = sorted((clip for clip in contents.clips if clip.is_kept), key=lambda c: c.track_id)
-    _write_splits(kept, folder / SPOOL, dataset, names)
+    kept = sorted((track for track in contents.tracks if track.is_kept), key=lambda t: t.track_id)
+    _write_splits(kept, folder / SPOOL, dataset, preparation["genres"])
     for name, table in contents.tables.items():
         (dataset / name).write_text(table, encoding="utf-8", newline="")
     with (dataset / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
-        columns = [name for name in asdict(contents.clips[0]) if name != "place"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, sorted(contents.clips, key=lambda c: (c.track_id, c.member))))
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(MANIFEST_COLUMNS)
+        for track in sorted(contents.tracks, key=lambda t: (t.track_id, t.member)):
+            writer.writerow([getattr(track, name) for name in MANIFEST_COLUMNS])
     (dataset / "README.md").write_text(str(dataset_card(preparation)), encoding="utf-8")
     (dataset / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n")
 
 
-def _write_splits(
-    kept: list[Clip], spool_path: Path, folder: Path, names: Mapping[str, tuple[str, str]]
-) -> None:
+def _write_splits(kept: list[Track], spool_path: Path, folder: Path, genres: list[str]) -> None:
     """Write a folder for `load_from_disk`, clip by clip.
 
     `save_to_disk` gets empty splits, for the files around the data. With the clips it would hold
     a hundred of them in memory at a time.
     """
-    schema = FEATURES.arrow_schema
+    features = features_of(genres)
+    schema = features.arrow_schema
     empty = {
         name: Dataset(InMemoryTable(schema.empty_table()), fingerprint=_fingerprint(kept, name))
         for name in SPLITS
@@ -169,28 +166,28 @@ def _write_splits(
         for split in SPLITS:
             (data_file,) = (folder / split).glob("data-*.arrow")
             with pa.OSFile(str(data_file), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
-                for clip in kept:
-                    if clip.split == split:
-                        start, n_bytes = clip.place
-                        spool.seek(start)
-                        row = _row(clip, spool.read(n_bytes), names)
+                for track in (track for track in kept if track.split == split):
+                    for clip in track.clips:
+                        spool.seek(clip.offset)
+                        row = _row(track, clip, spool.read(clip.n_bytes), genres)
                         stream.write_batch(pa.RecordBatch.from_pylist([row], schema))
 
 
-def _fingerprint(kept: list[Clip], split: str) -> str:
+def _fingerprint(kept: list[Track], split: str) -> str:
     """The key of `datasets` for what it caches: of the clips in a split, not of time or place."""
-    clips = [(clip.track_id, clip.sha256) for clip in kept if clip.split == split]
+    clips = [(track.track_id, track.sha256) for track in kept if track.split == split]
     return hashlib.sha256(repr((split, clips)).encode()).hexdigest()[:16]
 
 
-def _row(clip: Clip, wav: bytes, names: Mapping[str, tuple[str, str]]) -> dict:
-    name = f"{clip.track_id}.wav"
+def _row(track: Track, clip: Clip, wav: bytes, genres: list[str]) -> dict:
+    name = PurePosixPath(track.track_id).name
     return {
-        "file": f"{clip.genre}/{name}",
-        "audio": {"bytes": wav, "path": name},
-        "genre": GENRES.index(clip.genre),
-        "track_id": clip.track_id,
-        "artist": names.get(clip.track_id, ("", ""))[0],
+        "file": f"{track.genre}/{track.track_id}.wav",
+        "audio": {"bytes": wav, "path": f"{name}.wav"},
+        "genre": genres.index(track.genre),
+        "track_id": track.track_id,
+        "artist": track.artist,
+        "start": clip.start,
     }
 
 

@@ -9,8 +9,11 @@ Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them.
 
 import csv
 import re
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from data_prep.track import Track
 
 GENRES = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
@@ -21,6 +24,7 @@ DESCRIPTIONS = {  # of the ways to split, data_prep.splits
     "artist": "artist-grouped",
     "random": "random 80/10/10, course-comparable",
 }
+CLIP_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})", re.IGNORECASE)
 
 
 @cache
@@ -30,9 +34,30 @@ def artists_and_titles() -> dict[str, tuple[str, str]]:
         return {row["track_id"]: (row["artist"], row["title"]) for row in csv.DictReader(file)}
 
 
-def same_name_key(name: str) -> str:
-    """One spelling for "Earth, Wind & Fire" and "Earth Wind and Fire"; "" stays ""."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("&", "and"))
+def track_id_of(name: str) -> str | None:
+    """GTZAN's id such as "blues.00000"; None if a file's name is not that of a clip."""
+    match = CLIP_NAME.fullmatch(PurePosixPath(name.replace("\\", "/")).stem)
+    return match[0].lower() if match else None
+
+
+def as_tracks(samples_sha256: Mapping[str, str]) -> dict[str, Track]:
+    """GTZAN's tracks by their ids, with the artists and titles that are known.
+
+    Args:
+        samples_sha256: track_id -> hash of the decoded samples, or "" where they are not at hand.
+    """
+    return {
+        track_id: Track(track_id, genre_of(track_id), *_names_of(track_id), sha256=sha256)
+        for track_id, sha256 in samples_sha256.items()
+    }
+
+
+def genre_of(track_id: str) -> str:
+    return track_id.split(".")[0]
+
+
+def _names_of(track_id: str) -> tuple[str, str]:
+    return artists_and_titles().get(track_id, ("", ""))
 
 
 @cache

@@ -1,16 +1,16 @@
-"""The preparation: archives in, a finished dataset folder out, or nothing.
+"""The preparation: sources in, a finished dataset folder out, or nothing.
 
 from data_prep.prepare import prepare
 prepare([Path("data/GTZAN Genre Collection.zip")], Path("data/gtzan"))
+prepare([Path("My genres")], Path("data/mine"))
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 
-from data_prep import splits
+from data_prep import gtzan, own, splits
 from data_prep.archive import ArchiveError
-from data_prep.decoding import Clip, Contents, decode_archives
+from data_prep.decoding import Contents, decode_sources
 from data_prep.folder import (
     SPOOL,
     check_replaceable,
@@ -20,38 +20,53 @@ from data_prep.folder import (
     working_folder,
     write_dataset,
 )
-from data_prep.gtzan import GENRES, SPLITS, artists_and_titles
+from data_prep.gtzan import GENRES, SPLITS
+from data_prep.identity import identify
+from data_prep.leakage import genre_warnings, leakage
+from data_prep.options import SourceOptions
+from data_prep.own import Plan
+from data_prep.sources import Source, recognise
+from data_prep.sources.source import TABLE_SUFFIXES
+from data_prep.track import Track
 
-RECIPE_VERSION = 2  # raised when the same archive would give another dataset
+DATA_DIR = Path("data")
+RECIPE_VERSION = 3  # raised when the same source would give another dataset
 
 
 def prepare(
     archives: list[Path],
     output_dir: Path,
-    split: str = "filtered",
+    split: str | None = None,
     seed: int = 0,
     on_bad_clip: str = "drop",
+    source_options: SourceOptions | None = None,
 ) -> dict:
-    """Turn GTZAN archives into a dataset folder for `datasets.load_from_disk`.
+    """Turn GTZAN archives, or one source of other genres, into a folder for `load_from_disk`.
 
     Args:
-        archives: zip, tar or folder each; a track that is in several is kept once, the longest.
+        archives: zip, tar, folder or table each; several are merged for GTZAN, where a track that
+            is in several is kept once, the longest.
         output_dir: made by this function; replaced if it holds only files that this function wrote.
-        split: one of `splits.METHODS`; `seed` is that of `artist` and `random`.
+        split: for GTZAN one of `splits.METHODS`, by default `filtered`; for others one of
+            `splits.OWN_METHODS`, by default what `splits.suggest` says. `seed` is that of `artist`,
+            `album` and `random`.
         on_bad_clip: "drop" lists the clip with its reason in manifest.csv, "fail" raises.
+        source_options: for sources other than GTZAN.
 
     Returns:
         The content of `preparation.json`: options, sources, counts, leakage, warnings.
 
     Raises:
-        ArchiveError, BadClipError: with a sentence for the person who runs it; nothing is written.
+        InputError: with a sentence for the person who runs it; nothing is written.
     """
+    source_options = source_options or SourceOptions()
     options = {
         "recipe_version": RECIPE_VERSION,
-        "split": split,
+        "asked_split": split,
         "seed": seed,
         "on_bad_clip": on_bad_clip,
-        "sources": [_identify(path) for path in archives],
+        "source_options": source_options.as_json(),
+        "sources": [identify(path, source_options) for path in archives],
     }
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     if done := _finished(output_dir, options):
@@ -61,18 +76,47 @@ def prepare(
     with working_folder(output_dir) as folder:
         if done := _finished(output_dir, options):  # restored, or by a run that ended just now
             return done
-        contents = decode_archives(archives, folder / SPOOL, on_bad_clip)
-        names = {} if contents.is_synthetic else artists_and_titles()
-        usable = _longest_copies(contents.clips, archives)
-        hashes = {track_id: clip.sha256 for track_id, clip in usable.items()}
-        assignments = {m: splits.assign(hashes, m, seed, names) for m in splits.METHODS}
-        _assign_splits(usable, split, assignments[split])
-        preparation = options | _summary(contents)
-        preparation["warnings"] = _table_warnings(contents) + genre_warnings(assignments, split)
-        write_dataset(folder, contents, preparation, names)
+        sources = recognise_all(archives, source_options, split)
+        plan = Plan() if sources[0].is_gtzan else own.plan(sources[0], source_options)
+        contents = decode_sources(sources, folder / SPOOL, on_bad_clip, plan.cutting)
+        if sources[0].is_gtzan:
+            about = _finish_gtzan(contents, archives, split or "filtered", seed)
+        else:
+            about = own.finish(contents, sources[0], plan, split, seed, source_options)
+        preparation = options | about | _summary(contents, about["genres"])
+        write_dataset(folder, contents, preparation)
         check_replaceable(output_dir)
         move_into_place(folder, output_dir)
     return preparation
+
+
+def default_output_dir(path: Path, split: str | None) -> Path:
+    """Such as data/my-music-artist: of a source in data/, another folder than its own."""
+    name = path.resolve().name
+    for suffix in (".gz", ".bz2", ".xz", ".zip", ".tar", ".tgz", *TABLE_SUFFIXES):
+        name = name.removesuffix(suffix)
+    return DATA_DIR / f"{name.lower().replace(' ', '-')}-{split or 'prepared'}"
+
+
+def recognise_all(paths: list[Path], options: SourceOptions, split: str | None) -> list[Source]:
+    """
+    Raises:
+        InputError: a source is none, there are several that are not GTZAN, or the split is not one
+            of the source's.
+    """
+    sources = [recognise(path, options) for path in paths]
+    if len(sources) > 1 and not all(source.is_gtzan for source in sources):
+        raise ArchiveError(
+            "Several sources are merged for GTZAN only: put the folders into one, or list all "
+            "files in one table."
+        )
+    methods = splits.METHODS if sources[0].is_gtzan else splits.OWN_METHODS
+    if split not in (None, *methods):
+        what = "GTZAN" if sources[0].is_gtzan else "genres of your own"
+        raise ArchiveError(
+            f"--split {split} is not one for {what}: choose one of {', '.join(methods)}."
+        )
+    return sources
 
 
 def _finished(output_dir: Path, options: dict) -> dict | None:
@@ -80,52 +124,66 @@ def _finished(output_dir: Path, options: dict) -> dict | None:
     return done if done and all(done.get(key) == options[key] for key in options) else None
 
 
-def _identify(path: Path) -> dict:
-    """Tell an archive from another one without reading it whole (it may be 1.2 GB)."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    listing = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return {"name": path.name, "state": hashlib.sha256(repr(listing).encode()).hexdigest()}
+# --- GTZAN ----------------------------------------------------------------------------------
 
 
-def _longest_copies(clips: list[Clip], archives: list[Path]) -> dict[str, Clip]:
-    """Keep each track once, as track_id -> clip; `status` says why the other copies are left out.
+def _finish_gtzan(contents: Contents, archives: list[Path], split: str, seed: int) -> dict:
+    """Choose the tracks and their splits; returns the part of the preparation that is GTZAN's."""
+    usable = _longest_copies(contents.tracks, archives)
+    if contents.is_synthetic:  # the names of its clips are GTZAN's, its music is not
+        for track in usable.values():
+            track.artist = track.title = ""
+    assignments = {m: splits.assign(usable, m, seed) for m in splits.METHODS}
+    assignment = assignments[split]
+    if "train" not in assignment.values():
+        raise ArchiveError(
+            f"The {split} split leaves no clip to train on among these {len(usable)}: "
+            "use `--split random`."
+        )
+    for track_id, track in usable.items():
+        track.split = assignment.get(track_id, "")
+        if not track.split:
+            track.status = "left out by the fault-filtered lists (faulty, or a repetition)"
+    return {
+        "kind": "gtzan",
+        "dataset_name": "GTZAN",
+        "genres": list(GENRES),
+        "split": split,
+        "split_description": gtzan.DESCRIPTIONS[split],
+        "leakage": None if contents.is_synthetic else leakage(assignment, usable),
+        "warnings": _table_warnings(contents)
+        + _absent_genres(usable)
+        + genre_warnings(assignments, split, usable),
+    }
+
+
+def _longest_copies(tracks: list[Track], archives: list[Path]) -> dict[str, Track]:
+    """Keep each track once, as track_id -> track; `status` says why the others are left out.
 
     Raises:
         ArchiveError: no clip is usable.
     """
-    longest: dict[str, Clip] = {}
-    for clip in filter(lambda clip: clip.is_kept, clips):
-        best = longest.get(clip.track_id)
-        if best is None or clip.seconds > best.seconds:
-            longest[clip.track_id] = clip
-    for clip in filter(lambda clip: clip.is_kept, clips):
-        if clip is not (best := longest[clip.track_id]):
-            clip.status = f"a copy: the track is taken from {best.archive}"
+    longest: dict[str, Track] = {}
+    for track in filter(lambda track: track.is_kept, tracks):
+        best = longest.get(track.track_id)
+        if best is None or track.seconds > best.seconds:
+            longest[track.track_id] = track
+    for track in filter(lambda track: track.is_kept, tracks):
+        if track is not (best := longest[track.track_id]):
+            track.status = f"a copy: the track is taken from {best.archive}"
     if not longest:
         names = " and ".join(str(path) for path in archives)
-        bad = next((f" The first: {c.member}: {c.status}." for c in clips), "")
+        bad = next((f" The first: {t.member}: {t.status}." for t in tracks), "")
         raise ArchiveError(
             f"{names} holds no usable GTZAN clip, such as genres_original/blues/blues.00000.wav; "
-            f"{len(clips)} audio files were looked at.{bad}"
+            f"{len(tracks)} audio files were looked at.{bad}"
         )
     return longest
 
 
-def _assign_splits(usable: dict[str, Clip], method: str, assignment: Mapping[str, str]) -> None:
-    """Give each clip its split, or say in `status` that the filtered lists leave it out.
-
-    Raises:
-        ArchiveError: no clip is in train.
-    """
-    if "train" not in assignment.values():
-        raise ArchiveError(
-            f"The {method} split leaves no clip to train on among these {len(usable)}: "
-            "use `--split random`."
-        )
-    for track_id, clip in usable.items():
-        clip.split = assignment.get(track_id, "")
-        if not clip.split:
-            clip.status = "left out by the fault-filtered lists (faulty, or a repetition)"
+def _absent_genres(tracks: dict[str, Track]) -> list[str]:
+    absent = [genre for genre in GENRES if genre not in {t.genre for t in tracks.values()}]
+    return [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []
 
 
 def _table_warnings(contents: Contents) -> list[str]:
@@ -136,48 +194,20 @@ def _table_warnings(contents: Contents) -> list[str]:
     ]
 
 
-def genre_warnings(assignments: Mapping[str, Mapping[str, str]], method: str) -> list[str]:
-    """One sentence for each split that lacks genres, with the methods that do not lack them.
-
-    Args:
-        assignments: what `splits.assign` returns for each method. `random` and `artist` give
-            every usable clip a split.
-        method: the chosen one.
-    """
-    filled = {m: {(s, splits.genre_of(t)) for t, s in a.items()} for m, a in assignments.items()}
-    present = {genre for _, genre in filled["random"]}
-    absent = [genre for genre in GENRES if genre not in present]
-    warnings = [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []
-    for split in SPLITS:
-        missing = [g for g in GENRES if g in present and (split, g) not in filled[method]]
-        if not missing:
-            continue
-        better = [m for m in filled if all((split, genre) in filled[m] for genre in missing)]
-        is_empty = len(missing) == len(present)
-        state = "is empty" if is_empty else f"has no clip of {', '.join(missing)}"
-        remedy = f"--split {' or '.join(better)} fills it" if better else "no --split fills it"
-        warnings.append(f"the {split} split {state}: {remedy}.")
-    return warnings
-
-
-def _summary(contents: Contents) -> dict:
-    kept = [clip for clip in contents.clips if clip.is_kept]
-    sha256_of = {clip.track_id: clip.sha256 for clip in kept}
+def _summary(contents: Contents, genres: list[str]) -> dict:
+    kept = [track for track in contents.tracks if track.is_kept]
     tracks_of: dict[str, list[str]] = {}
-    for track_id in sorted(sha256_of):
-        tracks_of.setdefault(sha256_of[track_id], []).append(track_id)
-    split_of = {clip.track_id: clip.split for clip in kept}
+    for track in sorted(kept, key=lambda track: track.track_id):
+        tracks_of.setdefault(track.sha256, []).append(track.track_id)
+    counts = Counter((track.split, track.genre) for track in kept)
     return {
         "is_synthetic": contents.is_synthetic,
-        "n_members": len(contents.clips),
+        "n_members": len(contents.tracks),
         "n_kept": len(kept),
-        "n_dropped": sum(not clip.is_kept for clip in contents.clips),
-        "seconds": round(sum(clip.seconds for clip in kept), 1),
-        "counts": {
-            name: {g: sum(c.split == name and c.genre == g for c in kept) for g in GENRES}
-            for name in SPLITS
-        },
-        "leakage": None if contents.is_synthetic else splits.leakage(split_of, sha256_of),
+        "n_clips": sum(len(track.clips) for track in kept),
+        "n_dropped": sum(not track.is_kept for track in contents.tracks),
+        "seconds": round(sum(track.seconds for track in kept), 1),
+        "counts": {name: {genre: counts[name, genre] for genre in genres} for name in SPLITS},
         "identical_samples": [tracks for tracks in tracks_of.values() if len(tracks) > 1],
         "feature_tables": sorted(contents.tables),
     }

@@ -1,67 +1,103 @@
-"""Assign tracks to train, validation and test, and measure what leaks from train into test.
+"""Assign tracks to train, validation and test; `leakage.py` measures what leaks between them.
 
-- `filtered`: the fault-filtered lists; no artist is on both sides. Figures compare with papers.
+- `filtered`: GTZAN's fault-filtered lists; no artist is on both sides. Figures compare with papers.
 - `artist`: about 80/10/10, stratified by genre, every artist on one side only; for any subset.
-- `random`: 80/10/10, stratified by genre. Compares with the Hugging Face audio course only: 85 % of
-  its identified test tracks have their artist in train.
+- `album`: the same with albums or folders, where artists are not known.
+- `random`: 80/10/10, stratified by genre. For GTZAN it compares with the Hugging Face audio course
+  only: 85 % of its identified test tracks have their artist in train.
+- `given`: what the source says.
+
+But for GTZAN's `random`, which is the course's, tracks with equal samples are on one side, and so
+are tracks of one title by one artist.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.gtzan import (
-    DESCRIPTIONS,
-    GENRES,
-    SPLITS,
-    artists_and_titles,
-    filtered_split,
-    same_name_key,
-)
+from data_prep import gtzan
+from data_prep.gtzan import SPLITS, filtered_split
+from data_prep.names import artist_key, same_name_key
+from data_prep.track import Track
 from music_genre.errors import InputError
 
-METHODS = tuple(DESCRIPTIONS)
-SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of `artist`
+METHODS = tuple(gtzan.DESCRIPTIONS)  # of GTZAN
+OWN_METHODS = ("artist", "album", "random", "given")  # of other sources
+OWN_DESCRIPTIONS = {
+    "artist": "artist-grouped 80/10/10",
+    "album": "album-grouped 80/10/10",
+    "random": "random 80/10/10",
+    "given": "the source's own",
+}
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+LINKS = {  # by what tracks are held together
+    "artist": ("artist", "album without artist", "recording", "samples"),
+    "album": ("album", "recording", "samples"),
+    "random": ("recording", "samples"),
+}
+MIN_ALBUMS = 3  # a genre, on average, so that each split can have one
 
 
-def assign(
-    samples_sha256: Mapping[str, str],
-    method: str,
-    seed: int = 0,
-    names: Mapping[str, tuple[str, str]] | None = None,
-) -> dict[str, str]:
-    """Choose a split for each track.
+def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
+    """Choose a split for each track of GTZAN.
 
     Args:
-        samples_sha256: track_id -> hash of the decoded samples (equal hashes stay together under
-            `artist`).
+        tracks: by their ids; for `artist` with the hash of their samples.
         method: one of METHODS.
         seed: of `artist` and `random`; `filtered` is a fixed list.
-        names: track_id -> (artist, title), for `artist`; by default those of GTZAN.
 
     Returns:
         track_id -> "train", "validation" or "test". A track that the filtered lists leave out as
         faulty is missing.
     """
-    tracks = sorted(samples_sha256)
     if method == "filtered":
-        return {track: split for track in tracks if (split := filtered_split().get(track))}
+        return {t: split for t in sorted(tracks) if (split := filtered_split().get(t))}
     if method == "artist":
-        names = artists_and_titles() if names is None else names
-        return _assign_by_artist(tracks, samples_sha256, seed, names)
+        return assign_groups(tracks, ("artist", "samples"), seed, SHARES)
     if method == "random":
         return _assign_at_random(tracks, seed)
     raise InputError(f"There is no split {method!r}: choose one of {', '.join(METHODS)}.")
 
 
-def _assign_at_random(tracks: list[str], seed: int) -> dict[str, str]:
+def assign_own(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
+    """Choose a split for each track of another source, by one of OWN_METHODS.
+
+    Where `given` has no validation or test tracks, a part of train becomes them.
+    """
+    if method != "given":
+        assignment = assign_groups(tracks, LINKS[method], seed, SHARES)
+        return _with_each_genre(assignment, tracks, LINKS[method])
+    assignment = {t: track.split for t, track in tracks.items() if track.split}
+    train = {t: tracks[t] for t, split in assignment.items() if split == "train"}
+    missing = [split for split in SPLITS if split not in assignment.values()]
+    if train and missing:
+        shares = {"train": 1 - 0.1 * len(missing)} | dict.fromkeys(missing, 0.1)
+        assignment |= assign_groups(train, LINKS[suggest(train)], seed, shares)
+    return assignment
+
+
+def suggest(tracks: Mapping[str, Track]) -> str:
+    """The method for a source whose splits nobody chose: the strictest that its data allow."""
+    n = len(tracks)
+    if any(track.split not in ("", "train") for track in tracks.values()):
+        return "given"
+    if 2 * sum(bool(artist_key(track.artist)) for track in tracks.values()) > n:
+        return "artist"
+    albums = [track.album for track in tracks.values() if track.album]
+    n_genres = len({track.genre for track in tracks.values()})
+    if 2 * len(albums) > n and len(set(albums)) >= MIN_ALBUMS * n_genres:
+        return "album"
+    return "random"
+
+
+def _assign_at_random(tracks: Mapping[str, Track], seed: int) -> dict[str, str]:
     rng = np.random.default_rng(seed)
     assignment = {}
-    for genre in GENRES:
-        of_genre = rng.permutation([track for track in tracks if genre_of(track) == genre]).tolist()
+    for genre in gtzan.GENRES:
+        of_genre = rng.permutation([t for t in sorted(tracks) if tracks[t].genre == genre]).tolist()
         n_held_out = max(1, round(len(of_genre) / 10)) if len(of_genre) >= 3 else 0
         for i, track in enumerate(of_genre):
             assignment[track] = (
@@ -70,31 +106,34 @@ def _assign_at_random(tracks: list[str], seed: int) -> dict[str, str]:
     return assignment
 
 
-def _assign_by_artist(
-    tracks: list[str],
-    samples_sha256: Mapping[str, str],
-    seed: int,
-    names: Mapping[str, tuple[str, str]],
+def assign_groups(
+    tracks: Mapping[str, Track], links: Collection[str], seed: int, shares: Mapping[str, float]
 ) -> dict[str, str]:
     """Give each group of tracks to the split that lacks its genre most, the largest group first.
 
-    On the 1,000 tracks this gives 10 to 14 test tracks per genre; scikit-learn's
+    On GTZAN's 1,000 tracks this gives 10 to 14 test tracks per genre; scikit-learn's
     StratifiedGroupKFold gave 6 to 24, and for one of four seeds no blues in validation.
+
+    Args:
+        links: the keys of `identity` by which tracks are held together.
+        shares: of each split that is filled.
     """
-    label_of_track = _linked_groups(tracks, samples_sha256, names)
-    groups = [np.flatnonzero(label_of_track == label) for label in np.unique(label_of_track)]
+    ids = sorted(tracks)
+    label_of_track = _linked_groups([tracks[t] for t in ids], links)
+    order = np.argsort(label_of_track, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(label_of_track[order])) + 1)
     np.random.default_rng(seed).shuffle(groups)
     groups.sort(key=len, reverse=True)
-    n_of_genre = Counter(map(genre_of, tracks))
+    n_of_genre = Counter(track.genre for track in tracks.values())
     assignment: dict[str, str] = {}
     filled: Counter[tuple[str, str]] = Counter()
     for group in groups:
-        n_in_group = Counter(genre_of(tracks[i]) for i in group)
-        wanted = {(s, g): SHARES[s] * n_of_genre[g] for s in SPLITS for g in n_in_group}
-        # A large group (35 tracks are by Bob Marley) may not overfill a small split.
+        n_in_group = Counter(tracks[ids[i]].genre for i in group)
+        wanted = {(s, g): shares[s] * n_of_genre[g] for s in shares for g in n_in_group}
+        # A large group (35 of GTZAN's tracks are by Bob Marley) may not overfill a small split.
         fitting = [
             s
-            for s in SPLITS
+            for s in shares
             if all(filled[s, g] + n <= max(1, 1.5 * wanted[s, g]) for g, n in n_in_group.items())
         ]
         lacking = {
@@ -102,79 +141,61 @@ def _assign_by_artist(
             for s in fitting or ["train"]
         }
         split = max(lacking, key=lacking.get)
-        assignment.update((tracks[i], split) for i in group)
-        filled.update((split, genre_of(tracks[i])) for i in group)
+        assignment.update((ids[i], split) for i in group)
+        filled.update((split, tracks[ids[i]].genre) for i in group)
     return assignment
 
 
-def _linked_groups(
-    tracks: list[str],
-    samples_sha256: Mapping[str, str],
-    names: Mapping[str, tuple[str, str]],
-) -> np.ndarray:
-    """A group number per track: the same for tracks linked by an artist or by their samples."""
-    nodes: dict[object, int] = {track: i for i, track in enumerate(tracks)}
-    links = [
-        (nodes[track], nodes.setdefault((kind, key), len(nodes)))
-        for track in tracks
-        for kind, key in _identity(track, samples_sha256[track], names).items()
-        if key
+def _with_each_genre(
+    assignment: dict[str, str], tracks: Mapping[str, Track], links: Collection[str]
+) -> dict[str, str]:
+    """Move a group from train where validation or test have nothing of its genre.
+
+    Few tracks by few artists have groups that are large beside a tenth. The smallest one moves, if
+    train keeps twice as many tracks of the genre.
+    """
+    ids = sorted(assignment)
+    groups: dict[int, list[str]] = {}
+    for track_id, label in zip(ids, _linked_groups([tracks[t] for t in ids], links), strict=True):
+        groups.setdefault(label, []).append(track_id)
+    movable = sorted(
+        (g for g in groups.values() if len({tracks[t].genre for t in g}) == 1), key=len
+    )
+    filled = Counter((assignment[t], tracks[t].genre) for t in ids)
+    for group in movable:
+        genre, n = tracks[group[0]].genre, len(group)
+        if assignment[group[0]] != "train" or 3 * n > filled["train", genre]:
+            continue
+        split = next((s for s in ("test", "validation") if not filled[s, genre]), None)
+        if split:
+            assignment |= dict.fromkeys(group, split)
+            filled.update({(split, genre): n, ("train", genre): -n})
+    return assignment
+
+
+def _linked_groups(tracks: list[Track], links: Collection[str]) -> np.ndarray:
+    """A group number per track: the same for tracks that are linked, directly or by others."""
+    nodes: dict[object, int] = {i: i for i in range(len(tracks))}
+    pairs = [
+        (i, nodes.setdefault((kind, key), len(nodes)))
+        for i, track in enumerate(tracks)
+        for kind, key in identity(track).items()
+        if key and kind in links
     ]
-    rows, columns = zip(*links, strict=True)
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
+    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(nodes), len(nodes)))
     return connected_components(graph, directed=False)[1][: len(tracks)]
 
 
-def genre_of(track_id: str) -> str:
-    return track_id.split(".")[0]
-
-
-def leakage(assignment: Mapping[str, str], samples_sha256: Mapping[str, str]) -> dict[str, int]:
-    """Count the test tracks of GTZAN that a model may know from train.
-
-    Returns:
-        Numbers of test tracks: all (`test_tracks`), those that share the artist, artist and title,
-        or all samples with a train track (`artist_in_train`, `title_in_train`,
-        `samples_in_train`), and those that cannot be checked (`artist_unknown`, `title_unknown`).
-    """
-    seen = {"artist": set(), "title": set(), "samples": set()}
-    names = artists_and_titles()
-    keys = {track: _identity(track, samples_sha256.get(track, ""), names) for track in assignment}
-    for track, split in assignment.items():
-        if split == "train":
-            for kind, key in keys[track].items():
-                seen[kind].add(key)
-    test = [track for track, split in assignment.items() if split == "test"]
-    counts = {"test_tracks": len(test)}
-    for kind in seen:
-        known = [keys[track][kind] for track in test if keys[track][kind]]
-        counts[f"{kind}_in_train"] = sum(key in seen[kind] for key in known)
-        if kind != "samples":
-            counts[f"{kind}_unknown"] = len(test) - len(known)
-    return counts
-
-
-def _identity(track: str, sha256: str, names: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    artist, title = map(same_name_key, names.get(track, ("", "")))
+def identity(track: Track) -> dict[str, str]:
+    """What tracks may have in common, by kind; "" where it is not known."""
+    artist, title = artist_key(track.artist), same_name_key(track.title)
     return {
         "artist": artist,
         "title": f"{artist}/{title}" if artist and title else "",
-        "samples": sha256,
+        # Without an artist, the same title in the same genre may be the same song.
+        "recording": f"{artist or track.genre}/{title}" if title else "",
+        "album": track.album,
+        "album without artist": "" if artist else track.album,
+        "samples": track.sha256,
     }
-
-
-def describe_leakage(counts: Mapping[str, int] | None) -> str:
-    """One line for a person; `counts` are those of `leakage`, None for synthesised music."""
-    if counts is None:
-        return "synthesised: nothing to check"
-    n = counts["test_tracks"]
-    if not n:
-        return "no test track, so nothing can leak into it"
-    n_identified = n - counts["artist_unknown"]
-    percent = f" ({counts['artist_in_train'] / n_identified:.0%})" if n_identified else ""
-    return (
-        f"of {n} test tracks, {counts['artist_in_train']} of {n_identified} with a known artist"
-        f"{percent} have that artist in train, {counts['title_in_train']} share artist and title, "
-        f"{counts['samples_in_train']} are sample for sample in train; "
-        f"{counts['artist_unknown']} could not be checked for the artist"
-    )

@@ -10,12 +10,14 @@ from music_genre.errors import InputError
 from music_genre.hub import check_access, explain_hub_errors
 
 
-def upload(folder: Path, repo_id: str, is_synthetic: bool, times_public: int = 0) -> str:
+def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0) -> str:
     """Upload audio as Parquet files, then the manifest and the dataset card.
 
     Args:
-        times_public: how often `--public` was given. 0 uploads to a private repository. GTZAN's
-            audio has no licence, so it becomes public only with 2.
+        needs_rights: whether nobody said that the audio may be public: GTZAN's has no licence, and
+            neither has that of a source without --license.
+        times_public: how often `--public` was given. 0 uploads to a private repository. Audio that
+            `needs_rights` becomes public only with 2.
 
     Returns:
         The full id, USER/NAME.
@@ -24,9 +26,9 @@ def upload(folder: Path, repo_id: str, is_synthetic: bool, times_public: int = 0
         InputError: refused by this function or by the Hub; the dataset in `folder` is unchanged.
     """
     try:
-        if times_public == 1 and not is_synthetic:
+        if times_public == 1 and needs_rights:
             raise InputError(
-                "GTZAN's audio has no licence and no permission of its rights holders, so it is "
+                "This audio has no licence (GTZAN has none, other music needs --license), so it is "
                 "not made public: omit --public, or give it twice (--public --public) if you have "
                 "the rights."
             )
@@ -37,6 +39,11 @@ def upload(folder: Path, repo_id: str, is_synthetic: bool, times_public: int = 0
     except InputError as error:
         raise InputError(f"{error} The dataset is complete in {folder}.") from error
     return full_id
+
+
+def needs_rights(preparation: dict) -> bool:
+    """Whether nobody said that this audio may be public."""
+    return not (preparation["is_synthetic"] or preparation.get("license"))
 
 
 def _upload_card(folder: Path, full_id: str) -> None:

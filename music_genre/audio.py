@@ -29,6 +29,11 @@ from music_genre.errors import InputError
 SAMPLING_RATE = 16_000  # hertz; of HuBERT, wav2vec2, WavLM, AST and Whisper
 MAX_CHANNELS = 8
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 192_000  # hertz; below a telephone is no music
+# What the names of audio files end in, where files are looked for; content decides in the end.
+KINDS = (
+    "aac ac3 aif aifc aiff amr au caf flac m4a m4b mka mp3 mp4 oga ogg opus snd w64 wav webm wma"
+)
+SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
 BLOCK = 2**20  # samples decoded at a time: a clip in one go, a song in a few
 KEEP_SECONDS = 600.0  # at most, of a file decoded in blocks: 38 MB at 16,000 hertz
@@ -51,7 +56,10 @@ class AudioError(InputError):
 
 
 def decode(
-    source: bytes | str | os.PathLike, max_seconds: float, to: int | None = None
+    source: bytes | str | os.PathLike,
+    max_seconds: float,
+    to: int | None = None,
+    start: float = 0.0,
 ) -> tuple[np.ndarray, int]:
     """Decode one audio file, all channels mixed to one.
 
@@ -59,6 +67,7 @@ def decode(
         source: the file's bytes, or a local path; never fetched, a URL is a path with no file.
         max_seconds: decoding stops here, so that no header can ask for more time or memory.
         to: resample to this rate in hertz, while decoding: the memory is that of the result.
+        start: where to begin, in seconds, as in `AudioFile.blocks`.
 
     Returns:
         The waveform, shape (samples,), float32, finite, nominally in [-1, 1]; and its sampling rate
@@ -70,7 +79,8 @@ def decode(
     """
     with open_audio(source) as file:
         to = to or file.sampling_rate
-        blocks = list(resample_blocks(file.blocks(seconds=max_seconds), file.sampling_rate, to))
+        blocks = file.blocks(start, max_seconds)
+        blocks = list(resample_blocks(blocks, file.sampling_rate, to))
         if not blocks:
             raise AudioError("it holds no audio samples")
         return np.concatenate(blocks), to

@@ -37,10 +37,6 @@ from music_genre.library.results import (
     write_table,
 )
 
-KINDS = (
-    "aac ac3 aif aifc aiff amr au caf flac m4a m4b mka mp3 mp4 oga ogg opus snd w64 wav webm wma"
-)
-SUFFIXES = {f".{kind}" for kind in KINDS.split()}
 TYPICAL_BYTES_PER_SECOND = 24_000  # to share out files that do not say how long they are
 LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process
 
@@ -126,7 +122,7 @@ def find_files(roots: Sequence[Path]) -> list[File]:
             paths |= {
                 os.path.join(folder, name)
                 for name in names
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+                if os.path.splitext(name)[1].lower() in audio.SUFFIXES and not name.startswith(".")
             }
     files = []
     for path in sorted(paths):

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import datasets
@@ -13,8 +12,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
-from data_prep.archive import open_archive
-from data_prep.prepare import prepare, read_preparation
+from data_prep.prepare import default_output_dir, prepare, read_preparation
+from data_prep.sources.recognise import is_gtzan, is_source
 from data_prep.synthetic import write_archive
 from music_genre.errors import InputError
 from music_genre.loading import without_warnings
@@ -31,6 +30,7 @@ class Source:
 
     name: str
     split: str
+    split_description: str
     is_synthetic: bool = False
     leakage: dict[str, int] | None = None  # None where tracks and artists are not known
 
@@ -43,14 +43,13 @@ def find_archives() -> list[Path]:
         if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.stem != SYNTHETIC
     ]
     newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path for path in newest_first if _holds_gtzan(path)]
+    return [path for path in newest_first if _is_gtzan(path)]
 
 
-def _holds_gtzan(path: Path) -> bool:
-    """Whether a clip is named as in GTZAN; True for a damaged archive, which must not go unseen."""
+def _is_gtzan(path: Path) -> bool:
+    """True for a damaged archive as well, which must not go unseen."""
     try:
-        with open_archive(path) as members:
-            return any(member.track_id for member in islice(members, 1000) if member.is_clip)
+        return is_gtzan(path)
     except InputError:
         return True
 
@@ -65,9 +64,10 @@ def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str,
     """Clips by split, with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel), track_id.
 
     Args:
-        name: an archive, a folder, `synthetic` or a dataset on the Hub; None is the newest GTZAN
+        name: a source of data_prep (a folder of genres, a table, an archive), a prepared dataset,
+            a folder of Parquet files, `synthetic` or a dataset on the Hub; None is the newest GTZAN
             archive in data/.
-        split: of an archive; None is `filtered`. What is prepared already keeps its own.
+        split: of a source; None is its default. What is prepared already keeps its own.
         seed: of splits that are drawn.
 
     Raises:
@@ -79,16 +79,19 @@ def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str,
         return _load_prepared(_prepare_synthetic(seed), split)
     if not folder.exists():
         return _load_from_hub(name, split, seed)
-    if folder.is_file() or (_is_foreign(folder) and _holds_gtzan(folder)):
-        stem = folder.name.removesuffix(".gz").rsplit(".", 1)[0].lower().replace(" ", "-")
-        archive, folder = folder, DATA_DIR / f"{stem}-{split or 'filtered'}"
-        prepare([archive], folder, split or "filtered", seed)
+    if folder.is_file() or (_is_foreign(folder) and is_source(folder)):
+        source, folder = folder, _prepared_folder(folder, split)
+        prepare([source], folder, split, seed)
     if read_preparation(folder):
         return _load_prepared(folder, split)
-    with _one_sentence(f"{name} holds neither GTZAN clips nor a dataset that can be loaded"):
+    with _one_sentence(f"{name} holds neither music nor a dataset that can be loaded"):
         load = datasets.load_dataset if _is_foreign(folder) else datasets.load_from_disk
         dataset = load(str(folder))
     return _standardize(dataset, folder.absolute().name, split, seed)
+
+
+def _prepared_folder(source: Path, split: str | None) -> Path:
+    return default_output_dir(source, split or ("filtered" if _is_gtzan(source) else None))
 
 
 def _newest_archive() -> Path:
@@ -116,9 +119,10 @@ def _load_prepared(folder: Path, split: str | None) -> tuple[DatasetDict, Source
             "the archive again with it."
         )
     dataset = datasets.load_from_disk(str(folder)).cast_column("audio", Audio(decode=False))
-    if preparation["is_synthetic"]:  # GTZAN's artists have nothing to do with it
-        return dataset, Source("synthesised music", preparation["split"], is_synthetic=True)
-    return dataset, Source("GTZAN", preparation["split"], leakage=preparation["leakage"])
+    split = "its own" if preparation["split"] == "given" else preparation["split"]
+    description, is_synthetic = preparation["split_description"], preparation["is_synthetic"]
+    name = "synthesised music" if is_synthetic else preparation["dataset_name"]
+    return dataset, Source(name, split, description, is_synthetic, preparation["leakage"])
 
 
 def _prepare_synthetic(seed: int) -> Path:
@@ -158,7 +162,8 @@ def _standardize(
     if split:
         raise InputError(f"{name} keeps its own splits: leave out --split {split}.")
     dataset, is_drawn = standardize(dataset, name, seed)
-    return dataset, Source(name, "random" if is_drawn else "its own")
+    split = "random" if is_drawn else "its own"
+    return dataset, Source(name, split, f"{split} split")
 
 
 @contextmanager

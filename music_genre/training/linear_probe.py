@@ -242,7 +242,8 @@ def _extract(
             flush()
     parts = gather_object(parts)
     of_clip, labels, layers = zip(*parts, strict=True)
-    names = clips.clips["artist"] if "artist" in clips.clips.column_names else [""] * len(clips)
+    has_artists = "artist" in clips.clips.column_names
+    names = clips.of_tracks("artist") if has_artists else [""] * len(clips)
     groups = np.array([names[i] or f"clip {i}" for i in of_clip])
     stacked = [np.stack(layer) for layer in zip(*layers, strict=True)]
     return Features(stacked, np.array(of_clip), np.array(labels), groups)

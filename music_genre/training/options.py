@@ -12,6 +12,7 @@ from transformers.hf_argparser import HfArgumentParser
 from music_genre.errors import InputError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 SYNTHETIC = "synthetic"
 SEED_RANGE = (0, 2**32 - 1)  # what numpy takes
 # Smallest and largest value of each number.
@@ -29,20 +30,22 @@ class DataArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "A GTZAN archive, a folder from data_prep, a folder of Parquet files, a "
-            "dataset on the Hub, or 'synthetic'. By default the archive in data/."
+            "help": "A folder with a folder per genre, a table of paths and genres, a GTZAN "
+            "archive, a folder from data_prep, a folder of Parquet files, a dataset on the Hub, or "
+            "'synthetic'. By default the GTZAN archive in data/."
         },
     )
     split: str | None = field(
         default=None,
         metadata={
-            "help": "Split of an archive: filtered (the default, used in papers), artist, or "
-            "random (used in the audio course). A prepared dataset keeps its own.",
-            "choices": ["filtered", "artist", "random"],
+            "help": "Of GTZAN: filtered (the default, used in papers), artist, or random (used in "
+            "the audio course). Of other music: artist, album, random, or given by it; by default "
+            "the strictest that is known. A prepared dataset keeps its own.",
+            "choices": ["filtered", "artist", "album", "random", "given"],
         },
     )
     split_seed: int = field(
-        default=0, metadata={"help": "Of the artist and random splits, not of the training."}
+        default=0, metadata={"help": "Of splits that are drawn, not of the training."}
     )
 
     def __post_init__(self) -> None:
@@ -131,7 +134,7 @@ def check_dataset_name(name: str) -> None:
         len(others) == 1
         and all((first, *others))
         and not first.startswith((".", "~"))
-        and not name.lower().endswith(ARCHIVE_SUFFIXES)
+        and not name.lower().endswith((*ARCHIVE_SUFFIXES, *TABLE_SUFFIXES))
         and first not in ("data", "runs")
         and not Path(first).exists()
     )

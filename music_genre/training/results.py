@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from data_prep.splits import DESCRIPTIONS, describe_leakage
+from data_prep.leakage import describe_leakage
 from music_genre.evaluation import plots
 from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import SplitScore
@@ -57,7 +57,7 @@ def describe(
         "dataset": name_without_path(run.source.name),
         "is_synthetic": run.source.is_synthetic,
         "split": run.source.split,
-        "split_description": DESCRIPTIONS.get(run.source.split, f"{run.source.split} split"),
+        "split_description": run.source.split_description,
         "leakage": run.source.leakage,
         "leakage_description": run.source.leakage and describe_leakage(run.source.leakage),
         "seed": run.arguments.seed,

@@ -31,7 +31,7 @@ def evaluate(
     scores: dict[str, SplitScore | None] = dict.fromkeys(clips)
     for name, (window_probabilities, references) in whole.items():
         scores[name] = SplitScore(
-            list(clips[name].clips["track_id"]),
+            clips[name].of_tracks("track_id"),
             references,
             with_temperature(window_probabilities, temperature),
             with_temperature(short[name][0], temperature),
@@ -41,7 +41,9 @@ def evaluate(
 
 
 def one_pass_probabilities(trainer: ClipTrainer, clips: ClipDataset) -> np.ndarray | None:
-    """What a plain `pipeline` gives for each clip, shape (clips, labels); shared by the processes.
+    """What a plain `pipeline` gives for each track, shape (tracks, labels); by all processes.
+
+    Of a song it is the mean over its excerpts.
 
     None if there is a clip that is too short or too long for one pass.
     """
@@ -50,8 +52,12 @@ def one_pass_probabilities(trainer: ClipTrainer, clips: ClipDataset) -> np.ndarr
     found = []
     with trainer.accelerator.split_between_processes(list(range(len(clips)))) as indices:
         for i in indices:
-            waveform = audio.read_wav(column[i]["bytes"]).astype(np.float32) / 32768
-            found.append((i, classify_in_one_pass(model, trainer.processing_class, waveform)))
+            of_clips = []
+            for row in clips.tracks[i]:
+                waveform = audio.read_wav(column[row]["bytes"]).astype(np.float32) / 32768
+                of_clips.append(classify_in_one_pass(model, trainer.processing_class, waveform))
+            is_missing = any(one is None for one in of_clips)
+            found.append((i, None if is_missing else np.mean(of_clips, axis=0)))
     by_clip = dict(gather_object(found))
     rows = [by_clip[i] for i in range(len(clips))]
     return None if any(row is None for row in rows) else np.stack(rows)

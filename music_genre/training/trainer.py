@@ -34,29 +34,44 @@ class Augmentation:
 
 
 class ClipDataset(torch.utils.data.Dataset):
-    """Clips for the Trainer: all windows of a clip, as in evaluation.
+    """Tracks for the Trainer: all windows of a track, as in evaluation.
+
+    A track is one clip, or the excerpts of a song that data_prep cut it to.
 
     Args:
-        clips: with the columns audio (WAV bytes), genre and track_id.
+        clips: with the columns audio (WAV bytes), genre and track_id; with `start`, too, clips of
+            one track_id are one track.
         window: samples.
         max_samples: take so many from the middle of a clip; None takes all.
     """
 
     def __init__(self, clips: Dataset, window: int, max_samples: int | None = None) -> None:
         self.clips, self.window, self.max_samples = clips, window, max_samples
+        self.tracks = rows_of_tracks(clips)
 
     def middle(self, seconds: float) -> "ClipDataset":
         return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.tracks)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        clip = self.clips[i]
-        data = clip["audio"]["bytes"]
-        n_left = audio.n_samples(data) - self.max_samples if self.max_samples else 0
-        waveform = _read(data, max(0, n_left) // 2, self.max_samples or -1)
-        return {"windows": windows.cut(waveform, self.window), "label": clip["genre"]}
+        rows = self.tracks[i]
+        if self.max_samples:
+            rows = [rows[len(rows) // 2]]
+        cuts = []
+        for row in rows:
+            clip = self.clips[row]
+            data = clip["audio"]["bytes"]
+            n_left = audio.n_samples(data) - self.max_samples if self.max_samples else 0
+            waveform = _read(data, max(0, n_left) // 2, self.max_samples or -1)
+            cuts += windows.cut(waveform, self.window)
+        return {"windows": cuts, "label": clip["genre"]}
+
+    def of_tracks(self, column: str) -> list:
+        """A column's value for each track."""
+        values = self.clips[column]
+        return [values[rows[0]] for rows in self.tracks]
 
     def n_windows(self) -> int:
         """Of all clips."""
@@ -64,6 +79,16 @@ class ClipDataset(torch.utils.data.Dataset):
             len(windows.window_starts(audio.n_samples(clip["bytes"]), self.window))
             for clip in self.clips["audio"]
         )
+
+
+def rows_of_tracks(clips: Dataset) -> list[list[int]]:
+    """The rows of each track, in the order of their first ones."""
+    if "start" not in clips.column_names:
+        return [[row] for row in range(len(clips))]
+    rows: dict[str, list[int]] = {}
+    for row, track_id in enumerate(clips["track_id"]):
+        rows.setdefault(track_id, []).append(row)
+    return list(rows.values())
 
 
 class CropDataset(torch.utils.data.Dataset):

@@ -12,9 +12,12 @@ import torch
 from datasets import Audio, load_dataset, load_from_disk
 
 from data_prep.archive import Member
-from data_prep.decoding import decode_archives
+from data_prep.decoding import decode_sources
+from data_prep.excerpts import Cutting
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
+from data_prep.options import SourceOptions
 from data_prep.prepare import prepare, read_preparation
+from data_prep.sources import recognise
 from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
 
@@ -39,7 +42,7 @@ def test_the_dataset_is_as_promised(prepared):
         "test": 10,
     }
     features = dataset["train"].features
-    assert list(features) == ["file", "audio", "genre", "track_id", "artist"]
+    assert list(features) == ["file", "audio", "genre", "track_id", "artist", "start"]
     assert features["audio"] == Audio(sampling_rate=16_000)
     assert tuple(features["genre"].names) == GENRES
     row = dataset["test"].cast_column("audio", Audio(decode=False))[0]
@@ -162,6 +165,7 @@ def test_few_clips_are_read_ahead_and_torch_keeps_its_threads(tmp_path, monkeypa
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     names = [f"rock.{i:05d}.wav" for i in range(20)]
     path = make_zip(tmp_path / "a.zip", {name: clip_bytes(1) for name in names})
+    source = recognise(path, SourceOptions())
     n_before, n_read = torch.get_num_threads(), []
     torch.set_num_threads(3)
 
@@ -171,12 +175,13 @@ def test_few_clips_are_read_ahead_and_torch_keeps_its_threads(tmp_path, monkeypa
 
     original = Member.is_clip.fget
     monkeypatch.setattr(Member, "is_clip", property(read))
-    contents = decode_archives([path], tmp_path / "spool", "drop")
-    assert len(contents.clips) == 20
-    n_read.clear()
+    contents = decode_sources([source], tmp_path / "spool", "drop", Cutting())
+    assert len(contents.tracks) == 20
     with pytest.raises(InputError, match=r"text\.00000\.wav"):
         bad = {"text.00000.wav": b""} | {name: clip_bytes(1) for name in names}
-        decode_archives([make_zip(tmp_path / "b.zip", bad)], tmp_path / "spool", "fail")
+        source = recognise(make_zip(tmp_path / "b.zip", bad), SourceOptions())
+        n_read.clear()
+        decode_sources([source], tmp_path / "spool", "fail", Cutting())
     n_after = torch.get_num_threads()
     torch.set_num_threads(n_before)
     assert n_after == 3

@@ -3,10 +3,14 @@ from collections import Counter
 import pytest
 
 from data_prep import splits
-from data_prep.gtzan import GENRES, artists_and_titles, filtered_split, same_name_key
+from data_prep.gtzan import GENRES, artists_and_titles, as_tracks, filtered_split
+from data_prep.leakage import describe_leakage, leakage
+from data_prep.names import same_name_key
+from data_prep.track import Track
 from music_genre.errors import InputError
 
-ALL = {track: f"samples of {track}" for track in artists_and_titles()}
+HASHES = {track: f"samples of {track}" for track in artists_and_titles()}
+ALL = as_tracks(HASHES)
 
 
 def test_the_index_holds_all_tracks():
@@ -19,23 +23,24 @@ def test_the_index_holds_all_tracks():
 def test_filtered_is_the_published_list_and_shares_no_artist():
     assignment = splits.assign(ALL, "filtered")
     assert Counter(assignment.values()) == {"train": 443, "validation": 197, "test": 290}
-    leakage = splits.leakage(assignment, ALL)
-    assert leakage["artist_in_train"] == leakage["title_in_train"] == 0
+    counts = leakage(assignment, ALL)
+    assert counts["artist_in_train"] == counts["title_in_train"] == 0
     assert "classical.00042" not in assignment  # one of the faulty ones
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_artist_split_is_stratified_and_shares_no_artist(seed):
     assignment = splits.assign(ALL, "artist", seed)
-    assert splits.leakage(assignment, ALL)["artist_in_train"] == 0
-    per_genre = Counter((split, splits.genre_of(track)) for track, split in assignment.items())
+    assert leakage(assignment, ALL)["artist_in_train"] == 0
+    per_genre = Counter((split, ALL[track].genre) for track, split in assignment.items())
     for genre in GENRES:
         assert 10 <= per_genre["test", genre] <= 14
         assert 10 <= per_genre["validation", genre] <= 14
 
 
 def test_artist_split_keeps_equal_samples_together():
-    same = {**ALL, "blues.00000": "same", "rock.00099": "same", "jazz.00050": "same"}
+    same = {"blues.00000": "same", "rock.00099": "same", "jazz.00050": "same"}
+    same = as_tracks(HASHES | same)
     assignment = splits.assign(same, "artist")
     assert len({assignment[t] for t in ("blues.00000", "rock.00099", "jazz.00050")}) == 1
 
@@ -43,10 +48,10 @@ def test_artist_split_keeps_equal_samples_together():
 def test_random_split_leaks_artists():
     assignment = splits.assign(ALL, "random", seed=3)
     assert Counter(assignment.values()) == {"train": 800, "validation": 100, "test": 100}
-    leakage = splits.leakage(assignment, ALL)
-    identified = leakage["test_tracks"] - leakage["artist_unknown"]
-    assert 0.75 < leakage["artist_in_train"] / identified < 0.95
-    assert "have that artist in train" in splits.describe_leakage(leakage)
+    counts = leakage(assignment, ALL)
+    identified = counts["test_tracks"] - counts["artist_unknown"]
+    assert 0.75 < counts["artist_in_train"] / identified < 0.95
+    assert "have that artist in train" in describe_leakage(counts)
 
 
 @pytest.mark.parametrize("method", ["artist", "random"])
@@ -66,11 +71,11 @@ def test_leakage_counts_what_is_shared():
         "disco.00000": "test",
     }
     hashes = {track: track for track in assignment} | {"disco.00000": "reggae.00000"}
-    leakage = splits.leakage(assignment, hashes)
-    assert leakage["test_tracks"] == 3
-    assert leakage["artist_in_train"] == 1
-    assert leakage["title_in_train"] == 1
-    assert leakage["samples_in_train"] == 1
+    counts = leakage(assignment, as_tracks(hashes))
+    assert counts["test_tracks"] == 3
+    assert counts["artist_in_train"] == 1
+    assert counts["title_in_train"] == 1
+    assert counts["samples_in_train"] == 1
 
 
 def test_a_title_of_two_artists_is_not_a_shared_title():
@@ -78,8 +83,8 @@ def test_a_title_of_two_artists_is_not_a_shared_title():
     assignment = {"jazz.00087": "train", "metal.00087": "test"}
     titles = {artists_and_titles()[track][1].lower() for track in assignment}
     assert titles == {"so what"}
-    leakage = splits.leakage(assignment, {track: track for track in assignment})
-    assert leakage["title_in_train"] == leakage["artist_in_train"] == 0
+    counts = leakage(assignment, as_tracks({track: track for track in assignment}))
+    assert counts["title_in_train"] == counts["artist_in_train"] == 0
 
 
 def test_tracks_without_artist_or_title_are_not_shared_but_unknown():
@@ -91,28 +96,30 @@ def test_tracks_without_artist_or_title_are_not_shared_but_unknown():
         untitled[0]: "train",
         untitled[1]: "test",
     }
-    leakage = splits.leakage(assignment, {track: track for track in assignment})
-    assert leakage == {
+    counts = leakage(assignment, as_tracks({track: track for track in assignment}))
+    assert counts == {
         "test_tracks": 2,
         "artist_in_train": 1,
         "artist_unknown": 1,
         "title_in_train": 0,
         "title_unknown": 2,
+        "album_in_train": 0,
+        "album_unknown": 2,
         "samples_in_train": 0,
     }
-    assert "1 could not be checked" in splits.describe_leakage(leakage)
+    assert "1 could not be checked" in describe_leakage(counts)
 
 
 def test_a_large_group_does_not_overfill_a_small_split():
     """Forty tracks of five artists: eight of each, where a test split of a tenth wants four."""
-    tracks = [f"rock.{i:05d}" for i in range(40)]
-    names = {track: (f"artist {i // 8}", "") for i, track in enumerate(tracks)}
-    hashes = {track: track for track in tracks}
+
+    def of_artists(n_each: int) -> dict[str, Track]:
+        return {str(i): Track(str(i), "rock", f"artist {i // n_each}") for i in range(40)}
+
     for seed in range(4):
-        assignment = splits.assign(hashes, "artist", seed, names)
+        assignment = splits.assign(of_artists(8), "artist", seed)
         assert set(assignment.values()) == {"train"}
-    names = {track: (f"artist {i // 2}", "") for i, track in enumerate(tracks)}
-    assert Counter(splits.assign(hashes, "artist", 0, names).values()) == {
+    assert Counter(splits.assign(of_artists(2), "artist", 0).values()) == {
         "train": 32,
         "validation": 4,
         "test": 4,
@@ -121,14 +128,14 @@ def test_a_large_group_does_not_overfill_a_small_split():
 
 def test_artist_split_of_few_tracks_has_one_in_each():
     """A tenth of six tracks is less than one."""
-    tracks = [f"rock.{i:05d}" for i in range(6)]
-    assignment = splits.assign({track: track for track in tracks}, "artist", names={})
+    tracks = {str(i): Track(str(i), "rock") for i in range(6)}
+    assignment = splits.assign(tracks, "artist")
     assert Counter(assignment.values()) == {"train": 4, "validation": 1, "test": 1}
 
 
 @pytest.mark.parametrize(("n", "n_held_out"), [(2, 0), (3, 1), (14, 1), (16, 2)])
 def test_random_split_of_few_tracks_keeps_some_in_train(n, n_held_out):
-    tracks = {f"jazz.{i:05d}": str(i) for i in range(n)}
+    tracks = as_tracks({f"jazz.{i:05d}": str(i) for i in range(n)})
     counts = Counter(splits.assign(tracks, "random").values())
     assert counts["test"] == counts["validation"] == n_held_out
     assert counts["train"] == n - 2 * n_held_out > 0
@@ -141,3 +148,38 @@ def test_every_split_has_all_of_its_lists_tracks():
 def test_an_unknown_method_names_the_valid_ones():
     with pytest.raises(InputError, match="filtered, artist, random"):
         splits.assign(ALL, "kfold")
+
+
+def own(n_of_artist: dict[str, int], genre: str = "rock") -> dict[str, Track]:
+    tracks = [
+        Track(f"{genre}/{artist}/{i}", genre, artist)
+        for artist, n in n_of_artist.items()
+        for i in range(n)
+    ]
+    return {track.track_id: track for track in tracks}
+
+
+def test_few_artists_of_many_tracks_are_still_in_each_split():
+    """Ten tracks by four artists: a tenth is one track, the smallest artist has two."""
+    tracks = own({"a": 4, "b": 2, "c": 2, "d": 2})
+    assignment = splits.assign_own(tracks, "artist")
+    assert Counter(assignment.values()) == {"train": 6, "validation": 2, "test": 2}
+    assert leakage(assignment, tracks)["artist_in_train"] == 0
+
+
+def test_one_artist_alone_stays_in_train():
+    assert set(splits.assign_own(own({"a": 9, "b": 5}), "artist").values()) == {"train"}
+
+
+def test_guests_and_spellings_are_one_artist_and_various_artists_are_none():
+    tracks = own({"Beyoncé": 1, "BEYONCE\u0301 feat. Jay-Z": 1, "Various Artists": 1, "VA": 1})
+    names = [splits.identity(track)["artist"] for track in tracks.values()]
+    assert names == ["beyoncé", "beyoncé", "", ""]
+
+
+def test_own_splits_depend_on_the_seed_alone():
+    tracks = own({f"artist {i}": 1 + i % 3 for i in range(30)})
+    backwards = dict(reversed(tracks.items()))
+    for method in ("artist", "album", "random"):
+        assert splits.assign_own(tracks, method, 1) == splits.assign_own(backwards, method, 1)
+    assert splits.assign_own(tracks, "artist", 1) != splits.assign_own(tracks, "artist", 2)

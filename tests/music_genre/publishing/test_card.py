@@ -7,8 +7,8 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from data_prep.gtzan import GENRES
-from data_prep.splits import DESCRIPTIONS, describe_leakage
+from data_prep.gtzan import DESCRIPTIONS, GENRES
+from data_prep.leakage import describe_leakage
 from music_genre.publishing.card import model_card
 
 

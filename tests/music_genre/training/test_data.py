@@ -133,14 +133,15 @@ def test_a_folder_of_parquet_files_is_loaded(tmp_path):
     assert (source.name, source.split) == ("clips", "random")
 
 
-def test_a_folder_that_datasets_recognises_as_audio_is_loaded(tmp_path):
-    for i in range(8):
+def test_a_folder_per_genre_is_prepared(in_empty_folder, tmp_path):
+    for i in range(24):
         path = tmp_path / "mine" / "train" / ("low", "high")[i % 2] / f"song{i}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(clip(i))
-    dataset, _ = load_data(str(tmp_path / "mine"), None, seed=0)
+    dataset, source = load_data(str(tmp_path / "mine"), None, seed=0)
     assert dataset["train"].features["genre"].names == ["high", "low"]
-    assert [len(split) for split in dataset.values()] == [4, 2, 2]
+    assert [len(split) for split in dataset.values()] == [20, 2, 2]
+    assert source.name == "mine"
 
 
 def test_a_single_saved_dataset_is_split(tmp_path):

@@ -83,6 +83,23 @@ def test_the_middle_is_the_middle(clips):
     np.testing.assert_array_equal(middle, whole[start : start + 8_000])
 
 
+def test_excerpts_of_a_song_are_one_track(clips):
+    """Rows of one track_id in a dataset of data_prep; other datasets have ids by chance."""
+    names = ["song", "other", "song", "song"]
+    song = clips.select(range(4)).remove_columns(["track_id", "start"])
+    song = song.add_column("track_id", names)
+    assert len(ClipDataset(song, WINDOW)) == 4
+    song = song.add_column("start", [0.0, 0.0, 30.0, 60.0])
+    tracks = ClipDataset(song, WINDOW)
+    assert (len(tracks), tracks.of_tracks("track_id")) == (2, ["song", "other"])
+    n_of_clip = [len(ClipDataset(song.select([i]), WINDOW)[0]["windows"]) for i in range(4)]
+    assert len(tracks[0]["windows"]) == n_of_clip[0] + n_of_clip[2] + n_of_clip[3]
+    assert tracks.n_windows() == sum(n_of_clip)
+    (middle,) = tracks.middle(0.5)[0]["windows"][:1]
+    (expected,) = ClipDataset(song.select([2]), WINDOW).middle(0.5)[0]["windows"][:1]
+    np.testing.assert_array_equal(middle, expected)
+
+
 def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
     clips, tiny_classifier, tmp_path
 ):

@@ -1,0 +1,137 @@
+"""Which genres a dataset has: one spelling for each, those that are asked for, and enough tracks.
+
+Spellings that differ in capitals, spaces and punctuation are one genre. `synonyms.txt` has others
+that mean the same; a copy of it can be edited and given as --synonyms.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.names import one_line, same_name_key
+from data_prep.track import Track
+from music_genre.errors import InputError
+
+MIN_TRACKS = 10
+SYNONYMS = Path(__file__).with_name("synonyms.txt")
+MAX_NAME = 80  # characters of a genre
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """The genre of a name: by a file of synonyms, or else by the name without punctuation."""
+
+    names: dict[str, str]  # key of a spelling -> the name to use
+
+    @classmethod
+    def read(cls, path: str | None) -> "Spellings":
+        """
+        Raises:
+            InputError: there is no such file, or a line has no colon, or a spelling is in two.
+        """
+        file = Path(path) if path else SYNONYMS
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--synonyms {file} cannot be read as text in UTF-8.") from error
+        names: dict[str, str] = {}
+        for i, line in enumerate(lines, start=1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, colon, others = line.partition(":")
+            name = name.strip()
+            if not colon or not name:
+                raise InputError(f"{file}, line {i}: write Name: other spelling; another one.")
+            for spelling in (name, *others.split(";")):
+                key = same_name_key(spelling.strip())
+                if key and names.setdefault(key, name) != name:
+                    raise InputError(
+                        f"{file}, line {i}: {spelling.strip()} is {names[key]} and {name}."
+                    )
+        return cls(names)
+
+    def knows(self, name: str) -> bool:
+        return same_name_key(name) in self.names
+
+    def key(self, name: str) -> str:
+        """Equal for names of one genre."""
+        return same_name_key(self.names.get(same_name_key(name), name))
+
+
+def unify(tracks: Iterable[Track], spellings: Spellings) -> dict[str, Counter[str]]:
+    """Give the tracks of each genre the same name: that of the synonyms, or else the commonest.
+
+    Returns:
+        genre -> how many tracks had which spelling.
+    """
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    kept = [track for track in tracks if track.is_kept]
+    for track in kept:
+        found[spellings.key(track.genre)][track.genre] += 1
+    names = {
+        key: spellings.names.get(key) or max(sorted(counts), key=counts.get)
+        for key, counts in found.items()
+    }
+    for track in kept:
+        track.genre = names[spellings.key(track.genre)]
+        if len(track.genre) > MAX_NAME:
+            track.status = f"its genre has a name of more than {MAX_NAME} characters"
+    return {names[key]: counts for key, counts in found.items()}
+
+
+def select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
+    """Leave out tracks of genres that are not asked for.
+
+    Args:
+        wanted: names separated by commas, or the number of genres with most tracks.
+
+    Raises:
+        InputError: no track has one of these genres.
+    """
+    counts = Counter(track.genre for track in tracks if track.is_kept)
+    if wanted.strip().isdecimal():
+        names = {name for name, _ in counts.most_common(int(wanted))}
+    else:
+        by_key = {spellings.key(name): name for name in counts}
+        asked = [name.strip() for name in wanted.split(",") if name.strip()]
+        if missing := [name for name in asked if spellings.key(name) not in by_key]:
+            raise InputError(
+                f"No track has the genre {missing[0]}; the most frequent are "
+                f"{', '.join(name for name, _ in counts.most_common(12)) or 'none'}."
+            )
+        names = {by_key[spellings.key(name)] for name in asked}
+    for track in tracks:
+        if track.is_kept and track.genre not in names:
+            track.status = f"its genre {track.genre} is not among --genres"
+
+
+def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
+    """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence for each, if any.
+
+    Raises:
+        InputError: fewer than two genres are left.
+    """
+    counts = Counter(track.genre for track in tracks if track.is_kept)
+    small = sorted(genre for genre, n in counts.items() if n < min_tracks)
+    for track in tracks:
+        if track.is_kept and track.genre in small:
+            track.status = f"its genre {track.genre} has fewer than {min_tracks} tracks"
+    left = sorted(set(counts) - set(small))
+    if len(left) < 2:
+        have = ", ".join(f"{one_line(g)} {n:,}" for g, n in counts.most_common(12))
+        raise InputError(
+            f"A classifier needs two genres of at least {min_tracks} tracks each (--min_tracks); "
+            f"here are {have or 'none'}."
+        )
+    listed = ", ".join(f"{genre} ({counts[genre]})" for genre in small)
+    return [f"left out, with fewer than {min_tracks} tracks: {listed}."] if small else []
+
+
+def describe_spellings(spelled: dict[str, Counter[str]], kept: set[str]) -> list[str]:
+    """A line for each genre that is kept and has several spellings: what maps where."""
+    return [
+        f"  {genre}: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common())
+        for genre, counts in sorted(spelled.items())
+        if genre in kept and set(counts) != {genre}
+    ]

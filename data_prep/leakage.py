@@ -1,0 +1,89 @@
+"""What a model may know of the test tracks from train, in numbers and in words."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from data_prep.gtzan import SPLITS
+from data_prep.names import artist_key
+from data_prep.splits import identity
+from data_prep.track import Track
+
+
+def leakage(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> dict[str, int]:
+    """Count the test tracks that a model may know from train.
+
+    Returns:
+        Numbers of test tracks: all (`test_tracks`), those that share the artist, artist and title,
+        album, or all samples with a train track (`artist_in_train`, `title_in_train`,
+        `album_in_train`, `samples_in_train`), and those that cannot be checked (`artist_unknown`,
+        `title_unknown`, `album_unknown`).
+    """
+    kinds = ("artist", "title", "album", "samples")
+    keys = {track: identity(tracks[track]) for track in assignment}
+    train = [keys[track] for track, split in assignment.items() if split == "train"]
+    seen = {kind: {of[kind] for of in train} for kind in kinds}
+    test = [track for track, split in assignment.items() if split == "test"]
+    counts = {"test_tracks": len(test)}
+    for kind in kinds:
+        known = [keys[track][kind] for track in test if keys[track][kind]]
+        counts[f"{kind}_in_train"] = sum(key in seen[kind] for key in known)
+        if kind != "samples":
+            counts[f"{kind}_unknown"] = len(test) - len(known)
+    return counts
+
+
+def shared_artists(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> list[str]:
+    """The artists that are in train and in test, by name, the most frequent in test first."""
+    of = {t: artist_key(tracks[t].artist) for t in assignment}
+    train = {of[t] for t, split in assignment.items() if split == "train"}
+    names = {of[t]: tracks[t].artist for t in assignment}
+    in_test = Counter(of[t] for t, split in assignment.items() if split == "test" and of[t])
+    return [names[key] for key, _ in in_test.most_common() if key in train]
+
+
+def describe_leakage(counts: Mapping[str, int] | None) -> str:
+    """One line for a person; `counts` are those of `leakage`, None for synthesised music."""
+    if counts is None:
+        return "synthesised: nothing to check"
+    n = counts["test_tracks"]
+    if not n:
+        return "no test track, so nothing can leak into it"
+    n_identified = n - counts["artist_unknown"]
+    samples = f"{counts['samples_in_train']} are sample for sample in train"
+    n_albums = n - counts.get("album_unknown", n)
+    albums = f"{counts.get('album_in_train')} of {n_albums} have their album or folder in train, "
+    if not n_identified:
+        return (
+            f"of {n} test tracks, none has a known artist, so whether a model knows its artists "
+            f"cannot be checked; {albums if n_albums else ''}{samples}"
+        )
+    return (
+        f"of {n} test tracks, {counts['artist_in_train']} of {n_identified} with a known artist "
+        f"({counts['artist_in_train'] / n_identified:.0%}) have that artist in train, "
+        f"{counts['title_in_train']} share artist and title, {samples}; "
+        f"{counts['artist_unknown']} could not be checked for the artist"
+    )
+
+
+def genre_warnings(
+    assignments: Mapping[str, Mapping[str, str]], method: str, tracks: Mapping[str, Track]
+) -> list[str]:
+    """One sentence for each split that lacks genres, with the methods that do not lack them.
+
+    Args:
+        assignments: of each method, track_id -> split.
+        method: the chosen one.
+    """
+    filled = {m: {(s, tracks[t].genre) for t, s in a.items()} for m, a in assignments.items()}
+    present = sorted({track.genre for track in tracks.values()})
+    warnings = []
+    for split in SPLITS:
+        missing = [g for g in present if (split, g) not in filled[method]]
+        if not missing:
+            continue
+        better = [m for m in filled if all((split, genre) in filled[m] for genre in missing)]
+        is_empty = len(missing) == len(present)
+        state = "is empty" if is_empty else f"has no clip of {', '.join(missing)}"
+        remedy = f"--split {' or '.join(better)} fills it" if better else "no --split fills it"
+        warnings.append(f"the {split} split {state}: {remedy}.")
+    return warnings

@@ -1,0 +1,43 @@
+"""Names as people write them: one spelling for the same genre or artist, text that fits a line."""
+
+import hashlib
+import re
+import unicodedata
+
+MAX_LENGTH = 200  # of a name in the manifest
+UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
+GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
+
+
+def same_name_key(name: str) -> str:
+    """One spelling for "Hip-Hop" and "hip hop", "Earth, Wind & Fire" and "Earth Wind and Fire".
+
+    Letters, digits and vowel signs of every script are kept; "" stays "".
+    """
+    text = unicodedata.normalize("NFKC", name).casefold().replace("&", "and")
+    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN") or text.strip()
+
+
+def artist_key(name: str) -> str:
+    """`same_name_key` of the main artist; "" for "Various Artists" and the like."""
+    key = same_name_key(GUEST.sub("", name))
+    return "" if key in UNKNOWN_ARTISTS else key
+
+
+def one_line(name: str) -> str:
+    """A name with line breaks and other control characters as escapes."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return "".join(escaped)
+
+
+def shown(name: str) -> str:
+    """The end of a name of any length, on one line."""
+    return one_line(name)[-MAX_LENGTH:]
+
+
+def path_id(name: str) -> str:
+    """An id from a file's path in its source: it stays when other files come or go."""
+    text = unicodedata.normalize("NFC", one_line(name.replace("\\", "/"))).removeprefix("./")
+    if len(text) <= MAX_LENGTH:
+        return text
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{text[-MAX_LENGTH + 13 :]}"

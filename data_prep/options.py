@@ -1,0 +1,66 @@
+"""What a person may say about a source: where its genres are, which to keep, how songs are cut."""
+
+from dataclasses import asdict, dataclass, fields
+
+from music_genre.errors import InputError
+
+GENRE_FROM = ("folders", "table", "tags", "gtzan")
+COLUMNS = ("path", "genre", "artist", "title", "album", "split")  # of a table
+# With GTZAN these have no meaning: its genres, lengths and faults are known.
+NOT_FOR_GTZAN = (
+    "columns", "genres", "synonyms", "min_tracks", "clips_per_track", "clip_seconds", "name",
+    "license", "description",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """None is the default, so that an option that was given can be refused where it has no use."""
+
+    genre_from: str | None = None  # one of GENRE_FROM; None recognises it
+    columns: tuple[tuple[str, str], ...] | None = None  # of COLUMNS: what the table calls them
+    genres: str | None = None  # names separated by commas, or how many of the most frequent
+    synonyms: str | None = None  # path of a file as data_prep/synonyms.txt
+    min_tracks: int | None = None
+    clips_per_track: int | None = None
+    clip_seconds: float | None = None
+    name: str | None = None
+    license: str | None = None
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"min_tracks": 1, "clips_per_track": 1, "clip_seconds": 1.0}
+        for name, smallest in limits.items():
+            value = getattr(self, name)
+            if value is not None and not smallest <= value <= 10_000:
+                raise InputError(f"--{name} must be {smallest:g} to 10000, not {value:g}.")
+
+    def as_json(self) -> dict:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def check_unused(self, names: tuple[str, ...], where: str) -> None:
+        """
+        Raises:
+            InputError: one of these options was given.
+        """
+        for field in fields(self):
+            if field.name in names and getattr(self, field.name) is not None:
+                raise InputError(f"--{field.name} has no use with {where}: leave it out.")
+
+
+def parse_columns(texts: list[str] | None) -> tuple[tuple[str, str], ...] | None:
+    """("genre=style", "path=file") as pairs.
+
+    Raises:
+        InputError: a text is not NAME=COLUMN with a name of COLUMNS.
+    """
+    if texts is None:
+        return None
+    pairs = [tuple(text.split("=", 1)) for text in texts]
+    for text, pair in zip(texts, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in COLUMNS or not pair[1]:
+            raise InputError(
+                f"--columns takes NAME=COLUMN, such as genre=style, with a NAME of "
+                f"{', '.join(COLUMNS)}; not {text}."
+            )
+    return tuple(sorted(pairs))

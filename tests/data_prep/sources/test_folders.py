@@ -1,0 +1,132 @@
+"""A folder per genre, in its layouts, as a folder, zip and tar."""
+
+import pytest
+from datasets import load_from_disk
+
+from data_prep.prepare import prepare
+from music_genre.errors import InputError
+from tests.data_prep.archives import make_zip, manifest, samples_of
+from tests.data_prep.music import by_genre, clip, prepared, write
+from tests.data_prep.test_archive import make
+
+
+def rows_of(folder) -> dict[str, dict]:
+    return {
+        row["track_id"]: row
+        for split in load_from_disk(folder).values()
+        for row in split.remove_columns("audio")
+    }
+
+
+def test_the_first_folder_is_the_genre_and_artists_lie_below(tmp_path, capsys):
+    files = by_genre(4, pattern="Artist {i}/Album/song.wav")
+    done = prepared(write(tmp_path / "My Music", files), tmp_path / "out")
+    assert "a folder per genre: 2 genres, 8 files." in capsys.readouterr().out
+    assert (done["genres"], done["split"]) == (["Ambient", "Techno"], "artist")
+    assert done["dataset_name"] == "My Music"
+    assert done["leakage"]["artist_in_train"] == 0
+    assert done["warnings"] == []
+    row = rows_of(tmp_path / "out")["Techno/Artist 1/Album/song.wav"]
+    assert (row["artist"], row["start"]) == ("Artist 1", 0.0)
+    features = load_from_disk(tmp_path / "out")["train"].features
+    assert features["genre"].names == ["Ambient", "Techno"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "GTZAN" not in card and "gtzan" not in card
+    assert "in 2 genres" in card
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar.gz", "wrapped zip"])
+def test_every_form_gives_the_same_clips(tmp_path, form):
+    files = by_genre(3)
+    expected = sorted(clip_hash(tmp_path / "expected", files).values())
+    if form == "wrapped zip":
+        source = make_zip(tmp_path / "a.zip", {f"My music/{n}": d for n, d in files.items()})
+    else:
+        source = make(tmp_path / "a", form, files)
+    prepared(source, tmp_path / "out")
+    assert sorted(samples_of(tmp_path / "out").values()) == expected
+    genres = {row["genre"] for row in manifest(tmp_path / "out").values()}
+    assert genres == {"Ambient", "Techno"}
+
+
+def clip_hash(folder, files) -> dict[str, str]:
+    prepared(write(folder / "source", files), folder / "out")
+    return samples_of(folder / "out")
+
+
+def test_folders_of_splits_above_the_genres_are_kept(tmp_path):
+    files = {}
+    for seed, split in enumerate(("train", "valid", "Test")):
+        for g, genre in enumerate(("Ambient", "Techno")):
+            files |= {f"{split}/{genre}/{i}.wav": clip(seed * 10 + g * 5 + i) for i in range(2)}
+    done = prepared(write(tmp_path / "sets", files), tmp_path / "out")
+    assert done["split"] == "given"
+    assert done["counts"] == {
+        name: {"Ambient": 2, "Techno": 2} for name in ("train", "validation", "test")
+    }
+
+
+def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
+    files = {
+        f"{genre}/Album {a}/{i}.wav": clip(100 * g + 10 * a + i)
+        for g, genre in enumerate(("Ambient", "Techno"))
+        for a in range(5)
+        for i in range(2)
+    }
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    assert done["split"] == "album"
+    assert done["leakage"]["album_in_train"] == 0
+    splits = {}
+    for name, row in manifest(tmp_path / "out").items():
+        splits.setdefault(name.rsplit("/", 1)[0], set()).add(row["split"])
+    assert all(len(of_album) == 1 for of_album in splits.values())
+
+
+def test_without_artists_and_albums_the_split_is_random_and_says_so(tmp_path):
+    done = prepared(write(tmp_path / "m", by_genre(4)), tmp_path / "out")
+    assert done["split"] == "random"
+    (warning,) = done["warnings"]
+    assert "neither artists nor albums are known" in warning
+
+
+def test_ids_stay_when_files_are_added(tmp_path):
+    source = write(tmp_path / "m", by_genre(3))
+    before = clip_ids(source, tmp_path / "one")
+    write(source, {"Ambient/0 new.wav": clip(900), "Aardvark/1.wav": clip(901)})
+    after = clip_ids(source, tmp_path / "two")
+    assert before.items() <= after.items()
+
+
+def clip_ids(source, out) -> dict[str, str]:
+    prepared(source, out)
+    return {row["track_id"]: row["sha256"] for row in manifest(out).values() if row["sha256"]}
+
+
+def test_small_genres_are_left_out_by_name_with_their_count(tmp_path):
+    files = by_genre(10) | {f"Polka/{i}.wav": clip(500 + i) for i in range(3)}
+    done = prepare([write(tmp_path / "m", files)], tmp_path / "out")
+    assert done["genres"] == ["Ambient", "Techno"]
+    statuses = {row["status"] for row in manifest(tmp_path / "out").values()}
+    assert statuses == {"kept", "its genre Polka has fewer than 10 tracks"}
+
+
+def test_two_spellings_of_a_genre_are_one(tmp_path):
+    files = by_genre(3, ("Hip-Hop", "Techno")) | {"hip hop/9.wav": clip(900)}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    assert done["genres"] == ["Hip-Hop", "Techno"]
+    assert done["n_kept"] == 7
+
+
+def test_200_genres_with_names_of_every_kind(tmp_path):
+    names = ["演歌", "Música popular", "R&B", "8-bit", *(f"Genre {i:03d}" for i in range(196))]
+    files = {f"{name}/{i}.wav": clip(3 * g + i) for g, name in enumerate(names) for i in range(3)}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    assert len(done["genres"]) == 200
+    assert set(names) == set(done["genres"])
+    assert all(n == 1 for n in done["counts"]["test"].values())
+
+
+def test_several_sources_of_ones_own_are_refused(tmp_path):
+    one, two = (write(tmp_path / name, by_genre(2)) for name in ("one", "two"))
+    with pytest.raises(InputError, match="merged for GTZAN only"):
+        prepare([one, two], tmp_path / "out")

@@ -1,0 +1,80 @@
+"""`--genre_from tags`: a library whose files carry genre tags, some of them or all."""
+
+from pathlib import Path
+
+import pytest
+
+from music_genre.errors import InputError
+from tests.data_prep.archives import make_zip, manifest
+from tests.data_prep.music import clip, prepared, tag
+
+
+@pytest.fixture
+def library(tmp_path) -> Path:
+    """FLAC files: spellings of three genres, some without a tag, one with two genres."""
+    folder = tmp_path / "Music"
+    folder.mkdir()
+    genres = ["Hip-Hop"] * 4 + ["hip hop"] * 2 + ["Rap/Hip Hop"] + ["Techno"] * 6 + ["Ambient"] * 3
+    for i, genre in enumerate([*genres, "", "", ["Techno", "Ambient"]]):
+        path = folder / f"{i}.flac"
+        path.write_bytes(clip(i, "FLAC"))
+        tag(path, artist=f"Artist {i}", title=f"Song {i}", **({"genre": genre} if genre else {}))
+    return folder
+
+
+def test_spellings_are_merged_and_what_maps_where_is_printed(library, tmp_path, capsys):
+    done = prepared(library, tmp_path / "out", genre_from="tags")
+    printed = capsys.readouterr().out
+    assert "genre tags: 3 genres, 19 files." in printed
+    assert "Genres: Hip-Hop 7, Techno 6, Ambient 3." in printed
+    assert "  Hip-Hop: Hip-Hop 4, hip hop 2, Rap/Hip Hop 1" in printed
+    assert done["genres"] == ["Ambient", "Hip-Hop", "Techno"]
+    assert done["split"] == "artist"
+    status = {name: row["status"] for name, row in manifest(tmp_path / "out").items()}
+    assert status["16.flac"] == "no genre tag"
+    assert status["18.flac"] == "its tag has several genres: Techno, Ambient"
+
+
+def test_genres_by_name_and_by_number(library, tmp_path):
+    named = prepared(library, tmp_path / "a", genre_from="tags", genres="ambient, Rap")
+    assert named["genres"] == ["Ambient", "Hip-Hop"]
+    most = prepared(library, tmp_path / "b", genre_from="tags", genres="2")
+    assert most["genres"] == ["Hip-Hop", "Techno"]
+    with pytest.raises(InputError, match="No track has the genre Polka; the most frequent are Hip"):
+        prepared(library, tmp_path / "c", genre_from="tags", genres="Polka,Techno")
+
+
+def test_a_file_of_synonyms_replaces_the_projects(library, tmp_path):
+    synonyms = tmp_path / "mine.txt"
+    synonyms.write_text("# mine\nElectronic: Techno; Ambient\n")
+    done = prepared(library, tmp_path / "out", genre_from="tags", synonyms=str(synonyms))
+    assert done["genres"] == ["Electronic", "Hip-Hop"], "Rap/Hip Hop is two genres now"
+    # The file with two genres has one.
+    assert manifest(tmp_path / "out")["18.flac"]["genre"] == "Electronic"
+    synonyms.write_text("Electronic: Techno\nDance: techno\n")
+    with pytest.raises(InputError, match="line 2: techno is Electronic and Dance"):
+        prepared(library, tmp_path / "two", genre_from="tags", synonyms=str(synonyms))
+
+
+def test_a_zip_of_a_library(library, tmp_path):
+    archive = make_zip(tmp_path / "m.zip", {p.name: p.read_bytes() for p in library.iterdir()})
+    assert prepared(archive, tmp_path / "out", genre_from="tags")["n_kept"] == 16
+
+
+def test_artists_of_a_folder_per_genre_come_from_tags(library, tmp_path):
+    by_genre = tmp_path / "by genre"
+    for i in range(13):
+        target = by_genre / ("A" if i < 7 else "B") / f"{i}.flac"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (library / f"{i}.flac").rename(target)
+    done = prepared(by_genre, tmp_path / "out")
+    assert done["split"] == "artist"
+    assert done["leakage"]["artist_unknown"] == 0
+
+
+def test_a_library_without_tags_says_what_else_can_be_done(tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "a.flac").write_bytes(clip(1, "FLAC"))
+    with pytest.raises(InputError, match=r"None of the 1 audio files.*has a genre tag: put each"):
+        prepared(folder, tmp_path / "out", genre_from="tags")
