@@ -121,8 +121,8 @@ def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
     if len(left) < 2:
         have = ", ".join(f"{one_line(g)} {n:,}" for g, n in counts.most_common(12))
         raise InputError(
-            f"A classifier needs two genres of at least {min_tracks} tracks each (--min_tracks); "
-            f"here are {have or 'none'}."
+            f"A classifier needs two genres of at least {min_tracks} tracks each; here are "
+            f"{have or 'none'}. (python -m data_prep --min_tracks N takes fewer.)"
         )
     listed = ", ".join(f"{genre} ({counts[genre]})" for genre in small)
     return [f"left out, with fewer than {min_tracks} tracks: {listed}."] if small else []

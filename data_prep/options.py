@@ -1,5 +1,6 @@
 """What a person may say about a source: where its genres are, which to keep, how songs are cut."""
 
+import json
 from dataclasses import asdict, dataclass, fields
 
 from music_genre.errors import InputError
@@ -36,7 +37,9 @@ class SourceOptions:
                 raise InputError(f"--{name} must be {smallest:g} to 10000, not {value:g}.")
 
     def as_json(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """What was given, as it is when it is read from JSON again."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.loads(json.dumps(given))
 
     def check_unused(self, names: tuple[str, ...], where: str) -> None:
         """

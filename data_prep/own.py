@@ -41,6 +41,7 @@ def plan(source: Source, options: SourceOptions) -> Plan:
     has_synonyms = source.kind == "tags" or options.synonyms
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
     tracks = list(source.tracks.values())
+    _leave_out_namesakes(tracks)
     spelled = genres.unify(tracks, spellings)
     print(source.describe())
     if options.genres:
@@ -100,6 +101,16 @@ def finish(
         "license": options.license,
         "description": options.description,
     }
+
+
+def _leave_out_namesakes(tracks: list[Track]) -> None:
+    """Two files may differ in the encoding of an accent alone; an id belongs to one of them."""
+    seen: set[str] = set()
+    for track in tracks:
+        if track.is_kept and track.track_id in seen:
+            track.status = "another file has this name, written in other characters"
+        elif track.is_kept:
+            seen.add(track.track_id)
 
 
 def _leave_out_copies(tracks: list[Track]) -> None:

@@ -30,7 +30,8 @@ def from_archive(path: Path, listing: Listing) -> Source:
     if not any(track.genre for track in tracks.values()):
         raise ArchiveError(
             f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into a "
-            "folder of its name, give a table of paths and genres, or add --genre_from tags."
+            "folder of its name, give a table of paths and genres, or take the files' tags with "
+            "python -m data_prep --genre_from tags."
         )
     return Source(path, "folders", "a folder per genre", tracks)
 

@@ -152,8 +152,8 @@ def read_rows(data: bytes, name: Path, options: SourceOptions) -> Rows:
             chosen[field_] = have[column]
     if missing := [field_ for field_ in ("path", "genre") if field_ not in chosen]:
         raise TableError(
-            f"{name} has no column {missing[0]}; it has {_listed(have)}: name the one to use, "
-            f"such as --columns {missing[0]}={next(iter(have), 'COLUMN')}."
+            f"{name} has no column {missing[0]}; it has {_listed(have)}: name the one to use with "
+            f"python -m data_prep --columns {missing[0]}=COLUMN."
         )
     table = frame[list(chosen.values())].set_axis(list(chosen), axis=1)
     cells = table.astype(object).where(table.notna(), "").astype(str)

@@ -113,6 +113,10 @@ def _is_foreign(folder: Path) -> bool:
 
 def _load_prepared(folder: Path, split: str | None) -> tuple[DatasetDict, Source]:
     preparation = read_preparation(folder)
+    if "dataset_name" not in preparation:
+        raise InputError(
+            f"{folder} was prepared by an earlier version: prepare it again, as its README says."
+        )
     if split not in (None, preparation["split"]):
         raise InputError(
             f"{folder} has the {preparation['split']} split: leave out --split {split}, or prepare "

@@ -13,6 +13,7 @@ import yaml
 from datasets import load_from_disk
 
 from data_prep.archive import MARKER
+from data_prep.upload import needs_rights
 from tests.hub import WRITER, Fault, HubDouble
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,13 @@ def test_a_private_repository_gets_audio_card_and_manifest(hub, archive, tmp_pat
         assert len(table) == {"train": 40, "validation": 10, "test": 10}[entry["split"]]
         assert all(cell["bytes"].startswith(b"RIFF") for cell in table["audio"])
     assert files["manifest.csv"] == (tmp_path / "out" / "manifest.csv").read_bytes()
+
+
+def test_music_of_ones_own_needs_a_licence_to_be_public():
+    own = {"is_synthetic": False, "license": None}
+    assert needs_rights(own)
+    assert not needs_rights(own | {"license": "cc-by-4.0"})
+    assert not needs_rights({"is_synthetic": True})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Datasets that data_prep did not make: another column name, rate, no splits, and no torchcodec."""
 
 import io
+import json
 import logging
 import os
 import shutil
@@ -164,6 +165,15 @@ def test_a_prepared_dataset_refuses_another_split(prepared):
     _, source = load_data(str(prepared), "random", seed=0)
     assert source.is_synthetic
     assert source.leakage is None, "GTZAN's artists have nothing to do with synthesised music"
+
+
+def test_a_dataset_of_an_earlier_version_is_one_sentence(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "old")
+    path = tmp_path / "old" / "preparation.json"
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({k: old[k] for k in old if k != "dataset_name"}))
+    with pytest.raises(InputError, match="by an earlier version: prepare it again"):
+        load_data(str(tmp_path / "old"), None, seed=0)
 
 
 # --- names of datasets ----------------------------------------------------------------------

@@ -65,7 +65,7 @@ def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     ],
 )
 def test_a_run_is_named_after_model_and_dataset(model, dataset, folder):
-    source = Source(dataset, "filtered")
+    source = Source(dataset, "filtered", "fault-filtered")
     assert default_output_dir(ModelArguments(model_name_or_path=model), source) == folder
 
 
