@@ -16,8 +16,12 @@ from music_genre.errors import InputError, exit_with_message
 def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb in ("scan", "publish"):
+        if verb == "scan":
+            from music_genre.library.__main__ import main as run
+        else:
+            from music_genre.publishing.__main__ import main as run
         sys.argv = [f"music-genre {verb}", *sys.argv[2:]]
-        run_room(verb)
+        run()
         return
     parser = argparse.ArgumentParser(
         "music-genre", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,22 +33,6 @@ def main() -> None:
     arguments = parser.parse_args()
     with exit_with_message("Stopped."):
         classify(arguments.files, arguments.model, arguments.revision)
-
-
-def run_room(verb: str) -> None:
-    """Start another room's command line; its packages are an extra of the installation."""
-    try:
-        if verb == "scan":
-            from music_genre.library.__main__ import main
-        else:
-            from music_genre.publishing.__main__ import main
-    except ModuleNotFoundError as error:
-        extra = "library" if verb == "scan" else "onnx"
-        sys.exit(
-            f"error: `music-genre {verb}` needs the package {error.name}: "
-            f"pip install 'music-genre[{extra}]'"
-        )
-    main()
 
 
 def classify(files: list[str], model: str, revision: str | None) -> None:

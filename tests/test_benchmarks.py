@@ -1,5 +1,8 @@
 """Every benchmark runs to its table, in a process of its own, with its smallest sizes."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +13,7 @@ from data_prep.synthetic import write_archive
 
 FIGURE_SCRIPTS = {
     "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak", "start_up",
-    "training",
+    "training", "transformers_js",
 }  # fmt: skip
 SHARED_MODULES = {"inputs", "measuring", "page_client"}
 
@@ -112,3 +115,15 @@ def test_ablation(run, tiny_classifier, tmp_path):
         "--rows", *kept, "--seeds", 0, "--course_epochs", 1, "--precision", "fp32", "--jobs", 2,
     )  # fmt: skip
     assert rows(text).keys() == {"recipe", *kept}
+
+
+def test_transformers_js(run, jazz_model, tmp_path):
+    """With JS_PACKAGES, a node_modules folder: CONTRIBUTING.md says how to make it."""
+    packages = os.environ.get("JS_PACKAGES")
+    if not packages:
+        pytest.skip("JS_PACKAGES names no node_modules with @huggingface/transformers")
+    model = shutil.copytree(jazz_model, tmp_path / "model")
+    text = run("transformers_js", model, "--packages", packages)
+    assert len(rows(text)) == 11
+    found = dict(re.findall(r"^(Node|browser): probabilities within (\S+) of", text, re.MULTILINE))
+    assert float(found["Node"]) < 1e-5 and float(found["browser"]) < 0.05

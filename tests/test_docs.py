@@ -1,8 +1,10 @@
 """README.md and docs/*.md name files, modules and options that exist; their blocks are valid."""
 
 import ast
+import os
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -52,6 +54,8 @@ def test_options_exist(page):
         "--help",
         "--help_all",
         "--dist",  # of pytest-xdist
+        *("--flavor", "--timeout", "--secrets", "--dry-run"),  # of hf
+        *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
     }
     known |= set(launch_command_parser()._option_string_actions)
     for source in ROOT.glob("**/*.py"):
@@ -59,3 +63,27 @@ def test_options_exist(page):
             known |= set(re.findall(r'"(--[\w-]+)"', source.read_text(encoding="utf-8")))
     text = page.read_text(encoding="utf-8")
     assert not set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - known
+
+
+def test_a_job_of_the_docs_is_one_that_hf_takes(tmp_path):
+    """The installed `hf` resolves it and shows no secret; it asks nobody for that."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (command,) = [text for _, text in blocks_of(page) if text.startswith("hf jobs run ")]
+    command = command.replace("hf jobs run ", "hf jobs run --dry-run ", 1)
+    environment = os.environ | {
+        "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    result = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"flavor +t4-small", result.stdout) and "not submitted" in result.stdout
+    assert "hf_secret" not in result.stdout + result.stderr
+
+
+def test_the_tests_that_security_names_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 10
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), (path, name)

@@ -1,6 +1,7 @@
 """The package: one list of dependencies, and a wheel that classifies without a checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from music_genre.publishing.card import REPOSITORY
 
 
 def requirements(lines: list[str]) -> set[str]:
@@ -33,6 +38,37 @@ def test_every_dependency_has_bounds_and_a_reason(root):
         requirement, _, reason = line.partition("#")
         assert ("<" in requirement and ">=" in requirement) or "==" in requirement, line
         assert len(reason.strip()) >= 8, line
+
+
+def test_the_lock_has_a_version_of_every_requirement(root):
+    """And one that the requirement allows; uv's command is in its first lines."""
+    locked: dict[str, set[str]] = {}
+    for line in requirements((root / "constraints.txt").read_text().splitlines()):
+        requirement = Requirement(line)
+        (specifier,) = requirement.specifier
+        locked.setdefault(canonicalize_name(requirement.name), set()).add(specifier.version)
+    lines = [
+        line
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in requirements((root / name).read_text().splitlines())
+        if not line.startswith("-r")
+    ]
+    for requirement in map(Requirement, lines):
+        versions = locked.get(canonicalize_name(requirement.name))
+        assert versions and all(requirement.specifier.contains(v) for v in versions), requirement
+
+
+def test_one_address_everywhere(root):
+    """CONTRIBUTING.md has a command that changes it: the card's, the package's, Colab's."""
+    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
+    assert urls["Repository"] == REPOSITORY
+    owner_and_name = REPOSITORY.removeprefix("https://github.com/")
+    for name in ("README.md", "notebooks/gtzan_colab.ipynb"):
+        found = re.findall(
+            r"github(?:\.com)?/([\w-]+/[\w.-]+)/blob|github\.com/([\w-]+/[\w.-]+)\b",
+            (root / name).read_text(),
+        )
+        assert {a or b for a, b in found} == {owner_and_name}, name
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from music_genre.publishing.quantized import describe
 from music_genre.report import PREDICTIONS_FILES, gap_in, headline_split, split_in_pictures
 
+# A copy of the project puts its own address here and elsewhere; CONTRIBUTING.md says how.
+REPOSITORY = "https://github.com/you/music-genre"
 TEMPLATE = Path(__file__).with_name("card.md")
 GTZAN_ON_THE_HUB = "marsyas/gtzan"
 SPEECH_MODELS = ("hubert", "wav2vec2", "wavlm", "whisper")
@@ -27,14 +30,15 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
     name = repo_id.rstrip("/").split("/")[-1]
     is_new = report["from_scratch"]
     is_gtzan = report["dataset"] in ("GTZAN", GTZAN_ON_THE_HUB)
-    results = _eval_results(report)
+    results, onnx = _eval_results(report), report.get("onnx")
     license_fields = {"license": OWN_LICENSE} if is_new else base_license or {}
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["music", "music-genre"]
         + (["gtzan"] if is_gtzan else [])
-        + (["onnx"] if report.get("onnx") else []),
+        + (["onnx"] if onnx else [])
+        + (["transformers.js"] if onnx and onnx["transformers_js"] else []),
         base_model=None if is_new else report["base_model"],
         datasets=[GTZAN_ON_THE_HUB] if is_gtzan else None,
         model_name=name if results else None,
@@ -48,6 +52,7 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
     values = _values(report) | {
         "model_name": name,
         "repo_id": repo_id,
+        "repository": None if "/you/" in REPOSITORY else REPOSITORY,
         "is_gtzan": is_gtzan,
         "license": license_fields.get("license"),
     }
@@ -69,6 +74,7 @@ def _values(report: dict) -> dict:
         "shown": shown,
         "genres": list(shown["per_genre"]),
         "onnx": report.get("onnx"),
+        "quantized_text": describe(report["onnx"]["quantized"]) if report.get("onnx") else None,
         "origin": f"{report['model']}, {'trained from random weights' if is_new else 'fine-tuned'}",
         "speech": not is_new and any(n in report["model"].lower() for n in SPEECH_MODELS),
         "version_list": _pairs(report["versions"]),

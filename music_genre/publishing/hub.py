@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from music_genre.errors import InputError
 from music_genre.hub import check_access, explain_hub_errors
 from music_genre.publishing.card import EXAMPLE_FILE, model_card
 from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
+from music_genre.publishing.quantized import QUANTIZED_FILE
 from music_genre.report import PREDICTIONS_FILES, headline_split, read_report, write_report
 
 WEIGHTS_FILE = "model.safetensors"
 # A clip for the widget on the model's page, synthesised by this project: nobody has rights in it.
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "jazz.ogg"
+HANDLER = Path(__file__).with_name("handler.py")  # for Inference Endpoints
 PUBLISHED = (
     WEIGHTS_FILE,
     "config.json",
@@ -37,7 +40,9 @@ PUBLISHED = (
     "reliability.png",
     "learning_curves.png",
     EXAMPLE_FILE,
-    "onnx/model.onnx",
+    HANDLER.name,
+    ONNX_FILE,
+    QUANTIZED_FILE,
 )
 
 
@@ -82,13 +87,14 @@ def read_finished(folder: Path) -> dict[str, Any]:
 
 
 def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> None:
-    """Add what only a published model needs: the ONNX form, the example, the card with its name.
+    """Add what only a published model needs: ONNX forms, the example, handler.py, the card.
 
     A second call writes the same bytes, so that a second try does not upload them again.
     """
     if add_onnx(folder, report):
         write_report(report, folder)
-    _replace(folder / EXAMPLE_FILE, lambda path: shutil.copyfile(EXAMPLE, path))
+    for name, source in ((EXAMPLE_FILE, EXAMPLE), (HANDLER.name, HANDLER)):
+        _replace(folder / name, partial(shutil.copyfile, source))
     card = model_card(report, full_id, read_base_license(report))
     _replace(folder / "README.md", card.save)
 
@@ -109,25 +115,28 @@ def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
     """Export to ONNX unless that was done for these weights; returns whether the report changed."""
     sha256 = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     known = report.get("onnx")
-    if known and known["weights_sha256"] == sha256 and (folder / ONNX_FILE).is_file():
-        return False
+    if known and known["weights_sha256"] == sha256 and "quantized" in known:
+        names = [ONNX_FILE, QUANTIZED_FILE] if known["quantized"]["is_kept"] else [ONNX_FILE]
+        if all((folder / name).is_file() for name in names):
+            return False
     report["onnx"] = None
     try:
-        report["onnx"] = {"max_difference": export(folder), "weights_sha256": sha256}
+        report["onnx"] = export(folder) | {"weights_sha256": sha256}
     except OnnxError as error:
-        (folder / ONNX_FILE).unlink(missing_ok=True)  # of other weights
+        for name in (ONNX_FILE, QUANTIZED_FILE):  # of other weights
+            (folder / name).unlink(missing_ok=True)
         print(f"Published without ONNX: {error}", file=sys.stderr)
     return True
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that it is whole at any moment, the old one or the new."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    new = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        write(partial)
-        os.replace(partial, path)
+        write(new)
+        os.replace(new, path)
     finally:
-        partial.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 def _commit_message(report: dict[str, Any]) -> str:

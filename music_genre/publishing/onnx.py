@@ -1,11 +1,14 @@
-"""Export a fine-tuned model for ONNX Runtime, and check it against PyTorch.
+"""Export a fine-tuned model for ONNX Runtime and browsers, and check it against PyTorch.
 
-    python -m music_genre.publishing.onnx runs/distilhubert-gtzan  # writes onnx/model.onnx there
+    python -m music_genre.publishing.onnx runs/distilhubert-gtzan
+    python -m music_genre.publishing.onnx runs/distilhubert-gtzan song.mp3 other.wav
 
-`python -m music_genre.publishing` does this as well. In the graph, `input_values` is float32 of
+It writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its int8 form, if that
+gives the same answers; with files, it compares the answers on them as well.
+`python -m music_genre.publishing` exports too. In the graph, `input_values` is float32 of
 shape (batch, samples), 16 kHz, each window with mean 0 and variance 1; `logits` has the shape
-(batch, labels). For models of spectrograms, `input_features` or
-`input_values` holds the spectrogram of one window.
+(batch, labels). For models of spectrograms, `input_features` or `input_values` holds the
+spectrogram of one window.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import os
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,30 +30,35 @@ from music_genre.loading import (
     load_classifier,
     load_feature_extractor,
 )
+from music_genre.publishing.quantized import QUANTIZED_FILE, compare, describe, export_quantized
 from music_genre.windows import extract_features
 
 ONNX_FILE = "onnx/model.onnx"  # where optimum looks
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MAX_DIFFERENCE = 1e-4  # of a logit: float32 sums in another order differ by about 1e-6
 CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must take any length
+# Types of audio classifiers that transformers.js 4.3 knows
+TRANSFORMERS_JS = ("audio-spectrogram-transformer", "hubert", "wav2vec2", "wavlm")
 
 
 class OnnxError(InputError):
     """The model has no ONNX form; the message says why."""
 
 
-def export(folder: Path) -> float:
-    """Write onnx/model.onnx into a model's folder, completely or not at all.
+def export(folder: Path) -> dict[str, Any]:
+    """Write onnx/model.onnx into a model's folder, completely or not at all, and its int8 form.
 
     Returns:
-        The largest difference of a logit from PyTorch's, over several batches and lengths.
+        `max_difference`, the largest of a logit from PyTorch's, over several batches and lengths;
+        `quantized`, what `export_quantized` returns; `transformers_js`, whether that knows models
+        of this type.
 
     Raises:
         OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
         ModelError: the folder holds no model.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install requirements.txt.")
+        raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")
     location = find_model(str(folder))
     model, feature_extractor = load_classifier(location), load_feature_extractor(location)
     path = folder / ONNX_FILE
@@ -63,12 +72,17 @@ def export(folder: Path) -> float:
                 f"The ONNX form of {folder} computes other numbers than PyTorch: logits differ by "
                 f"up to {difference:.1g}."
             )
+        quantized = export_quantized(model, feature_extractor, folder, partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
-    return difference
+    return {
+        "max_difference": difference,
+        "quantized": quantized,
+        "transformers_js": model.config.model_type in TRANSFORMERS_JS,
+    }
 
 
 def _examples(
@@ -153,10 +167,20 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="a model, e.g. what a training run left")
+    parser.add_argument("files", type=Path, nargs="*", help="audio to compare the answers on")
     arguments = parser.parse_args()
-    with exit_with_message("Stopped: nothing was written."):
-        difference = export(arguments.folder)
-    print(f"{arguments.folder / ONNX_FILE}: logits within {difference:.1g} of PyTorch's")
+    folder, files = arguments.folder, arguments.files
+    with exit_with_message("Stopped.", OSError):
+        exported = export(folder)
+        print(f"{folder / ONNX_FILE}: logits within {exported['max_difference']:.1g} of PyTorch's.")
+        is_kept = exported["quantized"]["is_kept"]
+        left_out = "" if is_kept else "left out: "
+        print(f"{folder / QUANTIZED_FILE}: {left_out}{describe(exported['quantized'])}.")
+        if files and is_kept:
+            location = find_model(str(folder))
+            model, feature_extractor = load_classifier(location), load_feature_extractor(location)
+            result = compare(model, feature_extractor, folder / QUANTIZED_FILE, files)
+            print(f"On your files: {describe(result)}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Publish the demo as a Space that shows a model: only the files that it needs, and no data."""
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
@@ -13,7 +15,6 @@ SPACE_CARD = Path(__file__).with_name("space.md")
 SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "app.py",
     "LICENSE",
-    "requirements.txt",
     "music_genre/*.py",
     "music_genre/kernels/*.py",
     "music_genre/demo/*.py",
@@ -21,6 +22,10 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "music_genre/demo/*.js",
     "music_genre/examples/*.ogg",
 )
+BY_THE_SDK = {"gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
+OF_THE_SCAN = {"mutagen", "pyarrow", "accelerate", "tqdm"}
+# A Space has no GPU unless one is chosen, and PyTorch's wheels for CPU are a tenth of the others.
+CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 
 def publish_space(space_id: str, model_id: str, private: bool = True, root: Path = ROOT) -> str:
@@ -40,9 +45,12 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
     with explain_hub_errors(model_id, "found"):
         is_model_private = api.model_info(model_id).private
     full_id = check_access(space_id, private, repo_type="space")
+    texts = {
+        "README.md": space_card(model_id, is_model_private),
+        "requirements.txt": space_requirements(root),
+    }
     operations = [CommitOperationAdd(name, root / name) for name in files]
-    card = space_card(model_id, is_model_private)
-    operations.append(CommitOperationAdd("README.md", card.encode()))
+    operations += [CommitOperationAdd(name, text.encode()) for name, text in texts.items()]
     with explain_hub_errors(full_id):
         # Before the files, so that the Space is built once.
         api.add_space_variable(full_id, "MODEL_ID", model_id)
@@ -66,12 +74,20 @@ def space_files(root: Path) -> list[str]:
         for path in root.glob(pattern)
         if path.is_file()
     )
-    if missing := {"app.py", "requirements.txt", "music_genre/__init__.py"} - set(found):
+    needed = ("app.py", "pyproject.toml", "music_genre/__init__.py")
+    if missing := [name for name in needed if not (root / name).is_file()]:
         raise InputError(
-            f"{root} lacks {', '.join(sorted(missing))}: publish the Space from a checkout of the "
-            "project."
+            f"{root} lacks {', '.join(missing)}: publish the Space from a checkout of the project."
         )
     return found
+
+
+def space_requirements(root: Path) -> str:
+    """The Space's requirements.txt: what classifying and the page need, of pyproject.toml."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    lines = [line for line in lines if re.match(r"[\w-]+", line)[0] not in BY_THE_SDK | OF_THE_SCAN]
+    return "\n".join(["# On GPU hardware, remove the next line.", CPU_WHEELS, *lines, ""])
 
 
 def space_card(model_id: str, is_model_private: bool) -> str:

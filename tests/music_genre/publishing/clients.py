@@ -13,8 +13,8 @@ from tests.hub import WRITER, HubDouble
 
 ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS = "model.safetensors"
-LFS_FILES = {WEIGHTS, "onnx/model.onnx", "example.ogg", "confusion_matrix.png",
-             "reliability.png", "learning_curves.png"}  # fmt: skip
+LFS_FILES = {WEIGHTS, "onnx/model.onnx", "onnx/model_quantized.onnx", "example.ogg",
+             "confusion_matrix.png", "reliability.png", "learning_curves.png"}  # fmt: skip
 
 
 def environment(hub: HubDouble, home: Path, token: str | None = WRITER, **more: str) -> dict:

@@ -9,6 +9,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from data_prep.gtzan import DESCRIPTIONS, GENRES
 from data_prep.leakage import describe_leakage
+from music_genre.publishing import card as card_module
 from music_genre.publishing.card import model_card
 
 
@@ -64,7 +65,18 @@ REPORT = {
         "recipe": {"learning rate": 1e-4, "clips a step": 16},
     },
     "versions": {"python": "3.11.7", "torch": "2.11.0"},
-    "onnx": {"max_difference": 1.7e-7, "weights_sha256": "0" * 64},
+    "onnx": {
+        "max_difference": 1.7e-7,
+        "weights_sha256": "0" * 64,
+        "transformers_js": True,
+        "quantized": {
+            "is_kept": True,
+            "windows": 20,
+            "max_difference": 0.0213,
+            "mean_difference": 0.0044,
+            "changed": 0.05,
+        },
+    },
     "validation": scores(0.766497, [0.7025, 0.8203], 0.751, 197),
     "test": scores(0.741379, [0.688, 0.7883], 0.733, 290),
 }
@@ -85,6 +97,7 @@ tags:
 - music-genre
 - gtzan
 - onnx
+- transformers.js
 widget:
 - src: example.ogg
   example_title: Jazz, synthesised by the project
@@ -161,7 +174,7 @@ print(classify({"raw": audio.mean(axis=1), "sampling_rate": rate}))
 
 On the 290 test clips, windows reach an accuracy of 0.741, a plain `pipeline` 0.691. It was trained on windows of 5 s, and a whole file is longer. A `pipeline` needs torchaudio for files that are not at 16 kHz.
 
-With the code of the project that trained it, which reads MP3 and other formats and returns the
+With the code of the project that trained it (`pip install .` in a checkout of it), which reads MP3 and other formats and returns the
 probabilities over time as well:
 
 ```python
@@ -187,8 +200,28 @@ session = onnxruntime.InferenceSession(hf_hub_download("you/distilhubert-gtzan",
 print(AutoConfig.from_pretrained("you/distilhubert-gtzan").id2label[int(logits[0].argmax())])
 ```
 
-The file is in fp32 and was not tried with transformers.js, which looks for the quantized
-`onnx/model_quantized.onnx` in a browser unless it is told `dtype: "fp32"`.
+`onnx/model_quantized.onnx` is its int8 form: in 20 windows of audio, probabilities differ from PyTorch's by 0.004 on average and 0.021 at most, and 5% of the windows get another genre.
+
+In a browser, with transformers.js, in windows as above (it takes the int8 form; `{ dtype: "fp32" }` as a third argument takes the other):
+
+```js
+import { pipeline, read_audio } from "@huggingface/transformers";
+
+const classify = await pipeline("audio-classification", "you/distilhubert-gtzan");
+const audio = await read_audio("song.mp3", 16000); // an address
+const length = Math.min(80000, audio.length);
+const n = Math.max(1, Math.ceil(audio.length / length - 0.1));
+const probabilities = {};
+for (let i = 0; i < n; i++) {
+  const start = Math.round((i * (audio.length - length)) / Math.max(1, n - 1));
+  const answer = await classify(audio.slice(start, start + length), { top_k: null });
+  for (const { label, score } of answer)
+    probabilities[label] = (probabilities[label] ?? 0) + score / n;
+}
+console.log(probabilities);
+```
+
+On Inference Endpoints, `handler.py` classifies the file that is posted, in windows as above.
 
 ## Results
 
@@ -285,6 +318,26 @@ def test_what_a_run_has_not_is_not_in_its_card():
     assert card.data.base_model is None
     assert card.data.datasets is None
     assert "onnx" not in card.data.tags
+
+
+def test_a_copy_with_an_address_has_an_install_line(monkeypatch):
+    monkeypatch.setattr(card_module, "REPOSITORY", "https://github.com/me/genres")
+    text = model_card(REPORT, "me/mine").text
+    line = '```bash\npip install "git+https://github.com/me/genres"\n```'
+    assert f"over time as well:\n\n{line}\n\n```python\nfrom music_genre" in text
+    assert "in a checkout" not in text
+
+
+def test_a_card_says_which_onnx_forms_there_are():
+    """A browser takes the int8 form unless it is told otherwise."""
+    onnx = REPORT["onnx"]
+    without = onnx | {"quantized": onnx["quantized"] | {"is_kept": False}}
+    text = model_card(REPORT | {"onnx": without}, "you/mine").text
+    assert "`onnx/model_quantized.onnx` was left out: in 20 windows of audio," in text
+    assert 'await pipeline("audio-classification", "you/mine", { dtype: "fp32" });' in text
+    card = model_card(REPORT | {"onnx": onnx | {"transformers_js": False}}, "you/mine")
+    assert "transformers.js does not know models of this type." in card.text
+    assert "```js" not in card.text and "transformers.js" not in card.data.tags
 
 
 def test_every_card_is_complete():

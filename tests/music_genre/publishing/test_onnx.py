@@ -1,11 +1,13 @@
 """ONNX: the graph computes what PyTorch computes, at any length and batch, or is not written."""
 
+import shutil
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import load, numpy_helper, save
 from transformers import (
     AutoModelForAudioClassification,
     HubertConfig,
@@ -16,7 +18,7 @@ from transformers import (
 )
 
 from music_genre.loading import ModelError
-from music_genre.publishing import onnx
+from music_genre.publishing import onnx, quantized
 
 WAVEFORM = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
 
@@ -38,8 +40,12 @@ def test_distilhuberts_architecture_at_lengths_it_was_not_exported_with(tmp_path
         window_seconds=1.0,
     )
     folder = saved(tmp_path / "distilhubert", config, WAVEFORM)
-    assert onnx.export(folder) <= onnx.MAX_DIFFERENCE
-    assert [path.name for path in (folder / "onnx").iterdir()] == ["model.onnx"]
+    exported = onnx.export(folder)
+    assert exported["max_difference"] <= onnx.MAX_DIFFERENCE
+    assert exported["transformers_js"] and exported["quantized"]["is_kept"]
+    sizes = {path.name: path.stat().st_size for path in (folder / "onnx").iterdir()}
+    assert set(sizes) == {"model.onnx", "model_quantized.onnx"}
+    assert sizes["model_quantized.onnx"] < 0.7 * sizes["model.onnx"]
     session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
     assert [(i.name, i.shape) for i in session.get_inputs()] == [
         ("input_values", ["batch", "samples"])
@@ -60,7 +66,9 @@ def test_a_model_of_spectrograms(tmp_path):
         max_source_positions=50, window_seconds=1.0,
     )  # fmt: skip
     folder = saved(tmp_path / "whisper", config, WhisperFeatureExtractor(chunk_length=1))
-    assert onnx.export(folder) <= onnx.MAX_DIFFERENCE
+    exported = onnx.export(folder)
+    assert exported["max_difference"] <= onnx.MAX_DIFFERENCE
+    assert not exported["transformers_js"]
     session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
     assert session.get_inputs()[0].shape == ["batch", 80, 100]
 
@@ -90,12 +98,34 @@ def test_a_graph_with_other_numbers_is_not_kept(
 
     monkeypatch.setattr(onnx, "_write", write_another)
     if is_kept:
-        assert onnx.export(folder) == pytest.approx(error, rel=0.1)
+        assert onnx.export(folder)["max_difference"] == pytest.approx(error, rel=0.1)
         assert (folder / "onnx" / "model.onnx").is_file()
     else:
         with pytest.raises(onnx.OnnxError, match=f"than PyTorch: .* up to {error:.1g}"):
             onnx.export(folder)
         assert not (folder / "onnx").exists()
+
+
+def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, tmp_path, monkeypatch, capsys):
+    """As if its weights were rounded to nothing; the fp32 form is there all the same."""
+    folder = tmp_path / "model"
+    shutil.copytree(jazz_model, folder)
+    exact = onnx.export(folder)["quantized"]
+    assert exact["is_kept"] and exact["windows"] == 20 and exact["max_difference"] < 0.02
+
+    def quantize_badly(source, target):
+        graph = load(source)
+        for tensor in graph.graph.initializer:
+            if list(tensor.dims) == [10]:  # the bias that makes it answer jazz
+                tensor.CopyFrom(numpy_helper.from_array(np.zeros(10, np.float32), tensor.name))
+        save(graph, target)
+
+    monkeypatch.setattr(quantized, "quantize", quantize_badly)
+    monkeypatch.setattr(sys, "argv", ["onnx", str(folder)])
+    onnx.main()
+    assert [path.name for path in (folder / "onnx").iterdir()] == ["model.onnx"]
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert "model_quantized.onnx: left out: in 20 windows of audio, probabilities differ" in printed
 
 
 def test_a_model_that_cannot_be_exported_is_one_sentence(tiny_classifier, tmp_path, monkeypatch):

@@ -10,7 +10,13 @@ import yaml
 from gradio_client import Client, handle_file
 
 from music_genre.errors import InputError
-from music_genre.publishing.space import SPACE_CARD, space_card, space_files
+from music_genre.publishing.space import (
+    CPU_WHEELS,
+    SPACE_CARD,
+    space_card,
+    space_files,
+    space_requirements,
+)
 from tests.music_genre.publishing.clients import ROOT, assert_no_token, environment, run
 
 COMMAND = ["-m", "music_genre.publishing", "--space", "you/demo", "--model"]
@@ -25,7 +31,10 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
     assert repo["private"] and repo["sdk"] == "gradio"
     assert repo["variables"]["MODEL_ID"]["value"] == "you/tiny"
     assert len(hub.commits("you/demo", "spaces")) == 1
-    assert set(files) == {*space_files(ROOT), "README.md", ".gitattributes"}
+    assert set(files) == {
+        *space_files(ROOT), "README.md", "requirements.txt", ".gitattributes",
+    }  # fmt: skip
+    assert files["requirements.txt"].decode() == space_requirements(ROOT)
     assert files["app.py"] == (ROOT / "app.py").read_bytes()
     front = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert front["models"] == front["preload_from_hub"] == ["you/tiny"]
@@ -42,14 +51,20 @@ def test_a_space_without_its_model_is_refused(hub, tmp_path):
 def test_only_the_core_and_the_demo_are_uploaded(tmp_path):
     """Neither other rooms nor files that happen to lie among the sources."""
     names = space_files(ROOT)
-    assert {"app.py", "LICENSE", "requirements.txt", "music_genre/classifier.py"} <= set(names)
+    assert {"app.py", "LICENSE", "music_genre/classifier.py"} <= set(names)
     assert {n.split("/")[1] for n in names if n.count("/") == 2} == ROOMS
     assert {n.split("/")[0] for n in names if "/" in n} == {"music_genre"}
 
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    for name in ("music_genre/clip.wav", "music_genre/demo/song.ogg", "data.zip", "train_hf.py"):
+    for name in (
+        "pyproject.toml",
+        "music_genre/clip.wav",
+        "music_genre/demo/song.ogg",
+        "data.zip",
+        "train_hf.py",
+    ):
         (tmp_path / name).touch()
     assert space_files(tmp_path) == names
     (tmp_path / "app.py").unlink()
@@ -64,12 +79,29 @@ def test_the_space_installs_the_gradio_that_the_demo_is_tested_with():
     assert str(front["sdk_version"]) == gradio[1]
 
 
+def test_the_space_installs_what_classifying_and_the_page_need():
+    """Not gradio and huggingface_hub, which its SDK brings, and nothing of training or ONNX."""
+    lines = space_requirements(ROOT).splitlines()
+    assert CPU_WHEELS in lines
+    names = {re.match(r"\w+", line)[0] for line in lines if line[0] not in "#-"}
+    assert names == {
+        "torch",
+        "torchaudio",
+        "transformers",
+        "numpy",
+        "soundfile",
+        "av",
+        "matplotlib",
+    }
+
+
 def test_a_private_model_is_not_fetched_by_the_build():
     front = yaml.safe_load(space_card("you/secret", is_model_private=True).split("---")[1])
     assert front["models"] == ["you/secret"] and "preload_from_hub" not in front
 
 
 def test_the_demo_answers_from_the_uploaded_files_alone(jazz_model, song, tmp_path):
+    """With SPACE_PYTHON, in an environment of the Space's own packages: see .ci/space."""
     space = tmp_path / "space"
     for name in space_files(ROOT):
         (space / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +109,7 @@ def test_the_demo_answers_from_the_uploaded_files_alone(jazz_model, song, tmp_pa
     env = os.environ | {"MODEL_ID": str(jazz_model), "PYTHONUNBUFFERED": "1"}
     env.pop("PYTHONPATH", None)
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
+        [os.environ.get("SPACE_PYTHON", sys.executable), "app.py"],
         env=env, cwd=space, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
