@@ -3,7 +3,9 @@
 import hashlib
 import re
 import unicodedata
+from pathlib import Path
 
+SUFFIX = re.compile(r"\.(zip|tgz|csv|jsonl|parquet|tar(\.\w+)?)$", re.IGNORECASE)
 MAX_LENGTH = 200  # of a name in the manifest
 UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
 GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
@@ -33,6 +35,12 @@ def one_line(name: str) -> str:
 def shown(name: str) -> str:
     """The end of a name of any length, on one line."""
     return one_line(name)[-MAX_LENGTH:]
+
+
+def plain_name(path: Path) -> str:
+    """The name of a source without what its kind adds: "My music.tar.gz" is "My music"."""
+    name = path.resolve().name
+    return name if path.is_dir() else SUFFIX.sub("", name)
 
 
 def path_id(name: str) -> str:

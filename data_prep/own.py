@@ -9,6 +9,7 @@ from data_prep.decoding import Contents
 from data_prep.excerpts import Cutting
 from data_prep.genres import MIN_TRACKS, Spellings
 from data_prep.leakage import genre_warnings, leakage, shared_artists
+from data_prep.names import plain_name
 from data_prep.options import SourceOptions
 from data_prep.sources import Source
 from data_prep.track import Track
@@ -92,7 +93,7 @@ def finish(
     warnings += _leak_warnings(method, counts, shared_artists(assignment, usable))
     return {
         "kind": source.kind,
-        "dataset_name": options.name or source.path.resolve().stem,
+        "dataset_name": options.name or plain_name(source.path),
         "genres": sorted({track.genre for track in usable.values()}),
         "split": method,
         "split_description": splits.OWN_DESCRIPTIONS[method],

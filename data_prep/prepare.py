@@ -23,10 +23,10 @@ from data_prep.folder import (
 from data_prep.gtzan import GENRES, SPLITS
 from data_prep.identity import identify
 from data_prep.leakage import genre_warnings, leakage
+from data_prep.names import plain_name
 from data_prep.options import SourceOptions
 from data_prep.own import Plan
 from data_prep.sources import Source, recognise
-from data_prep.sources.source import TABLE_SUFFIXES
 from data_prep.track import Track
 
 DATA_DIR = Path("data")
@@ -92,10 +92,8 @@ def prepare(
 
 def default_output_dir(path: Path, split: str | None) -> Path:
     """Such as data/my-music-artist: of a source in data/, another folder than its own."""
-    name = path.resolve().name
-    for suffix in (".gz", ".bz2", ".xz", ".zip", ".tar", ".tgz", *TABLE_SUFFIXES):
-        name = name.removesuffix(suffix)
-    return DATA_DIR / f"{name.lower().replace(' ', '-')}-{split or 'prepared'}"
+    name = plain_name(path).lower().replace(" ", "-")
+    return DATA_DIR / f"{name}-{split or 'prepared'}"
 
 
 def recognise_all(paths: list[Path], options: SourceOptions, split: str | None) -> list[Source]:
