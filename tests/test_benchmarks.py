@@ -12,8 +12,8 @@ from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 
 FIGURE_SCRIPTS = {
-    "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak", "start_up",
-    "training", "transformers_js",
+    "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak", "songs",
+    "start_up", "training", "transformers_js",
 }  # fmt: skip
 SHARED_MODULES = {"inputs", "measuring", "page_client"}
 
@@ -72,6 +72,15 @@ def test_training(run, tiny_classifier):
 def test_data_prep(run, archive):
     table = rows(run("data_prep", archive, "--runs", 1))
     assert table.keys() == {"", "ours", "course, 1 process", "course, 2 processes"}
+
+
+@pytest.mark.slow
+def test_songs(run):
+    table = rows(run("songs", "--songs", 5, "--lengths", 62, 66))
+    assert table.keys() == {
+        "source", "clips of 30 s", "songs of 62 to 66 s", "twice as many, twice as long",
+    }  # fmt: skip
+    assert [table[name][1] for name in list(table)[1:]] == ["15", "10", "30"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import sys
 import mutagen
 import pytest
 
+from data_prep.gtzan import GENRES
 from music_genre.library import __main__ as command
 
 
@@ -87,6 +88,30 @@ def test_tags_are_written_on_request_and_undone(
     assert "7 tags were undone, 0 were not" in run("--undo")
     assert flac.read_bytes() == before
     assert "14 of them known" in run(*scan)
+
+
+def test_precision_takes_the_validation_predictions_beside_the_model(
+    tiny_classifier, music, tmp_path, monkeypatch, capsys
+):
+    model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
+    arguments = ["library", str(music), "--model", str(model), "--output", str(output)]
+    arguments += ["--device", "cpu", "--write-tags", "--dry-run", "--precision", "0.9"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "predictions_validation.csv, which train_hf.py leaves" in capsys.readouterr().err
+    assert not output.exists(), "it says so before it scans"
+    lines = [f"track_id,genre,prediction,{','.join(GENRES)}"]
+    for genre in GENRES:
+        cells = ",".join("0.01" if other == genre else "0" for other in GENRES)
+        lines += [f"{i},{genre},{genre},{cells}" for i in range(5)]
+    (model / "predictions_validation.csv").write_text("\n".join(lines) + "\n")
+    command.main()
+    printed = capsys.readouterr().out
+    assert "A precision of 90% on validation:" in printed
+    assert "blues: 0.01 and more (100% of 5 clips right)" in printed
+    assert printed.count(": none -> ") == 7
+    assert "7 to write. No file was changed." in printed
 
 
 def test_undo_without_a_log_says_so(tmp_path, monkeypatch, capsys):
