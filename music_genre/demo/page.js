@@ -44,11 +44,26 @@ const genrePage = {
 if (navigator.mediaDevices) {
   const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
   const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
-  media.getUserMedia = (wish) => {
+  media.getUserMedia = async (wish) => {
     const stream = ask({...wish, audio: {...wish?.audio, ...raw}});
     stream.catch(genrePage.showNoMicrophone);
+    if (document.querySelector('#microphone')?.checkVisibility()) await recorderIsLoaded();
     return stream;
   };
+}
+
+// gradio 6.31 fails without a word if it gets the microphone before its recorder for live sound,
+// which it loads when Listen is opened. It is there when it can write WAV.
+async function recorderIsLoaded() {
+  const end = performance.now() + 10000;
+  while (performance.now() < end) {
+    const loaded = performance.getEntriesByType('resource').map((entry) => entry.name);
+    for (const module of loaded.filter((name) => name.includes('/assets/module-'))) {
+      const recorder = (await import(module)).MediaRecorder;
+      if (recorder?.isTypeSupported('audio/wav')) return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 // gradio's Audio refuses a file whose name does not end like music, with a list of MIME types.
