@@ -33,7 +33,7 @@ from tests.training_runs import (
 def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
     """A finished run of four epochs."""
     output_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    train(*flags(prepared, tiny_config, output_dir))
+    train(*flags(prepared, tiny_config, output_dir), with_pictures=True)
     return output_dir
 
 

@@ -1,6 +1,7 @@
 """Training in several processes, started by `accelerate launch`."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,76 +16,69 @@ import torch
 
 from music_genre.errors import InputError
 from music_genre.training.checkpoints import find_checkpoint, hold_folder
-from tests.training_runs import check_predictions, flags, launch, read_report, train
+from tests.families import FAMILIES, four_steps
+from tests.training_runs import (
+    check_predictions,
+    check_saved_is_best,
+    flags,
+    launch,
+    read_report,
+    train,
+)
 
 
-def test_two_processes_score_every_clip_once(root, prepared, tiny_config, tmp_path):
-    """Validation and test have 10 clips, which two processes cannot share in batches of 4.
+@pytest.fixture(scope="module")
+def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path, str]:
+    """A folder with runs of two processes, which are started once; and what they printed.
 
     --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
     """
-    output_dir = tmp_path / "two"
-    options = flags(
-        prepared,
-        tiny_config,
-        output_dir,
-        num_train_epochs=1,
-        per_device_eval_batch_size=4,
-        use_cpu=True,
+    folder = tmp_path_factory.mktemp("two")
+    # Validation and test have 10 clips, which two processes cannot share in batches of 4.
+    plain = {"num_train_epochs": 1, "per_device_eval_batch_size": 4, "use_cpu": True}
+    probe = {"from_scratch": False, "max_steps": 1, "use_cpu": True}
+    runs = {
+        "plain": flags(prepared, tiny_config, folder / "plain", **plain),
+        "linear_probe": flags(prepared, pretrained, folder / "linear_probe", **probe),
+        "families": [
+            [*four_steps(family, prepared, folder / "models", folder / family), "--use_cpu", "True"]
+            for family in FAMILIES
+        ],
+    }
+    (folder / "runs.json").write_text(json.dumps(runs))
+    result = launch(
+        root,
+        folder / "runs.json",
+        launcher=["--multi_gpu", "--num_processes", "2"],
+        script=root / "tests" / "two_processes.py",
     )
-    result = launch(root, *options, launcher=["--multi_gpu", "--num_processes", "2"])
     assert result.returncode == 0, result.stderr[-3000:]
-    report = read_report(output_dir)
+    return folder, result.stdout
+
+
+def test_two_processes_score_every_clip_once(two, prepared):
+    folder, printed = two
+    report = read_report(folder / "plain")
     assert report["train"]["processes"] == 2
     assert report["train"]["steps"] == 5  # 80 crops, 2 x 8 a step
     assert report["test"]["n"] == report["validation"]["n"] == 10
-    check_predictions(output_dir, prepared)
-    assert result.stdout.count("Written to") == 1
+    check_predictions(folder / "plain", prepared)
+    assert printed.count(f"Written to {folder / 'plain'}.") == 1
 
 
-def test_the_first_process_chooses_the_linear_probe_for_all(root, prepared, pretrained, tmp_path):
-    """The second one cannot choose or fit; both write what they have."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        """
-import os
-
-import torch
-
-import train_hf
-from music_genre.training import linear_probe
-
-rank = os.environ["RANK"]
-if rank != "0":
-    linear_probe.choose_layer = linear_probe._fit = None
-fit = linear_probe.fit_linear_probe
-
-
-def fit_and_tell(trainer, clips):
-    choice = fit(trainer, clips)
-    torch.save(trainer.model.state_dict(), os.environ["TOLD"] + rank)
-    return choice
-
-
-train_hf.fit_linear_probe = fit_and_tell
-train_hf.main()
-"""
-    )
-    options = flags(
-        prepared, pretrained, tmp_path / "two", from_scratch=False, max_steps=1, use_cpu=True
-    )
-    result = launch(
-        root,
-        *options,
-        launcher=["--multi_gpu", "--num_processes", "2"],
-        script=script,
-        variables={"TOLD": str(tmp_path / "rank-")},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    models = [torch.load(tmp_path / f"rank-{rank}") for rank in (0, 1)]
+def test_the_first_process_chooses_the_linear_probe_for_all(two):
+    """The second one cannot choose or fit; both save what they have."""
+    folder, printed = two
+    models = [torch.load(folder / f"rank-{rank}") for rank in (0, 1)]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
-    assert result.stdout.count("Linear probe on layer") == 1
+    assert printed.count("Linear probe on layer") == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_save_the_best_checkpoint(family, two):
+    folder, _ = two
+    check_saved_is_best(folder / family, best=2, last=4)
 
 
 def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
@@ -104,9 +98,8 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to wait for")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_training_saves_and_stops_when_its_launcher_is_killed(
-    number, root, prepared, tiny_config, tmp_path
+    root, prepared, tiny_config, tmp_path
 ):
     """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone."""
     output_dir = tmp_path / "run"
@@ -124,7 +117,7 @@ def test_training_saves_and_stops_when_its_launcher_is_killed(
         wait_for(lambda: list(output_dir.glob("checkpoint-*/trainer_state.json")))
         with pytest.raises(InputError, match="Another run is still working"):
             train(*options, "--resume_from_checkpoint", "last")
-        launcher.send_signal(number)
+        launcher.terminate()
         launcher.wait()
         wait_for(lambda: is_free(output_dir))
     finally:

@@ -1,6 +1,5 @@
 """What happens beside the steps of training: new crops each epoch, forecast, budget, SIGTERM."""
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -13,8 +12,6 @@ from transformers.trainer_utils import SaveStrategy
 
 from music_genre.training.trainer import CropDataset
 
-# The process that started this one, if that is accelerate; noted before it can end.
-LAUNCHER = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 
 
@@ -51,9 +48,7 @@ class OncePerStep(TrainerCallback):
 
 
 class SaveOnSigterm(TrainerCallback):
-    """SIGTERM ends the run after the current step, with a checkpoint; so does a dead launcher.
-
-    SIGTERM kills `accelerate launch` at once, and the process that it started would train on.
+    """SIGTERM ends the run after the current step, with a checkpoint.
 
     transformers' `enable_jit_checkpoint` saves between a step's gradient and its update; that
     checkpoint resumes with another step than the run that was stopped.
@@ -69,8 +64,7 @@ class SaveOnSigterm(TrainerCallback):
         self.is_asked = True  # a second signal, while the checkpoint is written, changes nothing
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        has_lost_launcher = LAUNCHER is not None and os.getppid() != LAUNCHER
-        self.is_asked = in_any_process(self.is_asked or has_lost_launcher)
+        self.is_asked = in_any_process(self.is_asked)
         if self.is_asked:
             control.should_training_stop = True
             # A complete epoch is validated first, as in a run that nobody stops.

@@ -9,7 +9,8 @@ No option is added to any command. What a test cannot have is stood in for from 
   index to get others from (PIP_NO_INDEX).
 - hours of training: outside/sitecustomize.py, on PYTHONPATH, ends training after WALK_STEPS steps.
 - `~/Music`: a folder of synthesised songs, through HOME; song.mp3 lies in the working folder.
-- GTZAN: three tracks a genre of the shared sample where it is there, synthesised clips elsewhere.
+- GTZAN: 6 s of three tracks a genre of the shared sample where it is there, synthesised clips
+  elsewhere.
 
 By hand, with another archive and all steps of training (0):
 

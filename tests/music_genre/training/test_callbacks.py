@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from music_genre.training import callbacks
 from music_genre.training.callbacks import FORECAST_STEPS, OncePerStep, SaveOnSigterm, TimeKeeper
 
 ARGS = SimpleNamespace(
@@ -72,15 +71,6 @@ def test_sigterm_is_waited_for_only_while_training():
     assert control.should_save
     callback.on_train_end(ARGS, state, control)
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_a_lost_launcher_stops_the_run_as_sigterm_does(monkeypatch):
-    state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
-    for launcher, stops in ((None, False), (os.getppid(), False), (os.getppid() + 1, True)):
-        monkeypatch.setattr(callbacks, "LAUNCHER", launcher)
-        control = TrainerControl()
-        SaveOnSigterm().on_step_end(ARGS, state, control)
-        assert control.should_training_stop == control.should_save == stops
 
 
 def test_a_step_is_validated_and_saved_once():

@@ -1,0 +1,52 @@
+"""Runs of training, one after another, in each of two processes: test_train_processes.py starts it.
+
+    accelerate launch --multi_gpu --num_processes 2 tests/two_processes.py RUNS.json
+
+RUNS.json holds the command lines: `plain`, `linear_probe`, and those of `families`.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+import train_hf
+from music_genre.training import linear_probe
+from music_genre.training.trainer import ClipTrainer
+from tests.training_runs import evaluation_favouring
+
+RANK = os.environ["RANK"]
+
+
+def run(argv: list[str]) -> None:
+    sys.argv = ["train_hf.py", *argv]
+    with mock.patch("music_genre.training.results.plots"):  # they take half the time of a run
+        train_hf.main()
+
+
+def fit_in_the_first_process_only(folder: Path) -> None:
+    """Each process leaves the model that it starts from."""
+    if RANK != "0":
+        linear_probe.choose_layer = linear_probe._fit = None
+    fit = linear_probe.fit_linear_probe
+
+    def fit_and_save(trainer, clips):
+        choice = fit(trainer, clips)
+        torch.save(trainer.model.state_dict(), folder / f"rank-{RANK}")
+        return choice
+
+    train_hf.fit_linear_probe = fit_and_save
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    runs = json.loads(file.read_text())
+    run(runs["plain"])
+    fit_in_the_first_process_only(file.parent)
+    run(runs["linear_probe"])
+    ClipTrainer.evaluate = evaluation_favouring(2)
+    for argv in runs["families"]:
+        run(argv)
