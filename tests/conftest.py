@@ -5,14 +5,37 @@ is imported. So the fixtures import what they need, and not this file.
 """
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many tests run as there are cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+# They start first, and short files fill the time until the last of them ends: `--dist loadfile`
+# hands out files in the order of collection.
+LONGEST = (
+    "tests/test_readme.py",
+    "tests/test_quickstart.py",
+    "tests/test_app_browser.py",
+    "tests/test_train_hf.py",
+    "tests/music_genre/publishing/test_failed_pushes.py",
+    "tests/test_train_processes.py",
+    "tests/test_benchmarks.py",
+    "tests/test_train_resume.py",
+    "tests/test_notebook.py",
+    "tests/test_packaging.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {ROOT / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+import app
 from benchmarks.page_client import Listener
 from data_prep.synthetic import synthesise
 from music_genre import audio
@@ -195,42 +196,50 @@ def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
 # --- command line ---------------------------------------------------------------------------
 
 
-def run_app(*arguments, cwd, **environment):
+def in_a_process(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(ROOT / "app.py"), *arguments],
         cwd=cwd,
-        env={**os.environ, "MODEL_ID": "", **environment},
+        env=os.environ | {"MODEL_ID": ""},
         capture_output=True,
         text=True,
         timeout=400,  # it takes 4 s where nothing else runs
     )
 
 
+@pytest.fixture
+def run_app(monkeypatch, capsys):
+    def run_app(*arguments, cwd, **environment):
+        """Run it in this process, which has imported what it needs."""
+        monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
+        monkeypatch.chdir(cwd)
+        for name, value in {"MODEL_ID": "", **environment}.items():
+            monkeypatch.setenv(name, value)
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = stop.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run_app
+
+
 def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
-    result = run_app(cwd=tmp_path)
+    result = in_a_process(cwd=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.count("\n") == 1 and "accelerate launch train_hf.py" in result.stderr
 
 
-def first_lines(n, *arguments, cwd):
-    """What the app prints first; then it is killed."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), *arguments],
-        cwd=cwd,
-        env={**os.environ, "MODEL_ID": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        return [process.stdout.readline() for _ in range(n)]
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture
+def printed(run_app, monkeypatch):
+    """What it prints before it serves, line by line."""
+    monkeypatch.setattr(server, "serve", lambda page, server_port: None)
+    return lambda *arguments, cwd: run_app(*arguments, cwd=cwd).stdout.splitlines()
 
 
-def test_the_log_says_what_is_loaded(jazz_model):
-    (line,) = first_lines(1, "--model", str(jazz_model), cwd=ROOT)
+def test_the_log_says_what_is_loaded(printed, jazz_model):
+    (line,) = printed("--model", str(jazz_model), cwd=ROOT)
     assert line.startswith("tiny-jazz (from a local folder): ")
     assert "10 labels, on c" in line and "/" not in line
 
@@ -239,7 +248,7 @@ CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}'}
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", *CONFIGS])
-def test_what_is_no_model_is_one_sentence(tmp_path, name):
+def test_what_is_no_model_is_one_sentence(run_app, tmp_path, name):
     if name != "missing":
         (tmp_path / name).mkdir()
     if name in CONFIGS:
@@ -249,12 +258,20 @@ def test_what_is_no_model_is_one_sentence(tmp_path, name):
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
 
 
-def test_the_model_of_the_environment_is_refused_alike(tmp_path):
+def test_a_process_prints_no_more_than_the_sentence(tmp_path):
+    """Nor does a library that it imports."""
+    (tmp_path / "config.json").write_text(CONFIGS["text-model"])
+    result = in_a_process("--model", str(tmp_path), cwd=tmp_path)
+    assert result.returncode == 2 and result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_the_model_of_the_environment_is_refused_alike(run_app, tmp_path):
     result = run_app(cwd=tmp_path, MODEL_ID="./missing")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
 
 
-def test_a_revision_of_a_folder_is_refused(jazz_model):
+def test_a_revision_of_a_folder_is_refused(run_app, jazz_model):
     result = run_app("--model", str(jazz_model), "--revision", "v1", cwd=ROOT)
     assert result.returncode == 2 and "no revision v1" in result.stderr
 
@@ -283,14 +300,14 @@ def test_the_newest_run_on_real_music_is_served_and_else_the_demonstration(jazz_
 @pytest.mark.parametrize(
     ("is_synthetic", "why"), [(True, "a demonstration"), (False, "newest run")]
 )
-def test_the_log_says_which_run_is_served_and_why(jazz_model, tmp_path, is_synthetic, why):
+def test_the_log_says_which_run_is_served_and_why(printed, jazz_model, tmp_path, is_synthetic, why):
     make_run(tmp_path / "runs" / "mine", jazz_model, is_synthetic, age=0)
-    line, described = first_lines(2, cwd=tmp_path)
+    line, described = printed(cwd=tmp_path)
     assert line.startswith("Serving runs/mine: ") and why in line
     assert described.startswith("mine (from a local folder)")
 
 
-def test_a_taken_port_is_one_sentence(jazz_model):
+def test_a_taken_port_is_one_sentence(run_app, jazz_model):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -301,7 +318,7 @@ def test_a_taken_port_is_one_sentence(jazz_model):
 
 
 @pytest.mark.parametrize("port", ["0", "99999", "-1", "http"])
-def test_a_number_that_is_no_port_is_refused(port):
+def test_a_number_that_is_no_port_is_refused(run_app, port):
     result = run_app("--port", port, cwd=ROOT)
     assert result.returncode == 2 and "port" in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,13 +1,19 @@
-"""Every benchmark runs to its table, in a process of its own, with its smallest sizes."""
+"""Every benchmark runs to its table, with its smallest sizes."""
 
+import importlib
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
+from benchmarks import growth, start_up
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 
@@ -19,20 +25,33 @@ SHARED_MODULES = {"inputs", "measuring", "page_client"}
 
 
 @pytest.fixture
-def run(root):
+def run(monkeypatch):
     def run(script: str, *arguments: object) -> str:
-        """What it prints."""
-        result = subprocess.run(
-            [sys.executable, f"benchmarks/{script}.py", *map(str, arguments)],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
-        return result.stdout
+        """Run a benchmark in this process; returns what it prints."""
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            try:
+                importlib.import_module(f"benchmarks.{script}").main()
+            except SystemExit as stop:
+                assert not stop.code, printed.getvalue()
+        return printed.getvalue()
 
     return run
+
+
+@pytest.fixture
+def measured_here(run, monkeypatch):
+    def measured_here(script: str) -> None:
+        """Have a benchmark measure in this process what it measures in processes of its own."""
+        module = importlib.import_module(f"benchmarks.{script}")
+
+        def run_here(file: str, *arguments: object) -> dict[str, float]:
+            return json.loads(run(Path(file).stem, *arguments).splitlines()[-1])
+
+        monkeypatch.setattr(module, "run_apart", run_here)
+
+    return measured_here
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -54,27 +73,32 @@ def test_every_script_names_the_page_with_its_figures(root):
         assert any(f"benchmarks/{name}.py" in page.read_text() for page in pages), name
 
 
-def test_serving(run, tiny_classifier):
-    table = rows(run("serving", "--model", tiny_classifier, "--runs", 1, "--song_seconds", 2))
+def test_serving(root, tiny_classifier):
+    """As a command; the others run in this process, which has imported what they need."""
+    sizes = ("--runs", "1", "--song_seconds", "2")
+    command = [sys.executable, "benchmarks/serving.py", "--model", tiny_classifier, *sizes]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
+    table = rows(result.stdout)
     assert {"30 s: pipeline, one pass", "30 s: ours, fp32", "2 s: ours, fp32"} <= table.keys()
     assert float(table["30 s: ours, fp32"][2]) > 1  # nothing is faster than the limit
 
 
-@pytest.mark.slow
-def test_training(run, tiny_classifier):
+def test_training(run, measured_here, tiny_classifier):
     """Two clips a genre leave validation empty, which ended in an IndexError."""
+    measured_here("training")
     sizes = ("--runs", 1, "--steps", 1, "--clips_per_genre", 2, "--clip_seconds", 3)
     table = rows(run("training", "--model", tiny_classifier, *sizes))
     assert table.keys() == {"recipe", "course", "example", "ours"}
     assert all(float(table[name][0].split()[0]) > 0 for name in ("course", "example", "ours"))
 
 
-def test_data_prep(run, archive):
+def test_data_prep(run, measured_here, archive):
+    measured_here("data_prep")
     table = rows(run("data_prep", archive, "--runs", 1))
     assert table.keys() == {"", "ours", "course, 1 process", "course, 2 processes"}
 
 
-@pytest.mark.slow
 def test_songs(run):
     table = rows(run("songs", "--songs", 5, "--lengths", 62, 66))
     assert table.keys() == {
@@ -83,15 +107,24 @@ def test_songs(run):
     assert [table[name][1] for name in list(table)[1:]] == ["15", "10", "30"]
 
 
-@pytest.mark.slow
-def test_growth(run, tiny_classifier, tmp_path):
+def test_growth(run, monkeypatch, tiny_classifier):
+    """The length of a track in a process of its own, as `run_apart` has it."""
+    monkeypatch.setattr(growth, "SIZES", {"length": growth.SIZES["length"]})
+    assert "1 s" in rows(run("growth", "--model", tiny_classifier, "--largest", 1))
+
+
+def test_growth_of_batches_and_datasets(run, measured_here, monkeypatch, tiny_classifier, tmp_path):
+    measured_here("growth")
+    sizes = {what: growth.SIZES[what] for what in ("batch", "clips")}
+    monkeypatch.setattr(growth, "SIZES", sizes)
     picture = tmp_path / "growth.png"
     text = run("growth", "--model", tiny_classifier, "--largest", 1, "--picture", picture)
-    assert {"1 s", "1 windows", "100 clips"} <= rows(text).keys()
+    assert {"1 windows", "100 clips"} <= rows(text).keys()
     assert picture.stat().st_size > 5_000
 
 
-def test_library(run, tiny_classifier):
+def test_library(run, measured_here, tiny_classifier):
+    measured_here("library")
     sizes = ("--n_files", 60, "--longest", 4.5)  # ten of each format
     text = run("library", "--model", tiny_classifier, *sizes)
     assert text.startswith("60 files, 0.07 h of audio")
@@ -108,8 +141,9 @@ def test_soak(run, tiny_classifier):
     assert int(table["live chunk"][0]) >= 5
 
 
-@pytest.mark.slow
-def test_start_up(run, tiny_classifier):
+def test_start_up(run, monkeypatch, tiny_classifier):
+    commands = {"app.py --help": start_up.COMMANDS["app.py --help"]}
+    monkeypatch.setattr(start_up, "COMMANDS", commands)
     table = rows(run("start_up", "--model", tiny_classifier, "--runs", 1))
     assert {"`app.py --help`", "`app.py, ready`"} <= table.keys()
 

@@ -87,3 +87,45 @@ def test_the_tests_that_security_names_exist():
     assert len(named) > 10
     for path, name in named:
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), (path, name)
+
+
+# How a block of docs/ begins: the test that runs it, with other names and smaller sizes.
+RUN_BY = {
+    "python -m baselines --dataset": "tests/baselines/test_comparison.py",
+    "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
+    "python benchmarks/soak.py": "tests/test_benchmarks.py",
+    "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (
+        "tests/music_genre/library/test_interrupted.py"
+    ),
+    "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
+    'pip install "gradio[mcp]': "tests/test_app.py",
+    "H=http://127.0.0.1:7860": "tests/test_readme.py",
+    "python -m music_genre.library --output genres.parquet --undo": "tests/test_readme.py",
+    "python -m music_genre.library ~/Music --model runs/mine": (
+        "tests/music_genre/library/test_thresholds.py"
+    ),
+    "python -m http.server --directory docs": "tests/test_docs.py",
+    "npm install": "tests/test_benchmarks.py",
+    "hf jobs run": "tests/test_docs.py",
+    'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (
+        "tests/data_prep/test_upload.py"
+    ),
+    "python -m data_prep tracks.csv": "tests/data_prep/sources/test_table.py",
+    "python -m data_prep ~/Music --genre_from tags": "tests/data_prep/sources/test_tags.py",
+    'accelerate launch train_hf.py --dataset "My Music"': "tests/test_train_own.py",
+    "python app.py --model runs/mine": "tests/test_app.py",
+}
+
+
+def test_every_block_of_the_docs_is_run_by_a_test():
+    """Those that README.md has too are run by test_readme.py."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [
+        text
+        for path in PAGES[1:]
+        for _, text in blocks_of(path.read_text(encoding="utf-8"))
+        if text not in readme
+    ]
+    assert not [text for text in blocks if not text.startswith(tuple(RUN_BY))]
+    assert not [start for start in RUN_BY if not any(text.startswith(start) for text in blocks)]
+    assert all((ROOT / test).is_file() for test in RUN_BY.values())

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from music_genre.errors import InputError
+from music_genre.report import PREDICTIONS_FILES
 from music_genre.training.checkpoints import find_checkpoint, hold_folder
 from tests.families import FAMILIES, four_steps
 from tests.training_runs import (
@@ -26,6 +27,11 @@ from tests.training_runs import (
     train,
 )
 
+# One process and two score the same untrained net, so that only the scoring can differ. Validation
+# and test have 10 clips, which two processes cannot share in batches of 4.
+PLAIN = {"window_seconds": 0.75, "num_train_epochs": 1, "learning_rate": 1e-30, "use_cpu": True}
+PLAIN["per_device_eval_batch_size"] = 4
+
 
 @pytest.fixture(scope="module")
 def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path, str]:
@@ -34,11 +40,9 @@ def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path
     --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
     """
     folder = tmp_path_factory.mktemp("two")
-    # Validation and test have 10 clips, which two processes cannot share in batches of 4.
-    plain = {"num_train_epochs": 1, "per_device_eval_batch_size": 4, "use_cpu": True}
     probe = {"from_scratch": False, "max_steps": 1, "use_cpu": True}
     runs = {
-        "plain": flags(prepared, tiny_config, folder / "plain", **plain),
+        "plain": flags(prepared, tiny_config, folder / "plain", **PLAIN),
         "linear_probe": flags(prepared, pretrained, folder / "linear_probe", **probe),
         "families": [
             [*four_steps(family, prepared, folder / "models", folder / family), "--use_cpu", "True"]
@@ -60,10 +64,18 @@ def test_two_processes_score_every_clip_once(two, prepared):
     folder, printed = two
     report = read_report(folder / "plain")
     assert report["train"]["processes"] == 2
-    assert report["train"]["steps"] == 5  # 80 crops, 2 x 8 a step
+    assert report["train"]["steps"] == 8  # 120 crops, 2 x 8 a step
     assert report["test"]["n"] == report["validation"]["n"] == 10
     check_predictions(folder / "plain", prepared)
     assert printed.count(f"Written to {folder / 'plain'}.") == 1
+
+
+def test_two_processes_report_what_one_reports(two, prepared, tiny_config, tmp_path):
+    train(*flags(prepared, tiny_config, tmp_path / "one", **PLAIN))
+    one, both = tmp_path / "one", two[0] / "plain"
+    for name, file in PREDICTIONS_FILES.items():
+        assert read_report(one)[name]["one_pass"] == read_report(both)[name]["one_pass"]
+        assert (one / file).read_text() == (both / file).read_text()
 
 
 def test_the_first_process_chooses_the_linear_probe_for_all(two):

@@ -11,9 +11,7 @@ from transformers import pipeline
 from data_prep.gtzan import GENRES
 from music_genre.audio import read_wav
 from music_genre.report import PREDICTIONS_FILES
-from tests.training_runs import flags, launch, read_report, train
-
-TWO_PROCESSES = ["--multi_gpu", "--num_processes", "2"]  # accelerate 1.15 starts one by --cpu
+from tests.training_runs import flags, read_report, train
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +97,6 @@ def test_one_pass_is_that_of_a_real_pipeline(split, run_dir, prepared):
     for clip, row in zip(clips, rows, strict=True):
         waveform = read_wav(clip["audio"]["bytes"]).astype(np.float32) / 32768
         assert classify(waveform)[0]["label"] == row["one_pass_prediction"]
-
-
-def test_two_processes_report_what_one_reports(prepared, tiny_config, run_dir, tmp_path, root):
-    """Both score the same untrained net, so that only the scoring can differ."""
-    options = dict(window_seconds=0.75, num_train_epochs=1, learning_rate=1e-30)
-    train(*flags(prepared, tiny_config, tmp_path / "one", **options))
-    arguments = flags(prepared, tiny_config, tmp_path / "two", use_cpu=True, **options)
-    result = launch(root, *arguments, launcher=TWO_PROCESSES)
-    assert result.returncode == 0, result.stderr[-3000:]
-    one, two = (read_report(tmp_path / name) for name in ("one", "two"))
-    assert two["train"]["processes"] == 2
-    for name, file in PREDICTIONS_FILES.items():
-        assert one[name]["one_pass"] == two[name]["one_pass"]
-        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
 
 
 def test_a_report_names_folders_without_their_paths(run_dir, tiny_config, prepared):

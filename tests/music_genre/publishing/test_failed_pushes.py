@@ -17,6 +17,7 @@ from tests.music_genre.publishing.clients import (
     enlarge,
     environment,
     push,
+    push_here,
     run,
     sha256,
     start_push,
@@ -79,7 +80,7 @@ def test_a_failed_push_says_why_and_how_to_try_again(
     hub.add_repo("you/public")
     hub.faults += [fault] if fault else []
     before = {name: (finished / name).read_bytes() for name in (WEIGHTS, "config.json")}
-    failed = push(hub, tmp_path / "home", finished, repo_id, token=token)
+    failed = push_here(hub, tmp_path / "home", finished, repo_id, token=token)
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
     last = failed.stderr.strip().splitlines()[-1]
@@ -96,7 +97,7 @@ def test_a_failed_push_says_why_and_how_to_try_again(
     if fault:
         hub.faults.clear()
         already = stored(hub)
-        result = run(command[1:], environment(hub, tmp_path / "home"))
+        result = push_here(hub, tmp_path / "home", *command[3:])
         assert result.returncode == 0, result.stderr
         assert set(hub.files(repo_id)) == {*PUBLISHED, ".gitattributes"}
         assert len(stored(hub)) == len(LFS_FILES), "no object is sent twice"
@@ -106,11 +107,43 @@ def test_a_failed_push_says_why_and_how_to_try_again(
 def test_a_line_that_is_cut_once_is_taken_up_by_the_client(hub, large, tmp_path):
     folder, weights = large
     hub.faults.append(Fault("PUT", weights, cut_after=1_000_000, times=1))
-    result = push(hub, tmp_path, folder, "you/x")
+    result = push_here(hub, tmp_path, folder, "you/x")
     assert result.returncode == 0, result.stderr
     cut, whole = hub.sent("PUT", weights)
     assert cut.status is None
     assert 1_000_000 < cut.n_received < whole.n_received == 8_000_000
+
+
+def test_killed_in_the_middle_the_next_try_sends_the_rest(hub, large, tmp_path):
+    folder, weights = large
+    hub.faults.append(Fault("PUT", weights, hold_after=1_000_000, times=1))
+    process = start_push(hub, folder, tmp_path / "home")
+    assert hub.held.wait(60)
+    while len(stored(hub)) < len(LFS_FILES) - 1:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert hub.sent("PUT", weights)[0].n_received < 8_000_000
+    assert not hub.commits("you/x")
+    assert sha256((folder / WEIGHTS).read_bytes()) == weights
+
+    result = push_here(hub, tmp_path / "home", folder, "you/x")
+    assert result.returncode == 0, result.stderr
+    assert stored(hub)[-1] == weights
+    in_repository = [sha256(hub.files("you/x")[name]) for name in LFS_FILES]
+    assert sorted(stored(hub)) == sorted(in_repository), "each object came in whole once"
+
+
+def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
+    """The real Hub is written by hf_xet; all that can be seen here is how it fails."""
+    result = push(hub, tmp_path, finished, "you/x", HF_HUB_DISABLE_XET="")
+    assert hub.sent("GET", "/xet-write-token/main")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert "this token may not write there" in last
+    assert "try again: python -m music_genre.publishing" in last
 
 
 def test_a_line_that_is_always_cut(always_cut):
@@ -132,35 +165,3 @@ def test_a_line_that_is_always_cut(always_cut):
     assert result.returncode == 0, result.stderr
     assert set(stored(hub)) - already == {weights}
     assert len(stored(hub)) == len(LFS_FILES)
-
-
-def test_killed_in_the_middle_the_next_try_sends_the_rest(hub, large, tmp_path):
-    folder, weights = large
-    hub.faults.append(Fault("PUT", weights, hold_after=1_000_000, times=1))
-    process = start_push(hub, folder, tmp_path / "home")
-    assert hub.held.wait(60)
-    while len(stored(hub)) < len(LFS_FILES) - 1:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert hub.sent("PUT", weights)[0].n_received < 8_000_000
-    assert not hub.commits("you/x")
-    assert sha256((folder / WEIGHTS).read_bytes()) == weights
-
-    result = push(hub, tmp_path / "home", folder, "you/x")
-    assert result.returncode == 0, result.stderr
-    assert stored(hub)[-1] == weights
-    in_repository = [sha256(hub.files("you/x")[name]) for name in LFS_FILES]
-    assert sorted(stored(hub)) == sorted(in_repository), "each object came in whole once"
-
-
-def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
-    """The real Hub is written by hf_xet; all that can be seen here is how it fails."""
-    result = push(hub, tmp_path, finished, "you/x", HF_HUB_DISABLE_XET="")
-    assert hub.sent("GET", "/xet-write-token/main")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    last = result.stderr.splitlines()[-1]
-    assert "this token may not write there" in last
-    assert "try again: python -m music_genre.publishing" in last

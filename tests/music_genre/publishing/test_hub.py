@@ -17,7 +17,7 @@ from tests.music_genre.publishing.clients import (
     WEIGHTS,
     assert_no_token,
     environment,
-    push,
+    push_here,
     run,
     sha256,
     stored,
@@ -42,13 +42,13 @@ def test_training_pushes_one_private_commit_of_what_is_promised(pushed):
 
 def test_nothing_is_sent_twice(hub, finished, tmp_path):
     """A second push sends no object; one after a change sends that and takes away what is gone."""
-    assert push(hub, tmp_path, finished, "tiny").returncode == 0  # your name is understood
+    assert push_here(hub, tmp_path, finished, "tiny").returncode == 0  # your name is understood
     n_stored = len(stored(hub))
-    again = push(hub, tmp_path, finished, "you/tiny")
+    again = push_here(hub, tmp_path, finished, "you/tiny")
     assert again.returncode == 0, again.stderr
     assert len(hub.commits("you/tiny")) == 1
     (finished / "learning_curves.png").unlink()
-    assert push(hub, tmp_path, finished, "you/tiny").returncode == 0
+    assert push_here(hub, tmp_path, finished, "you/tiny").returncode == 0
     assert len(hub.commits("you/tiny")) == 2
     assert "learning_curves.png" not in hub.files("you/tiny")
     assert len(stored(hub)) == n_stored
@@ -56,7 +56,7 @@ def test_nothing_is_sent_twice(hub, finished, tmp_path):
 
 def test_a_large_file_goes_up_in_parts(finished, tmp_path):
     with HubDouble(tmp_path / "hub", part_size=10_000) as hub:
-        result = push(hub, tmp_path, finished, "you/tiny", "--public")
+        result = push_here(hub, tmp_path, finished, "you/tiny", "--public")
         assert result.returncode == 0, result.stderr
         assert len(hub.sent("PUT", "/storage/part/")) > 20
         assert hub.files("you/tiny")[WEIGHTS] == (finished / WEIGHTS).read_bytes()
@@ -120,7 +120,7 @@ def test_the_licence_of_the_base_model_is_published(hub, finished, tmp_path, car
     report = json.loads((finished / "report.json").read_text())
     report |= {"from_scratch": False, "model": "somebody/base", "base_model": "somebody/base"}
     (finished / "report.json").write_text(json.dumps(report))
-    result = push(hub, tmp_path, finished, "you/tuned")
+    result = push_here(hub, tmp_path, finished, "you/tuned")
     assert result.returncode == 0, result.stderr
     front = yaml.safe_load(hub.files("you/tuned")["README.md"].decode().split("---")[1])
     assert front.get("license") == license

@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from huggingface_hub import hf_hub_download
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier, audio
+from music_genre.loading import ModelError
 from music_genre.publishing.card import model_card
 from tests.hub import Fault
 from tests.music_genre.publishing.clients import (
     WEIGHTS,
+    client_of,
     environment,
-    push,
+    push_here,
     run,
     sha256,
 )
@@ -48,7 +51,7 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     """v1 is the first commit; the weights of the second are others. The first download is cut."""
     noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     np.save(tmp_path / "noise.npy", noise)
-    assert push(hub, tmp_path / "home", finished, "you/pulled").returncode == 0
+    assert push_here(hub, tmp_path / "home", finished, "you/pulled").returncode == 0
     tag = "from huggingface_hub import HfApi; HfApi().create_tag('you/pulled', tag='v1')"
     assert run(["-c", tag], environment(hub, tmp_path / "home")).returncode == 0
     content = (finished / WEIGHTS).read_bytes()
@@ -82,9 +85,8 @@ def test_a_long_download_is_taken_up_where_it_was_cut(hub, tmp_path):
     files = {WEIGHTS: hub.storage.lfs(content)}
     hub.storage.commit(hub.storage.load("models", "you/long"), "long", files)
     hub.faults.append(Fault("GET", "/storage/lfs/", cut_after=11_000_000, times=1))
-    code = f"from huggingface_hub import hf_hub_download as d; print(d('you/long', '{WEIGHTS}'))"
-    result = run(["-c", code], environment(hub, tmp_path))
-    assert Path(result.stdout.strip()).read_bytes() == content
+    with client_of(environment(hub, tmp_path)):
+        assert Path(hf_hub_download("you/long", WEIGHTS)).read_bytes() == content
     cut, resumed = hub.sent("GET", "/storage/lfs/")
     assert "range" not in cut.headers
     assert resumed.headers["range"] == f"bytes={10 * 2**20}-"
@@ -153,6 +155,5 @@ def test_the_snippets_of_the_card_run_and_agree(pushed, finished, tmp_path):
 def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path, model_id, message):
     hub, _ = pushed
     hub.add_repo("somebody/secret", private=True)
-    code = f"from music_genre import GenreClassifier; GenreClassifier({model_id!r})"
-    result = run(["-c", code], environment(hub, tmp_path))
-    assert message in result.stderr.splitlines()[-1]
+    with client_of(environment(hub, tmp_path)), pytest.raises(ModelError, match=re.escape(message)):
+        GenreClassifier(model_id)

@@ -17,15 +17,15 @@ from music_genre.publishing.space import (
     space_files,
     space_requirements,
 )
-from tests.music_genre.publishing.clients import ROOT, assert_no_token, environment, run
+from tests.music_genre.publishing.clients import ROOT, assert_no_token, push_here
 
-COMMAND = ["-m", "music_genre.publishing", "--space", "you/demo", "--model"]
+COMMAND = ["--space", "you/demo", "--model"]
 ROOMS = {"kernels", "demo", "examples"}
 
 
 def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
     hub.add_repo("you/tiny")
-    result = run([*COMMAND, "you/tiny"], environment(hub, tmp_path / "home"))
+    result = push_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
     assert result.returncode == 0, result.stderr
     repo, files = hub.storage.load("spaces", "you/demo"), hub.files("you/demo", "spaces")
     assert repo["private"] and repo["sdk"] == "gradio"
@@ -42,7 +42,7 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
 
 
 def test_a_space_without_its_model_is_refused(hub, tmp_path):
-    result = run([*COMMAND, "you/none"], environment(hub, tmp_path / "home"))
+    result = push_here(hub, tmp_path / "home", *COMMAND, "you/none")
     assert result.returncode == 2
     assert "you/none cannot be found on the Hub" in result.stderr.splitlines()[-1]
     assert hub.storage.load("spaces", "you/demo") is None
