@@ -23,13 +23,13 @@ def main() -> None:
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
         from music_genre.classifier import GenreClassifier
-        from music_genre.demo.about import describe
+        from music_genre.demo.about import model_line
         from music_genre.demo.page import build
         from music_genre.demo.server import serve
 
         classifier = GenreClassifier(model_id, arguments.revision)
         n_labels = len(classifier.labels)
-        print(f"{describe(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)
+        print(f"{model_line(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)
         page = build(classifier)
         try:
             serve(page, server_port=arguments.port)

@@ -31,7 +31,7 @@ from accelerate import PartialState
 
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
-from music_genre.hub import check_access
+from music_genre.hub_access import check_access
 from music_genre.loading import find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
@@ -55,7 +55,12 @@ from music_genre.training.linear_probe import (
     save_linear_probe,
 )
 from music_genre.training.options import DataArguments, ModelArguments
-from music_genre.training.results import describe, describe_training, print_results, write_results
+from music_genre.training.results import (
+    describe_training,
+    make_report,
+    print_results,
+    write_results,
+)
 from music_genre.training.scoring import evaluate
 from music_genre.training.setup import (
     Run,
@@ -131,7 +136,7 @@ def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None, start
             "stopped_by_budget": time_keeper.stopped_early,
             "linear_probe": linear_probe,
         }
-        report = describe(run, scores, training) | {"temperature": temperature}
+        report = make_report(run, scores, training) | {"temperature": temperature}
         with replace_when_complete(folder) as new:
             write_results(run, scores, report, new)
             model_card(report, repo_id or str(folder)).save(new / "README.md")

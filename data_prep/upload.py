@@ -7,7 +7,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, hf_hub_downl
 
 from data_prep.folder import MANIFEST_FILE
 from music_genre.errors import InputError
-from music_genre.hub import check_access, explain_hub_errors
+from music_genre.hub_access import check_access, explain_hub_errors
 
 
 def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0) -> str:

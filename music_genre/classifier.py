@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from music_genre import audio, windows
+from music_genre.audio_files import check_samples
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder, positional_convolution
 from music_genre.kernels.precision import DTYPES, autocast, serving_precision
@@ -136,7 +137,7 @@ class GenreClassifier:
             if source.ndim != 1:
                 raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
             waveform = source.astype(np.float32, copy=False)
-            audio.check_samples(waveform)
+            check_samples(waveform)
             waveform = audio.resample(waveform, sampling_rate, self.sampling_rate)
             blocks, n_samples = [waveform], len(waveform)
         else:

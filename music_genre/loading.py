@@ -23,7 +23,9 @@ from transformers import (
 from music_genre.errors import InputError
 
 LOADING_LOGGER = "transformers.modeling_utils"  # prints a table of tensors that do not fit
-DEFAULT_WINDOW_SECONDS = 10.0  # for a model that does not say what it was trained on
+# For a model that does not say what it was trained on: most were trained on AudioSet's clips, which
+# last 10 s.
+DEFAULT_WINDOW_SECONDS = 10.0
 
 
 class ModelError(InputError):

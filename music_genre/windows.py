@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-# Clips of GTZAN last 29.9 to 30.6 s, so with windows of 5 s most would need a seventh for a few
+# Clips of GTZAN last 29.9 to 30.6 s, so with windows of 3 s most would need an eleventh for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
 MAX_GAP = 0.1
 

@@ -2,7 +2,7 @@
 
     python tests/hostile_audio.py --model runs/quickstart
 
-Each goes through what a visitor's file goes through: `uploads.classify_file`, its JSON and its
+Each goes through what a visitor's file goes through: `uploads.classify_upload`, its JSON and its
 pictures. It passes if it ends, within seconds, in an answer or in one sentence that shows no path;
 if no other host was asked; and if no file beside it was opened. Prints counts, the slowest and the
 peak memory.
@@ -82,7 +82,7 @@ def listening() -> Iterator[tuple[int, list]]:
 def judge(classifier, path: Path, folders: tuple[str, ...]) -> tuple[str, str]:
     """("answer", "") or ("sentence", it), or what is wrong and where."""
     try:
-        result = uploads.classify_file(classifier, path)
+        result = uploads.classify_upload(classifier, path)
         json.dumps(result.as_json(), allow_nan=False)
         text = re.sub('base64,[^"]*', "", "".join(result.as_html()))
         return ("answer", "") if "nan" not in text.lower() else ("not a number", text[:300])

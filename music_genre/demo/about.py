@@ -9,7 +9,7 @@ from music_genre.classifier import GenreClassifier
 from music_genre.report import REPORT_FILE, gap_in, headline_split, read_report
 
 
-def describe(classifier: GenreClassifier) -> str:
+def model_line(classifier: GenreClassifier) -> str:
     """One line that says what is loaded. A local folder's name only: visitors read this too."""
     path = Path(classifier.model_id)
     name = path.resolve().name if path.is_dir() else classifier.model_id
@@ -55,7 +55,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
             "demonstration, no music classifier."
         )
     return (
-        f"## The model\n{describe(classifier)}. The answer for a file is the mean over "
+        f"## The model\n{model_line(classifier)}. The answer for a file is the mean over "
         f"windows that cover it.\n## What it cannot do\n{limits}\n"
         f"## How often it is right\n{_accuracy(report)}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "

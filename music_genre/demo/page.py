@@ -24,8 +24,8 @@ from music_genre.demo.uploads import (
     TABLE,
     as_csv,
     as_table,
-    classify_file,
-    classify_files,
+    classify_upload,
+    classify_uploads,
 )
 from music_genre.errors import InputError
 
@@ -102,7 +102,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                 bar(done / n_windows, desc=f"{done} of {n_windows} windows processed")
 
         try:
-            return classify_file(classifier, path, progress).as_html()
+            return classify_upload(classifier, path, progress).as_html()
         except InputError as error:
             return pictures.headline(str(error), "", "error"), empty
 
@@ -210,7 +210,7 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
     def show(paths: list[str] | None) -> Iterator[tuple[pd.DataFrame, Any]]:
         answers: list[dict] = []
         try:
-            for answer in classify_files(classifier, paths):
+            for answer in classify_uploads(classifier, paths):
                 answers.append(answer)
                 yield for_page(as_table(answers, classifier.labels)), gr.skip()
         except InputError as error:
@@ -252,14 +252,14 @@ def _add_api(classifier: GenreClassifier, song: gr.Audio, files: gr.File) -> Non
         try:
             if file is None:
                 raise InputError("No file was sent.")
-            return classify_file(classifier, file).as_json()
+            return classify_upload(classifier, file).as_json()
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     def classify_batch(files: list[str] | None) -> list[dict[str, Any]]:
         """Classify several audio files: an answer each, in order, with "file" and maybe "error"."""
         try:
-            return list(classify_files(classifier, files))
+            return list(classify_uploads(classifier, files))
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

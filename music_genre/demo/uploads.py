@@ -60,7 +60,7 @@ class ClassifiedFile:
         )
 
 
-def classify_file(
+def classify_upload(
     classifier: GenreClassifier, path: str | os.PathLike, progress: Progress | None = None
 ) -> ClassifiedFile:
     """Decode and classify a local file, up to MAX_SONG_SECONDS.
@@ -95,7 +95,7 @@ def shown_name(path: str | os.PathLike) -> str:
     return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
 
 
-def classify_files(classifier: GenreClassifier, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def classify_uploads(classifier: GenreClassifier, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield one answer per file: `ClassifiedFile.as_json` with "file", or "file" and "error".
 
     Raises:
@@ -105,7 +105,7 @@ def classify_files(classifier: GenreClassifier, paths: Sequence[str]) -> Iterato
         raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
     for path in paths:
         try:
-            yield {"file": Path(path).name} | classify_file(classifier, path).as_json()
+            yield {"file": Path(path).name} | classify_upload(classifier, path).as_json()
         except InputError as error:
             yield {"file": Path(path).name, "error": str(error)}
 

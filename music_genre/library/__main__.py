@@ -2,8 +2,8 @@
 
     python -m music_genre.library ~/Music --model you/distilhubert-gtzan --output genres.parquet
     python -m music_genre.library ~/Music --model ... --output genres.csv --seconds 30
-    python -m music_genre.library ~/Music --model ... --output genres.csv --write-tags --dry-run
-    python -m music_genre.library ~/Music --model ... --output genres.csv --write-tags --yes
+    python -m music_genre.library ~/Music --model ... --output genres.csv --write_tags --dry_run
+    python -m music_genre.library ~/Music --model ... --output genres.csv --write_tags --yes
     python -m music_genre.library --output genres.csv --undo
     accelerate launch --multi_gpu --num_processes 2 -m music_genre.library ~/Music --model ... ...
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from music_genre.errors import InputError, exit_with_message
-from music_genre.library.results import FORMATS, summarize
+from music_genre.library.table import FORMATS, summarize
 
 if TYPE_CHECKING:
     from music_genre import GenreClassifier
@@ -53,12 +53,12 @@ def parse_arguments() -> argparse.Namespace:
 def _add_tag_options(parser: argparse.ArgumentParser) -> None:
     tags = parser.add_argument_group("tags")
     tags.add_argument(
-        "--write-tags",
+        "--write_tags",
         action="store_true",
         help="write genres into files that have none; without --yes only count the files",
     )
-    tags.add_argument("--yes", action="store_true", help="let --write-tags change the files")
-    tags.add_argument("--dry-run", action="store_true", help="list what --write-tags would change")
+    tags.add_argument("--yes", action="store_true", help="let --write_tags change the files")
+    tags.add_argument("--dry_run", action="store_true", help="list what --write_tags would change")
     tags.add_argument(
         "--min_confidence",
         type=float,
@@ -93,8 +93,8 @@ def _wrong(arguments: argparse.Namespace) -> str | None:
     if not {"roots", "model"} <= given:
         return "give the files to process (PATH) and a --model."
     if not arguments.write_tags and (needing := given & OF_TAGS):
-        options = [f"--{name.replace('dry_run', 'dry-run')}" for name in sorted(needing)]
-        return f"{' and '.join(options)} need{'s' * (len(options) == 1)} --write-tags."
+        options = [f"--{name}" for name in sorted(needing)]
+        return f"{' and '.join(options)} need{'s' * (len(options) == 1)} --write_tags."
     if arguments.seconds is not None and not arguments.seconds >= 1:
         return "--seconds must be 1 or more."
     return _wrong_tagging(arguments)
@@ -108,7 +108,7 @@ def _wrong_tagging(arguments: argparse.Namespace) -> str | None:
     if arguments.precision is not None and arguments.min_confidence is not None:
         return "--precision and --min_confidence exclude each other."
     if arguments.yes and arguments.dry_run:
-        return "--yes and --dry-run exclude each other."
+        return "--yes and --dry_run exclude each other."
     if arguments.tag_field is not None:
         from music_genre.library.fields import check_field
 

@@ -1,7 +1,7 @@
 """Scan a music library into one table: one row per file, resumed after any interruption.
 
 Finds the files, leaves out those that have a row, shares the others among the processes of a
-launch, and lets each classify its share; `results.py` keeps the rows.
+launch, and lets each classify its share; `table.py` keeps the rows.
 """
 
 import datetime
@@ -24,7 +24,7 @@ from music_genre import audio
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library.batches import FilePrediction, classify_files
-from music_genre.library.results import (
+from music_genre.library.table import (
     File,
     ResultTable,
     Row,

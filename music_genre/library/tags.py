@@ -18,11 +18,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from music_genre import audio
+from music_genre.audio_files import packets_sha256
 from music_genre.errors import InputError
 from music_genre.library.fields import GENRE, SUFFIXES, TagError, read_field, set_field
 from music_genre.library.patches import PatchError, apply_patch, make_patch
-from music_genre.library.results import RowWriter, printable, replacing
+from music_genre.library.table import RowWriter, printable, replacing
 
 COPY_MARK = ".genre-tag-copy"
 
@@ -147,7 +147,7 @@ def tag_file(
             "genre_before": genre_before,
             "genre": row["genre"],
         }
-        if audio.packets_sha256(path) != audio.packets_sha256(copy):
+        if packets_sha256(path) != packets_sha256(copy):
             raise TagError("writing its tag would change more than the tag")
         now = os.stat(path)
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):

@@ -19,7 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
 from music_genre.errors import InputError
-from music_genre.hub import check_access, explain_hub_errors
+from music_genre.hub_access import check_access, explain_hub_errors
 from music_genre.publishing.card import EXAMPLE_FILE, model_card
 from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
 from music_genre.publishing.quantized import QUANTIZED_FILE

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
 
 from music_genre.errors import InputError
-from music_genre.hub import check_access, explain_hub_errors
+from music_genre.hub_access import check_access, explain_hub_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE_CARD = Path(__file__).with_name("space.md")

@@ -74,7 +74,7 @@ class ModelArguments:
         },
     )
     window_seconds: float = field(
-        default=5.0, metadata={"help": "Length of a window, in training and in the saved model."}
+        default=3.0, metadata={"help": "Length of a window, in training and in the saved model."}
     )
     freeze_feature_encoder: bool | None = field(
         default=None,

@@ -42,7 +42,7 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
     }
 
 
-def describe(
+def make_report(
     run: Run, scores: dict[str, SplitScore | None], training: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of report.json. It is published, so it has the names of folders, not paths."""

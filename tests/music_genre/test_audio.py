@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import audio
+from music_genre import audio, audio_files
 
 
 def write_with_pyav(path, waveform: np.ndarray, sampling_rate: int, codec: str) -> None:
@@ -189,7 +189,7 @@ def test_only_the_middle_is_decoded_and_it_is_the_middle(tmp_path, name, codec):
 
 def test_blocks_are_what_decode_gives(tmp_path, monkeypatch):
     waveform = sweep(6, 22_050)
-    monkeypatch.setattr(audio, "BLOCK", 10_000)
+    monkeypatch.setattr(audio_files, "BLOCK", 10_000)
     for name in ("a.flac", "a.mp3"):
         path = tmp_path / name
         if name == "a.mp3":
@@ -220,7 +220,7 @@ def test_the_hash_of_packets_knows_audio_from_tags(tmp_path, tone):
             file = mutagen.File(path, easy=True)
             file["title"] = ["A title" * 1000]
             file.save()
-        hashes.append(audio.packets_sha256(path))
+        hashes.append(audio_files.packets_sha256(path))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
-from music_genre import GenreClassifier, audio
+from music_genre import GenreClassifier, audio, audio_files
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
 
@@ -60,7 +60,7 @@ def test_a_file_too_long_to_keep_gets_the_answer_of_its_waveform(classifier, tmp
     waveform = audio.to_pcm16(noise(3.5)).astype(np.float32) / 32768
     path = tmp_path / "song.wav"
     path.write_bytes(audio.wav_bytes(audio.to_pcm16(waveform)))
-    monkeypatch.setattr(audio, "BLOCK", 1000)
+    monkeypatch.setattr(audio_files, "BLOCK", 1000)
     monkeypatch.setattr(audio, "KEEP_SECONDS", 1.0)
     assert classifier(path) == classifier(waveform, 16_000)
 

@@ -14,8 +14,8 @@ from music_genre.demo.uploads import (
     TABLE,
     as_csv,
     as_table,
-    classify_file,
-    classify_files,
+    classify_upload,
+    classify_uploads,
     shown_name,
 )
 from music_genre.errors import InputError
@@ -27,7 +27,7 @@ def classifier(jazz_model):
 
 
 def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
-    classified = classify_file(classifier, song)
+    classified = classify_upload(classifier, song)
     answer = classified.as_json()
     assert answer["genre"] == "jazz"
     assert list(answer["probabilities"]) == list(GENRES)
@@ -42,7 +42,7 @@ def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
 
 def test_longer_files_are_truncated_and_the_page_says_so(classifier, song, monkeypatch):
     monkeypatch.setattr("music_genre.demo.uploads.MAX_SONG_SECONDS", 6.0)
-    classified = classify_file(classifier, song)
+    classified = classify_upload(classifier, song)
     assert classified.is_truncated and classified.seconds == pytest.approx(6)
     assert "the rest was left out" in classified.as_html()[0]
 
@@ -63,7 +63,7 @@ def test_unusable_files_give_one_sentence_without_the_folder(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        classify_file(classifier, path)
+        classify_upload(classifier, path)
     assert reason in str(caught.value) and f"“{name}”" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_unusable_files_give_one_sentence_without_the_folder(
 def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     bad = tmp_path / "=cmd.mp3"
     bad.write_text("no audio")
-    answers = list(classify_files(classifier, [str(song), str(bad)]))
+    answers = list(classify_uploads(classifier, [str(song), str(bad)]))
     assert answers[0]["genre"] == "jazz" and "cannot be used" in answers[1]["error"]
     table = as_table(answers, classifier.labels)
     assert list(table.columns) == [*TABLE, *GENRES]
@@ -94,7 +94,7 @@ def test_silence_is_no_music(classifier, tmp_path):
     path = tmp_path / "silence.wav"
     path.write_bytes(audio.wav_bytes(np.zeros(32_000, "<i2")))
     with pytest.raises(InputError, match="is silent"):
-        classify_file(classifier, path)
+        classify_upload(classifier, path)
 
 
 def test_names_in_messages_stay_on_one_short_line():
@@ -106,13 +106,13 @@ def test_names_in_messages_stay_on_one_short_line():
 @pytest.mark.parametrize("n_files", [0, MAX_FILES + 1])
 def test_a_batch_has_limits(classifier, n_files):
     with pytest.raises(InputError, match="between 1 and"):
-        list(classify_files(classifier, ["x.wav"] * n_files))
+        list(classify_uploads(classifier, ["x.wav"] * n_files))
 
 
 def test_what_a_model_or_a_visitor_names_is_escaped(classifier, tmp_path):
     path = tmp_path / "<img src=x>.mp3"
     path.write_text("no audio")
     with pytest.raises(InputError) as caught:
-        classify_file(classifier, path)
+        classify_upload(classifier, path)
     assert "<img" not in pictures.headline(str(caught.value), "", "error")
     assert "<b>x" not in pictures.of_nothing(["<b>x"])

@@ -21,26 +21,26 @@ from music_genre.library import __main__ as command
         ("music --model m --output a.xlsx", "must end in one of .parquet, .csv, .jsonl"),
         ("music --model m --output a.csv --seconds 0", "--seconds must be 1 or more"),
         ("music --model m --output a.csv --seconds nan", "--seconds must be 1 or more"),
-        ("music --model m --output a.csv --write-tags --min_confidence 60", "between 0 and 1"),
-        ("music --model m --output a.csv --yes", "--yes needs --write-tags"),
+        ("music --model m --output a.csv --write_tags --min_confidence 60", "between 0 and 1"),
+        ("music --model m --output a.csv --yes", "--yes needs --write_tags"),
         (
             "music --model m --output a.csv --min_confidence 0",
-            "--min_confidence needs --write-tags",
+            "--min_confidence needs --write_tags",
         ),
-        ("music --model m --output a.csv --dry-run --replace", "--dry-run and --replace need"),
-        ("music --model m --output a.csv --write-tags --precision 90", "at most 1"),
+        ("music --model m --output a.csv --dry_run --replace", "--dry_run and --replace need"),
+        ("music --model m --output a.csv --write_tags --precision 90", "at most 1"),
         (
-            "music --model m --output a.csv --write-tags --precision 0.9 --min_confidence 0.5",
+            "music --model m --output a.csv --write_tags --precision 0.9 --min_confidence 0.5",
             "exclude each other",
         ),
-        ("music --model m --output a.csv --write-tags --yes --dry-run", "exclude each other"),
-        ("music --model m --output a.csv --write-tags --tag_field title", "that players use"),
+        ("music --model m --output a.csv --write_tags --yes --dry_run", "exclude each other"),
+        ("music --model m --output a.csv --write_tags --tag_field title", "that players use"),
         ("music --output a.csv --undo", "--undo takes --output and no other option"),
         ("--output a.csv --undo --yes", "--undo takes --output and no other option"),
         ("--output a.csv --undo --model m", "--undo takes --output and no other option"),
         ("--output a.csv --undo --min_confidence 0.5", "--undo takes --output and no other"),
         ("--output a.csv --undo --seconds 0", "--undo takes --output and no other option"),
-        ("music --model m --output a.csv --min_conf 0.5 --write-tags", "unrecognized arguments"),
+        ("music --model m --output a.csv --min_conf 0.5 --write_tags", "unrecognized arguments"),
     ],
 )
 def test_a_wrong_option_or_mix_of_options_is_refused(monkeypatch, capsys, arguments, message):
@@ -73,11 +73,11 @@ def test_tags_are_written_on_request_and_undone(
         return capsys.readouterr().out
 
     scan = [str(ours), "--model", str(tiny_classifier), "--device", "cpu"]
-    tag = [*scan, "--write-tags", "--min_confidence", "0"]
+    tag = [*scan, "--write_tags", "--min_confidence", "0"]
     assert "No file was changed" in run(*tag)
     assert flac.read_bytes() == before
-    assert "0 of 14 files have a genre that is sure" in run(*scan, "--write-tags"), "60 %"
-    assert f"{flac}: none -> " in run(*tag, "--dry-run")
+    assert "0 of 14 files have a genre that is sure" in run(*scan, "--write_tags"), "60 %"
+    assert f"{flac}: none -> " in run(*tag, "--dry_run")
     assert "7 written, 0 had it, 0 left unchanged" in run(*tag, "--yes")
     with output.open(newline="") as file:
         genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}

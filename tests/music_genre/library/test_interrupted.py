@@ -15,10 +15,10 @@ from music_genre.library import scan as scanning
 # Runs the command, and kills process RANK as soon as it has written n rows.
 KILLER = """
 import os, signal, sys
-from music_genre.library import __main__, results
+from music_genre.library import __main__, table
 
 rank, n_left = sys.argv.pop(1), int(sys.argv.pop(1))
-append = results.RowWriter.append
+append = table.RowWriter.append
 
 def append_and_die(self, row):
     global n_left
@@ -27,7 +27,7 @@ def append_and_die(self, row):
     if n_left == 0 and os.environ.get("RANK", "0") == rank:
         os.kill(os.getpid(), signal.SIGKILL)
 
-results.RowWriter.append = append_and_die
+table.RowWriter.append = append_and_die
 __main__.main()
 """
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -16,11 +16,11 @@ import soundfile
 from pyarrow import parquet
 
 from data_prep.gtzan import GENRES
-from music_genre import audio
+from music_genre import audio, audio_files
 from music_genre.errors import InputError
-from music_genre.library import batches, results
+from music_genre.library import batches, table
 from music_genre.library import scan as scanning
-from music_genre.library.results import FORMATS
+from music_genre.library.table import FORMATS
 
 
 def scan(classifier, music: Path, output: Path, seconds: float | None = None) -> list[dict]:
@@ -141,7 +141,7 @@ def test_a_long_file_is_decoded_twice_and_gets_the_same_row(
 ):
     whole = scan(classifier, music, tmp_path / "whole.csv")
     monkeypatch.setattr(audio, "KEEP_SECONDS", 2.0)
-    monkeypatch.setattr(audio, "BLOCK", 16_000)
+    monkeypatch.setattr(audio_files, "BLOCK", 16_000)
     for a, b in zip(whole, scan(classifier, music, tmp_path / "streamed.csv"), strict=True):
         assert (a["path"], a["duration"], a["error"]) == (b["path"], b["duration"], b["error"])
         if not a["error"]:
@@ -150,7 +150,7 @@ def test_a_long_file_is_decoded_twice_and_gets_the_same_row(
 
 def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, noise):
     monkeypatch.setattr(audio, "KEEP_SECONDS", 60.0)
-    monkeypatch.setattr(audio, "BLOCK", 2**16)
+    monkeypatch.setattr(audio_files, "BLOCK", 2**16)
     for minutes in (2, 20):
         path = tmp_path / f"{minutes}.flac"
         soundfile.write(path, np.tile(noise(1), minutes * 60), 16_000)
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, monkeypatch, n
 @pytest.mark.parametrize("keep_seconds", [600.0, 1.0], ids=["kept", "decoded twice"])
 def test_silence_gets_an_error_and_no_genre(classifier, tmp_path, monkeypatch, keep_seconds, noise):
     monkeypatch.setattr(audio, "KEEP_SECONDS", keep_seconds)
-    monkeypatch.setattr(audio, "BLOCK", 16_000)
+    monkeypatch.setattr(audio_files, "BLOCK", 16_000)
     (tmp_path / "music").mkdir()
     dither = np.random.default_rng(0).choice([-1, 0, 1], 8 * 16_000).astype(np.int16)
     late = np.concatenate([np.zeros(7 * 16_000), noise(1)])
@@ -243,7 +243,7 @@ def test_files_are_split_by_duration(tmp_path, noise):
 def test_all_processes_must_share_one_folder_of_rows(classifier, music, tmp_path, monkeypatch):
     read_rows = scanning.read_rows
 
-    def lose_a_row(parts: Path) -> results.JsonRows:
+    def lose_a_row(parts: Path) -> table.JsonRows:
         rows = read_rows(parts)
         if rows:
             rows.pop(min(rows))
@@ -258,7 +258,7 @@ def test_all_processes_must_share_one_folder_of_rows(classifier, music, tmp_path
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
     output = tmp_path / "out.csv"
     output.write_text("the old table")
-    with pytest.raises(KeyError), results.replacing(output) as file:
+    with pytest.raises(KeyError), table.replacing(output) as file:
         file.write(b"half of the new")
         raise KeyError
     assert output.read_text() == "the old table"
@@ -331,7 +331,7 @@ def test_hidden_and_unreadable_folders_are_left_out(tmp_path, monkeypatch, capsy
 
 
 def test_rows_reach_the_file_at_once(tmp_path):
-    with results.RowWriter(tmp_path) as writer:
+    with table.RowWriter(tmp_path) as writer:
         writer.append({"path": "/a.mp3"})
         assert json.loads(writer.path.read_text()) == {"path": "/a.mp3"}
 
@@ -341,7 +341,7 @@ def test_a_local_model_that_was_retrained_is_another_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = scanning.settings_of(stub, None)
-    results.check_settings(tmp_path / "parts", before)
+    table.check_settings(tmp_path / "parts", before)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(InputError, match="revision"):
-        results.check_settings(tmp_path / "parts", scanning.settings_of(stub, None))
+        table.check_settings(tmp_path / "parts", scanning.settings_of(stub, None))

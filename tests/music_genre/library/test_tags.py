@@ -364,7 +364,7 @@ KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import mutagen
-from music_genre.library import results, tags
+from music_genre.library import table, tags
 
 def kill_before(n):
     n_left = [n]
@@ -377,7 +377,7 @@ def kill_before(n):
         return wrapper
     for module, name in [
         (os, "replace"), (os, "remove"), (os, "fsync"), (os, "utime"), (shutil, "copyfile"),
-        (mutagen.FileType, "save"), (results.RowWriter, "append"),
+        (mutagen.FileType, "save"), (table.RowWriter, "append"),
     ]:
         setattr(module, name, counted(getattr(module, name)))
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from music_genre.library import batches, results, scan
+from music_genre.library import batches, scan, table
 
 
 def test_uncertainty_is_normalised_entropy():
-    file = results.File("/a.mp3", 1, 2)
+    file = table.File("/a.mp3", 1, 2)
 
     def row(probabilities: list[float]) -> dict:
         prediction = batches.FilePrediction("/a.mp3", 1.0, 1.0, np.array(probabilities))
