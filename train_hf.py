@@ -104,8 +104,8 @@ def run(
     repo_id = open_repository(arguments, source)
 
     with hold_folder(folder) if PartialState().is_main_process else nullcontext():
-        trainer, clips = make_trainer(location, dataset, source, model_arguments, arguments)
-        this = Run(trainer, clips, source, model_arguments, arguments)
+        trainer, datasets = make_trainer(location, dataset, source, model_arguments, arguments)
+        this = Run(trainer, datasets, source, model_arguments, arguments)
         if trainer.is_world_process_zero():
             prepare_folder(folder, checkpoint)
             print_plan(this)
@@ -128,7 +128,7 @@ def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None, start
         sys.exit(128 + signal.SIGTERM)
 
     linear_probe = load_linear_probe_if_better(trainer) if has_linear_probe else None
-    scores, temperature = evaluate(trainer, {n: run.clips[n] for n in ("validation", "test")})
+    scores, temperature = evaluate(trainer, {n: run.datasets[n] for n in ("validation", "test")})
     if trainer.is_world_process_zero():
         training = describe_training(run, training_seconds, steps_before) | {
             "run_seconds": round(time.monotonic() - started, 1),
@@ -152,7 +152,7 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
     Returns:
         Whether the run starts, or started, from a linear probe.
     """
-    model, crops = run.trainer.model, run.clips["train"]
+    model, crops = run.trainer.model, run.datasets["train"]
     is_wanted = run.model_arguments.linear_probe is not False
     if not is_wanted or not can_have_linear_probe(model, run.model_arguments):
         return False
@@ -166,7 +166,7 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
             f"accuracy {probe['cross_validated_accuracy']:.3f}, cross-validated over the artists "
             "of train."
         )
-    save_linear_probe(run.trainer, run.clips["validation"], probe)
+    save_linear_probe(run.trainer, run.datasets["validation"], probe)
     return True
 
 

@@ -78,16 +78,18 @@ def extract_features(
     return features[feature_extractor.model_input_names[0]]
 
 
-def clip_probabilities(model: PreTrainedModel, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def clip_probabilities(
+    model: PreTrainedModel, features: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """Probabilities of every window of several clips, in one pass.
 
     Args:
         model: an audio classification model.
-        clips: per clip its windows' features, shape (windows, ...), on the model's device.
+        features: per clip those of its windows, shape (windows, ...), on the model's device.
 
     Returns:
         Per clip the softmax of each window, float32, shape (windows, labels); its mean over windows
         is the clip's answer.
     """
-    logits = model(**{model.main_input_name: torch.cat(list(clips))}).logits
-    return list(logits.float().softmax(-1).split([len(clip) for clip in clips]))
+    logits = model(**{model.main_input_name: torch.cat(list(features))}).logits
+    return list(logits.float().softmax(-1).split([len(of_clip) for of_clip in features]))

@@ -14,33 +14,33 @@ from music_genre.training.trainer import ClipDataset, ClipTrainer
 
 
 def evaluate(
-    trainer: ClipTrainer, clips: dict[str, ClipDataset]
+    trainer: ClipTrainer, datasets: dict[str, ClipDataset]
 ) -> tuple[dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
     Args:
-        clips: `validation`, which must not be empty, and `test`.
+        datasets: `validation`, which must not be empty, and `test`.
 
     Returns:
         The scores (None for an empty split), and the temperature.
     """
-    whole = {name: trainer.score(clips[name]) for name in clips if len(clips[name])}
-    short = {name: trainer.score(clips[name].middle(SHORT_SECONDS)) for name in whole}
+    whole = {name: trainer.score(datasets[name]) for name in datasets if len(datasets[name])}
+    short = {name: trainer.score(datasets[name].middle(SHORT_SECONDS)) for name in whole}
     temperature = fit_temperature(*whole["validation"])
     fold_temperature(trainer.accelerator.unwrap_model(trainer.model), temperature)
-    scores: dict[str, SplitScore | None] = dict.fromkeys(clips)
+    scores: dict[str, SplitScore | None] = dict.fromkeys(datasets)
     for name, (window_probabilities, references) in whole.items():
         scores[name] = SplitScore(
-            clips[name].of_tracks("track_id"),
+            datasets[name].of_tracks("track_id"),
             references,
             with_temperature(window_probabilities, temperature),
             with_temperature(short[name][0], temperature),
-            one_pass_probabilities(trainer, clips[name]),
+            one_pass_probabilities(trainer, datasets[name]),
         )
     return scores, temperature
 
 
-def one_pass_probabilities(trainer: ClipTrainer, clips: ClipDataset) -> np.ndarray | None:
+def one_pass_probabilities(trainer: ClipTrainer, dataset: ClipDataset) -> np.ndarray | None:
     """What a plain `pipeline` gives for each track, shape (tracks, labels); by all processes.
 
     Of a song it is the mean over its excerpts.
@@ -48,16 +48,16 @@ def one_pass_probabilities(trainer: ClipTrainer, clips: ClipDataset) -> np.ndarr
     None if there is a clip that is too short or too long for one pass.
     """
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-    column = clips.clips["audio"]
+    column = dataset.clips["audio"]
     found = []
-    with trainer.accelerator.split_between_processes(list(range(len(clips)))) as indices:
+    with trainer.accelerator.split_between_processes(list(range(len(dataset)))) as indices:
         for i in indices:
             of_clips = []
-            for row in clips.tracks[i]:
+            for row in dataset.tracks[i]:
                 waveform = audio.read_wav(column[row]["bytes"]).astype(np.float32) / 32768
                 of_clips.append(classify_in_one_pass(model, trainer.processing_class, waveform))
             is_missing = any(one is None for one in of_clips)
             found.append((i, None if is_missing else np.mean(of_clips, axis=0)))
     by_clip = dict(gather_object(found))
-    rows = [by_clip[i] for i in range(len(clips))]
+    rows = [by_clip[i] for i in range(len(dataset))]
     return None if any(row is None for row in rows) else np.stack(rows)

@@ -36,7 +36,7 @@ class Run:
     """What belongs to one training run."""
 
     trainer: ClipTrainer
-    clips: dict[str, ClipDataset | CropDataset]
+    datasets: dict[str, ClipDataset | CropDataset]  # by split
     source: Source
     model_arguments: ModelArguments
     arguments: RecipeArguments
@@ -108,7 +108,7 @@ def make_trainer(
     augmentation = Augmentation(
         arguments.mixup, arguments.speed_perturbation, arguments.spec_augment
     )
-    clips = {
+    datasets = {
         "train": CropDataset(dataset["train"], window, arguments.seed, augmentation),
         "validation": ClipDataset(dataset["validation"], window),
         "test": ClipDataset(dataset["test"], window),
@@ -116,13 +116,13 @@ def make_trainer(
     trainer = ClipTrainer(
         model=model,
         args=arguments,
-        train_dataset=clips["train"],
-        eval_dataset=clips["validation"],
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["validation"],
         data_collator=make_collate(feature_extractor, model.main_input_name),
         processing_class=feature_extractor,
         compute_metrics=compute_metrics,
     )
-    return trainer, clips
+    return trainer, datasets
 
 
 def can_have_linear_probe(model: PreTrainedModel, model_arguments: ModelArguments) -> bool:
@@ -162,10 +162,10 @@ def _check_abilities(
 
 def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
     minutes = run.arguments.time_budget_minutes
-    validation, scoring = run.trainer.estimate_evaluation(run.clips)
+    validation, scoring = run.trainer.estimate_evaluation(run.datasets)
     time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
     on_sigterm = SaveOnSigterm()
-    for callback in (SetEpoch(run.clips["train"]), time_keeper, OncePerStep(), on_sigterm):
+    for callback in (SetEpoch(run.datasets["train"]), time_keeper, OncePerStep(), on_sigterm):
         run.trainer.add_callback(callback)
     return time_keeper, on_sigterm
 
@@ -177,7 +177,7 @@ def print_plan(run: Run) -> None:
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(
         f"{run.source.name}, {run.source.split} split: "
-        + ", ".join(f"{name} {len(c.clips)}" for name, c in run.clips.items())
+        + ", ".join(f"{name} {len(d.clips)}" for name, d in run.datasets.items())
         + f" clips.\n{model_arguments.model_name_or_path}"
         f"{' (random weights)' if model_arguments.from_scratch else ''}: "
         f"{model.num_parameters() / 1e6:.1f} million parameters, {n_trained / 1e6:.1f} trained; "
@@ -185,5 +185,5 @@ def print_plan(run: Run) -> None:
         f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
         f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
     )
-    for warning in missing_genres({name: c.clips for name, c in run.clips.items()}):
+    for warning in missing_genres({name: d.clips for name, d in run.datasets.items()}):
         print(f"Warning: {warning}")

@@ -213,45 +213,45 @@ class ClipTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():  # in training the model is wrapped to compute in its precision
-            window_probabilities = windows.clip_probabilities(model, inputs["clips"])
+            window_probabilities = windows.clip_probabilities(model, inputs["windows"])
         # Clips differ in their number of windows; between batches the Trainer pads like this too.
         padded = torch.nn.utils.rnn.pad_sequence(window_probabilities, True, padding_value=PADDING)
         return None, padded, inputs["labels"]
 
-    def estimate_evaluation(self, clips: dict[str, ClipDataset]) -> tuple[float, float]:
+    def estimate_evaluation(self, datasets: dict[str, ClipDataset]) -> tuple[float, float]:
         """Seconds that a validation in training, and all scoring after it, will take.
 
         From one batch of validation clips in each precision, before the model is wrapped.
         """
-        n_windows = {name: clips[name].n_windows() for name in ("validation", "test")}
-        n_short = len(clips["validation"]) + len(clips["test"])
+        n_windows = {name: datasets[name].n_windows() for name in ("validation", "test")}
+        n_short = len(datasets["validation"]) + len(datasets["test"])
         in_training, after = (
-            self._seconds_per_window(clips["validation"], context) / self.args.world_size
+            self._seconds_per_window(datasets["validation"], context) / self.args.world_size
             for context in (self.accelerator.autocast, nullcontext)
         )
         n_scored = 2 * sum(n_windows.values()) + n_short  # twice: by windows and in one pass
         return n_windows["validation"] * in_training, n_scored * after
 
     def _seconds_per_window(
-        self, clips: ClipDataset, context: Callable[[], AbstractContextManager]
+        self, dataset: ClipDataset, context: Callable[[], AbstractContextManager]
     ) -> float:
-        model, items = self.model.eval(), range(min(len(clips), self.args.eval_batch_size))
+        model, items = self.model.eval(), range(min(len(dataset), self.args.eval_batch_size))
         for _ in range(2):  # the first one warms up
             start = time.monotonic()
-            batch = self._prepare_inputs(self.data_collator([clips[i] for i in items]))
+            batch = self._prepare_inputs(self.data_collator([dataset[i] for i in items]))
             with context(), torch.no_grad():
-                window_probabilities = windows.clip_probabilities(model, batch["clips"])
+                window_probabilities = windows.clip_probabilities(model, batch["windows"])
             n_windows = len(torch.cat(window_probabilities).cpu())  # .cpu() waits for a GPU
         return (time.monotonic() - start) / n_windows
 
-    def score(self, clips: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
+    def score(self, dataset: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
         """Classify every clip once, in fp32, as a user of the model does.
 
         Returns:
             Per clip the probabilities of its windows, shape (windows, labels); and the labels.
         """
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        output = self.predict(clips)
+        output = self.predict(dataset)
         return without_padding(output.predictions), output.label_ids
 
 
@@ -271,8 +271,8 @@ def make_collate(feature_extractor: SequenceFeatureExtractor, input_name: str):
             return {"labels": targets, input_name: features}
         # Labels come first: the Trainer takes the first tensor's length for the number of clips.
         labels = torch.tensor([item["label"] for item in items])
-        clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
-        return {"labels": labels, "clips": clips}
+        of_clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
+        return {"labels": labels, "windows": of_clips}
 
     return collate
 
