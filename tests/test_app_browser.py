@@ -1,43 +1,36 @@
 """The demo in a real browser: Chromium with a microphone that plays a synthesised clip."""
 
-import base64
-import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
-import soundfile
 
 from benchmarks.page_client import serving
-from data_prep.synthetic import SAMPLING_RATE, synthesise
-from music_genre import audio
 from music_genre.demo.page import CHUNK_NAME
 from music_genre.demo.uploads import TABLE
+from tests.browser import (
+    CHROMIUM,
+    FLAGS,
+    PATIENCE,
+    SHIFTS,
+    STILL,
+    choose,
+    drop,
+    expect,
+    press_record,
+    processed,
+    sync_api,
+    word,
+    write_clips,
+)
 from tests.hub import HubDouble
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60_000  # milliseconds, for what must come at some time: the machine may be busy
-FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
-
 HARMLESS = {  # gradio's recorder, when it is stopped before its first chunk; it works again after
     "Another request was made to initiate an encoding."
 }
@@ -45,28 +38,7 @@ HARMLESS = {  # gradio's recorder, when it is stopped before its first chunk; it
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """The same music as WAV and MP3, and a text that calls itself MP3."""
-    folder = tmp_path_factory.mktemp("clips")
-    pcm = audio.to_pcm16(synthesise("disco", 1, 12.0))
-    (folder / "song.wav").write_bytes(audio.wav_bytes(pcm, SAMPLING_RATE))
-    (folder / "song.mp3").write_bytes(mp3_bytes(pcm))
-    (folder / "song.xyz").write_bytes((folder / "song.mp3").read_bytes())
-    for name in ("text.mp3", "song.txt"):
-        (folder / name).write_text("I am a text. " * 100)
-    soundfile.write(folder / "long.flac", np.tile(pcm, 50), SAMPLING_RATE)  # ten minutes
-    microphone = audio.to_pcm16(synthesise("disco", 1, 20.0, 48_000))
-    (folder / "microphone.wav").write_bytes(audio.wav_bytes(microphone, 48_000))
-    return folder
-
-
-def mp3_bytes(pcm: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp3") as container:
-        stream = container.add_stream("mp3", rate=SAMPLING_RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
-        frame.sample_rate = SAMPLING_RATE
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    return buffer.getvalue()
+    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="session")
@@ -114,26 +86,6 @@ def page(browser, address):
     assert not [error for error in errors if error not in HARMLESS]
 
 
-def press_record(page):
-    """Open Listen and press Record."""
-    page.get_by_role("tab", name="Listen").click()
-    page.get_by_role("button", name="Record", exact=True).click()
-    expect(word(page)).not_to_have_text("not listening", timeout=PATIENCE)
-
-
-def word(page):
-    return page.locator(".genre-word:visible")
-
-
-def processed(page):
-    """The line that says how sure the model is and how much was processed."""
-    return page.locator(".genre-note:visible")
-
-
-def expect(locator):
-    return sync_api.expect(locator)
-
-
 def test_an_example_gives_a_genre(page):
     page.get_by_role("button", name="reggae").click()
     expect(word(page)).to_have_text("jazz", timeout=PATIENCE)
@@ -164,15 +116,6 @@ def test_a_long_song_shows_how_far_it_is(page, clips):
     expect(page.get_by_text("windows processed")).to_have_count(0)
 
 
-SHIFTS = """() => {
-  window.shift = 0; window.shiftedAt = performance.now();
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) window.shift += entry.value;
-    window.shiftedAt = performance.now();
-  }).observe({type: 'layout-shift', buffered: false}) }"""
-STILL = "performance.now() - window.shiftedAt > 1000"
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_jumps_when_a_result_arrives(page, clips, width):
     page.set_viewport_size({"width": width, "height": 844})
@@ -183,26 +126,6 @@ def test_nothing_jumps_when_a_result_arrives(page, clips, width):
     expect(word(page)).to_have_text("jazz", timeout=PATIENCE)
     page.wait_for_function(STILL, timeout=PATIENCE)
     assert page.evaluate("window.shift") < 0.1  # what browsers' makers call good
-
-
-def drop(page, path):
-    """Drop a file on the song's field, as a mouse does."""
-    page.evaluate(
-        """async ([name, data]) => {
-          const list = new DataTransfer();
-          const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-          list.items.add(new File([bytes], name));
-          const field = document.querySelector('#song .upload-container');
-          for (const type of ['dragenter', 'dragover', 'drop'])
-            field.dispatchEvent(
-              new DragEvent(type, {dataTransfer: list, bubbles: true, cancelable: true}));
-        }""",
-        [path.name, base64.b64encode(path.read_bytes()).decode()],
-    )
-
-
-def choose(page, path):
-    page.locator("input[type=file]").first.set_input_files(path)
 
 
 @pytest.mark.parametrize("way", [choose, drop])
@@ -413,5 +336,5 @@ def test_a_model_from_the_hub_is_served(browser, clips, jazz_model, tmp_path):
             page.get_by_role("tab", name="About").click()
             revision = hub.commits("you/tiny")[-1]["oid"]
             expect(page.locator("body")).to_contain_text(f"you/tiny (revision {revision})")
-            expect(page.locator("body")).to_contain_text("75.0% of 40 test clips")
+            expect(page.locator("body")).to_contain_text("75.0% of 50 test clips")
             page.close()
