@@ -99,7 +99,8 @@ def test_data_prep(run, measured_here, archive):
     assert table.keys() == {"", "ours", "course, 1 process", "course, 2 processes"}
 
 
-def test_songs(run):
+def test_songs(run, measured_here):
+    measured_here("songs")
     table = rows(run("songs", "--songs", 5, "--lengths", 62, 66))
     assert table.keys() == {
         "source", "clips of 30 s", "songs of 62 to 66 s", "twice as many, twice as long",

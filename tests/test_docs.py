@@ -94,6 +94,7 @@ RUN_BY = {
     "python -m baselines --dataset": "tests/baselines/test_comparison.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
+    "python benchmarks/songs.py": "tests/test_benchmarks.py",
     "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (
         "tests/music_genre/library/test_interrupted.py"
     ),
