@@ -40,6 +40,7 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
         + (["onnx"] if onnx else [])
         + (["transformers.js"] if onnx and onnx["transformers_js"] else []),
         base_model=None if is_new else report["base_model"],
+        base_model_relation=None if is_new else "finetune",
         datasets=[GTZAN_ON_THE_HUB] if is_gtzan else None,
         model_name=name if results else None,
         metrics=["accuracy", "f1"],

@@ -83,6 +83,11 @@ def read_finished(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} was trained on synthesised music: a demonstration is not published."
         )
+    if config["model_type"] == "mel-cnn":
+        raise InputError(
+            f"{folder} holds a mel CNN, the baseline of this project, which a plain `pipeline` "
+            "cannot load: it is not published."
+        )
     return report
 
 

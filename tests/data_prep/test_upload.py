@@ -114,6 +114,7 @@ def test_music_of_ones_own_needs_a_licence_to_be_public():
 def test_what_the_hub_refuses_is_one_sentence(hub, archive, tmp_path, token, repo_id, sentence):
     result = push(hub, archive, tmp_path, repo_id, token=token)
     assert_refused(result, tmp_path, sentence, "complete in")
+    assert WRITER not in result.stdout + result.stderr
 
 
 def test_a_broken_upload_is_one_sentence_and_can_be_repeated(hub, archive, tmp_path):

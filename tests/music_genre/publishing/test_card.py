@@ -98,6 +98,7 @@ tags:
 - gtzan
 - onnx
 - transformers.js
+base_model_relation: finetune
 widget:
 - src: example.ogg
   example_title: Jazz, synthesised by the project
@@ -316,6 +317,7 @@ def test_what_a_run_has_not_is_not_in_its_card():
     for absent in ("predictions.csv", "onnx", "GTZAN", "pretrained", "Recipe"):
         assert not re.search(rf"\b{absent}\b", card.text), absent
     assert card.data.base_model is None
+    assert "base_model_relation" not in card.data.to_dict()
     assert card.data.datasets is None
     assert "onnx" not in card.data.tags
 

@@ -135,7 +135,11 @@ def test_no_path_of_this_machine_is_published(pushed):
             assert path.encode() not in content, (name, path)
 
 
-def test_only_finished_runs_on_real_music_are_published(finished):
+def test_only_finished_runs_on_real_music_that_others_can_load_are_published(finished):
+    config = json.loads((finished / "config.json").read_text())
+    (finished / "config.json").write_text(json.dumps(config | {"model_type": "mel-cnn"}))
+    with pytest.raises(InputError, match=r"a mel CNN, the baseline .* it is not published"):
+        publish(finished, "you/x")
     report = json.loads((finished / "report.json").read_text())
     (finished / "report.json").write_text(json.dumps(report | {"is_synthetic": True}))
     with pytest.raises(InputError, match="synthesised music: a demonstration is not published"):

@@ -31,6 +31,15 @@ def saved(folder, config: PreTrainedConfig, feature_extractor):
     return folder
 
 
+@pytest.fixture
+def one_piece(tmp_path, monkeypatch):
+    """The int8 form is compared on one piece instead of ten."""
+    (tmp_path / "pieces").mkdir()
+    shutil.copy(quantized.EXAMPLES / "pop.ogg", tmp_path / "pieces")
+    monkeypatch.setattr(quantized, "EXAMPLES", tmp_path / "pieces")
+
+
+@pytest.mark.usefixtures("one_piece")
 def test_distilhuberts_architecture_at_lengths_it_was_not_exported_with(tmp_path):
     """Its own sizes, with random weights; every clip length and batch goes."""
     config = HubertConfig(
@@ -59,6 +68,7 @@ def test_distilhuberts_architecture_at_lengths_it_was_not_exported_with(tmp_path
         assert logits == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.usefixtures("one_piece")
 def test_a_model_of_spectrograms(tmp_path):
     """Whisper takes one length, that of its window; the batch is free."""
     config = WhisperConfig(
@@ -107,11 +117,11 @@ def test_a_graph_with_other_numbers_is_not_kept(
 
 
 def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, tmp_path, monkeypatch, capsys):
-    """As if its weights were rounded to nothing; the fp32 form is there all the same."""
+    """As if it had lost the bias that makes it answer jazz; the fp32 form is there all the same."""
     folder = tmp_path / "model"
     shutil.copytree(jazz_model, folder)
-    exact = onnx.export(folder)["quantized"]
-    assert exact["is_kept"] and exact["windows"] == 20 and exact["max_difference"] < 0.02
+    (folder / "onnx").mkdir()
+    (folder / quantized.QUANTIZED_FILE).write_bytes(b"of other weights")
 
     def quantize_badly(source, target):
         graph = load(source)
