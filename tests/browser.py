@@ -83,6 +83,7 @@ def expect(locator):
 
 def drop(page, path):
     """Drop a file on the song's field, as a mouse does."""
+    page.locator("#song .upload-container").wait_for(timeout=PATIENCE)
     page.evaluate(
         """async ([name, data]) => {
           const list = new DataTransfer();
