@@ -37,9 +37,13 @@ def songs_of(archive: Path) -> Iterator[Song]:
                 yield track_id, genre_of(track_id), artist, title or track_id[-5:], member.read()
 
 
-def rearrange(archive: Path, folder: Path) -> None:
+def rearrange(archive: Path, folder: Path, per_genre: int = 100) -> None:
+    songs: dict[str, list[Song]] = {}
+    for song in sorted(songs_of(archive)):
+        songs.setdefault(song[1], []).append(song)
+    chosen = [song for of_genre in songs.values() for song in of_genre[:per_genre]]
     table = []
-    for i, (track_id, genre, artist, title, data) in enumerate(sorted(songs_of(archive))):
+    for i, (track_id, genre, artist, title, data) in enumerate(chosen):
         name = f"{_file_name(title)} {track_id[-5:]}.wav"
         _write(folder / "folders" / genre / _file_name(artist or "x") / "Album" / name, data)
         _write(folder / "table" / "audio" / f"{i:03d}.wav", data)
