@@ -64,7 +64,7 @@ def shown(notebook, text: str, kind: str) -> list[str]:
 def test_every_stage_leaves_its_result(executed):
     folder, notebook = executed
     text = printed(notebook)
-    assert "no zip, so synthesised music" in text
+    assert "no music, so it is synthesised" in text
     assert "synthesised music, random split: 10 test clips" in text
     assert "Not published." in text
     assert (folder / "runs" / "notebook-synthetic" / "model.safetensors").is_file()
