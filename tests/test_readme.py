@@ -189,8 +189,9 @@ def test_a_whole_library(walk):
     again = walk.run(*block)  # "The same command continues after a stop."
     assert pyarrow.parquet.read_table(walk.folder / "genres.parquet").to_pylist() == table
     walk.note(f"    {again.splitlines()[-1]}")
-    undone = walk.run(*walk.take_from("docs/library.md", "--undo$"))
-    walk.note(f"    {undone.splitlines()[-1]}")
+    listed = walk.run(*walk.take_from("docs/library.md", "--write_tags --dry_run$"))
+    assert "No file was changed" in listed
+    walk.note(f"    {listed.splitlines()[-1]}")
 
 
 def test_the_end_of_the_walk(walk):

@@ -9,7 +9,7 @@ from datasets import Audio, load_from_disk
 
 from data_prep import excerpts
 from data_prep.excerpts import Cutting, cut
-from music_genre import audio
+from music_genre import audio, audio_files
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import RATE, by_genre, clip, prepared, song, write
 from tests.hostile_inputs import by_pyav
@@ -76,12 +76,12 @@ def test_a_header_that_promises_too_much_is_not_believed():
 
 
 def test_a_header_without_a_length_is_measured(monkeypatch):
-    class Unknown(audio._SoundFile):
+    class Unknown(audio_files._SoundFile):
         def __init__(self, file):
             super().__init__(file)
             self.duration = None
 
-    monkeypatch.setattr(audio, "_SoundFile", Unknown)
+    monkeypatch.setattr(audio_files, "_SoundFile", Unknown)
     assert [start for start, _ in cut(counted(100), TWO_OF_TEN)] == [20.0, 70.0]
     assert len(cut(counted(20), TWO_OF_TEN)) == 1
 

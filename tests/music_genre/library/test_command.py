@@ -95,7 +95,7 @@ def test_precision_takes_the_validation_predictions_beside_the_model(
 ):
     model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
     arguments = ["library", str(music), "--model", str(model), "--output", str(output)]
-    arguments += ["--device", "cpu", "--write-tags", "--dry-run", "--precision", "0.9"]
+    arguments += ["--device", "cpu", "--write_tags", "--dry_run", "--precision", "0.9"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="2"):
         command.main()
