@@ -26,6 +26,7 @@ import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
@@ -39,21 +40,24 @@ from music_genre.report import RUNS_DIR, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.callbacks import FindBestCheckpoint
 from music_genre.training.checkpoints import (
+    LINEAR_PROBE,
     find_checkpoint,
     hold_folder,
     is_disk_full,
     is_finished,
+    is_linear_probe,
+    load_weights,
     n_steps_of,
     prepare_folder,
     replace_when_complete,
 )
 from music_genre.training.data import Source, load_data
-from music_genre.training.linear_probe import (
-    fit_linear_probe,
-    keep_layers,
-    load_linear_probe_if_better,
+from music_genre.training.fallback import (
+    load_linear_probe_if_not_beaten,
+    read_choice,
     save_linear_probe,
 )
+from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers
 from music_genre.training.options import DataArguments, ModelArguments
 from music_genre.training.results import (
     describe_training,
@@ -73,7 +77,6 @@ from music_genre.training.setup import (
     print_plan,
     use_all_cores,
 )
-from music_genre.training.trainer import ClipDataset
 
 RESUME = "--resume_from_checkpoint last resumes the run."
 
@@ -113,61 +116,89 @@ def run(
 
 
 def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None, started: float) -> None:
-    """The part of a run that holds its folder: probe, training, scores, report, publication."""
-    trainer, folder = run.trainer, run.folder
-    steps_before = n_steps_of(checkpoint)
-    has_linear_probe = start_from_linear_probe(run, checkpoint)
+    """The part of a run that holds its folder: linear probe, fine-tuning, results."""
+    choice = start_from_linear_probe(run, checkpoint)
+    has_epochs = run.arguments.max_steps > 0 or run.arguments.num_train_epochs > 0
+    if choice and not checkpoint:
+        training = describe_training(run, time.monotonic() - started)
+        training["linear_probe"] = choice | {"is_kept": True}
+        write_model(run, training, None if has_epochs else repo_id, is_last=not has_epochs)
+    if not has_epochs:
+        return
+    if choice and not checkpoint:
+        load_weights(run.trainer.model, run.folder / LINEAR_PROBE)  # as it was before calibration
+    training = fine_tune(run, checkpoint, started)
+    if choice is not None:
+        choice = load_linear_probe_if_not_beaten(run.trainer, run.datasets["validation"])
+        training["linear_probe"] = choice
+        if choice and choice["is_kept"]:
+            training["best_step"] = 0
+    write_model(run, training, repo_id, is_last=True)
+
+
+def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] | None:
+    """Fit the linear probe and choose the layers; a resumed run has both in its checkpoint.
+
+    Returns:
+        What `fit_linear_probe` returned; empty if a resumed run does not bring it along. None if
+        the run has no linear probe.
+    """
+    model = run.trainer.model
+    is_wanted = run.model_arguments.linear_probe is not False
+    if not is_wanted or not can_have_linear_probe(model, run.model_arguments):
+        return None
+    if not checkpoint:
+        choice = fit_linear_probe(run.trainer, run.datasets["train"])
+        save_linear_probe(run.trainer, choice)
+        if run.trainer.is_world_process_zero():
+            print(describe_choice(choice))
+        return choice
+    keep_layers(model, type(model.config).from_pretrained(checkpoint).num_hidden_layers)
+    if is_linear_probe(checkpoint):
+        load_weights(model, Path(checkpoint))
+    return read_choice(run.folder) or {}
+
+
+def fine_tune(run: Run, checkpoint: str | None, started: float) -> dict[str, Any]:
+    """Train; the model of the best epoch is loaded in the end.
+
+    Returns:
+        The part of report.json on the training.
+
+    Raises:
+        SystemExit: 143 after SIGTERM, when a checkpoint was saved.
+    """
+    trainer, steps_before = run.trainer, n_steps_of(checkpoint)
     time_keeper, on_sigterm = add_callbacks(run, started)
     trainer.add_callback(FindBestCheckpoint(checkpoint))
     training_started = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    training_seconds = time.monotonic() - training_started
+    trainer.train(resume_from_checkpoint=None if is_linear_probe(checkpoint) else checkpoint)
+    seconds = time.monotonic() - training_started
     if on_sigterm.is_asked:
         if trainer.is_world_process_zero():
             print(f"Stopped after step {trainer.state.global_step}; it is saved. {RESUME}")
         sys.exit(128 + signal.SIGTERM)
-
-    linear_probe = load_linear_probe_if_better(trainer) if has_linear_probe else None
-    scores, temperature = evaluate(trainer, {n: run.datasets[n] for n in ("validation", "test")})
-    if trainer.is_world_process_zero():
-        training = describe_training(run, training_seconds, steps_before) | {
-            "run_seconds": round(time.monotonic() - started, 1),
-            "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
-            "stopped_by_budget": time_keeper.stopped_early,
-            "linear_probe": linear_probe,
-        }
-        report = make_report(run, scores, training) | {"temperature": temperature}
-        with replace_when_complete(folder) as new:
-            write_results(run, scores, report, new)
-            model_card(report, repo_id or str(folder)).save(new / "README.md")
-            write_report(report, new)
-        print_results(report, folder)
-        if repo_id:
-            print(f"Published: {publish(folder, repo_id, run.arguments.hub_private_repo)}")
+    return describe_training(run, seconds, steps_before) | {
+        "run_seconds": round(time.monotonic() - started, 1),
+        "forecast_seconds": time_keeper.forecast and round(time_keeper.forecast, 1),
+        "stopped_by_budget": time_keeper.stopped_early,
+    }
 
 
-def start_from_linear_probe(run: Run, checkpoint: str | None) -> bool:
-    """Fit the linear probe and choose the layers; a resumed run has both in its checkpoint.
-
-    Returns:
-        Whether the run starts, or started, from a linear probe.
-    """
-    model, crops = run.trainer.model, run.datasets["train"]
-    is_wanted = run.model_arguments.linear_probe is not False
-    if not is_wanted or not can_have_linear_probe(model, run.model_arguments):
-        return False
-    if checkpoint:
-        keep_layers(model, type(model.config).from_pretrained(checkpoint).num_hidden_layers)
-        return True
-    probe = fit_linear_probe(run.trainer, ClipDataset(crops.clips, crops.window))
-    if run.trainer.is_world_process_zero():
-        print(
-            f"Linear probe on layer {probe['layers']} of {probe['of_layers']}, C={probe['C']:g}: "
-            f"accuracy {probe['cross_validated_accuracy']:.3f}, cross-validated over the artists "
-            "of train."
-        )
-    save_linear_probe(run.trainer, run.datasets["validation"], probe)
-    return True
+def write_model(run: Run, training: dict[str, Any], repo_id: str | None, is_last: bool) -> None:
+    """Score the model as it is, write all that a run leaves, and publish it in `repo_id`."""
+    datasets = {name: run.datasets[name] for name in ("validation", "test")}
+    scores, temperature = evaluate(run.trainer, datasets, in_one_pass=is_last)
+    if not run.trainer.is_world_process_zero():
+        return
+    report = make_report(run, scores, training) | {"temperature": temperature}
+    with replace_when_complete(run.folder, is_last) as new:
+        write_results(run, scores, report, new)
+        model_card(report, repo_id or str(run.folder)).save(new / "README.md")
+        write_report(report, new)
+    print_results(report, run.folder)
+    if repo_id:
+        print(f"Published: {publish(run.folder, repo_id, run.arguments.hub_private_repo)}")
 
 
 def run_seeds(argv: list[str], recipe: RecipeArguments) -> None:
@@ -183,7 +214,7 @@ def run_seeds(argv: list[str], recipe: RecipeArguments) -> None:
         if recipe.resume_from_checkpoint:
             if is_finished(folder):
                 continue
-            has_checkpoint = any(folder.glob("checkpoint-*"))
+            has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)
             arguments[-1].resume_from_checkpoint = "last" if has_checkpoint else None
         run(*arguments)
     if PartialState().is_main_process:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from music_genre.errors import InputError
-from music_genre.evaluation.metrics import accuracy_interval
+from music_genre.evaluation.intervals import mean_interval
 from music_genre.evaluation.plots import BLUE, INK, ORANGE
 from music_genre.loading import find_model, load_classifier
 from music_genre.report import REPORT_FILE, read_report
@@ -48,7 +48,8 @@ class TestResult:
     @property
     def interval(self) -> tuple[float, float]:
         """95 %, over tracks: more seeds are no more tracks, and do not narrow it."""
-        return accuracy_interval((np.arange(self.n) < round(self.accuracy * self.n)).astype(float))
+        is_right = np.arange(self.n) < round(self.accuracy * self.n)
+        return mean_interval(is_right.astype(float), np.arange(self.n))
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -27,7 +27,14 @@ from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
 from baselines.comparison import IMAGES
 from data_prep import splits
 from data_prep.archive import Member, MemberError, open_archive
-from data_prep.gtzan import DESCRIPTIONS, GENRES, SPLITS, as_tracks, genre_of
+from data_prep.gtzan import (
+    DESCRIPTIONS,
+    GENRES,
+    SPLITS,
+    artists_and_titles,
+    as_tracks,
+    genre_of,
+)
 from data_prep.leakage import describe_leakage, leakage
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.environment import hardware, versions
@@ -253,10 +260,12 @@ def write_results(
         },
         "versions": versions(),
     }
+    names = artists_and_titles()
     for name in ("validation", "test"):
         output = trainer.predict(_examples(plots, parts[name]))
         probabilities = softmax(output.predictions, axis=-1)
-        report[name] = summarize(probabilities, output.label_ids, list(GENRES))
+        artists = [names[track_id][0] if track_id in names else "" for track_id in parts[name]]
+        report[name] = summarize(probabilities, output.label_ids, artists, list(GENRES))
     plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

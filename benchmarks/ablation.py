@@ -1,40 +1,51 @@
-"""What each ingredient of the recipe is worth: validation accuracy, mean and spread over seeds.
+"""What each ingredient of the recipe is worth, on artists that were not trained on.
 
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
 
-Source of the table in docs/training.md. Trains the audio course's recipe (course_recipe.py) and
-then train_hf.py with the recipe of configs/gtzan.json, built up ingredient by ingredient. Only the
-validation split is scored. Prints a Markdown table and keeps every run under --output_dir; finished
-runs are not repeated, and --jobs runs are trained side by side with one thread each.
+Source of the table in docs/training.md. Cross-validation over artists: the clips of train and
+validation are divided into five folds, of which three are trained on, one chooses the epoch and the
+temperature, and one is scored. Each row is the audio course's recipe (course_recipe.py) or a run of
+train_hf.py with changes to configs/gtzan.json. A finished run is a line of results.jsonl under
+--output_dir and is not repeated, so that a table can be made over days; --table prints what is
+there. Test is never used. Intervals are by bootstrap over artists.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+import numpy as np
+from datasets import Audio, Dataset, DatasetDict, concatenate_datasets, load_from_disk
+from sklearn.model_selection import StratifiedGroupKFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import ROOT, print_head, print_row
+from music_genre.evaluation.intervals import artist_groups, mean_interval
+from music_genre.evaluation.predictions import read_predictions
+from music_genre.report import PREDICTIONS_FILES
 
-NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": False}
-CPU_MINUTES = "cpu_minutes.txt"  # of the whole run: other work on the machine adds nothing
-COURSE = "the course's recipe"
+N_FOLDS = 5
+NO_AUGMENTATION = {
+    "mixup": 0, "speed_perturbation": False, "equalization": False, "spec_augment": False,
+}  # fmt: skip
+LAST_EPOCH = {"load_best_model_at_end": False}  # and no falling back to the linear probe
+COURSE, PROBE = "the course's recipe", "the linear probe"
 ROWS: dict[str, dict[str, object]] = {
     "windows of 3 s, random crops, genres in turn": {
-        **NO_AUGMENTATION,
-        "linear_probe": False,
-        "learning_rate": 5e-5,
+        **NO_AUGMENTATION, **LAST_EPOCH, "linear_probe": False, "learning_rate": 5e-5,
     },
-    "the linear probe, on the best layer": {"max_steps": 1, "learning_rate": 0},
-    "linear probe first, then fine-tuned": NO_AUGMENTATION,
-    "+ mixup": {"speed_perturbation": False, "spec_augment": False},
-    "+ SpecAugment, speed perturbation = configs/gtzan.json": {},
-}
+    "the linear probe, windows only": {**NO_AUGMENTATION, "num_train_epochs": 0},
+    PROBE: {"num_train_epochs": 0},
+    "linear probe, then fine-tuned without augmentation": {**NO_AUGMENTATION, **LAST_EPOCH},
+    "linear probe, then fine-tuned": LAST_EPOCH,
+    "the better of the two = configs/gtzan.json": {},
+}  # fmt: skip
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,92 +54,164 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("dataset", help="a folder that data_prep made")
     parser.add_argument("--model_name_or_path", default="ntu-spml/distilhubert")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", default=[COURSE, *ROWS], choices=[COURSE, *ROWS])
+    parser.add_argument("--folds", type=int, nargs="+", default=list(range(N_FOLDS)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--course_epochs", type=int, default=10)
-    parser.add_argument("--precision", default="bf16", choices=("fp32", "fp16", "bf16"))
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, one thread each")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "ablation")
     return parser.parse_args()
 
 
-def run_course(arguments: argparse.Namespace, seed: int, folder: Path) -> dict:
-    result = folder / "course.json"
-    if not result.is_file():
-        call(
-            "benchmarks/course_recipe.py", arguments.dataset, seed=seed, output=result,
-            model_name_or_path=arguments.model_name_or_path, precision=arguments.precision,
-            num_train_epochs=arguments.course_epochs, log=folder / "log.txt",
-        )  # fmt: skip
-    scores = json.loads(result.read_text())
-    return {
-        "accuracy": scores["accuracy"],
-        "short": scores["short_accuracy"],
+def save_folds(dataset: str, folder: Path) -> int:
+    """Write fold K as a dataset whose test split is scored; the number of clips in all."""
+    parts = load_from_disk(dataset).cast_column("audio", Audio(decode=False))
+    pool = concatenate_datasets([parts["train"], parts["validation"]])
+    artists = artist_groups(pool["artist"])
+    splitter = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
+    folds = [rows for _, rows in splitter.split(artists, pool["genre"], artists)]
+    for k in range(N_FOLDS):
+        if not (folder / str(k)).exists():
+            others = np.setdiff1d(np.arange(len(pool)), [*folds[k], *folds[k - 1]])
+            DatasetDict(
+                train=_select(pool, others),
+                validation=_select(pool, folds[k - 1]),
+                test=_select(pool, folds[k]),
+            ).save_to_disk(folder / str(k))
+    return len(pool)
+
+
+def _select(pool: Dataset, rows: np.ndarray) -> Dataset:
+    return pool.select(sorted(rows))
+
+
+def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
+    """Train once; a line of results.jsonl."""
+    name = "".join(c if c.isalnum() else "-" for c in row)
+    folder = arguments.output_dir / f"{name}-{fold}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {
+        "seed": seed,
+        "model_name_or_path": arguments.model_name_or_path,
+        "precision": arguments.precision,
     }
-
-
-def run_ours(arguments: argparse.Namespace, changes: dict, seed: int, folder: Path) -> dict:
-    report = folder / "report.json"
-    if not report.is_file():
+    dataset = arguments.output_dir / "folds" / str(fold)
+    if row == COURSE:
+        predictions = folder / "predictions.csv"
+        options = {"num_train_epochs": arguments.course_epochs, "output": predictions}
+        command = ["benchmarks/course_recipe.py", dataset]
+    else:
+        predictions = folder / PREDICTIONS_FILES["test"]
+        options = {
+            "dataset": dataset, "output_dir": folder, "save_total_limit": 1, "disable_tqdm": True,
+        }  # fmt: skip
+        options |= ROWS[row]
         if any(folder.glob("checkpoint-*")):  # it was stopped
-            changes = changes | {"resume_from_checkpoint": "last"}
-        call(
-            "train_hf.py", "configs/gtzan.json", dataset=arguments.dataset, seed=seed,
-            model_name_or_path=arguments.model_name_or_path, precision=arguments.precision,
-            output_dir=folder, save_total_limit=1, disable_tqdm=True, log=folder / "log.txt",
-            **changes,
-        )  # fmt: skip
-    content = json.loads(report.read_text())
-    return {
-        "accuracy": content["validation"]["accuracy"],
-        "short": content["validation"]["short"]["accuracy"],
-    }
+            options["resume_from_checkpoint"] = "last"
+        command = ["train_hf.py", "configs/gtzan.json"]
+    minutes = cpu_minutes([*command, *_flags(common | options)], folder / "log.txt")
+    columns = ("track_id", "artist", "genre", "prediction", "short_prediction")
+    tracks = [{key: line[key] for key in columns} for line in read_predictions(predictions)]
+    return {"row": row, "fold": fold, "minutes": minutes} | common | {"tracks": tracks}
 
 
-def call(script: str, first: str, log: Path, **options: object) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    flags = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
+def _flags(options: dict[str, object]) -> Iterator[object]:
+    for name, value in options.items():
+        yield from (f"--{name}", value)
+
+
+def cpu_minutes(command: list[object], log: Path) -> float:
+    """Run it with one thread; other work on the machine adds nothing to the time."""
     threads = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, script, str(first), *flags], cwd=ROOT, env=threads, stdout=file,
+            [sys.executable, *map(str, command)], cwd=ROOT, env=threads, stdout=file,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{script} failed; its output is in {log}")
-    (log.parent / CPU_MINUTES).write_text(f"{(usage.ru_utime + usage.ru_stime) / 60:.2f}\n")
+        raise RuntimeError(f"{command[0]} failed; its output is in {log}")
+    return round((usage.ru_utime + usage.ru_stime) / 60, 2)
 
 
-def run_row(arguments: argparse.Namespace, row: str, seed: int) -> dict:
-    folder = arguments.output_dir / f"{row.replace(' ', '-').replace('/', '-')}-{seed}"
-    if row == COURSE:
-        scores = run_course(arguments, seed, folder)
-    else:
-        scores = run_ours(arguments, ROWS[row], seed, folder)
-    return scores | {"minutes": float((folder / CPU_MINUTES).read_text())}
+def print_tables(results: list[dict], rows: list[str]) -> None:
+    """Accuracies, differences from the linear probe on the same tracks, recall by genre."""
+    of_rows = {row: _by_track([r for r in results if r["row"] == row]) for row in rows}
+    of_rows = {row: tracks for row, tracks in of_rows.items() if tracks}
+    print_head("recipe", "n", "whole clips", "minus the probe", "2 s", "minus the probe", "minutes")
+    for row, tracks in of_rows.items():
+        cells: list[object] = [len(tracks)]
+        for key in ("whole", "short"):
+            cells.append(_with_interval(tracks, key))
+            cells.append(_difference(tracks, of_rows.get(PROBE, {}), key) if row != PROBE else "")
+        minutes = np.median([r["minutes"] for r in results if r["row"] == row])
+        print_row(row, *cells, f"{minutes:.1f}")
+    genres = sorted({t["genre"] for tracks in of_rows.values() for t in tracks.values()})
+    print()
+    print_head("recall", *genres)
+    for row, tracks in of_rows.items():
+        right = [[t["whole"] for t in tracks.values() if t["genre"] == genre] for genre in genres]
+        print_row(row, *(f"{np.mean(values):.2f}" if values else "-" for values in right))
 
 
-def mean_and_spread(accuracies: list[float]) -> str:
-    """With the standard deviation, where there are several seeds."""
-    spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
-    return f"{statistics.mean(accuracies):.3f}{spread}"
+def _by_track(results: list[dict]) -> dict[str, dict]:
+    """Of each track the share of seeds that are right, from whole clips and from 2 s."""
+    lines: dict[str, list[dict]] = {}
+    for result in results:
+        for line in result["tracks"]:
+            lines.setdefault(line["track_id"], []).append(line)
+    return {
+        track: {
+            "artist": of_seeds[0]["artist"],
+            "genre": of_seeds[0]["genre"],
+            "whole": np.mean([line["prediction"] == line["genre"] for line in of_seeds]),
+            "short": np.mean([line["short_prediction"] == line["genre"] for line in of_seeds]),
+        }
+        for track, of_seeds in lines.items()
+    }
+
+
+def _with_interval(tracks: dict[str, dict], key: str) -> str:
+    values = np.array([track[key] for track in tracks.values()])
+    low, high = mean_interval(values, artist_groups([t["artist"] for t in tracks.values()]))
+    return f"{values.mean():.3f} ({low:.2f} to {high:.2f})"
+
+
+def _difference(tracks: dict[str, dict], others: dict[str, dict], key: str) -> str:
+    """On the tracks that both have; a tie if the interval contains zero."""
+    common = sorted(tracks.keys() & others.keys())
+    if not common:
+        return "-"
+    values = np.array([tracks[track][key] - others[track][key] for track in common])
+    low, high = mean_interval(values, artist_groups([tracks[track]["artist"] for track in common]))
+    tie = ", tie" if low <= 0 <= high else ""
+    return f"{values.mean():+.3f} ({low:+.2f} to {high:+.2f}){tie}"
 
 
 def main() -> None:
     arguments = parse_arguments()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = {
-            row: [pool.submit(run_row, arguments, row, seed) for seed in arguments.seeds]
-            for row in arguments.rows
-        }
-        print(f"{arguments.model_name_or_path}, validation, seeds {arguments.seeds}")
-        print_head("recipe", "whole clips", "2 s of each", "minutes of one core")
-        for row, futures in results.items():
-            runs = [future.result() for future in futures]
-            cells = [mean_and_spread([run[key] for run in runs]) for key in ("accuracy", "short")]
-            minutes = statistics.median(run["minutes"] for run in runs)
-            print_row(row, *cells, f"{minutes:.1f}")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    path = arguments.output_dir / "results.jsonl"
+    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    n_clips = save_folds(arguments.dataset, arguments.output_dir / "folds")
+    if not arguments.table:
+        finished = {(r["row"], r["fold"], r["seed"]) for r in results}
+        tasks = [
+            (r, k, s) for r in arguments.rows for k in arguments.folds for s in arguments.seeds
+        ]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            runs = [pool.submit(run, arguments, *task) for task in tasks if task not in finished]
+            for finished_run in as_completed(runs):
+                results.append(finished_run.result())
+                with path.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+    print(
+        f"{arguments.model_name_or_path}; {n_clips} clips of train and validation in {N_FOLDS} "
+        "folds by artist (seed 0)"
+    )
+    print_tables(results, arguments.rows)
 
 
 if __name__ == "__main__":

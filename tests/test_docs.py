@@ -92,6 +92,7 @@ def test_the_tests_that_security_names_exist():
 # How a block of docs/ begins: the test that runs it, with other names and smaller sizes.
 RUN_BY = {
     "python -m baselines --dataset": "tests/baselines/test_comparison.py",
+    "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
     "python benchmarks/songs.py": "tests/test_benchmarks.py",
@@ -100,10 +101,14 @@ RUN_BY = {
     ),
     "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
     "H=http://127.0.0.1:7860": "tests/test_readme.py",
-    "python -m music_genre.library --output genres.parquet --undo": "tests/test_readme.py",
+    "python -m music_genre.library --output genres.parquet --undo": (
+        "tests/music_genre/library/test_command.py"
+    ),
     "python -m music_genre.library ~/Music --model runs/mine": (
         "tests/music_genre/library/test_thresholds.py"
     ),
+    "python -m music_genre.library ~/Music --model you/distilhubert-gtzan --output genres.parquet "
+    "--write_tags --dry_run": "tests/test_readme.py",
     "hf jobs run": "tests/test_docs.py",
     'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (
         "tests/data_prep/test_upload.py"

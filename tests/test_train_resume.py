@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from music_genre.errors import InputError
+from music_genre.training import fallback
 from music_genre.training.checkpoints import hold_folder, replace_when_complete
 from music_genre.training.trainer import ClipTrainer
 from tests.training_runs import (
@@ -169,7 +170,7 @@ def test_an_interrupted_replacement_is_not_a_finished_run(tmp_path, monkeypatch)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", killed_after_one)
-    with pytest.raises(KeyboardInterrupt), replace_when_complete(tmp_path) as new:
+    with pytest.raises(KeyboardInterrupt), replace_when_complete(tmp_path, True) as new:
         for name in ("model.safetensors", "report.json"):
             (new / name).write_text("new")
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
@@ -192,8 +193,12 @@ def probe_options(prepared: Path, pretrained: Path, output_dir: Path, **more: ob
 
 
 def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeypatch):
-    """With the linear probe and the best checkpoint of the folder that it comes from."""
+    """With the linear probe and the best checkpoint of the folder that it comes from.
+
+    The weights of the two are averaged where fine-tuning is better.
+    """
     monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(fallback, "is_lower", lambda *_: True)
     train(*probe_options(prepared, pretrained, tmp_path / "one"))
     moved = (tmp_path / "one").rename(tmp_path / "moved")
     (tmp_path / "other").mkdir()
@@ -203,11 +208,12 @@ def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeyp
     assert report["steps"] == 6
     assert report["best_step"] == 2
     assert not report["linear_probe"]["is_kept"]
-    best, saved = (
-        load_file(folder / "model.safetensors")
-        for folder in (moved / "checkpoint-2", tmp_path / "other")
+    best, probe, saved = (
+        load_file(folder / "model.safetensors")["projector.weight"]
+        for folder in (moved / "checkpoint-2", moved / "linear_probe", tmp_path / "other")
     )
-    assert torch.equal(best["projector.weight"], saved["projector.weight"])
+    assert not torch.equal(best, probe)
+    torch.testing.assert_close(saved, (best + probe) / 2)
 
 
 def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkeypatch, capsys):
@@ -220,7 +226,7 @@ def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkey
     train(*options, "--resume_from_checkpoint", lone)
     output = capsys.readouterr().out
     assert "checkpoint-2, is gone: only later ones compete." in output
-    assert "not compared with the linear probe" in output
+    assert "nor compared with the linear probe" in output
     report = read_report(tmp_path / "other")["train"]
     assert report["best_step"] == 6
     assert report["linear_probe"] is None
@@ -242,7 +248,7 @@ def test_without_validation_in_training_the_fine_tuned_model_is_kept(
     options = flags(prepared, pretrained, tmp_path / "run", from_scratch=False, max_steps=4)
     train(*options, "--eval_strategy", "no", "--load_best_model_at_end", "False")
     output = capsys.readouterr().out
-    assert "The fine-tuned model of step 4 is kept and not compared with the linear probe" in output
+    assert "The fine-tuned model of step 4 is kept, and neither averaged nor" in output
     assert "--load_best_model_at_end is False" in output
     assert not read_report(tmp_path / "run")["train"]["linear_probe"]["is_kept"]
     check_saved_is(tmp_path / "run", tmp_path / "run" / "checkpoint-4")

@@ -6,10 +6,10 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import accuracy_score, classification_report, f1_score
 
 from music_genre.evaluation.calibration import expected_calibration_error, reliability
+from music_genre.evaluation.intervals import artist_groups, mean_interval
 
 SHORT_SECONDS = 2.0  # of audio, after which a visitor of the demo expects a first prediction
 
@@ -41,10 +41,19 @@ class GenreMetrics(evaluate.Metric):
         }
 
 
-def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -> float:
-    """Mean over clips. probabilities: shape (clips, labels); references: int, shape (clips,)."""
+def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each clip, shape (clips,).
+
+    Args:
+        probabilities: shape (clips, labels). references: int, shape (clips,).
+    """
     of_reference = probabilities[np.arange(len(references)), references]
-    return float(-np.log(np.maximum(of_reference, 1e-12)).mean())
+    return -np.log(np.maximum(of_reference, 1e-12))
+
+
+def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -> float:
+    """Mean over clips, of arguments as for `clip_losses`."""
+    return float(clip_losses(probabilities, references).mean())
 
 
 def accuracy(probabilities: np.ndarray, references: np.ndarray) -> float:
@@ -52,33 +61,26 @@ def accuracy(probabilities: np.ndarray, references: np.ndarray) -> float:
     return float((probabilities.argmax(-1) == references).mean())
 
 
-def accuracy_interval(is_right: np.ndarray) -> tuple[float, float]:
-    """95 % interval of an accuracy, by bootstrap over tracks (percentiles of 10,000 draws).
-
-    If all tracks are right, or none, every draw gives the same accuracy; the interval is then
-    Wilson's.
-
-    Args:
-        is_right: shape (tracks,), 0 to 1: with several seeds, the share of them that are right.
-    """
-    n, n_right = len(is_right), is_right.sum()
-    if n_right in (0, n):
-        interval = binomtest(int(n_right), n).proportion_ci(0.95, method="wilson")
-    else:
-        interval = bootstrap(
-            (is_right,), np.mean, n_resamples=10_000, batch=1_000, method="percentile", rng=0
-        ).confidence_interval
-    return float(interval.low), float(interval.high)
+def calibration(probabilities: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+    bins = reliability(probabilities, references)
+    return {
+        "nll": negative_log_likelihood(probabilities, references),
+        "ece": expected_calibration_error(bins),
+        "reliability": bins,
+    }
 
 
-def summarize(probabilities: np.ndarray, references: np.ndarray, labels: list[str]) -> dict:
+def summarize(
+    probabilities: np.ndarray, references: np.ndarray, artists: list[str], labels: list[str]
+) -> dict[str, Any]:
     """A split's part of report.json: accuracy, its interval, macro-F1, calibration, genres.
 
     Args:
         probabilities: shape (clips, labels). references: int, shape (clips,).
+        artists: of each clip, empty where it is unknown.
     """
     predictions = probabilities.argmax(-1)
-    bins = reliability(probabilities, references)
+    is_right = (predictions == references).astype(float)
     table = classification_report(
         references,
         predictions,
@@ -87,22 +89,24 @@ def summarize(probabilities: np.ndarray, references: np.ndarray, labels: list[st
         output_dict=True,
         zero_division=0,
     )
-    return GenreMetrics().compute(predictions=predictions, references=references) | {
-        "accuracy_ci95": accuracy_interval((predictions == references).astype(float)),
-        "nll": negative_log_likelihood(probabilities, references),
-        "ece": expected_calibration_error(bins),
-        "reliability": bins,
-        "n": len(references),
-        "per_genre": {
-            label: {
-                "precision": table[label]["precision"],
-                "recall": table[label]["recall"],
-                "f1": table[label]["f1-score"],
-                "n": int(table[label]["support"]),
-            }
-            for label in labels
-        },
-    }
+    return (
+        GenreMetrics().compute(predictions=predictions, references=references)
+        | {
+            "accuracy_ci95": mean_interval(is_right, artist_groups(artists)),
+            "n": len(references),
+            "n_artists": len({artist for artist in artists if artist}),
+            "per_genre": {
+                label: {
+                    "precision": table[label]["precision"],
+                    "recall": table[label]["recall"],
+                    "f1": table[label]["f1-score"],
+                    "n": int(table[label]["support"]),
+                }
+                for label in labels
+            },
+        }
+        | calibration(probabilities, references)
+    )
 
 
 @dataclass
@@ -113,6 +117,7 @@ class SplitScore:
     """
 
     track_ids: list[str]
+    artists: list[str]  # empty where it is unknown
     references: np.ndarray
     probabilities: np.ndarray
     short_probabilities: np.ndarray  # of SHORT_SECONDS from the middle of each clip
@@ -121,11 +126,10 @@ class SplitScore:
     def summary(self, labels: list[str]) -> dict[str, Any]:
         """The split's part of report.json."""
         one_pass = self.one_pass_probabilities
-        return summarize(self.probabilities, self.references, labels) | {
-            "short": {
-                "seconds": SHORT_SECONDS,
-                "accuracy": accuracy(self.short_probabilities, self.references),
-            },
+        short = self.short_probabilities
+        return summarize(self.probabilities, self.references, self.artists, labels) | {
+            "short": {"seconds": SHORT_SECONDS, "accuracy": accuracy(short, self.references)}
+            | calibration(short, self.references),
             "one_pass": None
             if one_pass is None
             else {"accuracy": accuracy(one_pass, self.references)},

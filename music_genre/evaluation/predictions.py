@@ -8,11 +8,11 @@ import numpy as np
 
 from music_genre.evaluation.metrics import SplitScore
 
-COLUMNS = ("track_id", "genre", "prediction", "short_prediction", "one_pass_prediction")
+COLUMNS = ("track_id", "artist", "genre", "prediction", "short_prediction", "one_pass_prediction")
 
 
 def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> None:
-    """One row per clip: track, genre, three predictions, and the probability of every genre.
+    """One row per clip: track, artist, genre, three predictions, probability of every genre.
 
     `short_prediction` is for the middle of the clip. `one_pass_prediction` is what a plain
     `pipeline` predicts, empty where that was not measured. The probabilities are those of
@@ -26,6 +26,7 @@ def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> N
 
     rows = zip(
         score.track_ids,
+        score.artists,
         [labels[i] for i in score.references],
         names(score.probabilities),
         names(score.short_probabilities),
@@ -40,7 +41,7 @@ def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> N
             writer.writerow([*row, *(f"{p:.6f}" for p in probabilities)])
 
 
-def read_is_right(path: Path) -> list[bool]:
-    """Of each clip in such a file, in its order: is the prediction right?"""
+def read_predictions(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [row["genre"] == row["prediction"] for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))

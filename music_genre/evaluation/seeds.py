@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from music_genre.evaluation.metrics import accuracy_interval
-from music_genre.evaluation.predictions import read_is_right
+from music_genre.evaluation.intervals import artist_groups, mean_interval
+from music_genre.evaluation.predictions import read_predictions
 from music_genre.report import PREDICTIONS_FILES, read_report
 
 SEEDS_FILE = "seeds.json"
@@ -15,7 +15,7 @@ SEEDS_FILE = "seeds.json"
 def summarize_seeds(folders: list[Path]) -> dict:
     """Summarize the finished runs in `folders`; write seeds.json beside them.
 
-    The interval is of the mean accuracy, by bootstrap over tracks: a track is drawn with its
+    The interval is of the mean accuracy, by bootstrap over artists: a track is drawn with its
     predictions by all seeds, since more seeds are no more tracks.
     """
     reports = {folder: read_report(folder) for folder in folders}
@@ -24,7 +24,9 @@ def summarize_seeds(folders: list[Path]) -> dict:
         scores = [report[name] for report in reports.values() if report[name]]
         if not scores:
             continue
-        is_right = np.stack([read_is_right(folder / PREDICTIONS_FILES[name]) for folder in folders])
+        tables = [read_predictions(folder / PREDICTIONS_FILES[name]) for folder in folders]
+        is_right = np.array([[r["genre"] == r["prediction"] for r in rows] for rows in tables])
+        artists = artist_groups([row["artist"] for row in tables[0]])
         summary[name] = {
             key: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
             for key, values in {
@@ -33,7 +35,7 @@ def summarize_seeds(folders: list[Path]) -> dict:
                 "short_accuracy": [s["short"]["accuracy"] for s in scores],
                 "ece": [s["ece"] for s in scores],
             }.items()
-        } | {"accuracy_ci95": accuracy_interval(is_right.mean(0)), "n": scores[0]["n"]}
+        } | {"accuracy_ci95": mean_interval(is_right.mean(0), artists), "n": scores[0]["n"]}
     path = folders[0].parent / SEEDS_FILE
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary

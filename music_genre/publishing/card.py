@@ -70,6 +70,7 @@ def _values(report: dict) -> dict:
     return {
         "results": results,
         "headline": headline,
+        "is_linear_probe": (report["train"].get("linear_probe") or {}).get("is_kept", False),
         "gaps": [gap for name in passed_over if (gap := gap_in(report, name))],
         "shown_name": shown_name,
         "shown": shown,

@@ -23,6 +23,7 @@ from music_genre.report import REPORT_FILE, read_report
 LOCK_FILE = ".lock"
 UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
+CHOICE_FILE = "choice.json"  # in it: how the probe was chosen
 # Without one of these the Trainer would resume with another optimizer or other random numbers.
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
 # All that the Trainer writes into a checkpoint.
@@ -73,18 +74,24 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
 
     Args:
         output_dir: of the run.
-        wanted: a checkpoint's folder, `last` for the newest in `output_dir`, or None.
+        wanted: a checkpoint's folder, `last` for the newest in `output_dir`, or None. The last one
+            of a run that made no step is its linear probe.
 
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
     """
     if wanted and wanted.lower() in ("true", "last"):
         return _last(output_dir)
-    if wanted and (missing := _missing(Path(wanted))):
+    if wanted and not is_linear_probe(wanted) and (missing := _missing(Path(wanted))):
         raise InputError(f"{wanted} is not a checkpoint to resume from: it has no {missing[0]}.")
     if not wanted or Path(wanted).absolute().parent != output_dir.absolute():
         _check_is_free(output_dir)
     return wanted
+
+
+def is_linear_probe(checkpoint: str | None) -> bool:
+    """Whether a checkpoint is a run's linear probe, and not one of the Trainer's."""
+    return bool(checkpoint) and Path(checkpoint, CHOICE_FILE).is_file()
 
 
 def _check_is_free(output_dir: Path) -> None:
@@ -162,18 +169,19 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replace_when_complete(output_dir: Path) -> Iterator[Path]:
-    """A temporary folder to write a finished run to; its files then move into `output_dir`.
+def replace_when_complete(output_dir: Path, is_last: bool) -> Iterator[Path]:
+    """A temporary folder to write a result of a run to; its files then move into `output_dir`.
 
     An earlier result stays as it is until all of the new one is written. The report leaves first
-    and comes last: a folder without it is not a finished run.
+    and comes last: a folder without it holds no result. The last result finishes the run.
     """
     with TemporaryDirectory(prefix=".finishing-", dir=output_dir) as temporary:
         yield Path(temporary)
         (output_dir / REPORT_FILE).unlink(missing_ok=True)
         for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == REPORT_FILE):
             os.replace(path, output_dir / path.name)
-        (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
+        if is_last:
+            (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 def is_finished(output_dir: Path) -> bool:
@@ -184,6 +192,8 @@ def is_finished(output_dir: Path) -> bool:
 def _last(output_dir: Path) -> str:
     """The newest complete checkpoint: the disk may have been full at the newest of all."""
     folders = sorted(output_dir.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[-1]))
+    if not folders and is_linear_probe(probe := str(output_dir / LINEAR_PROBE)):
+        return probe
     if not folders:
         raise InputError(f"There is no checkpoint in {output_dir} to resume from.")
     for folder in reversed(folders):
@@ -206,7 +216,7 @@ def _missing(folder: Path) -> list[str]:
 
 def n_steps_of(checkpoint: str | None) -> int:
     """Steps that a checkpoint has behind it; read before training, which deletes old ones."""
-    if not checkpoint:
+    if not checkpoint or is_linear_probe(checkpoint):
         return 0
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
     return state["global_step"]

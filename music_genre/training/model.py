@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,7 +22,8 @@ from music_genre.loading import (
 from music_genre.training.data import print_once
 
 # Families whose feature extractor gives spectrograms; the others take waveforms.
-SPECTROGRAM_MODELS = ("whisper", "audio-spectrogram-transformer")
+AST = "audio-spectrogram-transformer"
+SPECTROGRAM_MODELS = ("whisper", AST)
 HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
 
 
@@ -66,6 +68,8 @@ def load_for_training(
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
     if model.config.model_type == "whisper":
         _shorten_whisper(model, feature_extractor, window_seconds)
+    elif model.config.model_type == AST:
+        _shorten_ast(model, feature_extractor, window_seconds)
     return model, feature_extractor
 
 
@@ -109,3 +113,34 @@ def _shorten_whisper(
     )
     model.encoder.max_source_positions = n_positions
     model.config.max_source_positions = n_positions
+
+
+def _shorten_ast(
+    model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, window_seconds: float
+) -> None:
+    """Cut AST's grid of positions to the window: otherwise it pads a 5 s window to 10.24 s.
+
+    The middle of the grid is kept, as AST's authors do for shorter inputs (Gong et al., "AST: Audio
+    Spectrogram Transformer", Interspeech 2021, section 2.2). The feature extractor and config.json
+    are changed alike.
+    """
+    config, embeddings = model.config, model.audio_spectrogram_transformer.embeddings
+    n_frames = round(window_seconds * 100)  # the feature extractor's hop is 10 ms
+    if not config.patch_size <= n_frames <= config.max_length:
+        raise ModelError(
+            f"This AST takes windows of {config.patch_size / 100:g} to {config.max_length / 100:g} "
+            f"seconds, not {window_seconds:g}."
+        )
+    n_bands, n_old = (
+        (size - config.patch_size) // stride + 1
+        for size, stride in (
+            (config.num_mel_bins, config.frequency_stride),
+            (config.max_length, config.time_stride),
+        )
+    )
+    n_new = (n_frames - config.patch_size) // config.time_stride + 1
+    start = (n_old - n_new) // 2
+    tokens, grid = embeddings.position_embeddings.detach().split((2, n_bands * n_old), dim=1)
+    grid = grid.unflatten(1, (n_bands, n_old))[:, :, start : start + n_new].flatten(1, 2)
+    embeddings.position_embeddings = nn.Parameter(torch.cat([tokens, grid], dim=1))
+    config.max_length = feature_extractor.max_length = n_frames

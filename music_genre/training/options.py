@@ -69,8 +69,9 @@ class ModelArguments:
     linear_probe: bool | None = field(
         default=None,
         metadata={
-            "help": "Start from a linear probe on the best layer; drop later layers. By default "
-            "where it is possible: not with --from_scratch, nor with AST."
+            "help": "Start from a linear probe on the best layer; drop later layers. It is written "
+            "as a finished model first; --num_train_epochs 0 ends there. By default where it is "
+            "possible: not with --from_scratch."
         },
     )
     window_seconds: float = field(
@@ -108,6 +109,10 @@ class RecipeOptions:
     )
     speed_perturbation: bool = field(
         default=False, metadata={"help": "Play crops up to 15 percent slower or faster."}
+    )
+    equalization: bool = field(
+        default=False,
+        metadata={"help": "Change the level of crops, and of their low and high frequencies."},
     )
     spec_augment: bool = field(
         default=False,

@@ -12,9 +12,14 @@ from music_genre.evaluation.predictions import write_predictions
 from music_genre.report import PREDICTIONS_FILES, split_in_pictures
 from music_genre.training.setup import Run
 
+LEARNING_CURVES_FILE = "learning_curves.png"
 
-def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, Any]:
-    """The part of report.json on the training, which took `seconds` from step `steps_before` on."""
+
+def describe_training(run: Run, seconds: float, steps_before: int = 0) -> dict[str, Any]:
+    """The part of report.json on the training, which took `seconds` from step `steps_before` on.
+
+    Without a step it is that of the linear probe.
+    """
     arguments, state = run.arguments, run.trainer.state
     crops_a_step = (
         arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
@@ -26,10 +31,11 @@ def describe_training(run: Run, seconds: float, steps_before: int) -> dict[str, 
         "seconds": round(seconds, 1),
         # The audio of all crops over the whole time, of which validation takes a share.
         "audio_seconds_per_second": round(audio_seconds / seconds, 1),
-        "epochs": round(state.epoch, 2),
+        "epochs": round(state.epoch or 0, 2),
         "steps": state.global_step,
         "resumed_at_step": steps_before,
         "best_step": state.best_global_step if arguments.load_best_model_at_end else None,
+        "linear_probe": None,
         "hardware": hardware(),
         "precision": arguments.precision,
         "processes": arguments.world_size,
@@ -90,7 +96,8 @@ def write_results(
     )
     plots.plot_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
     plots.plot_reliability(folder / "reliability.png", report[name])
-    plots.plot_learning_curves(folder / "learning_curves.png", trainer.state.log_history)
+    if trainer.state.log_history:
+        plots.plot_learning_curves(folder / LEARNING_CURVES_FILE, trainer.state.log_history)
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:
@@ -104,8 +111,13 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
             )
             if one_pass := score["one_pass"]:
                 print(f"  in one pass, as by a plain pipeline: {one_pass['accuracy']:.3f}")
-    if (linear_probe := report["train"]["linear_probe"]) and linear_probe["is_kept"]:
-        print("No epoch of fine-tuning was better on validation than the linear probe: it is kept.")
+    linear_probe = report["train"]["linear_probe"]
+    if report["train"]["steps"] and linear_probe and linear_probe["is_kept"]:
+        print(
+            "The linear probe is kept: on validation its loss is "
+            f"{linear_probe['calibrated_loss']:.3f}, and the average with the fine-tuned "
+            f"model is not lower beyond chance ({linear_probe['fine_tuned_calibrated_loss']:.3f})."
+        )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")
     print(f"Written to {folder}. Try it: python app.py --model {folder}")

@@ -14,12 +14,13 @@ from music_genre.training.trainer import ClipDataset, ClipTrainer
 
 
 def evaluate(
-    trainer: ClipTrainer, datasets: dict[str, ClipDataset]
+    trainer: ClipTrainer, datasets: dict[str, ClipDataset], in_one_pass: bool = True
 ) -> tuple[dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
     Args:
         datasets: `validation`, which must not be empty, and `test`.
+        in_one_pass: also score what a plain `pipeline` gives, which takes as long again.
 
     Returns:
         The scores (None for an empty split), and the temperature.
@@ -32,10 +33,11 @@ def evaluate(
     for name, (window_probabilities, references) in whole.items():
         scores[name] = SplitScore(
             datasets[name].of_tracks("track_id"),
+            datasets[name].artists,
             references,
             with_temperature(window_probabilities, temperature),
             with_temperature(short[name][0], temperature),
-            one_pass_probabilities(trainer, datasets[name]),
+            one_pass_probabilities(trainer, datasets[name]) if in_one_pass else None,
         )
     return scores, temperature
 

@@ -106,7 +106,10 @@ def make_trainer(
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
     augmentation = Augmentation(
-        arguments.mixup, arguments.speed_perturbation, arguments.spec_augment
+        arguments.mixup,
+        arguments.speed_perturbation,
+        arguments.equalization,
+        arguments.spec_augment,
     )
     datasets = {
         "train": CropDataset(dataset["train"], window, arguments.seed, augmentation),
@@ -142,6 +145,14 @@ def _check_abilities(
         InputError: an option asks for what this kind of model does not have.
     """
     config = model.config
+    has_probe = model_arguments.linear_probe is not False and can_have_linear_probe(
+        model, model_arguments
+    )
+    if arguments.num_train_epochs == 0 and arguments.max_steps <= 0 and not has_probe:
+        raise InputError(
+            "--num_train_epochs 0 leaves the linear probe alone, and this run has none: give a "
+            "number of epochs."
+        )
     masks_features = getattr(config, "mask_time_prob", 0) or getattr(config, "mask_feature_prob", 0)
     masks_spectrograms = config.model_type in SPECTROGRAM_MODELS
     for option, is_possible in {
@@ -163,11 +174,27 @@ def _check_abilities(
 def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
     minutes = run.arguments.time_budget_minutes
     validation, scoring = run.trainer.estimate_evaluation(run.datasets)
+    if run.trainer.is_world_process_zero():
+        print_estimate(run.trainer, validation, scoring)
     time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
     on_sigterm = SaveOnSigterm()
     for callback in (SetEpoch(run.datasets["train"]), time_keeper, OncePerStep(), on_sigterm):
         run.trainer.add_callback(callback)
     return time_keeper, on_sigterm
+
+
+def print_estimate(trainer: ClipTrainer, validation: float, scoring: float) -> None:
+    """How long fine-tuning will take, before it starts; seconds of each validation, of scoring."""
+    arguments = trainer.args
+    n_epochs = arguments.num_train_epochs
+    n_steps = arguments.max_steps
+    if n_steps <= 0:
+        batches = len(trainer.get_train_dataloader())
+        n_steps = int(n_epochs * max(1, batches // arguments.gradient_accumulation_steps))
+    seconds = n_steps * trainer.estimate_step() + n_epochs * validation + scoring
+    print(
+        f"Fine-tuning: {n_steps} steps, about {max(1, round(seconds / 60))} minutes with scoring."
+    )
 
 
 def print_plan(run: Run) -> None:

@@ -1,7 +1,7 @@
 """The Trainer for clips: random crops in training, the mean over windows in evaluation."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from music_genre import audio, windows
 from music_genre.errors import InputError
 from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.metrics import GenreMetrics, negative_log_likelihood
-from music_genre.training.augmentation import mask_spectrograms, mix, random_crop
+from music_genre.training.augmentation import equalize, mask_spectrograms, mix, random_crop
 from music_genre.training.checkpoints import load_weights
 
 PADDING = -100  # what the Trainer pads predictions with
@@ -30,6 +30,7 @@ class Augmentation:
 
     mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
     speed_perturbation: bool = False
+    equalization: bool = False
     spec_augment: bool = False
 
 
@@ -72,6 +73,12 @@ class ClipDataset(torch.utils.data.Dataset):
         """A column's value for each track."""
         values = self.clips[column]
         return [values[rows[0]] for rows in self.tracks]
+
+    @property
+    def artists(self) -> list[str]:
+        """Of each track; empty where it is unknown."""
+        has_artists = "artist" in self.clips.column_names
+        return self.of_tracks("artist") if has_artists else [""] * len(self)
 
     def n_windows(self) -> int:
         """Of all clips."""
@@ -127,6 +134,14 @@ class CropDataset(torch.utils.data.Dataset):
             rng,
         )
 
+    def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
+        """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
+        if not (self.augmentation.speed_perturbation or self.augmentation.equalization):
+            return []
+        rng = np.random.default_rng((self.seed, clips[0]))
+        data = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
+        return [crop(data[i % len(data)], self.window, self.augmentation, rng) for i in range(n)]
+
     def _clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
         round_, genre = divmod(n, len(self.of_genre))
@@ -146,6 +161,15 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
+def crop(
+    data: bytes, window: int, augmentation: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """A random crop, shape (window,), of a clip's WAV bytes."""
+    read, length = partial(_read, data), audio.n_samples(data)
+    samples = random_crop(read, length, window, rng, augmentation.speed_perturbation)
+    return equalize(samples, rng) if augmentation.equalization else samples
+
+
 def make_crop(
     clip: dict[str, Any],
     partner: Callable[[], dict[str, Any]],
@@ -155,19 +179,14 @@ def make_crop(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
-
-    def crop(clip: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        data = clip["audio"]["bytes"]
-        read, length = partial(_read, data), audio.n_samples(data)
-        samples = random_crop(read, length, window, rng, augmentation.speed_perturbation)
-        return samples, np.eye(n_labels)[clip["genre"]]
-
-    samples, target = crop(clip)
+    targets = np.eye(n_labels)
+    samples = crop(clip["audio"]["bytes"], window, augmentation, rng)
+    target = targets[clip["genre"]]
     if augmentation.mixup:
         share = rng.beta(augmentation.mixup, augmentation.mixup)
-        other, other_target = crop(partner())
-        samples = mix(samples, other, share)
-        target = share * target + (1 - share) * other_target
+        other = partner()
+        samples = mix(samples, crop(other["audio"]["bytes"], window, augmentation, rng), share)
+        target = share * target + (1 - share) * targets[other["genre"]]
     item = {"crop": samples, "target": target.astype(np.float32)}
     return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})
 
@@ -231,6 +250,26 @@ class ClipTrainer(Trainer):
         )
         n_scored = 2 * sum(n_windows.values()) + n_short  # twice: by windows and in one pass
         return n_windows["validation"] * in_training, n_scored * after
+
+    def estimate_step(self) -> float:
+        """Seconds of a training step without the optimizer's part; nothing is changed.
+
+        Of one batch, before the model is wrapped.
+        """
+        model, items = (
+            self.model.train(),
+            range(min(len(self.train_dataset), self.args.train_batch_size)),
+        )
+        batch = self.data_collator([self.train_dataset[i] for i in items])
+        with torch.random.fork_rng():
+            for _ in range(2):  # the first one warms up
+                start = time.monotonic()
+                with self.accelerator.autocast():
+                    loss = self.compute_loss(model, self._prepare_inputs(dict(batch)))
+                loss.backward()
+                loss.item()  # waits for a GPU
+        model.zero_grad()
+        return (time.monotonic() - start) * self.args.gradient_accumulation_steps
 
     def _seconds_per_window(
         self, dataset: ClipDataset, context: Callable[[], AbstractContextManager]

@@ -116,7 +116,7 @@ RANGES = {
     "gradient_accumulation_steps": _COUNT,
     "save_total_limit": _COUNT,
     "ddp_timeout": _COUNT,
-    "num_train_epochs": (1e-6, 10**6),
+    "num_train_epochs": (0, 10**6),  # 0 leaves the linear probe alone
     "learning_rate": (_SMALLEST, 1e38),
     "warmup_steps": (0, 10**9),
     "weight_decay": (0, 1e38),

@@ -16,28 +16,13 @@ def test_metrics_come_through_evaluate():
     assert result["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
-def test_the_interval_is_close_to_wilsons():
-    low, high = metrics.accuracy_interval((np.arange(200) < 160).astype(float))
-    np.testing.assert_allclose((low, high), (0.7390, 0.8495), atol=0.01)
-
-
-def test_seeds_that_agree_on_every_track_do_not_narrow_the_interval():
-    one = (np.arange(100) < 70).astype(float)
-    three = np.stack([one, one, one]).mean(0)
-    assert metrics.accuracy_interval(one) == metrics.accuracy_interval(three)
-
-
-def test_a_few_right_answers_are_no_certainty():
-    low, high = metrics.accuracy_interval(np.ones(10))
-    assert 0.6 < low < 0.8
-    assert high == 1
-
-
 def test_summary_of_a_split():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-    summary = metrics.summarize(probabilities, np.array([0, 1, 1, 2]), ["a", "b", "c"])
+    summary = metrics.summarize(
+        probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], ["a", "b", "c"]
+    )
     assert summary["accuracy"] == 0.75
-    assert summary["n"] == 4
+    assert (summary["n"], summary["n_artists"]) == (4, 2)
     assert summary["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
     assert summary["per_genre"]["b"] == {
         "precision": 1.0,
@@ -45,3 +30,14 @@ def test_summary_of_a_split():
         "f1": pytest.approx(2 / 3),
         "n": 2,
     }
+
+
+def test_short_clips_have_a_calibration_of_their_own():
+    sure = np.array([[0.9, 0.1], [0.1, 0.9]])
+    unsure = np.array([[0.6, 0.4], [0.7, 0.3]])
+    score = metrics.SplitScore(["1", "2"], ["x", "y"], np.array([0, 1]), sure, unsure, None)
+    summary = score.summary(["a", "b"])
+    assert summary["ece"] == pytest.approx(0.1)
+    assert summary["short"]["accuracy"] == 0.5
+    assert summary["short"]["nll"] == pytest.approx(-np.log([0.6, 0.3]).mean())
+    assert summary["short"]["ece"] == pytest.approx((0.4 + 0.7) / 2)

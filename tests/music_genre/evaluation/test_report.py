@@ -51,6 +51,8 @@ def test_the_interval_is_that_of_a_bootstrap(split):
     else:
         draws = np.random.default_rng(1).choice(is_right, (10_000, 10)).mean(1)
         expected = np.percentile(draws, [2.5, 97.5])
+    assert {row["artist"] for row in rows} == {""}, "else the draws would be of artists"
+    assert reported["n_artists"] == 0
     assert reported["accuracy_ci95"] == pytest.approx(expected, abs=0.001)
 
 

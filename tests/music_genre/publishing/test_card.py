@@ -233,7 +233,7 @@ Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: of 290 test tracks, 0
 | validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.716 | 0.666 |
 | test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.691 | 0.641 |
 
-The best epoch was chosen on validation; test was scored once. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
+The best epoch was chosen on validation. Test was scored once. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
 
 By genre, on test:
 
@@ -351,9 +351,10 @@ def test_every_card_is_complete():
 
 
 def test_a_card_says_when_fine_tuning_was_of_no_use():
-    said = "No epoch was better than the linear probe"
+    said = "linear probe on the frozen encoder: fine-tuning was not better"
     for is_kept in (True, False):
-        train = REPORT["train"] | {"linear_probe": {"accuracy": 0.7, "is_kept": is_kept}}
+        probe = {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": is_kept}
+        train = REPORT["train"] | {"linear_probe": probe}
         assert (said in model_card(REPORT | {"train": train}, "you/mine").text) == is_kept
 
 

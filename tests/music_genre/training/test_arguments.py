@@ -121,7 +121,7 @@ NUMBERS_OUT_OF_RANGE = {
     "seed": ("-1", str(2**32)),
     "data_seed": ("-1",),
     "learning_rate": ("0", "-1e-5", "nan", "inf"),
-    "num_train_epochs": ("0", "-1", "nan", "inf"),
+    "num_train_epochs": ("-0.1", "-1", "nan", "inf"),
     "max_steps": ("0", "-2"),
     "per_device_train_batch_size": ("0", "-1"),
     "per_device_eval_batch_size": ("0",),

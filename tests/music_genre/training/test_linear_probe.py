@@ -1,4 +1,4 @@
-"""A linear probe on frozen features: the choice of its layer, its head, the fallback to it."""
+"""A linear probe on frozen features: the choice of its layer, its features, its head."""
 
 from types import SimpleNamespace
 
@@ -8,20 +8,28 @@ import torch
 from accelerate import Accelerator
 from datasets import Audio, load_from_disk
 from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
     HubertConfig,
     HubertForSequenceClassification,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
     WavLMConfig,
     WavLMForSequenceClassification,
     WhisperConfig,
+    WhisperFeatureExtractor,
     WhisperForAudioClassification,
 )
 
+from music_genre import windows
 from music_genre.errors import InputError
+from music_genre.mel_cnn import MelCnnConfig, MelCnnForAudioClassification
 from music_genre.training import linear_probe
-from music_genre.training.trainer import ClipDataset
+from music_genre.training.trainer import Augmentation, ClipDataset, CropDataset
 
 SIZES = {
     "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -69,12 +77,36 @@ def test_the_head_of_two_genres_is_the_regression(n_labels):
     np.testing.assert_allclose(probabilities, pipeline.predict_proba(features), atol=0.02)
 
 
-FAMILIES = {
-    "hubert": (HubertConfig, HubertForSequenceClassification),
-    "wav2vec2": (Wav2Vec2Config, Wav2Vec2ForSequenceClassification),
-    "wavlm": (WavLMConfig, WavLMForSequenceClassification),
-    "whisper": (WhisperConfig, WhisperForAudioClassification),
-}
+FAMILIES = ("hubert", "hubert with a norm at its end", "wav2vec2", "wavlm", "whisper", "ast")
+
+
+def tiny(family: str, n_layers: int = 3) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Random weights, four genres, windows of 1 s."""
+    torch.manual_seed(0)
+    if family == "whisper":
+        config = WhisperConfig(
+            d_model=16, encoder_layers=n_layers, encoder_attention_heads=2, encoder_ffn_dim=32,
+            decoder_layers=n_layers, max_source_positions=50, num_mel_bins=8, num_labels=4,
+            classifier_proj_size=12,
+        )  # fmt: skip
+        extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=1)
+        return WhisperForAudioClassification(config).eval(), extractor
+    if family == "ast":
+        config = ASTConfig(
+            hidden_size=16, num_hidden_layers=n_layers, num_attention_heads=2, max_length=100,
+            intermediate_size=32, num_mel_bins=32, num_labels=4,
+        )  # fmt: skip
+        return ASTForAudioClassification(config).eval(), ASTFeatureExtractor(
+            num_mel_bins=32, max_length=100
+        )
+    make_config, make_model = {
+        "hubert": (HubertConfig, HubertForSequenceClassification),
+        "wav2vec2": (Wav2Vec2Config, Wav2Vec2ForSequenceClassification),
+        "wavlm": (WavLMConfig, WavLMForSequenceClassification),
+    }[family.split()[0]]
+    sizes = SIZES | {"num_hidden_layers": n_layers, "num_labels": 4}
+    config = make_config(**sizes, do_stable_layer_norm=" " in family)
+    return make_model(config).eval(), Wav2Vec2FeatureExtractor(do_normalize=True)
 
 
 @pytest.mark.parametrize("n_layers", [3, 7])
@@ -84,30 +116,19 @@ def test_layers_are_cut_off_in_net_and_configuration(family, n_layers, tmp_path)
 
     the others use.
     """
-    torch.manual_seed(0)
-    make_config, make_model = FAMILIES[family]
-    if family == "whisper":
-        sizes = {"d_model": 16, "encoder_layers": n_layers, "encoder_attention_heads": 2,
-                 "encoder_ffn_dim": 32, "decoder_layers": n_layers, "max_source_positions": 10,
-                 "num_mel_bins": 8}  # fmt: skip
-        inputs = torch.randn(1, 8, 20)
-    else:
-        sizes = SIZES | {"num_hidden_layers": n_layers}
-        inputs = torch.randn(1, 8_000)
-    model = make_model(make_config(**sizes)).eval()
+    model, feature_extractor = tiny(family, n_layers)
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    inputs = windows.extract_features(feature_extractor, [noise])
     assert linear_probe.has_linear_head(model)
+    linear_probe.keep_layers(model, 2)
     with torch.no_grad():
-        second = model(inputs, output_hidden_states=True).hidden_states[2]
-        linear_probe.keep_layers(model, 2)
-        kept = model(inputs, output_hidden_states=True).hidden_states
-    assert len(kept) == 3
-    if family != "whisper":  # which has a norm behind its last layer
-        torch.testing.assert_close(kept[-1], second)
+        kept = model(inputs, output_hidden_states=True)
+    assert len(kept.hidden_states) == 3
     model.save_pretrained(tmp_path)
-    again = make_model.from_pretrained(tmp_path).eval()
+    again = type(model).from_pretrained(tmp_path).eval()
     assert again.config.num_hidden_layers == 2
     with torch.no_grad():
-        torch.testing.assert_close(again(inputs).logits, model(inputs).logits)
+        torch.testing.assert_close(again(inputs).logits, kept.logits)
 
 
 def test_a_layer_of_genres_is_chosen_over_one_of_artists():
@@ -118,7 +139,11 @@ def test_a_layer_of_genres_is_chosen_over_one_of_artists():
     of_artist = np.eye(40)[artists] + 0.1 * rng.standard_normal((200, 40))
     of_genre = np.eye(4)[labels] + 0.5 * rng.standard_normal((200, 4))
     features = linear_probe.Features(
-        [of_artist, of_genre, of_artist], np.arange(200), labels, artists.astype(str)
+        [of_artist, of_genre, of_artist],
+        np.arange(200),
+        labels,
+        artists.astype(str),
+        np.zeros(200, bool),
     )
     choice = linear_probe.choose_layer(features)
     assert (choice["layers"], choice["of_layers"]) == (2, 3)
@@ -131,8 +156,14 @@ def test_noise_is_regularized_more():
     labels = np.arange(200) % 4
     noisy = rng.standard_normal((200, 100))
     noisy[:, 0] += 0.3 * labels
-    features = linear_probe.Features([noisy], np.arange(200), labels, np.arange(200).astype(str))
+    features = one_window_each([noisy], labels)
     assert linear_probe.choose_layer(features)["C"] == 0.001
+
+
+def one_window_each(layers: list[np.ndarray], labels: np.ndarray) -> linear_probe.Features:
+    """Of clips by different artists."""
+    clips = np.arange(len(labels))
+    return linear_probe.Features(layers, clips, labels, clips.astype(str), clips < 0)
 
 
 def uneven(rng: np.random.Generator, n: int = 440) -> linear_probe.Features:
@@ -140,7 +171,7 @@ def uneven(rng: np.random.Generator, n: int = 440) -> linear_probe.Features:
     labels = (np.arange(n) % 11 == 0).astype(int)
     layer = rng.standard_normal((n, 16))
     layer[:, 0] += 1.5 * labels
-    return linear_probe.Features([layer], np.arange(n), labels, np.arange(n).astype(str))
+    return one_window_each([layer], labels)
 
 
 def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
@@ -148,9 +179,8 @@ def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
 
     def probabilities(labels: list[int], artists: list[str]) -> np.ndarray:
         layer = rng.standard_normal((len(labels), 4))
-        features = linear_probe.Features(
-            [layer], np.arange(len(labels)), np.array(labels), np.array(artists)
-        )
+        features = one_window_each([layer], np.array(labels))
+        features.groups = np.array(artists)
         return linear_probe.cross_validate(layer, features, 0.01)
 
     assert probabilities([0, 0, 0, 1, 1, 1], list("abcdef")).shape == (6, 2)
@@ -187,9 +217,9 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(
     best = uneven(rng)
     noise = [rng.standard_normal(best.layers[0].shape) for _ in range(2)]
     layers = [noise[0], best.layers[0], noise[1]]
-    all_layers = linear_probe.Features(layers, best.clips, best.labels, best.groups)
-    monkeypatch.setattr(linear_probe, "_hidden_states", lambda *_: all_layers)
-    monkeypatch.setattr(linear_probe, "_projector_input", lambda *_: best)
+    monkeypatch.setattr(
+        linear_probe, "extract_features", lambda *_: one_window_each(layers, best.labels)
+    )
     choice = linear_probe.fit_linear_probe(one_process, None)
     model = one_process.model
     assert choice["layers"] == model.config.num_hidden_layers == 2
@@ -199,85 +229,85 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(
     assert_balanced(probabilities, best.labels)
 
 
-def test_features_of_a_layer_are_its_output(prepared, tiny_config):
-    """Layer i as the model has it that ends there; the window's mean over time."""
-    feature_extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    model = hubert()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(family, prepared):
+    """Also where a norm follows the last layer; windows spread over the clip, then crops."""
+    model, feature_extractor = tiny(family)
     accelerator = Accelerator(cpu=True)
     trainer = SimpleNamespace(
         model=model,
         accelerator=accelerator,
+        args=SimpleNamespace(disable_tqdm=True),
         processing_class=feature_extractor,
         _prepare_inputs=lambda inputs: inputs,
     )
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-    clips = ClipDataset(train.select(range(3)), 16_000)
-    features = linear_probe._hidden_states(trainer, clips)
-    assert features.clips.tolist() == [0, 0, 1, 1, 2, 2]
-    assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(2)]
+    crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(equalization=True))
+    features = linear_probe.extract_features(trainer, crops)
+    assert features.clips.tolist() == [clip for clip in range(3) for _ in range(8)]
+    assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
+    assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(8)]
     artists = [artist or f"clip {i}" for i, artist in enumerate(train["artist"][:3])]
-    assert features.groups.tolist() == [artist for artist in artists for _ in range(2)]
-    window = feature_extractor(clips[1]["windows"][0], sampling_rate=16_000, return_tensors="pt")
+    assert features.groups.tolist() == [artist for artist in artists for _ in range(8)]
+    samples = [*ClipDataset(crops.clips, 16_000)[1]["windows"], *crops.augmented([1], 6)]
+    inputs = windows.extract_features(feature_extractor, samples)
+    head = model.classifier.dense if family == "ast" else model.projector
+    seen = []
+    head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     assert len(features.layers) == 3
-    for i in (2, 1, 0):
-        linear_probe.keep_layers(model, i + 1)
+    for n in (3, 2, 1):
+        linear_probe.keep_layers(model, n)
         with torch.no_grad():
-            expected = model.hubert(window["input_values"]).last_hidden_state.mean(1)[0]
-        np.testing.assert_allclose(features.layers[i][2], expected, atol=1e-5)
+            model(**{model.main_input_name: inputs})
+        expected = seen.pop() if family == "ast" else seen.pop().mean(1)
+        np.testing.assert_allclose(features.layers[n - 1][8:16], expected, atol=1e-4)
+
+
+def test_crops_are_fitted_on_and_not_scored():
+    """The genre of crops is the wrong one here: with them the regression is wrong about clips."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    plain = rng.standard_normal((100, 4))
+    plain[:, 0] += 4 * labels
+    crops = np.repeat(plain, 3, axis=0)
+    crops[:, 0] = 4 - crops[:, 0]
+    order = np.argsort(np.r_[np.arange(100), np.repeat(np.arange(100), 3)], kind="stable")
+    clips = np.sort(np.r_[np.arange(100), np.repeat(np.arange(100), 3)])
+    features = linear_probe.Features(
+        [np.concatenate([plain, crops])[order]], clips, labels[clips], clips.astype(str),
+        np.r_[np.zeros(100, bool), np.ones(300, bool)][order],
+    )  # fmt: skip
+    probabilities = linear_probe.cross_validate(features.layers[0], features, 0.1)
+    assert probabilities.shape == (100, 2)
+    assert (probabilities.argmax(1) == labels).mean() < 0.1
 
 
 def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     clips = np.array([0, 0, 0, 1, 2, 3])  # clip 0 has three windows
-    features = linear_probe.Features([], clips, np.array([0, 0, 0, 0, 0, 1]), clips.astype(str))
-    weights = features.weights["logisticregression__sample_weight"]
-    of_clips = np.bincount(clips, weights)
+    labels = np.array([0, 0, 0, 0, 0, 1])
+    features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
+    of_clips = np.bincount(clips, features.weights(np.arange(6)))
     np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
+    of_fewer = np.bincount(clips[1:5], features.weights(np.arange(1, 5)))
+    np.testing.assert_allclose(of_fewer, [1, 1, 1])
 
 
-def test_models_with_another_head_are_left_alone():
-    from transformers import ASTConfig, ASTForAudioClassification
-
-    tiny = ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                     intermediate_size=16)  # fmt: skip
-    assert not linear_probe.has_linear_head(ASTForAudioClassification(tiny))
-    assert linear_probe.has_linear_head(hubert())
+def test_a_net_without_transformer_layers_has_no_linear_probe():
+    assert not linear_probe.has_linear_head(MelCnnForAudioClassification(MelCnnConfig()))
 
 
-@pytest.mark.parametrize(
-    ("metric", "best_metric", "loads_best", "is_kept"),
-    [
-        ("calibrated_loss", 0.5, True, False),
-        ("calibrated_loss", 0.9, True, True),
-        ("accuracy", 0.75, True, False),
-        ("eval_accuracy", 0.65, True, True),
-        ("calibrated_loss", None, True, False),
-        ("calibrated_loss", 0.9, False, False),
-    ],
-)
-def test_the_linear_probe_is_kept_if_no_epoch_was_better(
-    tmp_path, metric, best_metric, loads_best, is_kept, capsys
-):
-    before, after = hubert(), hubert()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_is_the_regression_in_every_family(family):
+    model, _ = tiny(family)
+    features = np.random.default_rng(0).standard_normal((200, 16)) * 3 + 1
+    labels = (features[:, 0] > 1).astype(int) + (features[:, 1] > 1)
+    pipeline = linear_probe._regression(0.1).fit(features, labels)
+    linear_probe._set_head(model, pipeline)
+    states = torch.from_numpy(features).float()
     with torch.no_grad():
-        after.classifier.weight += 1
-    folder = tmp_path / linear_probe.LINEAR_PROBE
-    before.save_pretrained(folder)
-    (folder / linear_probe.METRICS_FILE).write_text('{"accuracy": 0.7, "calibrated_loss": 0.8}')
-    trainer = SimpleNamespace(
-        args=SimpleNamespace(
-            output_dir=str(tmp_path),
-            metric_for_best_model=metric,
-            greater_is_better="accuracy" in metric,
-            load_best_model_at_end=loads_best,
-        ),
-        accelerator=SimpleNamespace(unwrap_model=lambda model: model),
-        state=SimpleNamespace(best_metric=best_metric, best_global_step=70, global_step=80),
-        is_world_process_zero=lambda: True,
-        model=after,
-    )
-    assert linear_probe.load_linear_probe_if_better(trainer)["is_kept"] == is_kept
-    expected = before.classifier.weight + (0 if is_kept else 1)
-    torch.testing.assert_close(trainer.model.classifier.weight, expected)
-    assert trainer.state.best_global_step == (0 if is_kept else 70)
-    is_compared = loads_best and best_metric is not None
-    assert ("not compared with the linear probe" in capsys.readouterr().out) != is_compared
+        is_ast = family == "ast"
+        logits = (
+            model.classifier.dense(states) if is_ast else model.classifier(model.projector(states))
+        )
+    probabilities = logits.softmax(-1).numpy()[:, :3]
+    np.testing.assert_allclose(probabilities, pipeline.predict_proba(features), atol=0.02)

@@ -1,0 +1,54 @@
+"""Intervals by bootstrap over artists: tracks of one artist succeed and fail together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+
+def artist_groups(artists: Sequence[str]) -> np.ndarray:
+    """The artist of each clip, or a name of its own where that is unknown; shape (clips,)."""
+    return np.array([artist or f"clip {i}" for i, artist in enumerate(artists)])
+
+
+def mean_interval(
+    values: np.ndarray, groups: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of `values`, by bootstrap over groups (percentiles of 10,000 draws).
+
+    If all tracks are right, or none, every draw gives the same mean; the interval is then Wilson's.
+
+    Args:
+        values: shape (tracks,): 0 to 1 if they are accuracies; with several seeds, the share of
+            them that are right; or differences between two models.
+        groups: shape (tracks,): the artist of each, or something unique where it is unknown.
+    """
+    n = len(values)
+    if np.all(values == values[0]) and values[0] in (0, 1):
+        interval = binomtest(int(values.sum()), n).proportion_ci(confidence, method="wilson")
+    else:
+        _, group = np.unique(groups, return_inverse=True)
+        sums, counts = np.bincount(group, values), np.bincount(group)
+        if len(counts) == 1:
+            return float("-inf"), float("inf")  # one artist says nothing about another
+        interval = bootstrap(
+            (sums, counts),
+            lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+            n_resamples=10_000,
+            batch=1_000,
+            paired=True,
+            method="percentile",
+            confidence_level=confidence,
+            rng=0,
+        ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def is_lower(losses: np.ndarray, others: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether the mean of `losses` is lower than that of `others` in 95 % of draws of artists.
+
+    Args:
+        losses, others: of two models on the same clips, shape (clips,).
+        groups: shape (clips,): the artist of each clip.
+    """
+    return mean_interval(losses - others, groups, confidence=0.9)[1] < 0

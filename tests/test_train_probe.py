@@ -1,0 +1,81 @@
+"""The linear probe is a complete model first; fine-tuning then replaces it, or not."""
+
+import pytest
+
+from music_genre.classifier import GenreClassifier
+from music_genre.errors import InputError
+from music_genre.report import write_report
+from music_genre.training.checkpoints import is_finished
+from music_genre.training.trainer import ClipTrainer
+from tests.training_runs import (
+    RUN_FILES,
+    check_pipeline,
+    check_predictions,
+    flags,
+    read_report,
+    train,
+)
+
+PROBE_FILES = RUN_FILES - {"learning_curves.png"}
+UNDRAWN = {name for name in PROBE_FILES if not name.endswith(".png")}  # `train` draws on request
+
+
+@pytest.fixture
+def options(prepared, pretrained, tmp_path) -> list[str]:
+    augmented = {"speed_perturbation": True, "equalization": True}
+    return flags(prepared, pretrained, tmp_path / "run", from_scratch=False, **augmented)
+
+
+def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
+    options, prepared, tmp_path, capsys
+):
+    run_dir = tmp_path / "run"
+    train(*options, "--num_train_epochs", "0", with_pictures=True)
+    assert {path.name for path in run_dir.iterdir()} >= PROBE_FILES
+    assert is_finished(run_dir)
+    report = read_report(run_dir)["train"]
+    assert (report["steps"], report["linear_probe"]["is_kept"]) == (0, True)
+    assert read_report(run_dir)["test"]["one_pass"]
+    check_predictions(run_dir, prepared)
+    check_pipeline(run_dir)
+    card = (run_dir / "README.md").read_text()
+    assert "Logistic regression (C = " in card
+    assert "learning_curves.png" not in card
+    assert "Linear probe on layer" in capsys.readouterr().out
+
+    train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
+    printed = capsys.readouterr().out
+    assert "Linear probe on layer" not in printed, "it is not fitted again"
+    assert "Fine-tuning: 10 steps, about" in printed
+    again = read_report(run_dir)["train"]
+    assert (again["steps"], again["resumed_at_step"]) == (10, 0)
+    assert again["linear_probe"]["C"] == report["linear_probe"]["C"]
+    assert again["linear_probe"].keys() >= {"calibrated_loss", "fine_tuned_calibrated_loss"}
+
+
+def test_a_run_that_is_stopped_at_the_first_step_leaves_the_linear_probe(
+    options, tmp_path, monkeypatch
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ClipTrainer, "training_step", stop)
+        train(*options, "--num_train_epochs", "1")
+    assert {path.name for path in run_dir.iterdir()} >= UNDRAWN
+    assert not is_finished(run_dir)
+    assert read_report(run_dir)["train"]["linear_probe"]["is_kept"]
+    assert GenreClassifier(run_dir).labels
+    as_of_music = read_report(run_dir) | {"is_synthetic": False}  # a demonstration is repeated
+    write_report(as_of_music, run_dir)
+    with pytest.raises(InputError, match="--resume_from_checkpoint last"):
+        train(*options, "--num_train_epochs", "1")
+    train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
+    assert is_finished(run_dir)
+    assert read_report(run_dir)["train"]["steps"] == 10
+
+
+def test_a_run_of_no_epochs_needs_a_linear_probe(options):
+    with pytest.raises(InputError, match="this run has none: give a number of epochs"):
+        train(*options, "--num_train_epochs", "0", "--linear_probe", "False")
