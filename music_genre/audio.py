@@ -8,7 +8,8 @@ import io
 import math
 import os
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,7 +18,10 @@ import soundfile
 import torch
 from torchaudio.transforms import Resample
 
-from music_genre.audio_files import AudioError, open_audio
+from music_genre.audio_files import AudioError, AudioFile, open_audio
+
+Source = bytes | str | os.PathLike
+Opener = Callable[[Source], AbstractContextManager[AudioFile]]
 
 SAMPLING_RATE = 16_000  # hertz; of HuBERT, wav2vec2, WavLM, AST and Whisper
 # What the names of audio files end in, where files are looked for; content decides in the end.
@@ -31,10 +35,11 @@ SILENCE_PEAK = 1e-4  # full scale is 1; 16-bit dither stays below this
 
 
 def decode(
-    source: bytes | str | os.PathLike,
+    source: Source,
     max_seconds: float,
     to: int | None = None,
     start: float = 0.0,
+    open_file: Opener = open_audio,
 ) -> tuple[np.ndarray, int]:
     """Decode one audio file, all channels mixed to one.
 
@@ -43,6 +48,7 @@ def decode(
         max_seconds: decoding stops here, so that no header can ask for more time or memory.
         to: resample to this rate in hertz, while decoding: the memory is that of the result.
         start: where to begin, in seconds, as in `AudioFile.blocks`.
+        open_file: `Decoders.open_audio` decodes in another process, whose end this one survives.
 
     Returns:
         The waveform, shape (samples,), float32, finite, nominally in [-1, 1]; and its sampling rate
@@ -52,7 +58,7 @@ def decode(
         AudioError: not audio, no samples, NaN or infinite samples, or absurd rates or channels.
         FileNotFoundError: `source` is a path where there is no file.
     """
-    with open_audio(source) as file:
+    with open_file(source) as file:
         to = to or file.sampling_rate
         blocks = file.blocks(start, max_seconds)
         blocks = list(resample_blocks(blocks, file.sampling_rate, to))
@@ -62,17 +68,18 @@ def decode(
 
 
 def decode_in_blocks(
-    source: bytes | str | os.PathLike,
+    source: Source,
     max_seconds: float,
     to: int,
     start: float = 0.0,
     seconds: float = math.inf,
+    open_file: Opener = open_audio,
 ) -> tuple[Iterable[np.ndarray], int]:
     """Decode one audio file of any length in bounded memory, resampled to `to` hertz.
 
     A file of more than KEEP_SECONDS is decoded twice, which is cheap beside a model: once to count
     its samples, and again while the blocks are consumed. `start` and `seconds` select a part, as in
-    `AudioFile.blocks`.
+    `AudioFile.blocks`, and `open_file` is that of `decode`.
 
     Returns:
         What `decode` returns, in blocks, to be consumed once; and its length in samples.
@@ -83,7 +90,7 @@ def decode_in_blocks(
     """
     kept: list[np.ndarray] = []
     n_samples = 0
-    for block in _resampled_blocks(source, to, start, seconds):
+    for block in _resampled_blocks(open_file(source), to, start, seconds):
         n_samples += len(block)
         if n_samples > max_seconds * to:
             raise AudioError(f"it is longer than {max_seconds / 3600:g} hours")
@@ -93,13 +100,13 @@ def decode_in_blocks(
             kept.clear()
     if not n_samples:
         raise AudioError("it holds no audio samples")
-    return kept or _resampled_blocks(source, to, start, seconds), n_samples
+    return kept or _resampled_blocks(open_file(source), to, start, seconds), n_samples
 
 
 def _resampled_blocks(
-    source: bytes | str | os.PathLike, to: int, start: float, seconds: float
+    opened: AbstractContextManager[AudioFile], to: int, start: float, seconds: float
 ) -> Iterator[np.ndarray]:
-    with open_audio(source) as file:
+    with opened as file:
         yield from resample_blocks(file.blocks(start, seconds), file.sampling_rate, to)
 
 

@@ -144,7 +144,8 @@ class _PyAV(AudioFile):
     def _read(self, start: float, n_samples: int) -> Iterator[np.ndarray]:
         frames, length = [], 0  # a frame is 20 ms or so: joined, so that callers have less to do
         for frame in self._frames(start):
-            frames.append(frame)
+            if len(frame):  # those before `start` are empty: millions, where nothing can be sought
+                frames.append(frame)
             length += len(frame)
             if length >= min(BLOCK, n_samples):
                 yield np.concatenate(frames)

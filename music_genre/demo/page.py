@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from gradio.processing_utils import save_bytes_to_cache
 
-from music_genre import audio
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.demo import pictures
 from music_genre.demo.about import about, find_report, is_synthetic
 from music_genre.demo.live import CHUNK_SECONDS, LiveSession
 from music_genre.demo.uploads import (
+    DECODERS,
     FORMATS,
     MAX_FILE_MB,
     MAX_FILES,
@@ -149,8 +149,8 @@ def _listen_tab(classifier: GenreClassifier, tab: gr.Tab) -> None:
     def process(path: str | None, session: LiveSession | None) -> tuple[LiveSession, str, str]:
         session = session or LiveSession()
         try:
-            chunk, sampling_rate = audio.decode(path, pictures.LIVE_SECONDS)
-        except (audio.AudioError, OSError, TypeError):  # an empty chunk, or none
+            chunk, sampling_rate = DECODERS.decode(path, pictures.LIVE_SECONDS)
+        except (InputError, OSError, TypeError):  # an empty chunk, or none
             return gr.skip()
         if Path(path).name == CHUNK_NAME:  # or three minutes would leave 17 MB behind
             Path(path).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from music_genre import audio
 from music_genre.classifier import GenreClassifier, Prediction, Progress, top_two
+from music_genre.decoder_pool import Decoders
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
@@ -18,6 +19,7 @@ from music_genre.errors import InputError
 MAX_FILES = 20  # in one batch
 MAX_FILE_MB = 100
 MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
+DECODERS = Decoders(seconds=5, stalled_after=60)  # others wait meanwhile
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
@@ -71,7 +73,7 @@ def classify_upload(
     name = shown_name(path)
     try:
         rate = classifier.sampling_rate
-        waveform, _ = audio.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more tells
+        waveform, _ = DECODERS.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more tells
         limit = int(MAX_SONG_SECONDS * rate)
         is_truncated, waveform = len(waveform) > limit, waveform[:limit]
         if audio.is_silent(waveform):

@@ -1,4 +1,4 @@
-"""Classify many files with one model: threads decode ahead, and files share batches.
+"""Classify many files with one model: processes decode ahead, and files share batches.
 
     for prediction in classify_files(GenreClassifier("runs/mine"), ["a.mp3", "b.flac"]):
         print(prediction.path, prediction.probabilities)
@@ -13,13 +13,16 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from music_genre import audio, windows
 from music_genre.classifier import BATCH_SIZE, MAX_FILE_SECONDS, MIN_SECONDS, GenreClassifier
+from music_genre.decoder_pool import TRIES, DecoderError, Decoders
 
 QUEUE_SIZE = 4 * BATCH_SIZE  # windows
+DECODERS = Decoders(seconds=60, stalled_after=300)
 
 
 @dataclass
@@ -82,7 +85,10 @@ def _n_threads() -> int:
 
 
 class _Decoder:
-    """Each thread queues (file, window), then (file, None) at a file's end and None at its own."""
+    """Each thread queues (file, window), then (file, None) at a file's end and None at its own.
+
+    A thread waits for a decoder process, and resamples and cuts what comes from it.
+    """
 
     def __init__(
         self, classifier: GenreClassifier, paths: Iterator[str], seconds: float | None
@@ -96,27 +102,39 @@ class _Decoder:
     def run(self) -> None:
         try:
             while (path := self._next_path()) is not None:
-                file = _FileInProgress(FilePrediction(path))
-                try:
-                    for window in self._windows(file.prediction):
-                        file.n_windows += 1
-                        self._put((file, window))
-                except audio.AudioError as error:
-                    file.prediction.error = str(error)
-                except OSError as error:
-                    file.prediction.error = f"it cannot be read: {error.strerror or error}"
-                    file.prediction.is_temporary = True
-                except _Stopped:
-                    raise
-                except Exception as error:  # whatever a decoder raises for a broken file
-                    cause = f"{type(error).__name__}: {error}"
-                    file.prediction.error = f"it cannot be decoded ({cause})"
+                file, n_tries = None, 0
+                while file is None:
+                    n_tries += 1
+                    file = self._decode_file(path, n_tries)
                 self._put((file, None))
             self._put(None)
         except _Stopped:
             pass
         except BaseException as error:
             self._put(error)
+
+    def _decode_file(self, path: str, n_tries: int) -> _FileInProgress | None:
+        """Queue a file's windows. None if it is to be tried again: the windows then lead nowhere.
+
+        Raises:
+            InputError: no file can be decoded.
+        """
+        file = _FileInProgress(FilePrediction(path))
+        prediction = file.prediction
+        try:
+            for window in self._windows(prediction, is_fresh=n_tries > 1):
+                file.n_windows += 1
+                self._put((file, window))
+        except DecoderError as error:
+            if error.is_worth_retrying and n_tries < TRIES:
+                return None
+            prediction.error, prediction.is_temporary = str(error), error.is_temporary
+        except audio.AudioError as error:
+            prediction.error = str(error)
+        except OSError as error:
+            prediction.error = f"it cannot be read: {error.strerror or error}"
+            prediction.is_temporary = True
+        return file
 
     def _next_path(self) -> str | None:
         with self.lock:
@@ -130,20 +148,26 @@ class _Decoder:
                 pass
         raise _Stopped
 
-    def _windows(self, prediction: FilePrediction) -> Iterator[np.ndarray]:
-        """Yield a file's windows, float32, and fill in the durations of its prediction."""
-        start, claimed = 0.0, None
+    def _windows(self, prediction: FilePrediction, is_fresh: bool) -> Iterator[np.ndarray]:
+        """Yield a file's windows, float32, and fill in the durations of its prediction.
+
+        is_fresh: decode it in a process that is new.
+        """
+        open_file = partial(DECODERS.open_audio, is_fresh=is_fresh)
+        path, start, claimed = prediction.path, 0.0, None
         if self.seconds:
-            with audio.open_audio(prediction.path) as file:
+            with open_file(path) as file:
                 claimed = file.duration
             start = max(0.0, ((claimed or 0.0) - self.seconds) / 2)
         try:
-            blocks, n_samples = self._decode(prediction.path, start)
+            blocks, n_samples = self._decode(path, start, open_file)
+        except DecoderError:
+            raise
         except audio.AudioError:
             if not start:
                 raise
             start = 0.0  # the header claims more than there is
-            blocks, n_samples = self._decode(prediction.path, start)
+            blocks, n_samples = self._decode(path, start, open_file)
         if n_samples < MIN_SECONDS * self.sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
         prediction.seconds_processed = n_samples / self.sampling_rate
@@ -160,9 +184,13 @@ class _Decoder:
         if is_silent:
             raise audio.AudioError("it is silent" if is_whole else "its middle is silent")
 
-    def _decode(self, path: str, start: float) -> tuple[Iterable[np.ndarray], int]:
+    def _decode(
+        self, path: str, start: float, open_file: audio.Opener
+    ) -> tuple[Iterable[np.ndarray], int]:
         seconds = self.seconds or math.inf
-        return audio.decode_in_blocks(path, MAX_FILE_SECONDS, self.sampling_rate, start, seconds)
+        return audio.decode_in_blocks(
+            path, MAX_FILE_SECONDS, self.sampling_rate, start, seconds, open_file
+        )
 
 
 def _predictions(
