@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from music_genre.errors import InputError
-from music_genre.evaluation.intervals import mean_interval
 from music_genre.evaluation.plots import BLUE, INK, ORANGE
 from music_genre.loading import find_model, load_classifier
 from music_genre.report import REPORT_FILE, read_report
@@ -36,6 +34,7 @@ class TestResult:
     __test__ = False  # no class of tests
 
     accuracies: list[float]
+    intervals: list[tuple[float, float]]  # 95 %, over artists; of each seed
     n: int
     seconds: float  # of training, the mean over seeds or folds
     how: str = ""  # such as "10-fold", where it is not one held-out part
@@ -47,9 +46,9 @@ class TestResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, over tracks: more seeds are no more tracks, and do not narrow it."""
-        is_right = np.arange(self.n) < round(self.accuracy * self.n)
-        return mean_interval(is_right.astype(float), np.arange(self.n))
+        """The mean of the seeds' intervals: more seeds do not narrow it."""
+        low, high = zip(*self.intervals, strict=True)
+        return mean(low), mean(high)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -124,10 +123,13 @@ def _name_input(report: dict) -> str:
 
 def _add(row: Row, run: Path, report: dict) -> None:
     test, seconds = report["test"], report["train"]["seconds"]
+    interval = tuple(test["accuracy_ci95"])
     result = row.results.get(report["split"])
     if result is None:
         size = _count_parameters(run, report)
-        row.results[report["split"]] = TestResult([test["accuracy"]], test["n"], seconds, size=size)
+        row.results[report["split"]] = TestResult(
+            [test["accuracy"]], [interval], test["n"], seconds, size=size
+        )
         return
     if result.n != test["n"]:
         raise InputError(
@@ -137,6 +139,7 @@ def _add(row: Row, run: Path, report: dict) -> None:
     n_before = len(result.accuracies)
     result.seconds = (result.seconds * n_before + seconds) / (n_before + 1)
     result.accuracies.append(test["accuracy"])
+    result.intervals.append(interval)
 
 
 def _count_parameters(run: Path, report: dict) -> str:

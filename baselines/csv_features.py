@@ -24,9 +24,10 @@ from tqdm import tqdm
 from baselines.comparison import Row, TestResult
 from data_prep import splits
 from data_prep.folder import read_preparation
-from data_prep.gtzan import GENRES, as_tracks
+from data_prep.gtzan import GENRES, artists_and_titles, as_tracks
 from data_prep.track import KEPT
 from music_genre.errors import InputError
+from music_genre.evaluation.intervals import artist_groups, mean_interval
 
 WHOLE, SEGMENTS = "features_30_sec.csv", "features_3_sec.csv"
 NOT_FEATURES = {"track_id", "filename", "length", "label"}  # the length tells nothing of the music
@@ -197,7 +198,7 @@ def evaluate(name: str, table: FeatureTable, parts: Parts) -> TestResult:
 
     A track's prediction is the highest mean of its segments' scores, as a clip's is over windows.
     """
-    n_right, n, seconds, size = 0, 0, 0.0, ""
+    is_right, seconds, size = [], 0.0, ""
     for train, test in tqdm(parts, desc=f"{name}, {len(table.genres):,} rows", leave=False):
         model, start = new_models()[name], time.monotonic()
         known, unknown = table[train], table[test]
@@ -206,10 +207,14 @@ def evaluate(name: str, table: FeatureTable, parts: Parts) -> TestResult:
         scores = pd.DataFrame(model.decision_function(unknown.features), columns=model.classes_)
         predictions = scores.groupby(unknown.track_ids).mean().idxmax(axis=1)
         genres = pd.Series(unknown.genres).groupby(unknown.track_ids).first()
-        n_right += int((predictions == genres).sum())
-        n += len(genres)
+        is_right.append(predictions == genres)
         size = describe_size(model)
-    return TestResult([n_right / n], n, seconds / len(parts), size=size)
+    of_tracks = pd.concat(is_right).astype(float)
+    names = artists_and_titles()
+    artists = [names[track][0] if track in names else "" for track in of_tracks.index]
+    interval = mean_interval(of_tracks.to_numpy(), artist_groups(artists))
+    n, accuracy = len(of_tracks), of_tracks.mean()
+    return TestResult([accuracy], [interval], n, seconds / len(parts), size=size)
 
 
 def describe_size(model: ClassifierMixin) -> str:

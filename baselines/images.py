@@ -2,9 +2,10 @@
 
     python -m baselines.images "data/GTZAN Genre Collection.zip" --split filtered
 
-`images_original` has one PNG per track, of its whole 30 s, with white margins around the plot. The
-splits and metrics are those of the other models. The report is written to
-runs/mel-cnn-images-SPLIT, for `python -m baselines`.
+`images_original` has one PNG per track, of its whole 30 s, with or without white margins around the
+plot. The net learns from random crops of 15 s, mixed in pairs (mixup) and masked (SpecAugment), and
+averages over crops when it is scored. The splits and metrics are those of the other models. Each
+run writes its report to runs/mel-cnn-images-SPLIT/seed-N, for `python -m baselines`.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 from torch import nn
+from torchaudio.transforms import FrequencyMasking, TimeMasking
 from tqdm import tqdm
 from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
 
@@ -45,7 +47,10 @@ from music_genre.report import REPORT_FILE, write_report
 
 IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # blues00000.png
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
-HEIGHT, WIDTH = 96, 256  # of the net's input; Kaggle's plots have 217 by 335 pixels
+HEIGHT, WIDTH = 96, 256  # of a plot; Kaggle's have 217 by 335 pixels
+CROP = 128  # columns: 15 s
+BANDS_MASKED, COLUMNS_MASKED = 16, 24  # at most, by one stripe of each
+MIXUP = 0.4  # alpha of the beta distribution that shares are drawn from
 EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 MAX_PIXELS = 4_000_000  # Kaggle's have 124,416
 MODEL = Path(__file__).resolve().parents[1] / "configs" / "mel-cnn"
@@ -59,8 +64,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("archive", type=Path, help="the Kaggle zip, or a folder unpacked from it")
     parser.add_argument("--split", choices=splits.METHODS, default="filtered", help="%(default)s")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each")
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--output_dir", type=Path, help="runs/mel-cnn-images-SPLIT")
     arguments = parser.parse_args(argv)
     arguments.output_dir = arguments.output_dir or Path(f"runs/mel-cnn-images-{arguments.split}")
@@ -74,11 +79,13 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if (arguments.output_dir / REPORT_FILE).exists():
-        raise InputError(f"{arguments.output_dir} holds another run: choose another --output_dir.")
+    folders = {seed: arguments.output_dir / f"seed-{seed}" for seed in arguments.seeds}
+    for folder in folders.values():
+        if (folder / REPORT_FILE).exists():
+            raise InputError(f"{folder} holds another run: choose another --output_dir.")
     plots, hashes = read_images(arguments.archive)
     gtzan = as_tracks(hashes)
-    assignment = splits.assign(gtzan, arguments.split, arguments.seed)
+    assignment = splits.assign(gtzan, arguments.split, seed=0)  # all runs on the same tracks
     parts = {name: [t for t in sorted(assignment) if assignment[t] == name] for name in SPLITS}
     for name, tracks in parts.items():
         if not tracks:
@@ -91,8 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
         + ", ".join(f"{name} {len(tracks)}" for name, tracks in parts.items())
         + f" images.\nLeakage: {describe_leakage(leakage(assignment, gtzan))}."
     )
-    trainer, seconds = train(plots, parts, arguments)
-    write_results(trainer, parts, plots, arguments, seconds)
+    for seed, folder in folders.items():
+        trainer, seconds = train(plots, parts, folder, arguments.epochs, seed)
+        write_results(trainer, parts, plots, folder, arguments.split, seconds)
 
 
 # --- images ---------------------------------------------------------------------------------
@@ -171,34 +179,72 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
 
 
 class PlotClassifier(nn.Module):
-    """The mel CNN without its spectrogram. Input: float32, shape (batch, 1, HEIGHT, WIDTH)."""
+    """The mel CNN without its spectrogram.
+
+    Input: float32, shape (batch, 1, HEIGHT, WIDTH). In training each plot is cut to a random crop,
+    masked, and mixed with another plot of the batch; otherwise the logits are the mean over crops.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         config = MelCnnConfig.from_pretrained(MODEL)
         self.net = PictureNet(config.channels, config.dropout, len(GENRES))
+        self.net.to(memory_format=torch.channels_last)  # a step takes two thirds of the time
+        self.register_state_dict_post_hook(_make_contiguous)  # as safetensors wants them
+        self.masks = nn.Sequential(
+            FrequencyMasking(BANDS_MASKED, iid_masks=True),
+            TimeMasking(COLUMNS_MASKED, iid_masks=True),
+        )
 
     def forward(self, plots: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.net(plots)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        plots = plots - plots.mean(dim=(2, 3), keepdim=True)  # masks of 0 are the mean
+        targets = nn.functional.one_hot(labels, len(GENRES)).float()
+        if self.training:
+            logits = self.net(self._mix(self.masks(_random_crops(plots)), targets))
+        else:
+            crops = plots.unfold(3, CROP, CROP // 2)  # (batch, 1, HEIGHT, crops, CROP)
+            crops = crops.permute(0, 3, 1, 2, 4).flatten(0, 1)
+            logits = self.net(crops).unflatten(0, (len(plots), -1)).mean(1)
+        return {"loss": nn.functional.cross_entropy(logits, targets), "logits": logits}
+
+    def _mix(self, plots: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mixup (Zhang et al., ICLR 2018) within the batch; `targets` are changed in place."""
+        shares = torch.distributions.Beta(MIXUP, MIXUP).sample((len(plots), 1)).to(plots.device)
+        others = torch.randperm(len(plots), device=plots.device)
+        targets.copy_(shares * targets + (1 - shares) * targets[others])
+        shares = shares[..., None, None]
+        return shares * plots + (1 - shares) * plots[others]
+
+
+def _make_contiguous(_: nn.Module, tensors: dict[str, torch.Tensor], *__: object) -> None:
+    for name, tensor in tensors.items():
+        tensors[name] = tensor.contiguous()
+
+
+def _random_crops(plots: torch.Tensor) -> torch.Tensor:
+    starts = torch.randint(plots.shape[3] - CROP + 1, (len(plots), 1), device=plots.device)
+    columns = starts + torch.arange(CROP, device=plots.device)
+    return plots.gather(3, columns[:, None, None].expand(-1, 1, plots.shape[2], -1))
 
 
 def train(
     plots: Mapping[str, np.ndarray],
     parts: Mapping[str, list[str]],
-    arguments: argparse.Namespace,
+    folder: Path,
+    epochs: int,
+    seed: int,
 ) -> tuple[Trainer, float]:
     """Train and keep the epoch with the best accuracy on validation.
 
     Returns:
         The Trainer, and the seconds of training.
     """
-    set_seed(arguments.seed)
+    set_seed(seed)
     trainer = Trainer(
         PlotClassifier(),
         TrainingArguments(
-            str(arguments.output_dir),
-            num_train_epochs=arguments.epochs,
+            str(folder),
+            num_train_epochs=epochs,
             learning_rate=1e-3,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
@@ -212,7 +258,7 @@ def train(
             metric_for_best_model="accuracy",
             logging_steps=10,
             label_names=["labels"],
-            seed=arguments.seed,
+            seed=seed,
             use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=_examples(plots, parts["train"]),
@@ -238,11 +284,11 @@ def write_results(
     trainer: Trainer,
     parts: Mapping[str, list[str]],
     plots: Mapping[str, np.ndarray],
-    arguments: argparse.Namespace,
+    folder: Path,
+    split: str,
     seconds: float,
 ) -> None:
     """Write report.json and the learning curves; no model, as nothing here could serve it."""
-    folder = arguments.output_dir
     report = {
         "model": "configs/mel-cnn",
         "input": IMAGES,
@@ -250,11 +296,11 @@ def write_results(
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "dataset": "GTZAN",
         "is_synthetic": False,
-        "split": arguments.split,
-        "seed": arguments.seed,
+        "split": split,
+        "seed": trainer.args.seed,
         "train": {
             "seconds": round(seconds, 1),
-            "epochs": arguments.epochs,
+            "epochs": trainer.args.num_train_epochs,
             "hardware": hardware(),
             "precision": "fp32",
         },

@@ -22,7 +22,10 @@ from transformers import (
 
 from music_genre.errors import InputError
 
-LOADING_LOGGER = "transformers.modeling_utils"  # prints a table of tensors that do not fit
+LOADING_LOGGERS = (
+    "transformers.modeling_utils",  # prints a table of tensors that do not fit
+    "transformers.distributed.tensor_parallel",  # of tensors that several GPUs would not share
+)
 # For a model that does not say what it was trained on: most were trained on AudioSet's clips, which
 # last 10 s.
 DEFAULT_WINDOW_SECONDS = 10.0
@@ -76,15 +79,16 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
 
 
 @contextmanager
-def without_warnings(logger_name: str) -> Iterator[None]:
-    """Of a library that warns about what is expected here."""
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def without_warnings(*logger_names: str) -> Iterator[None]:
+    """Of libraries that warn about what is expected here."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in logger_names}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def commit_of(location: dict[str, Any]) -> str | None:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import growth, start_up
+from benchmarks import growth, start_up, whole_run
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 
 FIGURE_SCRIPTS = {
     "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak", "songs",
-    "start_up", "training", "transformers_js",
+    "start_up", "training", "transformers_js", "whole_run",
 }  # fmt: skip
 SHARED_MODULES = {"inputs", "measuring", "page_client"}
 
@@ -147,6 +147,15 @@ def test_start_up(run, monkeypatch, tiny_classifier):
     monkeypatch.setattr(start_up, "COMMANDS", commands)
     table = rows(run("start_up", "--model", tiny_classifier, "--runs", 1))
     assert {"`app.py --help`", "`app.py, ready`"} <= table.keys()
+
+
+def test_whole_run(run, tiny_classifier):
+    """With fine-tuning, whose line of results is the second of its kind."""
+    sizes = ("--genres", 2, "--clips", 24, "--clip_seconds", 2, "--epochs", 1)
+    table = rows(run("whole_run", "--model", tiny_classifier, *sizes))
+    assert list(table)[1:] == [*whole_run.STAGES, "python app.py: the page is ready", "together"]
+    *stages, together = (float(cells[0]) for cells in list(table.values())[1:])
+    assert sum(stages) == pytest.approx(together, abs=0.5)
 
 
 def test_ablation(run, tiny_classifier, tmp_path):

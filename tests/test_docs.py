@@ -109,6 +109,7 @@ RUN_BY = {
     ),
     "python -m music_genre.library ~/Music --model you/distilhubert-gtzan --output genres.parquet "
     "--write_tags --dry_run": "tests/test_readme.py",
+    "accelerate launch train_hf.py configs/gtzan-ast.json": "tests/test_train_families.py",
     "hf jobs run": "tests/test_docs.py",
     'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (
         "tests/data_prep/test_upload.py"

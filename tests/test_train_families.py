@@ -7,7 +7,10 @@ processes is in test_train_processes.py.
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
+from music_genre import GenreClassifier
+from music_genre.report import read_report
 from music_genre.training.trainer import ClipTrainer
 from tests.families import FAMILIES, four_steps
 from tests.training_runs import (
@@ -37,3 +40,26 @@ def test_the_saved_model_is_the_best_checkpoint_also_after_sigterm(
         load_file(folder / "checkpoint-4" / "model.safetensors") for folder in (whole, stopped)
     )
     assert [name for name in last if not torch.equal(last[name], resumed[name])] == []
+
+
+def test_the_configuration_for_ast(prepared, tmp_path, caplog):
+    """A tiny AST with a head of 527 labels, as the published one has, takes the same road."""
+    base, output = tmp_path / "ast", tmp_path / "run"
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        num_labels=527,
+    )  # fmt: skip
+    ASTForAudioClassification(config).save_pretrained(base)
+    ASTFeatureExtractor().save_pretrained(base)
+    train(
+        "configs/gtzan-ast.json", "--dataset", prepared, "--model_name_or_path", base,
+        "--output_dir", output, "--max_steps", "1", "--per_device_train_batch_size", "2",
+        "--precision", "fp32", "--disable_tqdm", "True",
+    )  # fmt: skip
+    assert not [record for record in caplog.records if record.name.startswith("transformers")]
+    assert read_report(output)["train"]["linear_probe"]["of_layers"] == 2
+    assert GenreClassifier(output).window_seconds == 5
+    n_positions = 12 * 49 + 2  # bands of the grid, times in 5 s, and two tokens
+    saved = load_file(output / "model.safetensors")
+    (grid,) = [tensor for name, tensor in saved.items() if name.endswith("position_embeddings")]
+    assert grid.shape == (1, n_positions, 16)

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from transformers import PreTrainedModel
 
 from music_genre.errors import InputError
-from music_genre.loading import LOADING_LOGGER, without_warnings
+from music_genre.loading import LOADING_LOGGERS, without_warnings
 from music_genre.report import REPORT_FILE, read_report
 
 LOCK_FILE = ".lock"
@@ -50,7 +50,7 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         InputError: a tensor is missing, is left over or has another shape.
     """
-    with without_warnings(LOADING_LOGGER):
+    with without_warnings(*LOADING_LOGGERS):
         loaded, info = type(model).from_pretrained(
             folder, ignore_mismatched_sizes=True, output_loading_info=True
         )

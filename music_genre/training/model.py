@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from music_genre.loading import (
-    LOADING_LOGGER,
+    LOADING_LOGGERS,
     ModelError,
     load_feature_extractor,
     register_own_types,
@@ -50,12 +50,12 @@ def load_for_training(
             f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
         )
     try:
-        config = AutoConfig.from_pretrained(**location, **names, num_labels=len(labels))
+        config = AutoConfig.from_pretrained(**location, **names)
         config.window_seconds = window_seconds
         if from_scratch:
             model = AutoModelForAudioClassification.from_config(config)
         else:
-            with without_warnings(LOADING_LOGGER):
+            with without_warnings(*LOADING_LOGGERS):
                 model, info = AutoModelForAudioClassification.from_pretrained(
                     **location,
                     config=config,

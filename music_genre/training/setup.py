@@ -133,7 +133,7 @@ def can_have_linear_probe(model: PreTrainedModel, model_arguments: ModelArgument
     return (
         not model_arguments.from_scratch
         and has_linear_head(model)
-        and not model.config.use_weighted_layer_sum
+        and not getattr(model.config, "use_weighted_layer_sum", False)
     )
 
 
@@ -192,8 +192,9 @@ def print_estimate(trainer: ClipTrainer, validation: float, scoring: float) -> N
         batches = len(trainer.get_train_dataloader())
         n_steps = int(n_epochs * max(1, batches // arguments.gradient_accumulation_steps))
     seconds = n_steps * trainer.estimate_step() + n_epochs * validation + scoring
+    minutes = max(1, round(seconds / 60))
     print(
-        f"Fine-tuning: {n_steps} steps, about {max(1, round(seconds / 60))} minutes with scoring."
+        f"Fine-tuning: {n_steps} steps, about {minutes} minute{'s' * (minutes > 1)} with scoring."
     )
 
 

@@ -23,7 +23,7 @@ def report(accuracy: float, split="filtered", n=40, seconds=600, **more) -> dict
         "split": split,
         "window_seconds": 5,
         "train": {"seconds": seconds},
-        "test": {"accuracy": accuracy, "n": n},
+        "test": {"accuracy": accuracy, "accuracy_ci95": [accuracy - 0.1, accuracy + 0.2], "n": n},
         "parameters": 23_000_000,
     } | more
 
@@ -47,13 +47,13 @@ def test_seeds_and_splits_of_a_model_are_one_row(two_splits):
     assert (row.model, row.input) == ("distilhubert, fine-tuned", "audio, windows of 5 s")
     assert row.results["filtered"].accuracies == [0.5, 0.6, 0.7]
     assert row.results["filtered"].seconds == pytest.approx(660)
-    assert row.results["filtered"].interval == pytest.approx((0.45, 0.75), abs=1e-3)
+    assert row.results["filtered"].interval == pytest.approx((0.5, 0.8))
     assert row.difference == pytest.approx(-0.2)
     line = to_markdown([row]).splitlines()[2]
     assert line == (
         "| distilhubert, fine-tuned | audio, windows of 5 s | 23.0 million | 11.0 "
-        "| **0.80** (0.60 to 0.95); n 20 "
-        "| **0.60** (0.45 to 0.75); n 40, seeds 0.50 / 0.60 / 0.70 | -0.20 |"
+        "| **0.80** (0.70 to 1.00); n 20 "
+        "| **0.60** (0.50 to 0.80); n 40, seeds 0.50 / 0.60 / 0.70 | -0.20 |"
     )
 
 
@@ -113,7 +113,14 @@ def test_a_folder_without_figures_is_named(tmp_path, content):
 
 def test_picture_has_every_row(tmp_path):
     rows = [
-        Row("a", "b", {"random": TestResult([0.8], 50, 1), "filtered": TestResult([0.5], 50, 1)})
+        Row(
+            "a",
+            "b",
+            {
+                "random": TestResult([0.8], [(0.7, 0.9)], 50, 1),
+                "filtered": TestResult([0.5], [(0.4, 0.6)], 50, 1),
+            },
+        )
     ]
     plot_rows(rows, tmp_path / "one.png")
     plot_rows(add_missing(rows), tmp_path / "four.png")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -101,19 +102,72 @@ def test_an_archive_without_images_says_what_to_do(tmp_path):
         images.read_images(archive)
 
 
-def test_it_learns_from_images_on_the_same_splits(archive, tmp_path, monkeypatch):
+@pytest.fixture
+def small(monkeypatch):
     monkeypatch.setattr(images, "HEIGHT", 32)
     monkeypatch.setattr(images, "WIDTH", 48)
+    monkeypatch.setattr(images, "CROP", 24)
+    monkeypatch.setattr(images, "BANDS_MASKED", 5)
+    monkeypatch.setattr(images, "COLUMNS_MASKED", 5)
+
+
+def test_it_learns_from_images_on_the_same_splits(archive, tmp_path, small):
     folder = tmp_path / "run"
-    arguments = [str(archive), "--output_dir", str(folder), "--epochs", "16"]
+    arguments = [str(archive), "--output_dir", str(folder), "--epochs", "16", "--seeds", "0", "1"]
     images.run(images.parse_arguments(arguments))
-    report = json.loads((folder / "report.json").read_text())
-    assert (report["split"], report["test"]["n"]) == ("filtered", 12)
-    assert report["test"]["accuracy"] >= 0.75  # 0.25 by chance
-    assert report["test"]["per_genre"]["blues"]["n"] == 3
+    reports = [json.loads((folder / f"seed-{i}" / "report.json").read_text()) for i in (0, 1)]
+    for seed, report in enumerate(reports):
+        assert (report["split"], report["seed"], report["test"]["n"]) == ("filtered", seed, 12)
+        assert report["test"]["accuracy"] >= 0.75  # 0.25 by chance
+        assert report["test"]["per_genre"]["blues"]["n"] == 3
+    assert reports[0]["test"]["nll"] != reports[1]["test"]["nll"]
     (row,) = read_runs([folder])
     assert (row.model, row.input) == ("mel CNN", "images_original")
     assert row.results["filtered"].size == "0.4 million"
-    assert not list(folder.glob("checkpoint-*"))
+    assert not list(folder.glob("*/checkpoint-*"))
     with pytest.raises(InputError, match="holds another run"):
         images.run(images.parse_arguments(arguments))
+
+
+class Recorder(torch.nn.Module):
+    """In the place of the net: keeps what it gets; the logits are the crop's mean."""
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        self.crops = crops
+        return crops.mean(dim=(1, 2, 3))[:, None].repeat(1, len(GENRES))
+
+
+def test_in_training_crops_are_random_masked_and_mixed_with_their_targets(small):
+    torch.manual_seed(0)
+    model = images.PlotClassifier().train()
+    model.net = Recorder()
+    # Plot i is i in its left half and -i in its right half.
+    plots = torch.arange(1.0, 9)[:, None, None, None].repeat(1, 1, 32, 48)
+    plots[..., 24:] *= -1
+    crops = images._random_crops(plots)
+    assert crops.shape == (8, 1, 32, 24)
+    assert len({float(row.sum() / row.max()) for row in crops[:, 0, 0]}) > 3  # starts differ
+    assert (crops.abs() == plots[..., :24].abs()).all()  # of its own plot
+
+    labels = torch.arange(8)
+    targets = torch.nn.functional.one_hot(labels, len(GENRES)).float()
+    mixed = model._mix(plots[..., :24].clone(), targets)
+    assert not torch.equal(targets, torch.nn.functional.one_hot(labels, len(GENRES)).float())
+    expected = targets[:, :8] @ torch.arange(1.0, 9)  # the pictures in the targets' shares
+    torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), expected)
+
+    model(plots, labels)
+    assert model.net.crops.shape == (8, 1, 32, 24)
+    assert (model.net.crops == 0).any()  # masked
+
+
+def test_scoring_averages_over_crops_and_changes_nothing(small):
+    model = images.PlotClassifier().eval()
+    model.net = Recorder()
+    plots = torch.randn(2, 1, 32, 48)
+    first, again = (model(plots, torch.tensor([0, 1]))["logits"] for _ in range(2))
+    assert model.net.crops.shape == (6, 1, 32, 24)  # three of each, half of them overlapping
+    torch.testing.assert_close(first, again)
+    centred = plots - plots.mean(dim=(2, 3), keepdim=True)
+    crops = [centred[..., start : start + 24].mean(dim=(1, 2, 3)) for start in (0, 12, 24)]
+    torch.testing.assert_close(first[:, 0], torch.stack(crops).mean(0))

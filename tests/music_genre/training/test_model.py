@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from music_genre.loading import LOADING_LOGGER, find_model
+from music_genre.loading import LOADING_LOGGERS, find_model
 from music_genre.training.model import load_for_training
 
 
@@ -24,7 +24,7 @@ def warnings():
     records = []
     handler = logging.Handler()
     handler.emit = records.append
-    logger = logging.getLogger(LOADING_LOGGER)
+    logger = logging.getLogger(LOADING_LOGGERS[0])
     logger.addHandler(handler)
     yield records
     logger.removeHandler(handler)
