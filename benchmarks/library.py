@@ -7,8 +7,9 @@
 Source of the table in docs/library.md. Makes a library of synthesised music in mixed formats and
 lengths, then alternates between the variants, each in a process of its own, timed without imports
 and loading. The loop decodes a file with the project's decoder, hands the whole of it to the
-pipeline, and takes the next. By default both have a net of DistilHuBERT's architecture with random
-weights; the scan classifies windows of 5 s.
+pipeline, and takes the next. By default all have a net of DistilHuBERT's architecture with random
+weights; the scan classifies windows of 5 s. One more variant is the scan with decoders in its own
+process, as they would be if none could crash. Memory and user time are without decoder processes.
 """
 
 import argparse
@@ -21,8 +22,10 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -45,6 +48,8 @@ from data_prep.gtzan import GENRES
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import GenreClassifier, audio
 from music_genre.audio import SUFFIXES
+from music_genre.audio_files import open_audio
+from music_genre.library import batches
 from music_genre.library.scan import scan
 
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
@@ -113,6 +118,18 @@ def ours(model: str, files: Path, output: Path) -> tuple[float, int, float]:
     return start, len(rows), sum(row["duration"] for row in rows)
 
 
+class InThisProcess:
+    """In the place of Decoders."""
+
+    def open_audio(self, source: str, is_fresh: bool) -> AbstractContextManager:
+        return open_audio(source)
+
+
+def in_threads(model: str, files: Path, output: Path) -> tuple[float, int, float]:
+    with mock.patch.object(batches, "DECODERS", InThisProcess()):
+        return ours(model, files, output)
+
+
 def pipeline(model: str, files: Path, _: Path) -> tuple[float, int, float]:
     classify = transformers.pipeline("audio-classification", model=model)
     start = time.perf_counter()
@@ -124,7 +141,11 @@ def pipeline(model: str, files: Path, _: Path) -> tuple[float, int, float]:
     return start, len(paths), n_samples / audio.SAMPLING_RATE
 
 
-VARIANTS = {"a loop of pipeline(...)": pipeline, "ours": ours}
+VARIANTS = {
+    "a loop of pipeline(...)": pipeline,
+    "ours": ours,
+    "ours, decoding in threads": in_threads,
+}
 
 
 def measure(variant: str, model: str, files: Path, output: Path) -> dict[str, float]:
@@ -166,8 +187,9 @@ def main() -> None:
         if arguments.also:
             unpack(arguments.also, files / "also")
         for i in range(arguments.runs):
-            for variant in VARIANTS:
-                one = run_apart(__file__, "--one", variant, model, files, work / f"{i}.parquet")
+            for j, variant in enumerate(VARIANTS):
+                output = work / f"{i} {j}.parquet"
+                one = run_apart(__file__, "--one", variant, model, files, output)
                 results[variant].append(one)
     size = results["ours"][0]
     print(

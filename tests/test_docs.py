@@ -99,6 +99,12 @@ RUN_BY = {
     "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (
         "tests/music_genre/library/test_interrupted.py"
     ),
+    'from datasets import load_dataset\n\nload_dataset("parquet"': (
+        "tests/music_genre/library/test_shards.py"
+    ),
+    "python -m music_genre.library --output genres.parquet --merge": (
+        "tests/music_genre/library/test_command.py"
+    ),
     "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
     "H=http://127.0.0.1:7860": "tests/test_readme.py",
     "python -m music_genre.library --output genres.parquet --undo": (

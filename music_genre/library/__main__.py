@@ -5,7 +5,9 @@
     python -m music_genre.library ~/Music --model ... --output genres.csv --write_tags --dry_run
     python -m music_genre.library ~/Music --model ... --output genres.csv --write_tags --yes
     python -m music_genre.library --output genres.csv --undo
+    python -m music_genre.library ~/Music --model ... --output genres.parquet --shard 3/16
     accelerate launch --multi_gpu --num_processes 2 -m music_genre.library ~/Music --model ... ...
+    python -m music_genre.library --output genres.parquet --merge
 
 The same command resumes an interrupted scan, and later processes only files that are new or
 changed. Its results are kept in OUTPUT.parts.
@@ -41,6 +43,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seconds", type=float, help="process this much of each file, from its middle (all)"
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="process this share of the files only, 0/N to N-1/N (default: of a launcher's "
+        "processes each takes one), and write it to a table of its own",
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="make OUTPUT of the tables of all shards"
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
     _add_tag_options(parser)
@@ -86,10 +97,10 @@ def _wrong(arguments: argparse.Namespace) -> str | None:
     values = vars(arguments).items()
     given = {name for name, value in values if value is not None and value is not False}
     given -= set() if arguments.roots else {"roots"}
-    if arguments.undo:
-        if given != {"undo", "output"}:
-            return "--undo takes --output and no other option."
-        return None
+    for alone in ("undo", "merge"):
+        if alone in given:
+            is_alone = given == {alone, "output"}
+            return None if is_alone else f"--{alone} takes --output and no other option."
     if not {"roots", "model"} <= given:
         return "give the files to process (PATH) and a --model."
     if not arguments.write_tags and (needing := given & OF_TAGS):
@@ -118,18 +129,30 @@ def _wrong_tagging(arguments: argparse.Namespace) -> str | None:
 
 def main() -> None:
     arguments = parse_arguments()
-    log = Path(f"{arguments.output}.tags.jsonl")
+    output = arguments.output
     stopped = "Stopped. All results are kept: run the same command again to continue."
     with exit_with_message(stopped, OSError):
         if arguments.undo:
             from music_genre.library.tags import undo_tags
 
-            print(undo_tags(log))
+            print(undo_tags(_log(output)))
+        elif arguments.merge:
+            from music_genre.library.shards import merge
+
+            print(f"{output}: made of the tables of {merge(output):,} shards.")
         else:
-            run(arguments, log)
+            run(arguments)
 
 
-def run(arguments: argparse.Namespace, log: Path) -> None:
+def _log(table: Path) -> Path:
+    return Path(f"{table}.tags.jsonl")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from music_genre.library.shards import shard_of
+
+    shard = shard_of(arguments.shard)  # before seconds are spent on imports
+
     from music_genre import GenreClassifier
     from music_genre.library.scan import scan
     from music_genre.library.tags import Tagging, write_tags
@@ -137,14 +160,13 @@ def run(arguments: argparse.Namespace, log: Path) -> None:
     device = _device(arguments.device)
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
     thresholds = _thresholds(arguments, classifier) if arguments.write_tags else {}
-    rows = scan(classifier, arguments.roots, arguments.output, arguments.seconds)
-    if not len(rows):
-        return  # the first process writes the table and the tags
-    print(f"{arguments.output}: {summarize(rows)}.")
+    rows = scan(classifier, arguments.roots, arguments.output, arguments.seconds, shard)
+    table = shard.table(arguments.output)
+    print(f"{table}: {summarize(rows)}.")
     if arguments.write_tags:
         tagging = Tagging(thresholds, arguments.tag_field or "genre", arguments.replace)
         parts, show = Path(f"{arguments.output}.parts"), print if arguments.dry_run else None
-        print(write_tags(rows, tagging, log, parts, arguments.yes, show))
+        print(write_tags(rows, tagging, _log(table), parts, arguments.yes, show))
 
 
 def _thresholds(arguments: argparse.Namespace, classifier: "GenreClassifier") -> dict[str, float]:

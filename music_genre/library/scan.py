@@ -1,140 +1,155 @@
 """Scan a music library into one table: one row per file, resumed after any interruption.
 
-Finds the files, leaves out those that have a row, shares the others among the processes of a
-launch, and lets each classify its share; `table.py` keeps the rows.
+Finds the files of this process's share, leaves out those that have a row, and classifies the
+others; `table.py` keeps the rows, `shards.py` shares, and `journal.py` knows what ended a scan.
 """
 
-import datetime
 import hashlib
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from music_genre import audio
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library.batches import FilePrediction, classify_files
+from music_genre.library.journal import GIVEN_UP, Journal
+from music_genre.library.shards import Shard
 from music_genre.library.table import (
     File,
+    LineWriter,
     ResultTable,
     Row,
-    RowWriter,
     check_settings,
+    columns_of,
+    flat,
     is_final,
-    printable,
     read_rows,
     read_settings,
     write_table,
 )
 
-TYPICAL_BYTES_PER_SECOND = 24_000  # to share out files that do not say how long they are
-LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process
+ALL = Shard()
 
 
 def scan(
-    classifier: GenreClassifier, roots: Sequence[Path], output: Path, seconds: float | None = None
+    classifier: GenreClassifier,
+    roots: Sequence[Path],
+    output: Path,
+    seconds: float | None = None,
+    shard: Shard = ALL,
 ) -> ResultTable:
-    """Classify all audio files under `roots` that have no row yet, and write the table.
-
-    Every process of a launch calls this alike; the first one writes the table.
+    """Classify the audio files under `roots` that have no row yet, and write the table.
 
     Args:
         roots: folders and files.
-        output: the table, in the format of its suffix, one of FORMATS.
+        output: the table, in the format of its suffix, one of FORMATS; of a shard it is
+            `shard.table(output)`.
         seconds: how much of each file is processed, from its middle; None for all.
+        shard: the files to process, and to have rows for.
 
     Returns:
-        All rows, by path; none in other processes than the first.
+        The rows, by path.
 
     Raises:
-        InputError: there are no files, the rows that are there come from another model, or another
-            process has died.
+        InputError: there are no files, or the rows that are there come from another model.
     """
-    with _other_processes_alive():
-        # cpu=True: gloo, because only paths are exchanged, and processes may share a GPU.
-        state = PartialState(cpu=True, timeout=LONGEST_WAIT)
-    parts, files, shares = Path(f"{output}.parts"), [], None
-    if state.is_main_process:
-        files = find_files(roots)
-        check_settings(parts, settings_of(classifier, seconds))
-        known = read_rows(parts)
-        todo = [file for file in files if not is_final(known.get(file))]
-        print(f"{len(files):,} audio files, {len(files) - len(todo):,} of them known.")
-        shares = split_by_duration(todo, state.num_processes, seconds)
-    with _other_processes_alive():
-        (shares,) = broadcast_object_list([shares])
-    _classify(classifier, shares[state.process_index], parts, seconds, state)
-    with _other_processes_alive():
-        state.wait_for_everyone()
-        state.destroy_process_group()
-    if not state.is_main_process:
-        return ResultTable([], {})
-    rows = read_rows(parts)
-    missing = [file.path for file in files if file not in rows]
-    if missing:
-        raise InputError(
-            f"{len(missing):,} files have no row in {parts} (such as {printable(missing[0])}). All "
-            "processes must share that folder; the same command then processes these files."
-        )
-    table = ResultTable(files, rows)
-    write_table(output, read_settings(parts), table)
+    parts = Path(f"{output}.parts")
+    files = find_files(roots, shard)
+    check_settings(parts, settings_of(classifier, seconds))
+    rows = read_rows(parts, files, str(shard))
+    todo = [file for file, row in rows.items() if not is_final(row)]
+    which = f" in shard {shard.index}/{shard.count}" if shard.count > 1 else ""
+    print(f"{len(files):,} audio files{which}, {len(files) - len(todo):,} of them known.")
+    if todo:
+        with Journal(parts, str(shard)) as journal, LineWriter(parts, str(shard)) as writer:
+            by_path = {file.path: file for file in todo}
+            for prediction in _with_bar(_classify(classifier, todo, seconds, journal), len(todo)):
+                file = by_path[prediction.path]
+                rows[file] = writer.append(to_row(file, prediction, classifier.labels))
+                journal.end(file.path)
+    table, settings = ResultTable(rows.values()), read_settings(parts)
+    flat_rows = (flat(row, settings) for row in table)
+    write_table(shard.table(output), columns_of(settings["labels"]), flat_rows)
     return table
 
 
-@contextmanager
-def _other_processes_alive() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise InputError(
-            "Another process of this launch has stopped; its own message says why. All rows are "
-            "kept: run the same command again to continue."
-        ) from error
+def _classify(
+    classifier: GenreClassifier, files: Sequence[File], seconds: float | None, journal: Journal
+) -> Iterator[FilePrediction]:
+    others = (file for file in files if file.path not in journal.interrupted)
+    yield from classify_files(classifier, journal.starting(others), seconds)
+    last = [file for file in files if file.path in journal.interrupted]
+    if last:
+        print(f"{len(last):,} files were being processed when a scan ended: now one at a time.")
+    for file in last:
+        if journal.interrupted[file.path]:
+            yield FilePrediction(file.path, error=GIVEN_UP)
+        else:
+            yield from classify_files(classifier, journal.starting([file], True), seconds)
 
 
-def find_files(roots: Sequence[Path]) -> list[File]:
-    """All audio files under folders, by their suffix, and files given by name; sorted by path.
+def _with_bar(predictions: Iterator[FilePrediction], n_files: int) -> Iterator[FilePrediction]:
+    processed, started = 0.0, time.monotonic()
+    # Of the processes that a launcher starts on a machine, the first one shows its progress.
+    is_hidden = os.environ.get("LOCAL_RANK", "0") != "0"
+    with tqdm(total=n_files, unit=" files", disable=is_hidden, smoothing=0.05) as bar:
+        for prediction in predictions:
+            yield prediction
+            processed += prediction.seconds_processed
+            rate = processed / (time.monotonic() - started)
+            bar.set_postfix_str(f"{rate:.0f} s of audio per second", refresh=False)
+            bar.update()
 
-    Links to folders are not followed. Hidden files are left out; so are, with a warning, folders
-    that cannot be read.
+
+def find_files(roots: Sequence[Path], shard: Shard = ALL) -> list[File]:
+    """A shard of all audio files under folders, by their suffix, and of files given by name.
+
+    They are sorted by path. Links to folders are not followed. Hidden files are left out; so are,
+    with a warning, folders that cannot be read.
 
     Raises:
-        InputError: a root does not exist, or there are no files.
+        InputError: a root does not exist, or there are no files, in this shard or any other.
     """
-    paths = set()
-    for root in map(os.path.abspath, roots):
-        if os.path.isfile(root):
-            paths.add(root)
-        elif not os.path.isdir(root):
+    paths, n_found = set(), 0
+    roots_there = [os.path.abspath(root) for root in roots]
+    for root in roots_there:
+        if not os.path.exists(root):
             raise InputError(f"There is no file or folder {root}.")
-        for folder, subfolders, names in os.walk(root, onerror=_warn):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            paths |= {
-                os.path.join(folder, name)
-                for name in names
-                if os.path.splitext(name)[1].lower() in audio.SUFFIXES and not name.startswith(".")
-            }
-    files = []
-    for path in sorted(paths):
-        try:
-            status = os.stat(path)
-        except OSError:  # a link to nothing, or just deleted; decoding reports it
-            files.append(File(path, 0, 0))
-        else:
-            files.append(File(path, status.st_size, status.st_mtime_ns))
-    if not files:
+        # Below the outermost root that holds it, a file has one name whatever root it is found by.
+        above = [os.path.join(other, "") for other in roots_there if os.path.isdir(other)]
+        base = min((o for o in above if os.path.join(root, "").startswith(o)), key=len, default="")
+        for path in [root] if os.path.isfile(root) else _walk(root):
+            n_found += 1
+            name = path[len(base) :] if base else os.path.basename(path)
+            if shard.has(name):
+                paths.add(path)
+    if not n_found:
         raise InputError(f"There are no audio files in {', '.join(map(str, roots))}.")
-    return files
+    return [_file(path) for path in sorted(paths)]
+
+
+def _walk(root: str) -> Iterator[str]:
+    for folder, subfolders, names in os.walk(root, onerror=_warn):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if os.path.splitext(name)[1].lower() in audio.SUFFIXES and not name.startswith("."):
+                yield os.path.join(folder, name)
+
+
+def _file(path: str) -> File:
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nothing, or just deleted; decoding reports it
+        return File(path, 0, 0)
+    return File(path, status.st_size, status.st_mtime_ns)
 
 
 def _warn(error: OSError) -> None:
@@ -160,77 +175,13 @@ def _hash_of_model(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def split_by_duration(files: Sequence[File], n: int, seconds: float | None) -> list[list[File]]:
-    """Split into n lists that take about as long: the longest file first, to the shortest list.
-
-    PartialState.split_between_processes would give each process as many files as the others.
-    """
-    if n == 1:
-        return [list(files)]
-    with ThreadPoolExecutor(16) as pool:  # opening files waits for the disk or the network
-        durations = list(
-            tqdm(
-                pool.map(lambda file: _seconds(file, seconds), files),
-                total=len(files),
-                unit=" files",
-                desc="durations",
-            )
-        )
-    shares: list[list[File]] = [[] for _ in range(n)]
-    loads = [0.0] * n
-    for duration, file in sorted(zip(durations, files, strict=True), reverse=True):
-        least = loads.index(min(loads))
-        shares[least].append(file)
-        loads[least] += duration
-    return [sorted(files) for files in shares]
-
-
-def _seconds(file: File, at_most: float | None) -> float:
-    """How much of a file is to be processed, as far as its header tells."""
-    try:
-        with audio.open_audio(file.path) as opened:
-            duration = opened.duration
-    except Exception:  # whatever is wrong with it is reported when it is processed
-        return 0.0
-    if duration is None:
-        duration = file.size / TYPICAL_BYTES_PER_SECOND
-    return min(duration, at_most or duration)
-
-
-def _classify(
-    classifier: GenreClassifier,
-    files: Sequence[File],
-    parts: Path,
-    seconds: float | None,
-    state: PartialState,
-) -> None:
-    if not files:
-        return
-    by_path = {file.path: file for file in files}
-    bar = tqdm(
-        total=len(files),
-        unit=" files",
-        desc=f"process 0 of {state.num_processes}" if state.num_processes > 1 else None,
-        disable=not state.is_main_process,
-        smoothing=0.05,  # files differ much in length
-    )
-    processed, started = 0.0, time.monotonic()
-    with bar, RowWriter(parts, state.process_index) as writer:
-        for prediction in classify_files(classifier, by_path, seconds):
-            writer.append(to_row(by_path[prediction.path], prediction, classifier.labels))
-            processed += prediction.seconds_processed
-            rate = processed / (time.monotonic() - started)
-            bar.set_postfix_str(f"{rate:.0f} s of audio per second", refresh=False)
-            bar.update()
-
-
 def to_row(file: File, prediction: FilePrediction, labels: Sequence[str]) -> Row:
     """A row; probabilities are rounded to six places.
 
     `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
     1 is no idea.
     """
-    row: Row = vars(file) | {
+    row: Row = asdict(file) | {
         "duration": prediction.duration and round(prediction.duration, 3),
         "seconds_processed": round(prediction.seconds_processed, 3),
         "genre": None,

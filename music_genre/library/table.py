@@ -1,8 +1,8 @@
 """The rows of a library's table: on disk as they come, then as one file to read.
 
 Every process appends its rows to a file of its own in OUTPUT.parts as soon as it has them, so a
-kill loses only the files in progress. A row is valid while its file has the same size and time of
-change. The table is written anew from the rows, in one step.
+kill loses only the files in progress, which a journal there names. A row is valid while its file
+has the same size and time of change. The table is written anew from the rows, in one step.
 """
 
 import csv
@@ -10,13 +10,14 @@ import datetime
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,7 @@ ROW_GROUP = 10_000  # rows of the table in memory at a time
 TEXT_COLUMNS = ("path", "genre", "model", "revision", "error")  # the others hold numbers
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class File:
     path: str  # absolute
     size: int  # bytes
@@ -39,20 +40,22 @@ class File:
 
 
 Row = dict[str, Any]
-JsonRows = dict[File, bytes]  # each row as a line of JSON, which takes a fraction of the memory
+# Each row as a line of JSON, which takes a fraction of the memory; None where there is no row.
+JsonRows = dict[File, bytes | None]
+TEMPORARY = b'"is_temporary": true'  # in a name the quotation marks would be escaped
 
 
 class ResultTable:
     """The rows of some files, in their order; each is parsed when it is needed."""
 
-    def __init__(self, files: Sequence[File], rows: JsonRows) -> None:
-        self._files, self._rows = files, rows
+    def __init__(self, lines: Collection[bytes]) -> None:
+        self._lines = lines
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._lines)
 
     def __iter__(self) -> Iterator[Row]:
-        return (json.loads(self._rows[file]) for file in self._files)
+        return map(json.loads, self._lines)
 
 
 # --- rows on disk ---------------------------------------------------------------------------
@@ -74,7 +77,10 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
             "results of one model and one --seconds: give another --output, or delete "
             f"{parts} to process all files again."
         )
-    with replacing(parts / "settings.json") as file:
+    if before == settings and (parts / "settings.json").exists():
+        return
+    # Other processes may do the same at the same time.
+    with replacing(parts / "settings.json", f"{socket.gethostname()}-{os.getpid()}") as file:
         file.write(json.dumps(settings).encode())
 
 
@@ -85,86 +91,109 @@ def read_settings(parts: Path) -> dict[str, Any]:
         return {}
 
 
-def read_rows(parts: Path) -> JsonRows:
-    """The rows of all processes and scans. A line that a crash left incomplete is skipped."""
-    rows: JsonRows = {}
-    for path in sorted(parts.glob("*.jsonl")):
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    row = json.loads(line)
-                    rows[File(row["path"], row["size"], row["mtime_ns"])] = line
-                except (ValueError, KeyError, TypeError):
-                    continue
+def lines_of(parts: Path, shard: str, suffix: str = ".jsonl") -> Iterator[bytes]:
+    """What was written for a shard, such as 00003-of-00016, or in scans of other numbers of shards.
+
+    What the others of 16 write is passed over.
+    """
+    of_others = re.compile(rf"[^-]+-(?!{shard})\d{{5}}-{shard.partition('-')[2]}-")
+    for path in sorted(parts.glob(f"*{suffix}")):
+        if not of_others.match(path.name):
+            with path.open("rb") as file:
+                yield from file
+
+
+def read_rows(parts: Path, files: Iterable[File], shard: str) -> JsonRows:
+    """The rows of these files, in their order. A line that a crash left incomplete is skipped."""
+    rows: JsonRows = dict.fromkeys(files)
+    for line in lines_of(parts, shard):
+        try:
+            row = json.loads(line)
+            key = File(row["path"], row["size"], row["mtime_ns"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        # A clock that jumps changes the order of the lines: what is final stays.
+        if key in rows and not (is_final(rows[key]) and TEMPORARY in line):
+            rows[key] = line
     return rows
 
 
 def is_final(line: bytes | None) -> bool:
     """Whether a row exists that the next scan need not make again."""
-    return line is not None and not json.loads(line)["is_temporary"]
+    return line is not None and TEMPORARY not in line
 
 
-class RowWriter:
-    """Appends rows to a file of its own; no two processes ever write to the same one."""
+class LineWriter:
+    """Appends lines of JSON to a file of its own; no two processes ever write to the same one."""
 
-    def __init__(self, parts: Path, process_index: int = 0) -> None:
+    def __init__(self, parts: Path, shard: str = "00000-of-00001", suffix: str = ".jsonl") -> None:
         parts.mkdir(parents=True, exist_ok=True)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.path = parts / f"{now}-{process_index}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self.path = parts / f"{now}-{shard}-{socket.gethostname()}-{os.getpid()}{suffix}"
         self._file = self.path.open("xb", buffering=0)  # what is written survives a kill
         self._synced = time.monotonic()
 
-    def __enter__(self) -> "RowWriter":
+    def __enter__(self) -> "LineWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def append(self, row: Row) -> None:
-        self._file.write(json.dumps(row).encode() + b"\n")
+    def append(self, entry: dict[str, Any]) -> bytes:
+        """Returns the line."""
+        line = json.dumps(entry).encode() + b"\n"
+        self._file.write(line)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
+        return line
 
 
 # --- the table ------------------------------------------------------------------------------
 
 
-def write_table(output: Path, settings: dict[str, Any], rows: Iterable[Row]) -> None:
-    """Write the table in one step: a reader finds the old one or the new one, never a part."""
-    table = (_flat(row, settings) for row in rows)
-    first = next(table)  # there is one: a scan of no files is refused
-    columns, table = list(first), chain([first], table)
+def write_table(output: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write the table in one step: a reader finds the old one or the new one, never a part.
+
+    rows: as `flat` returns them.
+    """
     with replacing(output) as file:
         if output.suffix == ".parquet":
-            _write_parquet(file, table, columns)
+            _write_parquet(file, iter(rows), columns)
         elif output.suffix == ".csv":
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             writer = csv.DictWriter(text, columns)
             writer.writeheader()
-            writer.writerows(table)
+            writer.writerows(rows)
             text.detach()
         else:
-            for row in table:
+            for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _flat(row: Row, settings: dict[str, Any]) -> Row:
-    """A row as the table has it: one column per label."""
+def columns_of(labels: Iterable[str]) -> list[str]:
+    return [
+        *("path", "duration", "genre", *(f"p_{label}" for label in labels)),
+        *("uncertainty", "seconds_processed", "model", "revision", "error"),
+    ]
+
+
+def flat(row: Row, settings: dict[str, Any]) -> Row:
+    """A row as the table has it: one column per label, those of `columns_of`."""
     labels = settings["labels"]
     probabilities = row["probabilities"] or [None] * len(labels)
-    return {
-        "path": printable(row["path"]),
-        "duration": row["duration"],
-        "genre": row["genre"],
+    values = {
+        **row,
         **{f"p_{label}": p for label, p in zip(labels, probabilities, strict=True)},
-        "uncertainty": row["uncertainty"],
-        "seconds_processed": row["seconds_processed"],
+        "path": printable(row["path"]),
         "model": settings["model"],
         "revision": settings["revision"],
-        "error": row["error"],
     }
+    return {column: values[column] for column in columns_of(labels)}
 
 
 def printable(path: str) -> str:
@@ -182,10 +211,13 @@ def _write_parquet(file: BinaryIO, table: Iterator[Row], columns: Sequence[str])
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; it replaces `path` when it is complete and on the disk."""
+def replacing(path: Path, mark: str = "new") -> Iterator[BinaryIO]:
+    """A file to write; it replaces `path` when it is complete and on the disk.
+
+    mark: of the process, where several may write the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{mark}")
     with temporary.open("wb") as file:
         yield file
         file.flush()

@@ -22,7 +22,7 @@ from music_genre.audio_files import packets_sha256
 from music_genre.errors import InputError
 from music_genre.library.fields import GENRE, SUFFIXES, TagError, read_field, set_field
 from music_genre.library.patches import PatchError, apply_patch, make_patch
-from music_genre.library.table import RowWriter, printable, replacing
+from music_genre.library.table import LineWriter, printable, replacing
 
 COPY_MARK = ".genre-tag-copy"
 
@@ -77,7 +77,7 @@ def write_tags(
         return "\n".join([f"{counted}. {len(empty):,} to write. No file was changed.{how}", *left])
     n_written, n_had_it = 0, 0
     folders = sorted({os.path.dirname(os.path.realpath(row["path"])) for row, _ in empty})
-    with _appending(log) as append, RowWriter(parts) as writer:
+    with _appending(log) as append, LineWriter(parts) as writer:
         append({"folders": folders})
         _remove_copies(folders)
         for row, _ in tqdm(empty, unit=" files", desc="tags"):

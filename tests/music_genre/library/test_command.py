@@ -40,6 +40,8 @@ from music_genre.library import __main__ as command
         ("--output a.csv --undo --model m", "--undo takes --output and no other option"),
         ("--output a.csv --undo --min_confidence 0.5", "--undo takes --output and no other"),
         ("--output a.csv --undo --seconds 0", "--undo takes --output and no other option"),
+        ("music --output a.csv --merge", "--merge takes --output and no other option"),
+        ("--output a.csv --merge --shard 0/2", "--merge takes --output and no other option"),
         ("music --model m --output a.csv --min_conf 0.5 --write_tags", "unrecognized arguments"),
     ],
 )
@@ -88,6 +90,25 @@ def test_tags_are_written_on_request_and_undone(
     assert "7 tags were undone, 0 were not" in run("--undo")
     assert flac.read_bytes() == before
     assert "14 of them known" in run(*scan)
+
+
+def test_shards_are_scanned_and_merged(tiny_classifier, music, tmp_path, monkeypatch, capsys):
+    def run(*arguments: str) -> str:
+        options = ["--output", str(tmp_path / "out.csv"), *arguments]
+        monkeypatch.setattr(sys, "argv", ["library", *options])
+        command.main()
+        return capsys.readouterr().out
+
+    scan = [str(music), "--model", str(tiny_classifier), "--device", "cpu"]
+    printed = [run(*scan, "--shard", f"{i}/2") for i in (0, 1)]
+    assert "audio files in shard 0/2, 0 of them known" in printed[0]
+    assert f"{tmp_path}/out-00001-of-00002.csv: " in printed[1]
+    assert "made of the tables of 2 shards" in run("--merge")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 14
+    with pytest.raises(SystemExit, match="2"):
+        run(*scan, "--shard", "2/2")
+    assert "error: --shard 2/2 is none" in capsys.readouterr().err
 
 
 def test_precision_takes_the_validation_predictions_beside_the_model(

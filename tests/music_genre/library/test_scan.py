@@ -291,34 +291,6 @@ def test_a_scan_of_no_files_is_refused(classifier, tmp_path):
         scan(classifier, tmp_path / "nowhere", tmp_path / "out.csv")
 
 
-def test_files_are_split_by_duration(tmp_path, noise):
-    lengths = [50, 3, 3, 40, 10, 1, 1, 1, 1, 30]
-    for i, seconds in enumerate(lengths):
-        soundfile.write(tmp_path / f"{i}.wav", noise(seconds), 16_000)
-    files = scanning.find_files([tmp_path])
-    shares = scanning.split_by_duration(files, 3, seconds=None)
-    assert sorted(file for share in shares for file in share) == files
-    loads = [sum(soundfile.info(file.path).duration for file in share) for share in shares]
-    assert max(loads) <= 50, "the longest file takes this long"
-    evenly = [len(share) for share in scanning.split_by_duration(files, 2, seconds=1.0)]
-    assert evenly == [5, 5], "no file counts for more than --seconds"
-
-
-def test_all_processes_must_share_one_folder_of_rows(classifier, music, tmp_path, monkeypatch):
-    read_rows = scanning.read_rows
-
-    def lose_a_row(parts: Path) -> table.JsonRows:
-        rows = read_rows(parts)
-        if rows:
-            rows.pop(min(rows))
-        return rows
-
-    monkeypatch.setattr(scanning, "read_rows", lose_a_row)
-    with pytest.raises(InputError, match="1 files have no row"):
-        scan(classifier, music, tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
-
-
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
     output = tmp_path / "out.csv"
     output.write_text("the old table")
@@ -397,7 +369,7 @@ def test_hidden_and_unreadable_folders_are_left_out(tmp_path, monkeypatch, capsy
 
 
 def test_rows_reach_the_file_at_once(tmp_path):
-    with table.RowWriter(tmp_path) as writer:
+    with table.LineWriter(tmp_path) as writer:
         writer.append({"path": "/a.mp3"})
         assert json.loads(writer.path.read_text()) == {"path": "/a.mp3"}
 

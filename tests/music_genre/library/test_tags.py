@@ -377,7 +377,7 @@ def kill_before(n):
         return wrapper
     for module, name in [
         (os, "replace"), (os, "remove"), (os, "fsync"), (os, "utime"), (shutil, "copyfile"),
-        (mutagen.FileType, "save"), (table.RowWriter, "append"),
+        (mutagen.FileType, "save"), (table.LineWriter, "append"),
     ]:
         setattr(module, name, counted(getattr(module, name)))
 
