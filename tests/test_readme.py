@@ -119,7 +119,7 @@ def test_training_with_the_archive(walk, hub, root):
         walk.note(f"    {printed.splitlines()[0]}")
 
 
-def test_preparing_and_training_step_by_step(walk):
+def test_preparing_and_training_step_by_step(walk, hub):
     walk.run(*walk.take("^python -m data_prep .* --output_dir data/gtzan$"))
     dataset = load_from_disk(walk.folder / "data" / "gtzan")
     manifest = (walk.folder / "data" / "gtzan" / "manifest.csv").read_text().splitlines()
@@ -129,6 +129,7 @@ def test_preparing_and_training_step_by_step(walk):
     walk.run(*walk.take("--dataset data/gtzan --output_dir runs/mine$"))
     report = report_of(walk.folder / "runs" / "mine")
     assert report["test"]["n"] == dataset.num_rows["test"]
+    assert report["base_model_commit"] == hub.storage.load("models", ENCODER)["commits"][-1]["oid"]
     walk.note(f"    runs/mine: {summary(report)}")
 
 

@@ -42,6 +42,7 @@ LEAKAGE = {
 REPORT = {
     "model": "ntu-spml/distilhubert",
     "base_model": "ntu-spml/distilhubert",
+    "base_model_commit": "0123abc",
     "from_scratch": False,
     "dataset": "GTZAN",
     "is_synthetic": False,
@@ -262,7 +263,7 @@ By genre, on test:
 
 10.0 epochs (560 steps) in 50.5 minutes on 1 x Tesla T4 (fp16), seed 3: 43 seconds of audio per second.
 Recipe: learning rate 0.0001, clips a step 16.
-python 3.11.7, torch 2.11.0. All figures are in `report.json`, the predictions for every clip in
+The base model is ntu-spml/distilhubert at commit `0123abc`. python 3.11.7, torch 2.11.0. All figures are in `report.json`, the predictions for every clip in
 `predictions_validation.csv` and `predictions.csv`.
 
 ![Learning curves](learning_curves.png)"""  # noqa: E501
