@@ -33,7 +33,7 @@ from accelerate import PartialState
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.hub_access import check_access
-from music_genre.loading import find_model
+from music_genre.loading import commit_of, find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import RUNS_DIR, write_report
@@ -108,7 +108,8 @@ def run(
 
     with hold_folder(folder) if PartialState().is_main_process else nullcontext():
         trainer, datasets = make_trainer(location, dataset, source, model_arguments, arguments)
-        this = Run(trainer, datasets, source, model_arguments, arguments)
+        commit = commit_of(location)
+        this = Run(trainer, datasets, source, model_arguments, arguments, commit)
         if trainer.is_world_process_zero():
             prepare_folder(folder, checkpoint)
             print_plan(this)

@@ -1,10 +1,13 @@
 """Training end to end on synthesised music and a tiny net."""
 
+import csv
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,57 @@ def test_a_run_leaves_what_is_promised(run_dir):
     assert report["train"]["precision"] == "fp32"
     assert report["train"]["audio_seconds_per_second"] > 0
     assert report["leakage"] is None, "synthesised music has no artists"
+
+
+@pytest.mark.parametrize(
+    "split, file", [("validation", "predictions_validation.csv"), ("test", "predictions.csv")]
+)
+def test_the_figures_of_the_report_are_those_of_the_predictions(run_dir, split, file):
+    """Computed here by loops over the rows, with nothing of the project's."""
+    report = read_report(run_dir)[split]
+    with (run_dir / file).open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+
+    def share_right(column: str) -> float:
+        return sum(row[column] == row["genre"] for row in rows) / len(rows)
+
+    close = partial(pytest.approx, abs=1e-5)  # the file has six digits
+    assert report["n"] == len(rows)
+    assert report["accuracy"] == close(share_right("prediction"))
+    assert report["short"]["accuracy"] == close(share_right("short_prediction"))
+    assert report["one_pass"]["accuracy"] == close(share_right("one_pass_prediction"))
+    low, high = report["accuracy_ci95"]
+    assert low <= report["accuracy"] <= high
+
+    f1_of_those_that_occur = []
+    for genre in GENRES:
+        asked = sum(row["genre"] == genre for row in rows)
+        said = sum(row["prediction"] == genre for row in rows)
+        both = sum(row["genre"] == row["prediction"] == genre for row in rows)
+        figures = report["per_genre"][genre]
+        assert figures["n"] == asked
+        assert figures["recall"] == close(both / asked if asked else 0)
+        assert figures["precision"] == close(both / said if said else 0)
+        assert figures["f1"] == close(2 * both / (asked + said) if both else 0)
+        if asked or said:
+            f1_of_those_that_occur.append(figures["f1"])
+    assert report["macro_f1"] == close(np.mean(f1_of_those_that_occur))
+
+    assert report["nll"] == pytest.approx(
+        -sum(math.log(float(row[row["genre"]])) for row in rows) / len(rows), abs=1e-3
+    )
+    gap = 0.0
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for row in rows:
+        confidence = max(float(row[genre]) for genre in GENRES)
+        bins.setdefault(math.ceil(confidence * 10), []).append(
+            (confidence, row["prediction"] == row["genre"])
+        )
+    for of_bin in bins.values():
+        confidences, hits = zip(*of_bin, strict=True)
+        gap += abs(sum(confidences) - sum(hits)) / len(rows)
+    assert report["ece"] == pytest.approx(gap, abs=1e-4)
+    assert [b["n"] for b in report["reliability"]] == [len(bins[i]) for i in sorted(bins)]
 
 
 def test_predictions_are_those_of_the_saved_model(run_dir, prepared):

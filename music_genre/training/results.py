@@ -52,12 +52,12 @@ def make_report(
     run: Run, scores: dict[str, SplitScore | None], training: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of report.json. It is published, so it has the names of folders, not paths."""
-    model_id, config = run.model_arguments.model_name_or_path, run.trainer.model.config
-    labels = list(config.label2id)
+    model_id = run.model_arguments.model_name_or_path
+    labels = list(run.trainer.model.config.label2id)
     return {
         "model": name_without_path(model_id),
         "base_model": None if Path(model_id).exists() else model_id,
-        "base_model_commit": config._commit_hash,
+        "base_model_commit": run.base_model_commit,
         "from_scratch": run.model_arguments.from_scratch,
         "dataset": name_without_path(run.source.name),
         "is_synthetic": run.source.is_synthetic,

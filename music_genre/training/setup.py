@@ -40,6 +40,7 @@ class Run:
     source: Source
     model_arguments: ModelArguments
     arguments: RecipeArguments
+    base_model_commit: str | None  # None where it is a folder
 
     @property
     def folder(self) -> Path:
