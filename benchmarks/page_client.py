@@ -27,9 +27,17 @@ class Server:
     log: Path
 
     def resident(self) -> float:
-        """Memory in megabytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        """Memory of the server and its decoder processes in megabytes."""
+        children = Path(f"/proc/{self.pid}/task").glob("*/children")
+        pids = [self.pid, *(pid for path in children for pid in path.read_text().split())]
+        total = 0.0
+        for pid in pids:
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+                total += int(status.split("VmRSS:")[1].split()[0]) / 1024
+            except (OSError, IndexError):  # it has just ended
+                pass
+        return total
 
     def files(self) -> list[Path]:
         return [path for path in self.cache.rglob("*") if path.is_file()]

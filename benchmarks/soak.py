@@ -2,17 +2,22 @@
 
     python benchmarks/soak.py --clients 32 --minutes 20 --model runs/quickstart
     python benchmarks/soak.py --clients 4 --minutes 2 --kinds live      # latency while listening
+    python benchmarks/soak.py --clients 4 --minutes 2 --failing 10      # decoders that crash
 
 Source of the live latency in docs/serving.md. Starts app.py and lets clients ask it, one request
 after another, for all it offers: songs in several formats, batches, live listening, broken files,
 and more files than are allowed. Prints the seconds of each kind, the server's memory, and the files
 it keeps. "live chunk" is the time from before a chunk of one second is uploaded to the arrival of
-its answer; client and server share the machine, so the client's work is in the figures too. Exits
-with 1 after an error that is not a refusal by a stated limit.
+its answer; client and server share the machine, so the client's work is in the figures too. With
+`--failing` one more client sends, at this interval, files that make their decoder crash, loop or
+take memory, by what tests/failing_decoders adds to decoder processes. The memory is that of the
+server and its decoder processes together. Exits with 1 after an error that is not a refusal by a
+stated limit.
 """
 
 import argparse
 import io
+import itertools
 import random
 import statistics
 import sys
@@ -33,6 +38,7 @@ from benchmarks.measuring import print_head, print_row
 from benchmarks.page_client import Listener, LiveResult, Server, Visitor, serving
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import audio
+from tests.failing_decoders import ENVIRONMENT, beginning
 
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")
 LISTEN_SECONDS = 10
@@ -118,6 +124,11 @@ def too_many(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> s
     return "" if outcome == "error" and "between 1 and" in str(result) else f"{outcome} {result}"
 
 
+def failing(visitor: Visitor, way: str) -> str:
+    outcome, result = visitor.call("classify", visitor.upload("song.mp3", beginning(way)))
+    return "" if outcome == "error" and "decod" in str(result) else f"{outcome} {result}"
+
+
 REQUESTS = {"classify": classify, "batch": batch, "broken": broken, "too many": too_many}
 SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "live": 3}
 
@@ -152,8 +163,18 @@ def client(
             log.add(kind, [time.monotonic() - start])
 
 
+def failing_client(server: Server, every: float, end: float, log: Log) -> None:
+    visitor, ways = Visitor(server.address), itertools.cycle(("abort", "segfault", "loop", "8 GB"))
+    while (start := time.monotonic()) < end:
+        if error := failing(visitor, next(ways)):
+            log.fail("failing", error)
+        else:
+            log.add("failing", [time.monotonic() - start])
+        time.sleep(max(0.0, min(start + every, end) - time.monotonic()))
+
+
 def soak(
-    server: Server, kinds: list[str], n_clients: int, seconds: float
+    server: Server, kinds: list[str], n_clients: int, seconds: float, every: float | None
 ) -> tuple[Log, list[float]]:
     """What the clients saw, and the server's memory in megabytes once a second."""
     log, files, of_clients = Log(), songs(), takes(n_clients)
@@ -162,6 +183,9 @@ def soak(
         threading.Thread(target=client, args=(server, kinds, files, of_clients[i], i, end, log))
         for i in range(n_clients)
     ]
+    if every:
+        arguments = (server, every, end, log)
+        threads.append(threading.Thread(target=failing_client, args=arguments))
     memory = []
     for thread in threads:
         thread.start()
@@ -207,16 +231,20 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES))
+    parser.add_argument("--failing", type=float, help="seconds between files that end a decoder")
     parser.add_argument("--model", help="a folder or an id; default: DistilHuBERT's architecture")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = arguments.model or str(save_distilhubert(folder / "model"))
-        with serving(model, folder) as server:
+        environment = ENVIRONMENT if arguments.failing else {}
+        with serving(model, folder, **environment) as server:
             print(server.log.read_text().split("\n")[0], flush=True)
             before = server.resident()
             seconds = 60 * arguments.minutes
-            log, memory = soak(server, arguments.kinds, arguments.clients, seconds)
+            log, memory = soak(
+                server, arguments.kinds, arguments.clients, seconds, arguments.failing
+            )
             report(log, memory, before, server)
     sys.exit(bool(log.errors))
 

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+from safetensors import SafetensorError
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
@@ -29,6 +30,9 @@ LOADING_LOGGERS = (
 # For a model that does not say what it was trained on: most were trained on AudioSet's clips, which
 # last 10 s.
 DEFAULT_WINDOW_SECONDS = 10.0
+HUB_SECONDS = 10  # until a Hub that does not answer counts as out of reach
+# What transformers raises for files that are missing, wrong or cut.
+UNUSABLE = (OSError, ValueError, KeyError, SafetensorError)
 
 
 class ModelError(InputError):
@@ -54,7 +58,9 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": model_id}
     found = {"pretrained_model_name_or_path": model_id, "revision": revision or "main"}
     try:
-        get_hf_file_metadata(hf_hub_url(model_id, "config.json", revision=revision), timeout=10)
+        get_hf_file_metadata(
+            hf_hub_url(model_id, "config.json", revision=revision), timeout=HUB_SECONDS
+        )
     except HFValidationError as error:
         raise ModelError(
             f"There is no folder {model_id}, and no model on the Hub can be named so."
@@ -122,7 +128,7 @@ def load_classifier(location: dict[str, Any]) -> PreTrainedModel:
         return AutoModelForAudioClassification.from_pretrained(
             **location, use_safetensors=True, trust_remote_code=False
         ).eval()
-    except (OSError, ValueError, KeyError) as error:
+    except UNUSABLE as error:
         raise unusable(location, error) from error
 
 
@@ -130,6 +136,8 @@ def unusable(location: dict[str, Any], error: Exception) -> ModelError:
     """transformers blames a missing file for a download that broke off: look for the cause."""
     name = location["pretrained_model_name_or_path"]
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, SafetensorError):
+        reason = "its weights are cut or damaged; copy or download them again"
     cause: BaseException | None = error
     while cause := cause.__cause__ or cause.__context__:
         if isinstance(cause, httpx.TransportError):

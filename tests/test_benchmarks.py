@@ -140,11 +140,12 @@ def test_shards(run, measured_here):
 
 def test_soak(run, tiny_classifier):
     """Seven clients, since their seeds begin with every kind."""
-    text = run("soak", "--model", tiny_classifier, "--clients", 7, "--minutes", 0.01)
+    sizes = ("--clients", 7, "--minutes", 0.01, "--failing", 10)
+    text = run("soak", "--model", tiny_classifier, *sizes)
     assert "errors: 0\n" in text
     assert "tracebacks in the server's log: 0\n" in text
     table = rows(text)
-    assert {"classify", "batch", "broken", "too many", "live"} <= table.keys()
+    assert {"classify", "batch", "broken", "too many", "live", "failing"} <= table.keys()
     assert int(table["live chunk"][0]) >= 5
 
 

@@ -15,6 +15,8 @@ changed. Its results are kept in OUTPUT.parts.
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +133,7 @@ def main() -> None:
     arguments = parse_arguments()
     output = arguments.output
     stopped = "Stopped. All results are kept: run the same command again to continue."
-    with exit_with_message(stopped, OSError):
+    with exit_with_message(stopped), _explained(output):
         if arguments.undo:
             from music_genre.library.tags import undo_tags
 
@@ -142,6 +144,18 @@ def main() -> None:
             print(f"{output}: made of the tables of {merge(output):,} shards.")
         else:
             run(arguments)
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    """A disk that is full, gone or read-only: those of the music give rows, so it is another."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or output}: {error.strerror or error}. All results so far are kept: "
+            "run the same command again when this is mended."
+        ) from error
 
 
 def _log(table: Path) -> Path:

@@ -41,8 +41,10 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._writer.close()
-        self._writer.path.unlink()
+        try:
+            self._writer.close()
+        finally:
+            self._writer.path.unlink()
         if kind is None:  # earlier ones have been made up for
             for path in self._writer.path.parent.glob(self._of_this_shard):
                 path.unlink()

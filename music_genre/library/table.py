@@ -7,6 +7,7 @@ has the same size and time of change. The table is written anew from the rows, i
 
 import csv
 import datetime
+import errno
 import io
 import json
 import os
@@ -144,9 +145,14 @@ class LineWriter:
         self._file.close()
 
     def append(self, entry: dict[str, Any]) -> bytes:
-        """Returns the line."""
+        """Returns the line.
+
+        Raises:
+            OSError: the disk is full. What was cut there is skipped when it is read.
+        """
         line = json.dumps(entry).encode() + b"\n"
-        self._file.write(line)
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()

@@ -13,6 +13,7 @@ from transformers import (
 
 from music_genre.loading import (
     LOADING_LOGGERS,
+    UNUSABLE,
     ModelError,
     load_feature_extractor,
     register_own_types,
@@ -63,7 +64,7 @@ def load_for_training(
                     output_loading_info=True,
                 )
             _report_random_tensors(location, info)
-    except (OSError, ValueError, KeyError) as error:
+    except UNUSABLE as error:
         raise unusable(location, error) from error
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
     if model.config.model_type == "whisper":

@@ -1,4 +1,8 @@
+import os
 import shutil
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -148,3 +152,33 @@ def test_a_model_in_pickles_is_not_loaded(tiny_classifier, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
         GenreClassifier(folder)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, -10])
+def test_weights_that_are_cut_are_one_sentence(tiny_classifier, tmp_path, n_bytes):
+    folder = shutil.copytree(tiny_classifier, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:n_bytes])
+    with pytest.raises(ModelError, match=r"cut cannot be loaded .* cut or damaged; copy or down"):
+        GenreClassifier(folder)
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(root, tmp_path):
+    code = (
+        "from music_genre import GenreClassifier, loading\n"
+        "loading.HUB_SECONDS = 1\n"
+        "try: GenreClassifier('nobody/nothing')\n"
+        "except loading.ModelError as error: print(error)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections and is silent
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}", "HF_HUB_OFFLINE": "0"}
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=root,
+            env=os.environ | hub | {"HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert result.stdout.startswith("The Hub cannot be reached, and nobody/nothing is neither")
+    assert result.stdout.count("\n") == 1 and "Traceback" not in result.stderr

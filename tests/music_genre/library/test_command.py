@@ -1,6 +1,7 @@
 """`python -m music_genre.library`: its options, tags and undo, and its help."""
 
 import csv
+import errno
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from data_prep.gtzan import GENRES
 from music_genre.library import __main__ as command
+from music_genre.library import table
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,34 @@ def test_tags_are_written_on_request_and_undone(
     assert "7 tags were undone, 0 were not" in run("--undo")
     assert flac.read_bytes() == before
     assert "14 of them known" in run(*scan)
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_run_does_the_rest(
+    tiny_classifier, music, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "out.csv"
+    arguments = ["library", str(music), "--model", str(tiny_classifier), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--device", "cpu"])
+    append, rows = table.LineWriter.append, []
+
+    def fill_up(writer: table.LineWriter, entry: dict) -> bytes:
+        rows.append(entry) if "genre" in entry else None
+        if len(rows) == 5:
+            writer._file.write(b'{"path": "/half a')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(writer, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table.LineWriter, "append", fill_up)
+        with pytest.raises(SystemExit, match="2"):
+            command.main()
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {output}: No space left on device. All results so far are")
+    assert not output.exists()
+    command.main()
+    assert "14 audio files, 4 of them known" in capsys.readouterr().out
+    with output.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 14
 
 
 def test_shards_are_scanned_and_merged(tiny_classifier, music, tmp_path, monkeypatch, capsys):
