@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,21 +26,24 @@ class Server:
     cache: Path  # where it keeps the files of visitors
     log: Path
 
-    def resident(self) -> float:
-        """Memory of the server and its decoder processes in megabytes."""
+    def resident(self) -> tuple[float, float]:
+        """Memory of the server and of all its decoder processes, in megabytes."""
         children = Path(f"/proc/{self.pid}/task").glob("*/children")
-        pids = [self.pid, *(pid for path in children for pid in path.read_text().split())]
-        total = 0.0
-        for pid in pids:
-            try:
-                status = Path(f"/proc/{pid}/status").read_text()
-                total += int(status.split("VmRSS:")[1].split()[0]) / 1024
-            except (OSError, IndexError):  # it has just ended
-                pass
-        return total
+        decoders = 0.0
+        for pid in (pid for path in children for pid in path.read_text().split()):
+            with suppress(OSError, IndexError):  # it has just ended
+                # One that is being started is still a copy of the server.
+                if b"decoder_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    decoders += _resident(pid)
+        return _resident(self.pid), decoders
 
     def files(self) -> list[Path]:
         return [path for path in self.cache.rglob("*") if path.is_file()]
+
+
+def _resident(pid: int | str) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 @contextmanager

@@ -10,9 +10,8 @@ and more files than are allowed. Prints the seconds of each kind, the server's m
 it keeps. "live chunk" is the time from before a chunk of one second is uploaded to the arrival of
 its answer; client and server share the machine, so the client's work is in the figures too. With
 `--failing` one more client sends, at this interval, files that make their decoder crash, loop or
-take memory, by what tests/failing_decoders adds to decoder processes. The memory is that of the
-server and its decoder processes together. Exits with 1 after an error that is not a refusal by a
-stated limit.
+take memory, by what tests/failing_decoders adds to decoder processes. Exits with 1 after an error
+that is not a refusal by a stated limit.
 """
 
 import argparse
@@ -165,18 +164,20 @@ def client(
 
 def failing_client(server: Server, every: float, end: float, log: Log) -> None:
     visitor, ways = Visitor(server.address), itertools.cycle(("abort", "segfault", "loop", "8 GB"))
-    while (start := time.monotonic()) < end:
+    start = time.monotonic()
+    while not log.seconds["failing"] or start < end:
         if error := failing(visitor, next(ways)):
             log.fail("failing", error)
-        else:
-            log.add("failing", [time.monotonic() - start])
+            return
+        log.add("failing", [time.monotonic() - start])
         time.sleep(max(0.0, min(start + every, end) - time.monotonic()))
+        start = time.monotonic()
 
 
 def soak(
     server: Server, kinds: list[str], n_clients: int, seconds: float, every: float | None
-) -> tuple[Log, list[float]]:
-    """What the clients saw, and the server's memory in megabytes once a second."""
+) -> tuple[Log, list[tuple[float, float]]]:
+    """What the clients saw, and the memory of server and decoders in megabytes once a second."""
     log, files, of_clients = Log(), songs(), takes(n_clients)
     end = time.monotonic() + seconds
     threads = [
@@ -195,7 +196,7 @@ def soak(
     return log, memory
 
 
-def report(log: Log, memory: list[float], before: float, server: Server) -> None:
+def report(log: Log, memory: list[tuple[float, float]], before: float, server: Server) -> None:
     print_head("kind", "answers", "refused: queue full", "p50 s", "p95 s", "longest s")
     for kind in sorted({*log.seconds, *log.refused}):
         times = log.seconds[kind] or [np.nan]
@@ -207,13 +208,16 @@ def report(log: Log, memory: list[float], before: float, server: Server) -> None
     n_lost, n_sent = sum(one.n_lost for one in log.live), sum(one.n_sent for one in log.live)
     print(f"live chunks lost: {n_lost} of {n_sent}")
     tenth = max(1, len(memory) // 10)
-    second, last = (
-        statistics.median(part) for part in (memory[: 2 * tenth][-tenth:], memory[-tenth:])
-    )
-    print(
-        f"memory: {before:.0f} MB before; {second:.0f} MB in the second tenth of the time, "
-        f"{last:.0f} MB in the last ({last / second - 1:+.1%}; medians); peak {max(memory):.0f} MB"
-    )
+    for name, used in zip(("server", "decoders"), zip(*memory, strict=True), strict=True):
+        second, last = (
+            statistics.median(part) for part in (used[: 2 * tenth][-tenth:], used[-tenth:])
+        )
+        print(
+            f"memory of the {name}: {second:.0f} MB in the second tenth of the time, {last:.0f} MB "
+            f"in the last ({last / (second or 1) - 1:+.1%}; medians); peak {max(used):.0f} MB"
+        )
+    total = [sum(one) for one in memory]
+    print(f"memory: {before:.0f} MB before; {max(total):.0f} MB at the peak")
     kept = server.files()
     n_chunks = sum(path.name == "audio.wav" for path in kept)
     size = sum(path.stat().st_size for path in kept) / 1e6
@@ -240,7 +244,7 @@ def main() -> None:
         environment = ENVIRONMENT if arguments.failing else {}
         with serving(model, folder, **environment) as server:
             print(server.log.read_text().split("\n")[0], flush=True)
-            before = server.resident()
+            before = sum(server.resident())
             seconds = 60 * arguments.minutes
             log, memory = soak(
                 server, arguments.kinds, arguments.clients, seconds, arguments.failing

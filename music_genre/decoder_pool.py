@@ -34,6 +34,7 @@ MAX_MEMORY = 2**30  # bytes of address space; 0.2 GB are Python's and the librar
 MAX_BLOCK = 2**24  # samples
 TRIES = 3  # of a file whose decoder died: the file before may have broken it
 CHECK_SECONDS = 0.5  # between looks at the processes
+MAX_IDLE = os.cpu_count() or 1  # processes that are kept, 50 MB each
 GRACE = 5  # seconds in which a process ends by itself
 # Its imports would start threads, each with memory of its own.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -62,7 +63,7 @@ class DecoderError(AudioError):
 class Decoders:
     """Decoder processes: started when one is needed, kept for the next file, replaced if they die.
 
-    There are as many as callers at a time. Any thread may call.
+    There are as many as callers at a time, and MAX_IDLE are kept. Any thread may call.
 
     Args:
         seconds: of a processor, that a file may take, besides a share for the sound that comes out.
@@ -95,7 +96,7 @@ class Decoders:
             decoder.close_file()
         finally:
             self._busy.remove(decoder)
-            if decoder.is_at_rest:
+            if decoder.is_at_rest and len(self._idle) < MAX_IDLE:
                 self._idle.append(decoder)
             else:
                 decoder.end()
