@@ -154,7 +154,6 @@ class _Decoder:
                 [sys.executable, "-P", "-c", CODE, str(MAX_MEMORY), ROOT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pipesize=2**20,  # bytes: a clip in a few turns
                 env=os.environ | ONE_THREAD,
             )
         except OSError as error:
