@@ -17,6 +17,7 @@ from music_genre import audio, audio_files, decoder_pool
 from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
 from tests.failing_decoders import ENVIRONMENT, beginning
+from tests.hostile_inputs import whole
 
 
 @pytest.fixture
@@ -215,3 +216,13 @@ def test_the_process_imports_no_torch():
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=decoder_pool.ROOT, capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
+
+
+def test_a_small_file_for_which_ffmpeg_takes_more_than_a_gigabyte(decoders, tmp_path):
+    """Found by fuzz_decoders.py: one packet claims half a gigabyte, in the table of their sizes."""
+    data = bytearray(whole()["whole.m4a"])
+    sizes = data.index(b"stsz") + 16
+    data[sizes + 4 * 53] = 0x20
+    (tmp_path / "a.m4a").write_bytes(data)
+    with pytest.raises(DecoderError, match="decoding it needs more than 1 GB of memory"):
+        decoders.decode(tmp_path / "a.m4a", 10)
