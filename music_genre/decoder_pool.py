@@ -79,6 +79,11 @@ class Decoders:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
+    def start(self) -> None:
+        """Start the processes that are kept, and wait for none: the first files find them ready."""
+        while len(self._idle) < MAX_IDLE:
+            self._idle.append(_Decoder(*self._limits))
+
     @contextmanager
     def open_audio(self, source: str | os.PathLike, is_fresh: bool = False) -> Iterator[AudioFile]:
         """What `audio_files.open_audio` does, for a path; is_fresh: in a process that is new.

@@ -76,6 +76,14 @@ def test_samples_are_those_of_this_process(decoders, tmp_path, name, to):
     assert len(pids(decoders)) == 1, "one process did it all"
 
 
+def test_processes_can_be_started_before_they_are_needed(decoders, song):
+    decoders.start()
+    before = pids(decoders)
+    assert len(before) == decoder_pool.MAX_IDLE
+    assert len(decoders.decode(song, 10)[0])
+    assert sorted(pids(decoders)) == sorted(before)
+
+
 def test_a_broken_file_is_what_it_is_in_this_process(decoders, tmp_path):
     (tmp_path / "text.mp3").write_text("I am a text.\n" * 50)
     (tmp_path / "empty.wav").touch()
