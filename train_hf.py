@@ -36,11 +36,12 @@ from music_genre.hub_access import check_access
 from music_genre.loading import commit_of, find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
-from music_genre.report import RUNS_DIR, write_report
+from music_genre.report import RUNS_DIR, read_report, write_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.callbacks import FindBestCheckpoint
 from music_genre.training.checkpoints import (
     LINEAR_PROBE,
+    LOCK_FILE,
     find_checkpoint,
     hold_folder,
     is_disk_full,
@@ -81,6 +82,15 @@ from music_genre.training.setup import (
 RESUME = "--resume_from_checkpoint last resumes the run."
 
 
+def what_is_left(output_dir: str | None) -> str:
+    """What a person who stops a run has."""
+    folder = Path(output_dir or RUNS_DIR)
+    if not output_dir or not (list(folder.glob("checkpoint-*")) or read_choice(folder)):
+        return "Stopped: nothing was saved."
+    model = f" {folder} has a model: python app.py --model {folder}." if read_report(folder) else ""
+    return f"Stopped.{model} {RESUME}"
+
+
 def run(
     data_arguments: DataArguments, model_arguments: ModelArguments, arguments: RecipeArguments
 ) -> None:
@@ -103,6 +113,9 @@ def run(
         if arguments.output_dir is None:
             arguments.output_dir = default_output_dir(model_arguments, source)
         folder = Path(arguments.output_dir)
+        if PartialState().is_main_process and (folder / LOCK_FILE).exists():
+            with hold_folder(folder):  # a run that works in it is no earlier one
+                pass
         checkpoint = find_checkpoint(folder, arguments.resume_from_checkpoint)
     repo_id = open_repository(arguments, source)
 
@@ -126,6 +139,8 @@ def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None, start
         write_model(run, training, None if has_epochs else repo_id, is_last=not has_epochs)
     if not has_epochs:
         return
+    if choice and run.trainer.is_world_process_zero():
+        print("Fine-tuning starts. Whoever stops it keeps the linear probe, a finished model.")
     if choice and not checkpoint:
         load_weights(run.trainer.model, run.folder / LINEAR_PROBE)  # as it was before calibration
     training = fine_tune(run, checkpoint, started)
@@ -157,6 +172,8 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
     keep_layers(model, type(model.config).from_pretrained(checkpoint).num_hidden_layers)
     if is_linear_probe(checkpoint):
         load_weights(model, Path(checkpoint))
+        if run.trainer.is_world_process_zero():
+            print("No step of fine-tuning was saved: the run continues from the linear probe.")
     return read_choice(run.folder) or {}
 
 
@@ -189,6 +206,9 @@ def fine_tune(run: Run, checkpoint: str | None, started: float) -> dict[str, Any
 def write_model(run: Run, training: dict[str, Any], repo_id: str | None, is_last: bool) -> None:
     """Score the model as it is, write all that a run leaves, and publish it in `repo_id`."""
     datasets = {name: run.datasets[name] for name in ("validation", "test")}
+    if run.trainer.is_world_process_zero():
+        n = sum(map(len, datasets.values()))
+        print(f"Scoring {n} tracks of validation and test: whole, then 2 s of each.")
     scores, temperature = evaluate(run.trainer, datasets, in_one_pass=is_last)
     if not run.trainer.is_world_process_zero():
         return
@@ -245,11 +265,12 @@ def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # in a log file, too
     argv = sys.argv[1:]
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
     explain_launcher()
-    with exit_with_message(f"Stopped. If it saved a checkpoint, {RESUME}"):
+    with exit_with_message(lambda: what_is_left(recipe.output_dir)):
         try:
             if recipe.seeds:
                 run_seeds(argv, recipe)

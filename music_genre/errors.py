@@ -1,7 +1,7 @@
 """Errors that speak to the person who runs a command."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -13,8 +13,13 @@ class InputError(ValueError):
 
 
 @contextmanager
-def exit_with_message(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
+def exit_with_message(
+    when_stopped: str | Callable[[], str], *others: type[Exception]
+) -> Iterator[None]:
     """Around a command line: InputError, these others and Ctrl-C end it without a traceback.
+
+    Args:
+        when_stopped: what to say after Ctrl-C.
 
     Raises:
         SystemExit: with 2 after an error, with 1 after Ctrl-C.
@@ -22,7 +27,7 @@ def exit_with_message(when_stopped: str, *others: type[Exception]) -> Iterator[N
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(f"\n{when_stopped}")
+        sys.exit(f"\n{when_stopped if isinstance(when_stopped, str) else when_stopped()}")
     except (InputError, *others) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

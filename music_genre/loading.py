@@ -76,9 +76,9 @@ def find_model(model_id: str, revision: str | None = None) -> dict[str, Any]:
         cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
         if not isinstance(cached, str):
             raise ModelError(
-                f"The Hub cannot be reached, and {model_id} is neither in its cache nor a folder "
-                "here: get online, or name a folder that holds a model (train_hf.py "
-                "--model_name_or_path DIR, app.py --model DIR)."
+                f"There is no folder {model_id}, and the Hub cannot be reached to look for a model "
+                "of that name, which its cache here does not have: name a folder that holds a "
+                "model, or get online."
             ) from error
         found["local_files_only"] = True
     return found

@@ -16,7 +16,7 @@ ALLOWED = {
     "publishing": {"music_genre"},
     "demo": {"music_genre"},
     "library": {"music_genre"},
-    "cli": {"music_genre", "library", "publishing"},
+    "__main__": {"music_genre", "library", "publishing"},
     "baselines": {"music_genre", "evaluation", "data_prep"},
     "train_hf": {"music_genre", "evaluation", "training", "publishing"},
     "app": {"music_genre", "demo"},

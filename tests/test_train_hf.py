@@ -237,7 +237,7 @@ def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_name_or_path": "ntu-spml/distilhubert"}, "--model_name_or_path DIR"),
+        ({"model_name_or_path": "ntu-spml/distilhubert"}, "no folder ntu-spml/distilhubert"),
         ({"model_name_or_path": "no/such/model/here"}, "no folder no/such/model/here"),
         ({"dataset": "nobody/nothing"}, "neither a file or folder here nor a dataset"),
         ({"push_to_hub": True, "hub_model_id": "me/it"}, "is not pushed"),
@@ -270,7 +270,7 @@ def test_the_process_ends_with_code_2_and_no_traceback(root, tmp_path):
     )  # fmt: skip
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert result.stderr.strip().splitlines()[-1].startswith("error: The Hub cannot be reached")
+    assert result.stderr.strip().splitlines()[-1].startswith("error: There is no folder")
 
 
 # --- real music, pretrained weights ---------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import train_hf
 from music_genre.errors import InputError
 from music_genre.training import fallback
 from music_genre.training.checkpoints import hold_folder, replace_when_complete
@@ -100,6 +101,21 @@ def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config)
     with pytest.raises(InputError, match="holds another run"):
         train(*flags(prepared, tiny_config, tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_run_that_still_works_is_no_earlier_run(tmp_path, prepared, tiny_config):
+    (tmp_path / "report.json").write_text('{"is_synthetic": false}')
+    with hold_folder(tmp_path), pytest.raises(InputError, match="still working"):
+        train(*flags(prepared, tiny_config, tmp_path))
+
+
+def test_who_stops_a_run_is_told_what_there_is(tmp_path):
+    assert train_hf.what_is_left(None) == "Stopped: nothing was saved."
+    assert train_hf.what_is_left(str(tmp_path)) == "Stopped: nothing was saved."
+    (tmp_path / "checkpoint-3").mkdir()
+    assert train_hf.what_is_left(str(tmp_path)) == f"Stopped. {train_hf.RESUME}"
+    (tmp_path / "report.json").write_text('{"seed": 0}')
+    assert f"python app.py --model {tmp_path}" in train_hf.what_is_left(str(tmp_path))
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

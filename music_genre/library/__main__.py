@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from music_genre.errors import InputError, exit_with_message
-from music_genre.library.table import FORMATS, summarize
+from music_genre.library.table import FORMATS, first_errors, summarize
+from music_genre.report import is_demonstration
 
 if TYPE_CHECKING:
     from music_genre import GenreClassifier
@@ -166,6 +167,13 @@ def run(arguments: argparse.Namespace) -> None:
     from music_genre.library.shards import shard_of
 
     shard = shard_of(arguments.shard)  # before seconds are spent on imports
+    if missing := [root for root in arguments.roots if not root.exists()]:
+        raise InputError(f"There is no file or folder {missing[0]}.")
+    if arguments.write_tags and is_demonstration(Path(arguments.model)):
+        raise InputError(
+            f"{arguments.model} was trained on synthesised music: what it says about real music "
+            "means nothing, so no tags are written."
+        )
 
     from music_genre import GenreClassifier
     from music_genre.library.scan import scan
@@ -177,6 +185,8 @@ def run(arguments: argparse.Namespace) -> None:
     rows = scan(classifier, arguments.roots, arguments.output, arguments.seconds, shard)
     table = shard.table(arguments.output)
     print(f"{table}: {summarize(rows)}.")
+    for line in first_errors(rows):
+        print(line)
     if arguments.write_tags:
         tagging = Tagging(thresholds, arguments.tag_field or "genre", arguments.replace)
         parts, show = Path(f"{arguments.output}.parts"), print if arguments.dry_run else None

@@ -29,6 +29,7 @@ from music_genre.errors import InputError
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
 SYNC_SECONDS = 5.0  # a power cut loses the rows of so long; a kill loses none that was written
+N_ERRORS_SHOWN = 5
 ROW_GROUP = 10_000  # rows of the table in memory at a time
 TEXT_COLUMNS = ("path", "genre", "model", "revision", "error")  # the others hold numbers
 
@@ -71,8 +72,7 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
     before = read_settings(parts) or settings
     changed = [key for key in settings if key != "model" and before.get(key) != settings[key]]
     if changed:
-        was = ", ".join(f"{key} {before.get(key)}" for key in ("model", *changed))
-        now = ", ".join(f"{key} {settings[key]}" for key in ("model", *changed))
+        was, now = (_describe(values, changed) for values in (before, settings))
         raise InputError(
             f"The rows in {parts} were made with {was}; this scan has {now}. One table holds the "
             "results of one model and one --seconds: give another --output, or delete "
@@ -83,6 +83,13 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
     # Other processes may do the same at the same time.
     with replacing(parts / "settings.json", f"{socket.gethostname()}-{os.getpid()}") as file:
         file.write(json.dumps(settings).encode())
+
+
+def _describe(settings: dict[str, Any], names: list[str]) -> str:
+    values = {name: settings.get(name) for name in ("model", *names)}
+    if "seconds" in values and values["seconds"] is None:
+        values["seconds"] = "all of each file"
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def read_settings(parts: Path) -> dict[str, Any]:
@@ -229,6 +236,13 @@ def replacing(path: Path, mark: str = "new") -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def first_errors(rows: Iterable[Row]) -> Iterator[str]:
+    """A line for each of the first files with an error."""
+    with_error = (row for row in rows if row["error"])
+    for row in islice(with_error, N_ERRORS_SHOWN):
+        yield f"  {printable(row['path'])}: {row['error']}"
 
 
 def summarize(rows: Iterable[Row]) -> str:

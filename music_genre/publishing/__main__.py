@@ -42,7 +42,8 @@ def main() -> None:
             address = publish_space(arguments.space, arguments.model, not arguments.public)
         else:
             address = publish(arguments.folder, arguments.repo_id, not arguments.public)
-    print(address)
+            print(f"Try it: python app.py --model {arguments.repo_id}")
+    print(f"Published, {'for all to see' if arguments.public else 'private'}: {address}")
 
 
 if __name__ == "__main__":

@@ -67,17 +67,19 @@ def _values(report: dict) -> dict:
     shown, is_new = results[shown_name], report["from_scratch"]
     passed_over = ("test", "validation") if not headline else ("test",)
     one_pass = shown.get("one_pass")
+    is_linear_probe = (report["train"].get("linear_probe") or {}).get("is_kept", False)
+    way = "with a linear probe" if is_linear_probe else "fine-tuned"
     return {
         "results": results,
         "headline": headline,
-        "is_linear_probe": (report["train"].get("linear_probe") or {}).get("is_kept", False),
+        "is_linear_probe": is_linear_probe,
         "gaps": [gap for name in passed_over if (gap := gap_in(report, name))],
         "shown_name": shown_name,
         "shown": shown,
         "genres": list(shown["per_genre"]),
         "onnx": report.get("onnx"),
         "quantized_text": describe(report["onnx"]["quantized"]) if report.get("onnx") else None,
-        "origin": f"{report['model']}, {'trained from random weights' if is_new else 'fine-tuned'}",
+        "origin": f"{report['model']}, {'trained from random weights' if is_new else way}",
         "speech": not is_new and any(n in report["model"].lower() for n in SPEECH_MODELS),
         "version_list": _pairs(report["versions"]),
         "recipe_list": _pairs(report["train"].get("recipe", {})),
@@ -106,7 +108,7 @@ def _comparison(report: dict, name: str) -> str:
     """What windows and one pass reach, and why they differ."""
     score, seconds = report[name], report["window_seconds"]
     if not score.get("one_pass"):
-        return "A plain `pipeline` was not measured: there are clips of under 0.1 s or over 60 s."
+        return "A plain `pipeline` was not measured."
     reason = (
         "Its input has a fixed length, and the rest of the file is not used."
         if report.get("one_pass_seconds")

@@ -125,6 +125,7 @@ def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
         if all((folder / name).is_file() for name in names):
             return False
     report["onnx"] = None
+    print("Making the ONNX forms and comparing them with the model, which takes minutes.")
     try:
         report["onnx"] = export(folder) | {"weights_sha256": sha256}
     except OnnxError as error:
@@ -152,6 +153,8 @@ def _commit_message(report: dict[str, Any]) -> str:
 def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
     api = HfApi()
     local = [name for name in PUBLISHED if (folder / name).is_file()]
+    size = sum((folder / name).stat().st_size for name in local) / 1e6
+    print(f"Uploading {len(local)} files, {size:.0f} MB, to {full_id}.")
     with explain_hub_errors(full_id):
         stale = set(api.list_repo_files(full_id)) & set(PUBLISHED) - set(local)
         # Not upload_folder: with hf_xet it makes a commit every few minutes.

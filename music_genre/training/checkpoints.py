@@ -177,6 +177,8 @@ def replace_when_complete(output_dir: Path, is_last: bool) -> Iterator[Path]:
     """
     with TemporaryDirectory(prefix=".finishing-", dir=output_dir) as temporary:
         yield Path(temporary)
+        for path in Path(temporary).glob("*.safetensors"):
+            path.chmod(0o644)  # safetensors writes for the owner alone, unlike all others
         (output_dir / REPORT_FILE).unlink(missing_ok=True)
         for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == REPORT_FILE):
             os.replace(path, output_dir / path.name)

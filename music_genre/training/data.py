@@ -122,6 +122,12 @@ def _load_prepared(folder: Path, split: str | None) -> tuple[DatasetDict, Source
             f"{folder} has the {preparation['split']} split: leave out --split {split}, or prepare "
             "the archive again with it."
         )
+    print_once(
+        f"Prepared in {folder}: {preparation['n_kept']} of {preparation['n_members']} audio files; "
+        "manifest.csv says why the others are left out."
+        if preparation["n_dropped"]
+        else f"Prepared in {folder}: {preparation['n_kept']} audio files."
+    )
     dataset = datasets.load_from_disk(str(folder)).cast_column("audio", Audio(decode=False))
     split = "its own" if preparation["split"] == "given" else preparation["split"]
     description, is_synthetic = preparation["split_description"], preparation["is_synthetic"]

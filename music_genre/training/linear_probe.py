@@ -165,6 +165,9 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a genre of fewer clips than folds
         for train, others in folds.split(layer, features.labels, features.groups):
+            if len(only := np.unique(features.labels[train])) == 1:  # few artists in all
+                probabilities[others, only] = 1
+                continue
             pipeline = _fit(layer, features, train, strength)
             # Few artists: a fold may lack a genre, whose probability is then 0.
             columns = np.ix_(others, pipeline[-1].classes_)

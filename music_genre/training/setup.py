@@ -214,5 +214,8 @@ def print_plan(run: Run) -> None:
         f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
         f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
     )
-    for warning in missing_genres({name: d.clips for name, d in run.datasets.items()}):
+    warnings = missing_genres({name: d.clips for name, d in run.datasets.items()})
+    for warning in warnings:
         print(f"Warning: {warning}")
+    if warnings and run.source.split == "filtered":
+        print("The fault-filtered lists are for all of GTZAN: --split artist fits a part of it.")

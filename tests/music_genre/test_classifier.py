@@ -180,5 +180,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence(root, tmp_path):
             text=True,
             timeout=300,
         )
-    assert result.stdout.startswith("The Hub cannot be reached, and nobody/nothing is neither")
+    assert result.stdout.startswith(
+        "There is no folder nobody/nothing, and the Hub cannot be reached"
+    )
     assert result.stdout.count("\n") == 1 and "Traceback" not in result.stderr

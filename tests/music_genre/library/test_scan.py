@@ -120,7 +120,9 @@ def test_rows_of_other_settings_are_refused(classifier, music, tmp_path):
     output = tmp_path / "out.csv"
     scan(classifier, music, output)
     table = output.read_bytes()
-    with pytest.raises(InputError, match=r"seconds None.*seconds 2\.0.*another --output"):
+    with pytest.raises(
+        InputError, match=r"seconds all of each file.*seconds 2\.0.*another --output"
+    ):
         scan(classifier, music, output, seconds=2.0)
     assert output.read_bytes() == table
 

@@ -388,7 +388,7 @@ def test_with_few_clips_in_both_splits_no_figure_leads():
     few = {"validation": with_clips("validation", jazz=4)["validation"]}
     card = model_card(with_clips("test", blues=0) | few, "you/mine")
     assert (
-        "No accuracy is stated for it. The test split has 63 clips and none of blues, and"
+        "Its accuracy is not known well. The test split has 63 clips and none of blues, and"
         in card.text
     )
     assert "**0." not in card.text

@@ -184,6 +184,9 @@ def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
         return linear_probe.cross_validate(layer, features, 0.01)
 
     assert probabilities([0, 0, 0, 1, 1, 1], list("abcdef")).shape == (6, 2)
+    # In each fold one genre is left to fit on.
+    of_the_other = probabilities([0, 0, 0, 1, 1, 1], list("aaabbb"))
+    np.testing.assert_array_equal(of_the_other, [[0, 1]] * 3 + [[1, 0]] * 3)
     for labels, artists in ([0, 1], "ab"), ([0, 0, 1, 1], "aaaa"), ([0, 0, 0], "abc"):
         with pytest.raises(InputError, match="two genres, and two clips by different artists"):
             probabilities(labels, list(artists))

@@ -1,4 +1,4 @@
-"""The command `music-genre`, for an installed package.
+"""The command `music-genre` of the installed package; `python -m music_genre` in a checkout.
 
     music-genre classify song.mp3 other.flac --model you/distilhubert-gtzan
     music-genre scan ~/Music --model you/distilhubert-gtzan --output genres.parquet
@@ -9,6 +9,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
 
@@ -41,6 +42,9 @@ def classify(files: list[str], model: str, revision: str | None) -> None:
     Raises:
         InputError: the model cannot be loaded, or a file cannot be classified; the others are.
     """
+    if missing := [file for file in files if not Path(file).exists()]:
+        raise InputError(f"There is no file {missing[0]}.")
+
     from music_genre.classifier import GenreClassifier
 
     classifier = GenreClassifier(model, revision)
