@@ -174,7 +174,7 @@ def test_ablation(run, tiny_classifier, tmp_path):
         "ablation", prepared, "--model_name_or_path", tiny_classifier, "--output_dir", tmp_path,
         "--rows", *kept, "--seeds", 0, "--course_epochs", 1, "--precision", "fp32", "--jobs", 2,
     )  # fmt: skip
-    assert rows(text).keys() == {"recipe", *kept}
+    assert rows(text).keys() == {"recipe", "recall", *kept}
 
 
 def test_transformers_js(run, jazz_model, tmp_path):
