@@ -265,7 +265,6 @@ def open_repository(arguments: RecipeArguments, source: Source) -> str | None:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(line_buffering=True)  # in a log file, too
     argv = sys.argv[1:]
     arguments = parse_arguments(argv, __doc__)
     recipe = arguments[-1]
@@ -285,4 +284,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # in a log file, too
     main()
