@@ -42,8 +42,8 @@ def classify(files: list[str], model: str, revision: str | None) -> None:
     Raises:
         InputError: the model cannot be loaded, or a file cannot be classified; the others are.
     """
-    if missing := [file for file in files if not Path(file).exists()]:
-        raise InputError(f"There is no file {missing[0]}.")
+    if not any(Path(file).exists() for file in files):  # before the model is loaded
+        raise InputError(f"There is no file {files[0]}.")
 
     from music_genre.classifier import GenreClassifier
 

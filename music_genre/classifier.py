@@ -127,8 +127,8 @@ class GenreClassifier:
             progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
-            AudioError: the audio cannot be used, with the path and the reason; longer than
-                MAX_FILE_SECONDS is one.
+            AudioError: the audio cannot be used, with the reason; longer than MAX_FILE_SECONDS
+                is one.
             FileNotFoundError: there is no such file.
         """
         if isinstance(source, np.ndarray):
