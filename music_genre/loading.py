@@ -125,9 +125,10 @@ def load_classifier(location: dict[str, Any]) -> PreTrainedModel:
     """A fine-tuned model, for serving: safetensors only, no code from its repository."""
     try:
         register_own_types(location)
-        return AutoModelForAudioClassification.from_pretrained(
+        model = AutoModelForAudioClassification.from_pretrained(
             **location, use_safetensors=True, trust_remote_code=False
-        ).eval()
+        )
+        return model.eval().requires_grad_(False)
     except UNUSABLE as error:
         raise unusable(location, error) from error
 

@@ -3,10 +3,11 @@
 Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem pays:
 one product per frequency replaces one product per frame and position in the kernel.
 
-For inference only: in training the kernel's transform would be computed in every step, which takes
-longer than the convolution in bf16. The transforms are kept in memory, 47 MB for windows of 5 s.
-HuBERT, wav2vec2 and WavLM have this convolution.
+The kernel's transforms of frozen weights are kept in memory, 47 MB for windows of 5 s; those of
+weights that are trained are computed in every step. HuBERT, wav2vec2 and WavLM have this convolution.
 """
+
+import math
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ MULTIPLE = 32  # of frames, for the length of a transform: large prime factors a
 def use_fft(model: nn.Module) -> bool:
     """Make a model's positional convolution, if it has one, compute by Fourier transforms.
 
-    Its parameters stay in place and must not change afterwards.
+    Its parameters stay in place. Those that need no gradient must not change afterwards.
 
     Args:
         model: of transformers.
@@ -48,7 +49,8 @@ class FFTConvolution:
         known, spectra = self.known  # read both at once: several threads may share the model
         if length != known:
             spectra = self._spectra(length)
-            self.known = (length, spectra)
+            if not any(weight.requires_grad for weight in self.convolution.parameters()):
+                self.known = (length, spectra)
         groups = self.convolution.groups
         # Frames come before channels in memory. Per frequency and group: windows by channels.
         spectrum = torch.fft.rfft(hidden.transpose(1, 2).float(), length, dim=1)
@@ -58,13 +60,18 @@ class FFTConvolution:
         convolved = torch.fft.irfft(product, length, dim=1)[:, : frames + 2 * padding - kernel + 1]
         return (convolved + self.convolution.bias).to(hidden.dtype).transpose(1, 2)
 
-    @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
     def _spectra(self, length: int) -> torch.Tensor:
-        """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group."""
+        """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group.
+
+        By a matrix product: it writes the frequencies first, as they are needed, and is faster than
+        tens of thousands of short transforms.
+        """
         weight, groups = self.convolution.weight.float(), self.convolution.groups
         out, width, kernel = weight.shape
-        # The part of a kernel before its middle has negative positions: the end of a transform.
-        turned = nn.functional.pad(weight.flip(-1), (0, length - kernel))
-        turned = turned.roll(self.convolution.padding[0] + 1 - kernel, -1)
-        spectra = torch.fft.rfft(turned).view(groups, out // groups, width, -1)
-        return spectra.permute(3, 0, 2, 1).flatten(0, 1).contiguous()
+        # The part of a kernel before its middle has negative positions.
+        positions = torch.arange(kernel, dtype=torch.float64) - self.convolution.padding[0]
+        angles = torch.arange(length // 2 + 1)[:, None] * positions * (2 * math.pi / length)
+        waves = torch.cat([angles.cos(), angles.sin()]).to(weight)
+        spectra = (waves @ weight.view(-1, kernel).T).view(2, -1, out // groups, width).mT
+        return torch.complex(*spectra)

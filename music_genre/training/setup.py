@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 
 from music_genre.errors import InputError
-from music_genre.kernels import feature_encoder
+from music_genre.kernels import dropout, feature_encoder, positional_convolution
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
@@ -101,8 +101,8 @@ def make_trainer(
         freeze = not model_arguments.from_scratch and hasattr(model, "freeze_feature_encoder")
     if freeze:
         model.freeze_feature_encoder()
-        if arguments.device.type == "cpu":
-            feature_encoder.use_matrix_products(model)
+    if arguments.device.type == "cpu":
+        _use_cpu_kernels(model, freeze, arguments.precision)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
@@ -127,6 +127,14 @@ def make_trainer(
         compute_metrics=compute_metrics,
     )
     return trainer, datasets
+
+
+def _use_cpu_kernels(model: PreTrainedModel, has_frozen_encoder: bool, precision: str) -> None:
+    dropout.use_fast_dropout(model)
+    if has_frozen_encoder:
+        feature_encoder.use_matrix_products(model)
+    if precision == "fp32":  # in bf16 a CPU that has it multiplies faster than it transforms
+        positional_convolution.use_fft(model)
 
 
 def can_have_linear_probe(model: PreTrainedModel, model_arguments: ModelArguments) -> bool:

@@ -46,8 +46,44 @@ def test_logits_are_the_same_for_lengths_in_turn(config):
             torch.testing.assert_close(model(waveforms).logits, logits, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_and_results_follow_the_weights_in_training():
+    model = tiny().train()
+    embed = model.base_model.encoder.pos_conv_embed
+    hidden, slope = torch.randn(3, 149, 32, requires_grad=True), torch.randn(3, 149, 32)
+
+    def step() -> list[torch.Tensor]:
+        output = embed(hidden)
+        gradients = torch.autograd.grad((output * slope).sum(), [hidden, *embed.parameters()])
+        return [output, *gradients]
+
+    optimizer = torch.optim.AdamW(embed.parameters(), lr=0.1, fused=True)
+    of_convolution = step()
+    assert use_fft(model)
+    of_transforms = step()
+    torch.testing.assert_close(of_transforms, of_convolution, rtol=1e-4, atol=1e-4)
+    for parameter, gradient in zip(embed.parameters(), of_transforms[2:], strict=True):
+        parameter.grad = gradient
+    with torch.no_grad():
+        embed(hidden)
+        optimizer.step()
+        changed = embed(hidden)
+        del embed.conv.forward
+        torch.testing.assert_close(changed, embed(hidden), rtol=1e-4, atol=1e-4)
+        assert (changed - of_transforms[0]).abs().max() > 0.01
+
+
+def test_frozen_kernels_are_transformed_once():
+    model = tiny().requires_grad_(False)
+    assert use_fft(model)
+    convolution = model.base_model.encoder.pos_conv_embed.conv.forward
+    model(torch.randn(1, 8_000))
+    spectra = convolution.known[1]
+    model(torch.randn(2, 8_000))
+    assert convolution.known[1] is spectra is not None
+
+
 def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
-    model = tiny()
+    model = tiny().requires_grad_(False)
     inputs = [torch.randn(1, n) for n in (8_000, 24_000, 40_000, 56_000)]
     with torch.inference_mode():
         expected = [model(waveforms).logits for waveforms in inputs]
@@ -63,7 +99,7 @@ def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
 
 
 def test_autocast_computes_it_in_fp32_and_returns_bf16():
-    model = tiny()
+    model = tiny().requires_grad_(False)
     embed = model.base_model.encoder.pos_conv_embed
     hidden = torch.randn(2, 149, 32)
     with torch.no_grad():
