@@ -62,7 +62,7 @@ def encode(
     def preprocess(rows: dict) -> dict:
         arrays = []
         for clip in rows["audio"]:
-            waveform = audio.read_wav(clip["bytes"]).astype(np.float32) / 32768
+            waveform = audio.read_wav(clip["bytes"])
             if seconds:
                 most = int(seconds * audio.SAMPLING_RATE)
                 start = max(0, len(waveform) - most) // 2

@@ -139,7 +139,7 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
     def transform(rows: dict) -> dict:
         crops = []
         for clip in rows["audio"]:
-            waveform = audio.read_wav(clip["bytes"]).astype(np.float32) / 32768
+            waveform = audio.read_wav(clip["bytes"])
             start = rng.integers(max(0, len(waveform) - most) + 1)
             crops.append(waveform[start : start + most])
         inputs = feature_extractor(crops, sampling_rate=feature_extractor.sampling_rate)

@@ -192,11 +192,11 @@ def wav_bytes(pcm: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> bytes:
 
 
 def read_wav(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
-    """Samples `start` to `start + frames` of a WAV that `data_prep` wrote; int16, shape (frames,).
+    """Samples `start` to `start + frames` of a WAV that `data_prep` wrote; float32, (frames,).
 
     Only the asked part is copied: a random crop costs the same whatever the clip's length.
     """
-    return soundfile.read(io.BytesIO(data), frames=frames, start=start, dtype="int16")[0]
+    return soundfile.read(io.BytesIO(data), frames=frames, start=start, dtype="float32")[0]
 
 
 def n_samples(data: bytes) -> int:

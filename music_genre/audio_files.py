@@ -1,7 +1,8 @@
 """Audio files, opened safely whatever they hold, to be decoded a block at a time.
 
 soundfile reads WAV, AU, AIFF, FLAC and Ogg in a few milliseconds a clip; PyAV, which brings its own
-FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...). audio.py makes waveforms of them.
+FFmpeg, reads the rest (MP3, M4A, AAC, WebM, WMA, ...). audio.py makes waveforms of them. This file
+imports no torch: it would take seconds and gigabytes of each decoder process.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from music_genre import audio, windows
 from music_genre.audio_files import check_samples
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder, positional_convolution
-from music_genre.kernels.precision import DTYPES, autocast, serving_precision
+from music_genre.kernels.precision import DTYPES, serving_precision
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     commit_of,
@@ -182,7 +182,11 @@ class GenreClassifier:
             float64, shape (windows, labels).
         """
         features = windows.extract_features(self.feature_extractor, cuts).to(self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        dtype, is_rounded = DTYPES[self.precision], self.precision != "fp32"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype, enabled=is_rounded),
+        ):
             (probabilities,) = windows.clip_probabilities(self.model, [features])
         return probabilities.double().cpu().numpy()
 

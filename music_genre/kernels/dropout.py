@@ -1,7 +1,7 @@
 """Dropout with cheaper random numbers: three times as fast on a CPU.
 
-PyTorch's dropout draws a number of 32 or 64 bits for each element, one after the other, which was 5 to
-7 % of a training step. Here one draw of 64 bits decides about four elements.
+PyTorch's dropout draws a number for each element, one after the other, which was 5 to 7 % of a
+training step. Here one draw of 64 bits decides about four elements.
 """
 
 import torch

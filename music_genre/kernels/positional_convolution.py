@@ -3,8 +3,8 @@
 Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem pays:
 one product per frequency replaces one product per frame and position in the kernel.
 
-The kernel's transforms of frozen weights are kept in memory, 47 MB for windows of 5 s; those of
-weights that are trained are computed in every step. HuBERT, wav2vec2 and WavLM have this convolution.
+The kernel's transforms are kept in memory, 47 MB for windows of 5 s; those of weights that are
+trained are computed in every step. HuBERT, wav2vec2 and WavLM have this convolution.
 """
 
 import math

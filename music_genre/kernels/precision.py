@@ -58,10 +58,7 @@ def serving_precision(model: nn.Module, features: torch.Tensor) -> tuple[str, st
     return precision, f"{reason}; probabilities are within {MAX_PROBABILITY_CHANGE:g} of fp32"
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
-
-
 def _probabilities(model: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
-    with torch.inference_mode(), autocast(features.device, precision):
+    device_type, dtype = features.device.type, DTYPES[precision]
+    with torch.inference_mode(), torch.autocast(device_type, dtype, enabled=precision != "fp32"):
         return model(**{model.main_input_name: features}).logits.float().softmax(-1)

@@ -4,8 +4,6 @@ All of it is drawn from a generator that the caller keys by seed, epoch and crop
 or one with several processes, gets the crops of any other run.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import scipy.fft
 import torch
@@ -19,26 +17,22 @@ MAX_GAIN_DB, MAX_BAND_DB, N_BANDS = 10.0, 6.0, 4  # of `equalize`
 
 
 def random_crop(
-    read: Callable[[int, int], np.ndarray],
-    n_samples: int,
-    window: int,
-    rng: np.random.Generator,
-    speed_perturbation: bool = False,
+    data: bytes, window: int, rng: np.random.Generator, speed_perturbation: bool = False
 ) -> np.ndarray:
     """`window` samples from anywhere in a clip.
 
     Args:
-        read: gives samples from a start, as many as asked for, float32.
+        data: the clip's WAV.
         speed_perturbation: up to 15 % slower or faster.
 
     Returns:
-        Shape (window,). A shorter clip is looped from a random start: padding with zeros would
-        change DistilHuBERT's group norm, with or without a mask.
+        Shape (window,), float32. A shorter clip is looped from a random start: padding with zeros
+        would change DistilHuBERT's group norm, with or without a mask.
     """
     factor = float(rng.choice(SPEEDS)) if speed_perturbation else 1.0
     length = round(window * factor)
-    start = int(rng.integers(max(0, n_samples - length) + 1))
-    crop = read(start, length)
+    start = int(rng.integers(max(0, audio.n_samples(data) - length) + 1))
+    crop = audio.read_wav(data, start, length)
     if len(crop) < length:
         crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
     return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)

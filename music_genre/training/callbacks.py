@@ -10,7 +10,7 @@ from accelerate.utils import reduce
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from music_genre.training.trainer import CropDataset
+from music_genre.training.clips import CropDataset
 
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 

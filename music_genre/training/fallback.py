@@ -14,7 +14,8 @@ from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.intervals import artist_groups, is_lower
 from music_genre.evaluation.metrics import clip_losses
 from music_genre.training.checkpoints import CHOICE_FILE, LINEAR_PROBE, load_weights
-from music_genre.training.trainer import ClipDataset, ClipTrainer
+from music_genre.training.clips import ClipDataset
+from music_genre.training.trainer import ClipTrainer
 
 
 def save_linear_probe(trainer: ClipTrainer, choice: dict[str, Any]) -> None:

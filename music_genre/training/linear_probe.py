@@ -30,8 +30,9 @@ from music_genre import windows
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
+from music_genre.training.clips import ClipDataset, CropDataset
 from music_genre.training.model import AST
-from music_genre.training.trainer import ClipDataset, ClipTrainer, CropDataset
+from music_genre.training.trainer import ClipTrainer
 
 # Of a clip: windows spread over it, and as many random crops as make up the total, where the run
 # augments crops. More of one track teach a linear probe little.

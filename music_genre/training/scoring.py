@@ -10,7 +10,8 @@ from music_genre import audio
 from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore
 from music_genre.evaluation.one_pass import classify_in_one_pass
-from music_genre.training.trainer import ClipDataset, ClipTrainer
+from music_genre.training.clips import ClipDataset
+from music_genre.training.trainer import ClipTrainer
 
 
 def evaluate(
@@ -56,7 +57,7 @@ def one_pass_probabilities(trainer: ClipTrainer, dataset: ClipDataset) -> np.nda
         for i in indices:
             of_clips = []
             for row in dataset.tracks[i]:
-                waveform = audio.read_wav(column[row]["bytes"]).astype(np.float32) / 32768
+                waveform = audio.read_wav(column[row]["bytes"])
                 of_clips.append(classify_in_one_pass(model, trainer.processing_class, waveform))
             is_missing = any(one is None for one in of_clips)
             found.append((i, None if is_missing else np.mean(of_clips, axis=0)))

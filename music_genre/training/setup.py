@@ -16,19 +16,13 @@ from music_genre.kernels import dropout, feature_encoder, positional_convolution
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
+from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
 from music_genre.training.data import Source, print_once
 from music_genre.training.linear_probe import has_linear_head
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.options import ModelArguments
 from music_genre.training.standardize import missing_genres
-from music_genre.training.trainer import (
-    Augmentation,
-    ClipDataset,
-    ClipTrainer,
-    CropDataset,
-    compute_metrics,
-    make_collate,
-)
+from music_genre.training.trainer import ClipTrainer, compute_metrics, make_collate
 
 
 @dataclass

@@ -1,198 +1,25 @@
-"""The Trainer for clips: random crops in training, the mean over windows in evaluation."""
+"""The Trainer for clips, with the mean over windows in evaluation; its collator and metrics."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import SequenceFeatureExtractor, Trainer
 from transformers.trainer_utils import EvalPrediction
 
-from music_genre import audio, windows
+from music_genre import windows
 from music_genre.errors import InputError
 from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.metrics import GenreMetrics, negative_log_likelihood
-from music_genre.training.augmentation import equalize, mask_spectrograms, mix, random_crop
+from music_genre.training.augmentation import mask_spectrograms
 from music_genre.training.checkpoints import load_weights
+from music_genre.training.clips import ClipDataset
 
 PADDING = -100  # what the Trainer pads predictions with
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to crops in training; see augmentation.py."""
-
-    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
-    speed_perturbation: bool = False
-    equalization: bool = False
-    spec_augment: bool = False
-
-
-class ClipDataset(torch.utils.data.Dataset):
-    """Tracks for the Trainer: all windows of a track, as in evaluation.
-
-    A track is one clip, or the excerpts of a song that data_prep cut it to.
-
-    Args:
-        clips: with the columns audio (WAV bytes), genre and track_id; with `start`, too, clips of
-            one track_id are one track.
-        window: samples.
-        max_samples: take so many from the middle of a clip; None takes all.
-    """
-
-    def __init__(self, clips: Dataset, window: int, max_samples: int | None = None) -> None:
-        self.clips, self.window, self.max_samples = clips, window, max_samples
-        self.tracks = rows_of_tracks(clips)
-
-    def middle(self, seconds: float) -> "ClipDataset":
-        return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
-
-    def __len__(self) -> int:
-        return len(self.tracks)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        rows = self.tracks[i]
-        if self.max_samples:
-            rows = [rows[len(rows) // 2]]
-        cuts = []
-        for row in rows:
-            clip = self.clips[row]
-            data = clip["audio"]["bytes"]
-            n_left = audio.n_samples(data) - self.max_samples if self.max_samples else 0
-            waveform = _read(data, max(0, n_left) // 2, self.max_samples or -1)
-            cuts += windows.cut(waveform, self.window)
-        return {"windows": cuts, "label": clip["genre"]}
-
-    def of_tracks(self, column: str) -> list:
-        """A column's value for each track."""
-        values = self.clips[column]
-        return [values[rows[0]] for rows in self.tracks]
-
-    @property
-    def artists(self) -> list[str]:
-        """Of each track; empty where it is unknown."""
-        has_artists = "artist" in self.clips.column_names
-        return self.of_tracks("artist") if has_artists else [""] * len(self)
-
-    def n_windows(self) -> int:
-        """Of all clips."""
-        return sum(
-            len(windows.window_starts(audio.n_samples(clip["bytes"]), self.window))
-            for clip in self.clips["audio"]
-        )
-
-
-def rows_of_tracks(clips: Dataset) -> list[list[int]]:
-    """The rows of each track, in the order of their first ones."""
-    if "start" not in clips.column_names:
-        return [[row] for row in range(len(clips))]
-    rows: dict[str, list[int]] = {}
-    for row, track_id in enumerate(clips["track_id"]):
-        rows.setdefault(track_id, []).append(row)
-    return list(rows.values())
-
-
-class CropDataset(torch.utils.data.Dataset):
-    """Random crops of clips, for training.
-
-    An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
-    of a genre: otherwise the model would learn to expect the genres that have more clips. A crop
-    depends on seed, epoch and its index alone, so a resumed run gets the crops that an
-    uninterrupted one gets.
-    """
-
-    def __init__(
-        self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
-    ) -> None:
-        self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
-        self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
-        self.augmentation = augmentation or Augmentation()
-        some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
-        mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
-        self.crops_per_clip = max(1, round(mean_length / window))
-        self.n_labels = clips.features["genre"].num_classes
-        genres = np.array(clips["genre"])
-        self.of_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
-
-    def __len__(self) -> int:
-        return len(self.clips) * self.crops_per_clip
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        rng = np.random.default_rng((self.seed, self.epoch, i))
-        return make_crop(
-            self._clip_in_turn(self.epoch * len(self) + i),
-            lambda: self._clip_in_turn(int(rng.integers(2**31))),
-            self.window,
-            self.n_labels,
-            self.augmentation,
-            rng,
-        )
-
-    def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
-        """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
-        if not (self.augmentation.speed_perturbation or self.augmentation.equalization):
-            return []
-        rng = np.random.default_rng((self.seed, clips[0]))
-        data = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
-        return [crop(data[i % len(data)], self.window, self.augmentation, rng) for i in range(n)]
-
-    def _clip_in_turn(self, n: int) -> dict[str, Any]:
-        """The clip whose turn is the n-th."""
-        round_, genre = divmod(n, len(self.of_genre))
-        clips = self.of_genre[genre]
-        return self.rows[int(clips[round_ % len(clips)])]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For crops: waking threads takes longer than these small operations."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@one_thread()
-def crop(
-    data: bytes, window: int, augmentation: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
-    """A random crop, shape (window,), of a clip's WAV bytes."""
-    read, length = partial(_read, data), audio.n_samples(data)
-    samples = random_crop(read, length, window, rng, augmentation.speed_perturbation)
-    return equalize(samples, rng) if augmentation.equalization else samples
-
-
-def make_crop(
-    clip: dict[str, Any],
-    partner: Callable[[], dict[str, Any]],
-    window: int,
-    n_labels: int,
-    augmentation: Augmentation,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
-    targets = np.eye(n_labels)
-    samples = crop(clip["audio"]["bytes"], window, augmentation, rng)
-    target = targets[clip["genre"]]
-    if augmentation.mixup:
-        share = rng.beta(augmentation.mixup, augmentation.mixup)
-        other = partner()
-        samples = mix(samples, crop(other["audio"]["bytes"], window, augmentation, rng), share)
-        target = share * target + (1 - share) * targets[other["genre"]]
-    item = {"crop": samples, "target": target.astype(np.float32)}
-    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})
-
-
-def _read(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
-    return audio.read_wav(data, start, frames).astype(np.float32) / 32768
 
 
 class ClipTrainer(Trainer):

@@ -255,5 +255,7 @@ def test_wav_bytes_are_a_wav_that_others_read(tone):
     with wave.open(io.BytesIO(data)) as file:
         assert file.getparams()[:4] == (1, 2, 16_000, 48_000)
     assert audio.n_samples(data) == 48_000
-    np.testing.assert_array_equal(audio.read_wav(data), pcm)
-    np.testing.assert_array_equal(audio.read_wav(data, 100, 50), pcm[100:150])
+    waveform = audio.read_wav(data)
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform * 32768, pcm)
+    np.testing.assert_array_equal(audio.read_wav(data, 100, 50), waveform[100:150])

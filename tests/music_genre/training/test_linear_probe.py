@@ -29,7 +29,7 @@ from music_genre import windows
 from music_genre.errors import InputError
 from music_genre.mel_cnn import MelCnnConfig, MelCnnForAudioClassification
 from music_genre.training import linear_probe
-from music_genre.training.trainer import Augmentation, ClipDataset, CropDataset
+from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
 
 SIZES = {
     "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,

@@ -11,7 +11,7 @@ from music_genre import audio
 from music_genre.evaluation.calibration import fit_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS
 from music_genre.training import scoring
-from music_genre.training.trainer import ClipDataset
+from music_genre.training.clips import ClipDataset
 
 RATE = audio.SAMPLING_RATE
 

@@ -1,116 +1,22 @@
-"""Crops and targets of training, on the small synthesised dataset."""
+"""The loss of the Trainer, on the small synthesised dataset."""
 
-import numpy as np
-import pytest
 import torch
-from datasets import Audio, ClassLabel, Dataset, Features, Value, load_from_disk
+from datasets import Audio, load_from_disk
+from transformers import AutoModelForAudioClassification, set_seed
 
-from music_genre import audio
-from music_genre.training.trainer import Augmentation, ClipDataset, CropDataset
-
-WINDOW = 16_000
-
-
-@pytest.fixture(scope="module")
-def clips(prepared):
-    return load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-
-
-def test_an_epoch_is_once_through_the_audio(clips):
-    assert len(CropDataset(clips, WINDOW, seed=0)) == 2 * len(clips)  # clips of 2 s
-    assert len(CropDataset(clips, 5 * WINDOW, seed=0)) == len(clips)
-
-
-def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
-    everything = Augmentation(mixup=0.4, speed_perturbation=True, spec_augment=True)
-    one, same = (CropDataset(clips, WINDOW, 3, everything) for _ in range(2))
-    one.epoch = same.epoch = 2
-    [one[i] for i in range(5)]  # whatever was asked for before
-    for key, value in one[7].items():
-        np.testing.assert_array_equal(value, same[7][key])
-    for change in ({"epoch": 1}, {"seed": 4}):
-        other = CropDataset(clips, WINDOW, change.get("seed", 3), everything)
-        other.epoch = change.get("epoch", 2)
-        assert not np.array_equal(other[7]["crop"], one[7]["crop"])
-
-
-def test_mixup_shares_the_target(clips):
-    crops = CropDataset(clips, WINDOW, 0, Augmentation(mixup=0.4))
-    targets = np.stack([crops[i]["target"] for i in range(30)])
-    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-    of_own_genre = targets[np.arange(30), np.arange(30) % 10]  # they take turns
-    assert (of_own_genre < 1).any()
-    assert (targets.max(1) < 0.99).mean() > 0.3
-    plain = CropDataset(clips, WINDOW, 0)[0]["target"]
-    assert plain.tolist() == np.eye(10)[0].tolist()
-
-
-def tones() -> Dataset:
-    """Two genres of one clip each: 200 Hz and 3,000 Hz, equally loud."""
-    time = np.arange(2 * WINDOW) / WINDOW
-    waves = [0.5 * np.sin(2 * np.pi * hertz * time) for hertz in (200, 3000)]
-    features = Features(audio={"bytes": Value("binary")}, genre=ClassLabel(names=["low", "high"]))
-    audio_column = [{"bytes": audio.wav_bytes(audio.to_pcm16(wave))} for wave in waves]
-    return Dataset.from_dict({"audio": audio_column, "genre": [0, 1]}, features=features)
-
-
-def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
-    """Of each crop, the amplitudes of the two tones; its own genre may have either share."""
-    crops = CropDataset(tones(), WINDOW, 0, Augmentation(mixup=0.8))
-    shares = []
-    for i in range(40):
-        spectrum = np.abs(np.fft.rfft(crops[i]["crop"]))[[200, 3000]]
-        np.testing.assert_allclose(crops[i]["target"], spectrum / spectrum.sum(), atol=0.01)
-        shares.append(crops[i]["target"][i % 2])
-    assert min(shares) < 0.4
-    assert max(s for s in shares if s < 0.99) > 0.6
-
-
-def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
-    by_genre = np.array(clips["genre"])
-    uneven = clips.select([*np.flatnonzero(by_genre == 0)[:1], *np.flatnonzero(by_genre == 1)[:4]])
-    crops = CropDataset(uneven, WINDOW, 0)  # 10 an epoch
-    targets = [int(crops[i]["target"].argmax()) for i in range(10)]
-    assert targets == 5 * [0, 1]
-    used = {crops._clip_in_turn(n)["audio"]["bytes"] for n in range(10)}
-    assert used == {clip["bytes"] for clip in uneven["audio"]}
-
-
-def test_the_middle_is_the_middle(clips):
-    whole = np.concatenate(ClipDataset(clips, 1)[0]["windows"])
-    (middle,) = ClipDataset(clips, 8_000).middle(0.5)[0]["windows"]
-    start = (len(whole) - 8_000) // 2
-    np.testing.assert_array_equal(middle, whole[start : start + 8_000])
-
-
-def test_excerpts_of_a_song_are_one_track(clips):
-    """Rows of one track_id in a dataset of data_prep; other datasets have ids by chance."""
-    names = ["song", "other", "song", "song"]
-    song = clips.select(range(4)).remove_columns(["track_id", "start"])
-    song = song.add_column("track_id", names)
-    assert len(ClipDataset(song, WINDOW)) == 4
-    song = song.add_column("start", [0.0, 0.0, 30.0, 60.0])
-    tracks = ClipDataset(song, WINDOW)
-    assert (len(tracks), tracks.of_tracks("track_id")) == (2, ["song", "other"])
-    n_of_clip = [len(ClipDataset(song.select([i]), WINDOW)[0]["windows"]) for i in range(4)]
-    assert len(tracks[0]["windows"]) == n_of_clip[0] + n_of_clip[2] + n_of_clip[3]
-    assert tracks.n_windows() == sum(n_of_clip)
-    (middle,) = tracks.middle(0.5)[0]["windows"][:1]
-    (expected,) = ClipDataset(song.select([2]), WINDOW).middle(0.5)[0]["windows"][:1]
-    np.testing.assert_array_equal(middle, expected)
+from music_genre.loading import find_model, load_feature_extractor
+from music_genre.training import trainer as training
+from music_genre.training.arguments import RecipeArguments
+from music_genre.training.clips import Augmentation, CropDataset
 
 
 def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
-    clips, tiny_classifier, tmp_path
+    prepared, tiny_classifier, tmp_path
 ):
     """4 batches of 2 and 1 of 8: the Trainer must divide, and once only."""
-    from music_genre.loading import find_model, load_feature_extractor
-    from music_genre.training import trainer as training
-    from music_genre.training.arguments import RecipeArguments
+    clips = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
 
     def after_one_step(batch_size: int, accumulation: int) -> torch.Tensor:
-        from transformers import AutoModelForAudioClassification, set_seed
-
         set_seed(0)
         model = AutoModelForAudioClassification.from_pretrained(
             tiny_classifier, hidden_dropout=0, attention_dropout=0, layerdrop=0,
@@ -126,7 +32,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
                 disable_tqdm=True, max_grad_norm=0,
             ),
             optimizers=(torch.optim.SGD(model.parameters(), 0.1), None),  # a step is the gradient
-            train_dataset=CropDataset(clips.select(range(4)), WINDOW, 0, Augmentation(mixup=0.4)),
+            train_dataset=CropDataset(clips.select(range(4)), 16_000, 0, Augmentation(mixup=0.4)),
             data_collator=training.make_collate(
                 load_feature_extractor(find_model(str(tiny_classifier))), "input_values"
             ),
