@@ -1,4 +1,4 @@
-"""Decode every track of the sources once, in threads, into one spool file on disk.
+"""Decode every track of the sources once, several at a time, into one spool file on disk.
 
 Only after all sources are read is it known which tracks are kept and in which split they are, so
 the WAVs wait in the spool file, and tracks that cannot be used stay in the list with the reason.
@@ -9,8 +9,11 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
@@ -23,7 +26,10 @@ from data_prep.tables import TableError, add_track_ids
 from data_prep.tags import read_tags
 from data_prep.track import Clip, Track
 from music_genre import audio
+from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
+
+DECODERS = Decoders(seconds=60, stalled_after=300)
 
 
 class BadClipError(InputError):
@@ -139,12 +145,12 @@ def _audio_only(members: Iterator[Member], source: Source, contents: Contents) -
 
 def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> tuple[Track, Wavs]:
     try:
-        stored = member.path or member.read()
         if source.is_gtzan:
-            found = [excerpts.whole(stored)]
+            found = [excerpts.whole(member.path or member.read())]
         else:
-            found = excerpts.cut(stored, cutting)
-            _add_tags(track, stored)
+            with _on_disk(member) as path:
+                found = _cut(path, cutting)
+                _add_tags(track, path)
         return track, _wavs(track, found)
     except (MemberError, audio.AudioError) as error:
         track.status = str(error)
@@ -153,10 +159,32 @@ def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> t
     return track, []
 
 
-def _add_tags(track: Track, stored: Path | bytes) -> None:
+@contextmanager
+def _on_disk(member: Member) -> Iterator[Path]:
+    """Decoder processes open paths."""
+    if member.path:
+        yield member.path
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"track{member.suffix}")
+        path.write_bytes(member.read())
+        yield path
+
+
+def _cut(path: Path, cutting: Cutting) -> list[excerpts.Excerpt]:
+    """In a decoder process, and again in a new one if that ends: the file before may be why."""
+    try:
+        return excerpts.cut(path, cutting, DECODERS.open_audio)
+    except DecoderError as error:
+        if not error.is_worth_retrying:
+            raise
+    return excerpts.cut(path, cutting, partial(DECODERS.open_audio, is_fresh=True))
+
+
+def _add_tags(track: Track, path: Path) -> None:
     """What folders or the table do not say, for the splits."""
     if not (track.artist and track.title):
-        tags = read_tags(stored)
+        tags = read_tags(path)
         track.artist = track.artist or tags.artist
         track.title = track.title or tags.title
 

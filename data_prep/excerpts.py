@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from music_genre import audio
+from music_genre.audio import Opener
+from music_genre.decoder_pool import DecoderError
 from music_genre.errors import InputError
 
 MIN_SECONDS = 1.0
@@ -45,23 +47,26 @@ def whole(source: Source) -> Excerpt:
     return 0.0, waveform
 
 
-def cut(source: Source, cutting: Cutting) -> list[Excerpt]:
-    """The clips of a track of any length.
+def cut(source: Source, cutting: Cutting, open_file: Opener = audio.open_audio) -> list[Excerpt]:
+    """The clips of a track of any length; `open_file` is that of `audio.decode`.
 
     Raises:
         AudioError: it cannot be decoded, or is silent wherever an excerpt may lie.
     """
-    with audio.open_audio(source) as file:
+    with open_file(source) as file:
         duration = file.duration
     if duration is None or duration <= MAX_SECONDS:
-        waveform, _ = audio.decode(source, MAX_SECONDS + 1, audio.SAMPLING_RATE)
+        waveform, _ = audio.decode(
+            source, MAX_SECONDS + 1, audio.SAMPLING_RATE, open_file=open_file
+        )
         if len(waveform) <= MAX_SECONDS * audio.SAMPLING_RATE:
             return [(0.0, waveform)]
-        duration = _measure(source)
+        duration = _measure(source, open_file)
     try:
-        return _spread(source, duration, cutting)
+        return _spread(source, duration, cutting, open_file)
     except _Short:  # than its header says
-        return _spread(source, _measure(source), cutting, is_measured=True)
+        duration = _measure(source, open_file)
+        return _spread(source, duration, cutting, open_file, is_measured=True)
 
 
 class _Short(InputError):
@@ -69,7 +74,11 @@ class _Short(InputError):
 
 
 def _spread(
-    source: Source, duration: float, cutting: Cutting, is_measured: bool = False
+    source: Source,
+    duration: float,
+    cutting: Cutting,
+    open_file: Opener,
+    is_measured: bool = False,
 ) -> list[Excerpt]:
     seconds = min(cutting.clip_seconds, duration)
     n = max(1, min(cutting.clips_per_track, int(duration / seconds)))
@@ -78,7 +87,7 @@ def _spread(
     for i in range(n):
         for place in PLACES:
             start = round(i * part + place * (part - seconds), 2)
-            waveform = _excerpt(source, start, seconds)
+            waveform = _excerpt(source, start, seconds, open_file)
             if not is_measured and len(waveform) < 0.9 * seconds * audio.SAMPLING_RATE:
                 raise _Short
             if not _is_quiet(waveform):
@@ -89,24 +98,28 @@ def _spread(
     return found
 
 
-def _excerpt(source: Source, start: float, seconds: float) -> np.ndarray:
+def _excerpt(source: Source, start: float, seconds: float, open_file: Opener) -> np.ndarray:
     try:
-        return audio.decode(source, seconds, audio.SAMPLING_RATE, start)[0]
+        return audio.decode(source, seconds, audio.SAMPLING_RATE, start, open_file)[0]
+    except DecoderError:
+        raise
     except audio.AudioError:
         if not start:
             raise
         return np.zeros(0, np.float32)  # it ends before, or is damaged there
 
 
-def _measure(source: Source) -> float:
+def _measure(source: Source, open_file: Opener) -> float:
     """Its length in seconds, by decoding it."""
     n_samples = 0
-    with audio.open_audio(source) as file:
+    with open_file(source) as file:
         try:
             for block in file.blocks():
                 n_samples += len(block)
                 if n_samples > LONGEST * file.sampling_rate:
                     raise audio.AudioError(f"longer than {LONGEST / 3600:g} hours")
+        except DecoderError:
+            raise
         except audio.AudioError:
             if n_samples < MAX_SECONDS * file.sampling_rate:
                 raise

@@ -127,38 +127,51 @@ class GenreClassifier:
             progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
-            AudioError: the audio cannot be used, with the reason; longer than MAX_FILE_SECONDS
-                is one.
+            AudioError: the audio cannot be used, with the reason, for example that it is silent or
+                longer than MAX_FILE_SECONDS.
             FileNotFoundError: there is no such file.
         """
-        if isinstance(source, np.ndarray):
-            if not sampling_rate:
-                raise TypeError("A waveform needs its sampling_rate (hertz).")
-            if source.ndim != 1:
-                raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
-            waveform = source.astype(np.float32, copy=False)
-            check_samples(waveform)
-            waveform = audio.resample(waveform, sampling_rate, self.sampling_rate)
-            blocks, n_samples = [waveform], len(waveform)
-        else:
-            blocks, n_samples = audio.decode_in_blocks(source, MAX_FILE_SECONDS, self.sampling_rate)
-        if n_samples < MIN_SECONDS * self.sampling_rate:
-            raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
-        return self._predict(blocks, n_samples, progress)
+        try:
+            return self._predict(*self._blocks(source, sampling_rate), progress)
+        except audio.AudioError as error:
+            if isinstance(source, str | os.PathLike):
+                error.add_note(f"The file is {os.fspath(source)}")
+            raise
+
+    def _blocks(
+        self, source: str | os.PathLike | bytes | np.ndarray, sampling_rate: int | None
+    ) -> tuple[Iterable[np.ndarray], int]:
+        """The waveform at the model's rate, in blocks, and its length in samples."""
+        if not isinstance(source, np.ndarray):
+            return audio.decode_in_blocks(source, MAX_FILE_SECONDS, self.sampling_rate)
+        if not sampling_rate:
+            raise TypeError("A waveform needs its sampling_rate (hertz).")
+        if source.ndim != 1:
+            raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
+        waveform = source.astype(np.float32, copy=False)
+        check_samples(waveform)
+        waveform = audio.resample(waveform, sampling_rate, self.sampling_rate)
+        return [waveform], len(waveform)
 
     def _predict(
         self, blocks: Iterable[np.ndarray], n_samples: int, progress: Progress | None
     ) -> Prediction:
+        if n_samples < MIN_SECONDS * self.sampling_rate:
+            raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
         window = int(self.window_seconds * self.sampling_rate)
         starts = windows.window_starts(n_samples, window)
         cuts = windows.cut_blocks(blocks, starts, window)
         rows: list[np.ndarray] = []
+        is_silent = True
         while batch := list(itertools.islice(cuts, BATCH_SIZE)):
+            is_silent = is_silent and all(map(audio.is_silent, batch))
             rows.extend(self.window_probabilities(batch))
             if progress:
                 progress(len(rows), len(starts))
         if len(rows) < len(starts):
             raise audio.AudioError("it changed while it was read")
+        if is_silent:
+            raise audio.AudioError("it is silent")
         mean = np.mean(rows, axis=0)
         ends = starts + min(window, n_samples)
         return Prediction(

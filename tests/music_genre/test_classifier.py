@@ -115,6 +115,7 @@ def test_another_sampling_rate_is_resampled(classifier):
         (noise(1)[None], 16_000, ValueError, "shape"),
         (noise(0.01), 16_000, audio.AudioError, "shorter than 0.1 s"),
         (np.full(16_000, np.nan, np.float32), 16_000, audio.AudioError, "NaN"),
+        (np.zeros(16_000, np.float32), 16_000, audio.AudioError, "it is silent"),
         (b"no music", None, audio.AudioError, "not audio"),
         ("http://example.org/song.mp3", None, FileNotFoundError, "song.mp3"),
     ],
@@ -122,6 +123,14 @@ def test_another_sampling_rate_is_resampled(classifier):
 def test_unusable_input_says_why(classifier, source, sampling_rate, error, message):
     with pytest.raises(error, match=message):
         classifier(source, sampling_rate)
+
+
+def test_an_error_names_the_file(classifier, tmp_path):
+    file = tmp_path / "letter.mp3"
+    file.write_text("Dear reader")
+    with pytest.raises(audio.AudioError) as error:
+        classifier(file)
+    assert str(file) in error.value.__notes__[0]
 
 
 @pytest.mark.parametrize(
