@@ -43,8 +43,17 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     assert "learning_curves.png" not in card
     assert "Linear probe on layer" in capsys.readouterr().out
 
-    train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
-    printed = capsys.readouterr().out
+    more = (
+        "--num_train_epochs",
+        "1",
+        "--resume_from_checkpoint",
+        "last",
+        "--disable_tqdm",
+        "False",
+    )
+    train(*options, *more)
+    printed, bars = capsys.readouterr()
+    assert "Fine-tuning: 100%" in bars and "Scoring: 100%" in bars
     assert "Linear probe on layer" not in printed, "it is not fitted again"
     assert "Fine-tuning: 10 steps, about" in printed
     again = read_report(run_dir)["train"]

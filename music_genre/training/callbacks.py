@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from transformers import TrainerCallback
+from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from music_genre.training.clips import CropDataset
+from music_genre.training.feature_store import N_NEW_EPOCHS
 
 FORECAST_STEPS = (5, 25)  # the first steps are slower: memory is set up, kernels are chosen
 
@@ -28,6 +29,20 @@ class SetEpoch(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.clips.epoch = int(state.epoch)
+
+
+class NamedProgress(ProgressCallback):
+    """transformers' progress bars, which have no names."""
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description("Fine-tuning")
+
+    def on_prediction_step(self, args, state, control, **kwargs) -> None:
+        super().on_prediction_step(args, state, control, **kwargs)
+        if self.prediction_bar is not None:
+            self.prediction_bar.set_description("Scoring")
 
 
 class OncePerStep(TrainerCallback):
@@ -112,12 +127,18 @@ class TimeKeeper(TrainerCallback):
         started: `time.monotonic()` when the run began; loading counts.
         budget: seconds for the whole run with its scoring, or None.
         validation, scoring: seconds that one validation, and scoring at the end, will take.
+        known_share: seconds of a step whose crops are known, over those of one with new crops.
     """
 
     def __init__(
-        self, started: float, budget: float | None, validation: float, scoring: float
+        self,
+        started: float,
+        budget: float | None,
+        validation: float,
+        scoring: float,
+        known_share: float = 1.0,
     ) -> None:
-        self.started, self.budget = started, budget
+        self.started, self.budget, self.known_share = started, budget, known_share
         self.validation, self.scoring = validation, scoring
         self.forecast: float | None = None  # seconds, of the whole run
         self.stopped_early = False
@@ -143,7 +164,10 @@ class TimeKeeper(TrainerCallback):
         left = state.max_steps - state.global_step
         every = state.eval_steps if args.eval_strategy == "steps" else 0
         n_validations = left / every if every else state.num_train_epochs - (state.epoch or 0)
-        training = left * step + n_validations * self.validation
+        n_new = self.first_step + N_NEW_EPOCHS * state.max_steps / max(1, state.num_train_epochs)
+        new_left = min(left, max(0, n_new - state.global_step))
+        n_steps = new_left + self.known_share * (left - new_left)
+        training = n_steps * step + n_validations * self.validation
         self.forecast = elapsed + training + self.scoring
         if not state.is_world_process_zero:
             return

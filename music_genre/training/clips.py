@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from music_genre import audio, windows
 from music_genre.training.augmentation import equalize, mix, random_crop
+from music_genre.training.feature_store import N_NEW_EPOCHS, FeatureStore
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ class CropDataset(torch.utils.data.Dataset):
     An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
     of a genre: otherwise the model would learn to expect the genres that have more clips. A crop
     depends on seed, epoch and its index alone, so a resumed run gets the crops that an
-    uninterrupted one gets.
+    uninterrupted one gets. With a store, crops repeat after N_NEW_EPOCHS epochs, as features.
     """
 
     def __init__(
         self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
     ) -> None:
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
+        self.store: FeatureStore | None = None
         self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
         self.augmentation = augmentation or Augmentation()
         some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
@@ -113,15 +115,20 @@ class CropDataset(torch.utils.data.Dataset):
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        rng = np.random.default_rng((self.seed, self.epoch, i))
-        return make_crop(
-            self._clip_in_turn(self.epoch * len(self) + i),
+        epoch = self.epoch % N_NEW_EPOCHS if self.store else self.epoch
+        key = epoch * len(self) + i
+        if self.store and (known := self.store.read(key)):
+            return {"key": key, "features": known[0], "target": known[1]}
+        rng = np.random.default_rng((self.seed, epoch, i))
+        item = make_crop(
+            self._clip_in_turn(key),
             lambda: self._clip_in_turn(int(rng.integers(2**31))),
             self.window,
             self.n_labels,
             self.augmentation,
             rng,
         )
+        return item | ({"key": key} if self.store else {})
 
     def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
         """Random crops of these clips in turn, not mixed; none if this run changes no crops."""

@@ -9,15 +9,22 @@ from typing import Any
 import torch
 from accelerate.commands.config.config_args import default_config_file
 from datasets import Dataset
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, ProgressCallback, set_seed
 
 from music_genre.errors import InputError
 from music_genre.kernels import dropout, feature_encoder, positional_convolution
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
-from music_genre.training.callbacks import OncePerStep, SaveOnSigterm, SetEpoch, TimeKeeper
+from music_genre.training.callbacks import (
+    NamedProgress,
+    OncePerStep,
+    SaveOnSigterm,
+    SetEpoch,
+    TimeKeeper,
+)
 from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
 from music_genre.training.data import Source, print_once
+from music_genre.training.feature_store import N_NEW_EPOCHS, open_store
 from music_genre.training.linear_probe import has_linear_head
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.options import ModelArguments
@@ -111,6 +118,9 @@ def make_trainer(
         "validation": ClipDataset(dataset["validation"], window),
         "test": ClipDataset(dataset["test"], window),
     }
+    has_repeated_epochs = arguments.max_steps > 0 or arguments.num_train_epochs > N_NEW_EPOCHS
+    if freeze and has_repeated_epochs:
+        datasets["train"].store = open_store(model, window, len(datasets["train"]))
     trainer = ClipTrainer(
         model=model,
         args=arguments,
@@ -120,6 +130,8 @@ def make_trainer(
         processing_class=feature_extractor,
         compute_metrics=compute_metrics,
     )
+    if trainer.pop_callback(ProgressCallback):
+        trainer.add_callback(NamedProgress())
     return trainer, datasets
 
 
@@ -177,24 +189,35 @@ def _check_abilities(
 def add_callbacks(run: Run, started: float) -> tuple[TimeKeeper, SaveOnSigterm]:
     minutes = run.arguments.time_budget_minutes
     validation, scoring = run.trainer.estimate_evaluation(run.datasets)
+    new, known = run.trainer.estimate_steps()
     if run.trainer.is_world_process_zero():
-        print_estimate(run.trainer, validation, scoring)
-    time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring)
+        print_estimate(run.trainer, new, known, validation, scoring)
+    time_keeper = TimeKeeper(started, minutes and minutes * 60, validation, scoring, known / new)
     on_sigterm = SaveOnSigterm()
     for callback in (SetEpoch(run.datasets["train"]), time_keeper, OncePerStep(), on_sigterm):
         run.trainer.add_callback(callback)
     return time_keeper, on_sigterm
 
 
-def print_estimate(trainer: ClipTrainer, validation: float, scoring: float) -> None:
-    """How long fine-tuning will take, before it starts; seconds of each validation, of scoring."""
+def print_estimate(
+    trainer: ClipTrainer, new: float, known: float, validation: float, scoring: float
+) -> None:
+    """How long fine-tuning will take, before it starts.
+
+    Args:
+        new, known: seconds of a step with crops that are new, or known to the store.
+        validation, scoring: seconds of each validation, and of scoring at the end.
+    """
     arguments = trainer.args
     n_epochs = arguments.num_train_epochs
     n_steps = arguments.max_steps
+    batches = len(trainer.get_train_dataloader())
+    of_epoch = max(1, batches // arguments.gradient_accumulation_steps)
     if n_steps <= 0:
-        batches = len(trainer.get_train_dataloader())
-        n_steps = int(n_epochs * max(1, batches // arguments.gradient_accumulation_steps))
-    seconds = n_steps * trainer.estimate_step() + n_epochs * validation + scoring
+        n_steps = int(n_epochs * of_epoch)
+    n_new = min(n_steps, N_NEW_EPOCHS * of_epoch)
+    training = n_new * new + (n_steps - n_new) * known
+    seconds = training + n_epochs * validation + scoring
     minutes = max(1, round(seconds / 60))
     print(
         f"Fine-tuning: {n_steps} steps, about {minutes} minute{'s' * (minutes > 1)} with scoring."

@@ -35,11 +35,48 @@ class ClipTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Cross entropy with targets of shape (crops, labels), which mixup makes."""
         targets = inputs.pop("labels")
+        if "keys" in inputs:
+            inputs = {self.model.main_input_name: self._features(targets, **inputs)}
         outputs = model(**inputs)
         loss = torch.nn.functional.cross_entropy(
             outputs.logits.float(), targets, label_smoothing=self.args.label_smoothing_factor
         )
         return (loss, outputs) if return_outputs else loss
+
+    def _features(
+        self,
+        targets: torch.Tensor,
+        keys: list[int],
+        order: list[int],
+        known: torch.Tensor,
+        **crops: torch.Tensor,
+    ) -> torch.Tensor:
+        """Of the crops of a batch: those of new ones are computed and kept, the others are known.
+
+        They are rounded to float16 before they are used for the first time, so that a run that is
+        resumed computes the same.
+
+        Args:
+            targets: shape (crops, labels).
+            keys: of the new crops.
+            order: where in the batch the new ones belong, then the known ones.
+            known: float16, shape (known crops, frames, channels).
+            crops: the waveforms of the new ones.
+
+        Returns:
+            Shape (crops, channels, frames), float32.
+        """
+        parts = [known]
+        if keys:
+            (waveforms,) = crops.values()
+            with torch.no_grad():
+                new = self.model.base_model.feature_extractor(waveforms).transpose(1, 2).half()
+            for key, place, features in zip(keys, order[: len(keys)], new.cpu(), strict=True):
+                target = targets[place].cpu()
+                self.train_dataset.store.write(key, features.numpy(), target.numpy())
+            parts = [new, known]
+        features = torch.cat(parts)[np.argsort(order)]
+        return features.transpose(1, 2).float()
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -78,25 +115,24 @@ class ClipTrainer(Trainer):
         n_scored = 2 * sum(n_windows.values()) + n_short  # twice: by windows and in one pass
         return n_windows["validation"] * in_training, n_scored * after
 
-    def estimate_step(self) -> float:
-        """Seconds of a training step without the optimizer's part; nothing is changed.
+    def estimate_steps(self) -> tuple[float, float]:
+        """Seconds of a training step, with new crops and with known ones; nothing is changed.
 
-        Of one batch, before the model is wrapped.
+        Without the optimizer's part, of two batches, before the model is wrapped.
         """
-        model, items = (
-            self.model.train(),
-            range(min(len(self.train_dataset), self.args.train_batch_size)),
-        )
-        batch = self.data_collator([self.train_dataset[i] for i in items])
+        crops, model = self.train_dataset, self.model.train()
+        n, seconds = min(len(crops), self.args.train_batch_size), []
         with torch.random.fork_rng():
-            for _ in range(2):  # the first one warms up
+            for first in (n, 0, 0):  # the first one warms up, the last one finds its crops known
                 start = time.monotonic()
+                batch = self.data_collator([crops[i % len(crops)] for i in range(first, first + n)])
                 with self.accelerator.autocast():
-                    loss = self.compute_loss(model, self._prepare_inputs(dict(batch)))
+                    loss = self.compute_loss(model, self._prepare_inputs(batch))
                 loss.backward()
                 loss.item()  # waits for a GPU
+                seconds.append(self.args.gradient_accumulation_steps * (time.monotonic() - start))
         model.zero_grad()
-        return (time.monotonic() - start) * self.args.gradient_accumulation_steps
+        return seconds[1] if crops.store else seconds[2], seconds[2]
 
     def _seconds_per_window(
         self, dataset: ClipDataset, context: Callable[[], AbstractContextManager]
@@ -128,19 +164,33 @@ def without_padding(predictions: np.ndarray) -> list[np.ndarray]:
 
 def make_collate(feature_extractor: SequenceFeatureExtractor, input_name: str):
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        if "crop" in items[0]:
-            crops = [item["crop"] for item in items]
-            features = windows.extract_features(feature_extractor, crops)
+        if "target" in items[0]:
+            crops = [item["crop"] for item in items if "crop" in item]
+            features = (
+                windows.extract_features(feature_extractor, crops) if crops else torch.zeros(0)
+            )
             if "mask_seed" in items[0] and features.ndim == 3:
                 features = mask_spectrograms(features, items[0]["mask_seed"])
             targets = torch.from_numpy(np.stack([item["target"] for item in items]))
-            return {"labels": targets, input_name: features}
+            batch = {"labels": targets, input_name: features}
+            return batch | (_from_store(items) if "key" in items[0] else {})
         # Labels come first: the Trainer takes the first tensor's length for the number of clips.
         labels = torch.tensor([item["label"] for item in items])
         of_clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
         return {"labels": labels, "windows": of_clips}
 
     return collate
+
+
+def _from_store(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `ClipTrainer._features` takes."""
+    is_known = np.array(["features" in item for item in items])
+    known = [item["features"] for item in items if "features" in item]
+    return {
+        "keys": [item["key"] for item in items if "crop" in item],
+        "order": np.argsort(is_known, stable=True).tolist(),
+        "known": torch.from_numpy(np.array(known, np.float16)),
+    }
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

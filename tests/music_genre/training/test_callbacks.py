@@ -41,6 +41,12 @@ def test_the_forecast_adds_up(monkeypatch, capsys):
     assert f"{keeper.forecast / 60:.1f} minutes" in capsys.readouterr().out
 
 
+def test_the_forecast_knows_that_crops_repeat_after_two_epochs(monkeypatch):
+    keeper = TimeKeeper(0.0, None, validation=20.0, scoring=50.0, known_share=0.5)
+    steps(keeper, FORECAST_STEPS[1], monkeypatch, seconds_a_step=1.0)
+    assert keeper.forecast == pytest.approx(10 + 200 + 0.5 * 200 + 3.75 * 20 + 50)
+
+
 def test_the_budget_is_kept_with_room_for_scoring(monkeypatch, capsys):
     keeper = TimeKeeper(0.0, 200.0, validation=20.0, scoring=50.0)
     control = steps(keeper, 400, monkeypatch, seconds_a_step=1.0)
