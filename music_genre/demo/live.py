@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from music_genre.audio import AudioError
 from music_genre.classifier import GenreClassifier, top_two
 from music_genre.demo import pictures
 
@@ -65,6 +66,8 @@ class LiveSession:
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
+        except AudioError:  # silent at the model's rate: all of it is above what anyone hears
+            return
         finally:
             model_free.release()
         self.n_predictions += 1
