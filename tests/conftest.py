@@ -7,6 +7,7 @@ is imported. So the fixtures import what they need, and not this file.
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_SERVER_PORT", "7960")  # 7860 is for the README's commands, as walked
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many tests run as there are cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

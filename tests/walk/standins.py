@@ -120,7 +120,8 @@ def _tracks(available: set[str], n_train: int) -> list[str]:
 
 def environment(hub: HubDouble, home: Path) -> dict[str, str]:
     """Of a person who has just got the machine: a home, a token for the Hub, no cache."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PIP_", "HF_"))}
+    of_tests = ("PYTEST_", "PIP_", "HF_", "GRADIO_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(of_tests)}
     return (
         clean
         | hub.environment(home / ".cache" / "huggingface")
