@@ -66,7 +66,7 @@ class LiveSession:
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
-        except AudioError:  # silent at the model's rate: all of it is above what anyone hears
+        except AudioError:  # silent at the model's rate: its sound lies above 8 kHz
             return
         finally:
             model_free.release()

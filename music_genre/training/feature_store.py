@@ -45,6 +45,8 @@ class FeatureStore:
         return row["features"], row["target"]
 
     def write(self, key: int, features: np.ndarray, target: np.ndarray) -> None:
+        if not self._file:
+            return
         row = np.array((features, target, True), self._row)
         try:
             os.pwrite(self._file.fileno(), row.tobytes(), key * self._row.itemsize)
