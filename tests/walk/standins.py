@@ -31,12 +31,13 @@ DISTILHUBERT = {
     "layerdrop": 0.0,
     "num_hidden_layers": 2,
 }
+NARROW = {"conv_dim": (32,) * 7, "hidden_size": 96, "intermediate_size": 384}
 
 
 def distilhubert() -> dict[str, bytes]:
-    """The files of ntu-spml/distilhubert, with random weights: path -> content."""
+    """The files of ntu-spml/distilhubert, narrow and with random weights: path -> content."""
     torch.manual_seed(0)
-    config = HubertConfig(**DISTILHUBERT)
+    config = HubertConfig(**DISTILHUBERT | NARROW)
     weight_norm = "encoder.pos_conv_embed.conv."
     names = {  # older than torch's parametrizations, as in the real file
         f"{weight_norm}parametrizations.weight.original0": f"{weight_norm}weight_g",
