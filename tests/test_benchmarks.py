@@ -166,13 +166,15 @@ def test_whole_run(run, tiny_classifier):
 
 
 def test_ablation(run, tiny_classifier, tmp_path):
+    """The first fold, whose epoch the last one chooses: every run is a process."""
     write_archive(tmp_path / "clips.zip", clips_per_genre=8, seconds=2.0)
     prepared = tmp_path / "prepared"
     prepare([tmp_path / "clips.zip"], prepared, split="random")
     kept = ["the course's recipe", "the linear probe"]
     text = run(
         "ablation", prepared, "--model_name_or_path", tiny_classifier, "--output_dir", tmp_path,
-        "--rows", *kept, "--seeds", 0, "--course_epochs", 1, "--precision", "fp32", "--jobs", 2,
+        "--rows", *kept, "--folds", 0, "--seeds", 0, "--course_epochs", 1, "--precision", "fp32",
+        "--jobs", 2,
     )  # fmt: skip
     assert rows(text).keys() == {"recipe", "recall", *kept}
 
