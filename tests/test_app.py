@@ -7,10 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -60,9 +62,19 @@ def test_about_leaves_out_what_the_card_leaves_out(classifier):
 
 
 @pytest.fixture(scope="module")
-def address(classifier):
+def uploads(tmp_path_factory):
+    """Where the page keeps what visitors send."""
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def address(classifier, uploads):
     page = page_module.build(classifier)
-    _, url, _ = server.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        _, url, _ = server.serve(
+            page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
+        )
     yield url
     page.close()
 
@@ -162,11 +174,11 @@ def test_the_page_serves_no_addresses(address):
     assert caught.value.code == 403
 
 
-@pytest.mark.parametrize(("module", "name"), server.FETCHERS)
+@pytest.mark.parametrize(("module", "name"), server.REPLACED)
 def test_a_gradio_without_the_functions_to_replace_is_refused(monkeypatch, module, name):
     monkeypatch.delattr(module, name)
     with pytest.raises(InputError, match=rf"no {module.__name__}\.{name}.*requirements\.txt"):
-        server.refuse_addresses()
+        server.replace_functions()
 
 
 def test_two_visitors_who_record_share_nothing(address):
@@ -191,6 +203,28 @@ def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
         file.truncate(MAX_FILE_MB * 2**20 + 1)
     with pytest.raises(Exception, match=r"(?i)413|exceed"):
         Client(address, verbose=False).predict(file=handle_file(large), api_name="/classify")
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(address, uploads):
+    """gradio has it in none of its lists, and would never delete it."""
+    before = set(uploads.iterdir())
+    host, port = urlsplit(address).netloc.split(":")
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        '--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
+    )
+    with socket.create_connection((host, int(port))) as visitor:
+        visitor.sendall(head.encode() + bytes(200_000))
+        wait_for(lambda: set(uploads.iterdir()) > before)
+    wait_for(lambda: set(uploads.iterdir()) == before)
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 # --- command line ---------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,32 @@ def test_stop_before_any_sound_is_no_answer_and_the_page_says_so(page):
     expect(word(page)).to_have_text("listening…", timeout=PATIENCE)
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(word(page)).to_have_text("not listening", timeout=PATIENCE)
+
+
+@contextmanager
+def full_disk(pid):
+    """The process can write no byte to a file."""
+    limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_one_sentence_until_it_has_room_again(page, clips, server):
+    files = page.locator("input[type=file]").first
+    before = set(server.files())
+    with full_disk(server.pid):
+        files.set_input_files(clips / "song.mp3")
+        expect(page.locator(".toast-body")).to_contain_text("no room for files", timeout=PATIENCE)
+        press_record(page)
+        expect(word(page)).to_have_text("no room", timeout=PATIENCE)
+        assert set(server.files()) == before, "a part that stayed would keep the disk full"
+    page.reload()
+    page.get_by_role("tab", name="Song").wait_for()
+    files.set_input_files(clips / "song.mp3")
+    expect(word(page)).to_have_text("jazz", timeout=PATIENCE)
 
 
 def test_leaving_the_tab_ends_the_listening(page):

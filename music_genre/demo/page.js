@@ -1,4 +1,5 @@
-// What the page does in the browser. NO_MICROPHONE, a headline as HTML, is defined before this.
+// What the page does in the browser. NO_MICROPHONE and NO_ROOM, headlines as HTML, are defined before
+// this.
 
 const genrePage = {
   // Screen readers hear a new genre once, and not the whole result each second.
@@ -28,14 +29,15 @@ const genrePage = {
   startListening(seconds) {
     clearTimeout(genrePage.timer);
     genrePage.timer = setTimeout(genrePage.pressStop, seconds * 1000);
-    if (!navigator.mediaDevices) genrePage.showNoMicrophone();  // other machines' pages without https
+    if (!navigator.mediaDevices) genrePage.showInstead(NO_MICROPHONE);  // other machines' pages without https
   },
 
-  // gradio does not tell the page when a visitor, or the browser, refuses the microphone.
-  showNoMicrophone() {
+  // gradio tells the page neither that a visitor, or the browser, refuses the microphone, nor that the
+  // server does not take what it hears.
+  showInstead(headline) {
     setTimeout(() => {  // "listening…" is on its way and would replace it
       const head = document.querySelector('#live .genre-head');
-      if (head?.checkVisibility()) head.outerHTML = NO_MICROPHONE;
+      if (head?.checkVisibility()) head.outerHTML = headline;
     }, 1000);
   },
 };
@@ -46,7 +48,7 @@ if (navigator.mediaDevices) {
   const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
   media.getUserMedia = async (wish) => {
     const stream = ask({...wish, audio: {...wish?.audio, ...raw}});
-    stream.catch(genrePage.showNoMicrophone);
+    stream.catch(() => genrePage.showInstead(NO_MICROPHONE));
     if (document.querySelector('#microphone')?.checkVisibility()) await recorderIsLoaded();
     return stream;
   };
@@ -82,3 +84,13 @@ addEventListener('drop', (event) => {
   if (event.target.closest?.('#song') && event.dataTransfer?.files.length)
     Object.defineProperty(event, 'dataTransfer', {value: withAudioType(event.dataTransfer.files)});
 }, true);
+
+const send = window.fetch.bind(window);
+window.fetch = async (address, options) => {
+  const response = await send(address, options);
+  if (response.status === 400 && String(address).includes('/upload')) {
+    genrePage.pressStop();
+    genrePage.showInstead(NO_ROOM);
+  }
+  return response;
+};
