@@ -157,3 +157,37 @@ def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path, model_id, 
     hub.add_repo("somebody/secret", private=True)
     with client_of(environment(hub, tmp_path)), pytest.raises(ModelError, match=re.escape(message)):
         GenreClassifier(model_id)
+
+
+# A root that must not overwrite permissions either: PR_CAPBSET_DROP, CAP_DAC_OVERRIDE.
+AS_PERMITTED = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 1)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+LOAD = """
+from music_genre import GenreClassifier
+from music_genre.errors import exit_with_message
+with exit_with_message("Stopped."):
+    print(len(GenreClassifier("you/tiny").labels))
+"""
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+def test_a_read_only_cache_serves_what_is_in_it(pushed, tmp_path, is_cold):
+    hub, _ = pushed
+    home = tmp_path / "home"
+    home.mkdir()
+    if not is_cold:
+        with client_of(environment(hub, home)):
+            GenreClassifier("you/tiny")
+    for path in (home, *home.rglob("*")):
+        path.chmod(0o555)
+    result = run(["-c", AS_PERMITTED, LOAD], environment(hub, home), cwd=tmp_path)
+    if is_cold:
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+        assert re.search(
+            "^error: you/tiny cannot .*Check cache directory perm", result.stderr, re.M
+        )
+    else:
+        assert (result.returncode, result.stdout) == (0, "10\n")
