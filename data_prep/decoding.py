@@ -7,13 +7,14 @@ the WAVs wait in the spool file, and tracks that cannot be used stay in the list
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from data_prep.sources import Source
 from data_prep.tables import TableError, add_track_ids
 from data_prep.tags import read_tags
 from data_prep.track import Clip, Track
+from data_prep.wav import NotPcm16Error, open_pcm16
 from music_genre import audio
 from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
@@ -146,10 +148,10 @@ def _audio_only(members: Iterator[Member], source: Source, contents: Contents) -
 def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> tuple[Track, Wavs]:
     try:
         if source.is_gtzan:
-            found = [excerpts.whole(member.path or member.read())]
+            found = [_clip(member)]
         else:
             with _on_disk(member) as path:
-                found = _cut(path, cutting)
+                found = _in_process(excerpts.cut, path, cutting)
                 _add_tags(track, path)
         return track, _wavs(track, found)
     except (MemberError, audio.AudioError) as error:
@@ -157,6 +159,14 @@ def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> t
     except OSError as error:  # it went away, or its disk did
         track.status = f"cannot be read ({error.strerror})"
     return track, []
+
+
+def _clip(member: Member) -> excerpts.Excerpt:
+    try:
+        return excerpts.whole(member.read(), open_pcm16)
+    except NotPcm16Error:
+        with _on_disk(member) as path:
+            return _in_process(excerpts.whole, path)
 
 
 @contextmanager
@@ -171,14 +181,14 @@ def _on_disk(member: Member) -> Iterator[Path]:
         yield path
 
 
-def _cut(path: Path, cutting: Cutting) -> list[excerpts.Excerpt]:
+def _in_process(cut: Callable, *arguments: object) -> Any:
     """In a decoder process, and again in a new one if that ends: the file before may be why."""
     try:
-        return excerpts.cut(path, cutting, DECODERS.open_audio)
+        return cut(*arguments, open_file=DECODERS.open_audio)
     except DecoderError as error:
         if not error.is_worth_retrying:
             raise
-    return excerpts.cut(path, cutting, partial(DECODERS.open_audio, is_fresh=True))
+    return cut(*arguments, open_file=partial(DECODERS.open_audio, is_fresh=True))
 
 
 def _add_tags(track: Track, path: Path) -> None:

@@ -35,13 +35,13 @@ class Cutting:
     clip_seconds: float = 30.0
 
 
-def whole(source: Source) -> Excerpt:
-    """A clip of at most MAX_SECONDS.
+def whole(source: Source, open_file: Opener) -> Excerpt:
+    """A clip of at most MAX_SECONDS; `open_file` is that of `audio.decode`.
 
     Raises:
         AudioError: it cannot be decoded, or is longer.
     """
-    waveform, _ = audio.decode(source, MAX_SECONDS + 1, audio.SAMPLING_RATE)
+    waveform, _ = audio.decode(source, MAX_SECONDS + 1, audio.SAMPLING_RATE, open_file=open_file)
     if len(waveform) > MAX_SECONDS * audio.SAMPLING_RATE:
         raise audio.AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
     return 0.0, waveform

@@ -9,6 +9,7 @@ from data_prep import decoding
 from data_prep.decoding import BadClipError
 from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
+from data_prep.synthetic import write_archive
 from music_genre.decoder_pool import Decoders
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import by_genre, prepared, song, write
@@ -57,3 +58,16 @@ def test_asked_to_fail_it_names_the_file(music, tmp_path):
             [music], tmp_path / "out", "random", on_bad_clip="fail",
             source_options=SourceOptions(min_tracks=2),
         )  # fmt: skip
+
+
+def test_a_clip_of_gtzan_is_left_out_as_well(music, tmp_path):
+    """WAVs of 16-bit numbers need no decoder; what only calls itself one, or is none, does."""
+    write_archive(tmp_path / "gtzan.zip", clips_per_genre=1, seconds=2.0)
+    with zipfile.ZipFile(tmp_path / "gtzan.zip", "a") as archive:
+        archive.writestr("genres_original/blues/blues.00090.wav", beginning("abort"))
+        archive.writestr("genres_original/jazz/jazz.00090.au", beginning("8 GB"))
+    done = prepare([tmp_path / "gtzan.zip"], tmp_path / "out", "random")
+    assert done["n_kept"] == 10
+    rows = manifest(tmp_path / "out")
+    assert "SIGABRT" in rows["genres_original/blues/blues.00090.wav"]["status"]
+    assert "more than 1 GB of memory" in rows["genres_original/jazz/jazz.00090.au"]["status"]

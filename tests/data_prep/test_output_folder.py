@@ -85,10 +85,10 @@ def test_a_file_that_comes_while_the_clips_are_decoded_survives(tmp_path, monkey
     path = make_zip(tmp_path / "a.zip", three_of_each())
     out = tmp_path / "out"
 
-    def decode(*arguments):
+    def decode(*arguments, **options):
         out.mkdir(exist_ok=True)
         (out / "notes.txt").write_text("typed meanwhile")
-        return original(*arguments)
+        return original(*arguments, **options)
 
     original = audio.decode
     monkeypatch.setattr("music_genre.audio.decode", decode)
@@ -144,7 +144,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
     out = tmp_path / "out"
     second = []
 
-    def decode(*arguments):
+    def decode(*arguments, **options):
         """While the first run decodes, another process wants the same folder."""
         if not second:
             code = (
@@ -154,7 +154,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
             second.append(
                 subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
             )
-        return original(*arguments)
+        return original(*arguments, **options)
 
     original = audio.decode
     monkeypatch.setattr("music_genre.audio.decode", decode)
