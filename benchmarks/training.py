@@ -7,7 +7,8 @@ Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and r
 speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
 example script with its default arguments (`example`) and ours (configs/gtzan.json) train in
 processes of their own, alternating. Our third epoch and those after it are `repeated`: their crops
-are those of the first two, whose features are known. Timed are the steps after the first few.
+are those of the first two, whose features are known. Below the table is the rate of all epochs
+together. Timed are the steps after the first few.
 "Waiting" is the share of that time in which a step waits for its input. "Of the matrix rate" are
 the operations a second that transformers' own modules need for that training, over those that
 products of large matrices reach in the same precision. "Peak memory" is the GPU's, or the process's
@@ -61,6 +62,7 @@ from music_genre import audio
 from music_genre.evaluation.environment import hardware
 from music_genre.kernels.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
+from music_genre.training.feature_store import N_NEW_EPOCHS
 
 WARM_UP = 2  # steps
 EXAMPLE_SECONDS = 20.0
@@ -281,6 +283,20 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
             f"{median['warm_up']:.0f}",
             f"{median['peak_gb']:.1f}",
         )
+    print_epochs(results)
+
+
+def print_epochs(results: dict[str, list[dict]]) -> None:
+    """The rate of all epochs of configs/gtzan.json, of which the first ones have new crops."""
+    n = json.loads((ROOT / "configs" / "gtzan.json").read_text())["num_train_epochs"]
+    rates = [
+        n / (N_NEW_EPOCHS / new["rate"] + (n - N_NEW_EPOCHS) / known["rate"])
+        for new, known in zip(results["ours"], results["repeated"], strict=True)
+    ]
+    print(f"\n{n} epochs, {N_NEW_EPOCHS} with new crops: {spread(rates, '.1f')} seconds a second")
+    for other in ("course", "example"):
+        times = [rate / run["rate"] for rate, run in zip(rates, results[other], strict=True)]
+        print(f"- times as fast as {other}: {spread(times, '.1f')}")
 
 
 if __name__ == "__main__":
