@@ -209,12 +209,14 @@ def report(log: Log, memory: list[tuple[float, float]], before: float, server: S
     print(f"live chunks lost: {n_lost} of {n_sent}")
     tenth = max(1, len(memory) // 10)
     for name, used in zip(("server", "decoders"), zip(*memory, strict=True), strict=True):
-        second, last = (
-            statistics.median(part) for part in (used[: 2 * tenth][-tenth:], used[-tenth:])
+        second, sixth, last = (
+            statistics.median(part)
+            for part in (used[: 2 * tenth][-tenth:], used[: 6 * tenth][-tenth:], used[-tenth:])
         )
         print(
-            f"memory of the {name}: {second:.0f} MB in the second tenth of the time, {last:.0f} MB "
-            f"in the last ({last / (second or 1) - 1:+.1%}; medians); peak {max(used):.0f} MB"
+            f"memory of the {name} in the second, sixth and last tenth of the time: {second:.0f}, "
+            f"{sixth:.0f}, {last:.0f} MB (medians; from the sixth to the last "
+            f"{last / (sixth or 1) - 1:+.1%}); peak {max(used):.0f} MB"
         )
     total = [sum(one) for one in memory]
     print(f"memory: {before:.0f} MB before; {max(total):.0f} MB at the peak")
