@@ -163,7 +163,7 @@ def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> t
 
 def _clip(member: Member) -> excerpts.Excerpt:
     try:
-        return excerpts.whole(member.read(), open_pcm16)
+        return excerpts.whole(member.path or member.read(), open_pcm16)
     except NotPcm16Error:
         with _on_disk(member) as path:
             return _in_process(excerpts.whole, path)

@@ -7,6 +7,7 @@ import io
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -18,32 +19,33 @@ class NotPcm16Error(ValueError):
 
 
 @contextmanager
-def open_pcm16(source: bytes) -> Iterator[AudioFile]:
+def open_pcm16(source: Path | bytes) -> Iterator[AudioFile]:
     """What `audio_files.open_audio` does, for these alone.
 
     Raises:
         NotPcm16Error: it is no such WAV, or holds nothing.
         AudioError: as `open_audio`.
     """
-    try:
-        file = wave.Wave_read(io.BytesIO(source))
-    except (wave.Error, EOFError, ValueError, RuntimeError) as error:
-        raise NotPcm16Error from error
-    if file.getsampwidth() != 2 or not file.getnframes():
-        raise NotPcm16Error
-    yield _Pcm16(file)
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        try:
+            wav = wave.Wave_read(file)
+        except (wave.Error, EOFError, ValueError, RuntimeError) as error:
+            raise NotPcm16Error from error
+        if wav.getsampwidth() != 2 or not wav.getnframes():
+            raise NotPcm16Error
+        yield _Pcm16(wav)
 
 
 class _Pcm16(AudioFile):
-    def __init__(self, file: wave.Wave_read) -> None:
-        duration = file.getnframes() / file.getframerate() if file.getframerate() else None
-        super().__init__(file.getframerate(), file.getnchannels(), duration)
-        self._file = file
+    def __init__(self, wav: wave.Wave_read) -> None:
+        duration = wav.getnframes() / wav.getframerate() if wav.getframerate() else None
+        super().__init__(wav.getframerate(), wav.getnchannels(), duration)
+        self._wav = wav
 
     def _read(self, start: float, n_samples: int) -> Iterator[np.ndarray]:
-        self._file.setpos(min(int(start * self.sampling_rate), self._file.getnframes()))
-        n_channels = self._file.getnchannels()
-        while n_samples > 0 and (data := self._file.readframes(min(BLOCK, n_samples))):
+        self._wav.setpos(min(int(start * self.sampling_rate), self._wav.getnframes()))
+        n_channels = self._wav.getnchannels()
+        while n_samples > 0 and (data := self._wav.readframes(min(BLOCK, n_samples))):
             n = len(data) // (2 * n_channels)  # a file that is cut may end within a sample
             block = np.frombuffer(data, "<i2", n * n_channels).reshape(n, n_channels)
             block = block.astype(np.float32) / np.float32(32768)

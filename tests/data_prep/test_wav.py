@@ -39,6 +39,15 @@ def test_a_file_that_is_cut_has_the_samples_that_are_left(cut):
     np.testing.assert_array_equal(whole, expected)
 
 
+def test_a_path_is_opened_as_its_bytes(tmp_path):
+    (tmp_path / "a.wav").write_bytes(written())
+    (tmp_path / "b.wav").write_bytes(written(format="FLAC"))
+    samples, _ = audio.decode(tmp_path / "a.wav", 60, open_file=open_pcm16)
+    np.testing.assert_array_equal(samples, both(written())[0])
+    with pytest.raises(NotPcm16Error), open_pcm16(tmp_path / "b.wav"):
+        pass
+
+
 def with_bytes(data: bytes, at: int, value: bytes) -> bytes:
     return data[:at] + value + data[at + len(value) :]
 
