@@ -34,6 +34,7 @@ MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
 CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 MAX_LISTENERS = 4  # at a time; a fifth waits
 LISTEN_SECONDS = 180
+STATE_SECONDS = 60  # that a listener's megabyte is kept after the last chunk; they come each second
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CHUNK_NAME = "audio.wav"  # what gradio's page calls every chunk
 
@@ -178,7 +179,7 @@ def _listen_tab(classifier: GenreClassifier, tab: gr.Tab) -> None:
             )
         with gr.Column(scale=3, min_width=300):
             result = _result(NOT_LISTENING, LiveSession().as_html(labels)[1], "live")
-    state = gr.State(None, time_to_live=2 * LISTEN_SECONDS)
+    state = gr.State(None, time_to_live=STATE_SECONDS)
     microphone.start_recording(LiveSession, None, state, queue=False, api_visibility="private")
     # The component of gradio 6.31 forgets `stream_every` when it appears, and then sends chunks of
     # a tenth of a second and loses many: it is reminded, and in the browser, so at once.
