@@ -17,7 +17,7 @@ from datasets import load_from_disk
 
 from data_prep.gtzan import GENRES
 from music_genre.publishing.hub import PUBLISHED
-from music_genre.report import newest_run
+from music_genre.training.options import COMMITS
 from tests.hub import HubDouble
 from tests.training_runs import RUN_FILES
 from tests.walk import standins
@@ -35,7 +35,7 @@ print(json.dumps([GenreClassifier(name)("song.mp3").probabilities for name in {n
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     with HubDouble(tmp_path_factory.mktemp("hub")) as hub:
-        hub.add_model(ENCODER, standins.distilhubert())
+        hub.add_model(ENCODER, standins.distilhubert(), COMMITS[ENCODER])
         yield hub
 
 
@@ -108,6 +108,7 @@ def test_training_with_the_archive(walk, hub, root):
     walk.run(*walk.take("^accelerate launch train_hf.py$"))
     report = report_of(walk.folder / "runs" / "distilhubert-gtzan")
     assert not report["is_synthetic"]
+    assert report["base_model_commit"] == COMMITS[ENCODER]
     assert "filtered" in json.dumps(report["split"])
     walk.note(f"    runs/distilhubert-gtzan: {summary(report)}")
     fetched = {r.path.split("/")[-1] for r in hub.requests[n_requests:] if ENCODER in r.path}
@@ -115,7 +116,9 @@ def test_training_with_the_archive(walk, hub, root):
     assert "pytorch_model.bin" not in fetched
 
     # "Without --model it serves the newest local run."
-    assert newest_run(walk.folder / "runs").name == "distilhubert-gtzan"
+    with walk.serve("bash", "python app.py\n") as printed:
+        assert "distilhubert-gtzan" in printed
+        walk.note(f"    {printed.splitlines()[0]}")
 
 
 def test_preparing_and_training_step_by_step(walk, hub):

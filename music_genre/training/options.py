@@ -15,6 +15,12 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 SYNTHETIC = "synthetic"
 SEED_RANGE = (0, 2**32 - 1)  # what numpy takes
+# Commits of the base models of configs/, so that a run can be repeated, and nothing that is pushed
+# to their repositories later is downloaded unseen.
+COMMITS = {
+    "ntu-spml/distilhubert": "fa87d96265d6b7af66e112faff6ff44df419cec9",
+    "MIT/ast-finetuned-audioset-10-10-0.4593": "f826b80d28226b62986cc218e5cec390b1096902",
+}
 # Smallest and largest value of each number.
 RANGES = {
     "split_seed": SEED_RANGE,
@@ -61,7 +67,11 @@ class ModelArguments:
         metadata={"help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper."},
     )
     revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the model on the Hub."}
+        default=None,
+        metadata={
+            "help": "Branch, tag or commit of the model on the Hub; main is the newest. By default "
+            "DistilHuBERT and AST are taken at a fixed commit, others at main."
+        },
     )
     from_scratch: bool = field(
         default=False, metadata={"help": "Take the model's configuration, with random weights."}
@@ -87,6 +97,8 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
+        if self.revision is None and not Path(self.model_name_or_path).is_dir():
+            self.revision = COMMITS.get(self.model_name_or_path)
 
 
 @dataclass

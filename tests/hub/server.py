@@ -136,14 +136,14 @@ class HubDouble:
     def add_repo(self, repo_id: str, private: bool = False, kind: str = "models") -> None:
         self.storage.create(kind, repo_id, private)
 
-    def add_model(self, repo_id: str, files: dict[str, bytes]) -> None:
-        """A public model that somebody has pushed: path -> content."""
+    def add_model(self, repo_id: str, files: dict[str, bytes], commit: str | None = None) -> None:
+        """A public model that somebody has pushed, as this commit: path -> content."""
         repo = self.storage.create("models", repo_id, private=False)
         entries = {
             path: (self.storage.lfs if path.endswith(LFS_SUFFIXES) else self.storage.blob)(content)
             for path, content in files.items()
         }
-        self.storage.commit(repo, "Upload", repo["commits"][-1]["files"] | entries)
+        self.storage.commit(repo, "Upload", repo["commits"][-1]["files"] | entries, commit)
 
     def files(self, repo_id: str, kind: str = "models") -> dict[str, bytes]:
         """Path -> content at the head of a repository."""

@@ -62,10 +62,12 @@ class Storage:
             return self.lfs_path(entry["lfs"]).read_bytes()
         return (self.root / "blobs" / entry["oid"]).read_bytes()
 
-    def commit(self, repo: dict, message: str, files: dict[str, dict]) -> str:
+    def commit(
+        self, repo: dict, message: str, files: dict[str, dict], oid: str | None = None
+    ) -> str:
         parent = repo["commits"][-1]["oid"] if repo["commits"] else None
         content = json.dumps([parent, message, files, time.time_ns()]).encode()
-        oid = hashlib.sha1(content).hexdigest()
+        oid = oid or hashlib.sha1(content).hexdigest()
         repo["commits"].append({"oid": oid, "message": message, "files": files})
         self.save(repo)
         return oid

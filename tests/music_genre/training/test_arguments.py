@@ -78,6 +78,21 @@ def test_flags_win_over_the_json_file():
     assert recipe.eval_strategy == "epoch"
 
 
+@pytest.mark.parametrize("config", ["gtzan.json", "gtzan-ast.json"])
+def test_the_base_models_of_configs_are_at_a_fixed_commit(config, root):
+    path = str(root / "configs" / config)
+    options = ([], ["--revision", "main"], ["--model_name_or_path", "other/model"])
+    fixed, newest, other = (parse_arguments([path, *more])[1].revision for more in options)
+    assert re.fullmatch("[0-9a-f]{40}", fixed)
+    assert (newest, other) == ("main", None)
+
+
+def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ntu-spml" / "distilhubert").mkdir(parents=True)
+    assert ModelArguments().revision is None
+
+
 def error_of(argv, capsys) -> str:
     with pytest.raises(SystemExit) as stop:
         parse_arguments([str(text) for text in argv])
