@@ -16,6 +16,7 @@ from transformers import HubertConfig, HubertModel
 from data_prep.gtzan import GENRES, SPLITS, filtered_split
 from data_prep.synthetic import synthesise
 from music_genre import audio
+from tests.data_prep.archives import cut_archive
 from tests.hub import HubDouble
 
 OUTSIDE = Path(__file__).with_name("outside")
@@ -85,19 +86,9 @@ def write_archive(path: Path, shared: Path) -> None:
     if given:
         path.symlink_to(Path(given).resolve())
     elif shared.is_file():
-        _cut_down(shared, path)
+        cut_archive(shared, path, SECONDS, lambda available: _tracks(available, n_train=1))
     else:
         _synthesise(path)
-
-
-def _cut_down(shared: Path, path: Path) -> None:
-    with zipfile.ZipFile(shared) as whole, zipfile.ZipFile(path, "w") as part:
-        member_of = {Path(name).stem: name for name in whole.namelist() if name.endswith(".wav")}
-        for track in _tracks(set(member_of), n_train=1):
-            samples, rate = soundfile.read(
-                io.BytesIO(whole.read(member_of[track])), int(SECONDS * RATE), dtype="int16"
-            )
-            part.writestr(member_of[track], audio.wav_bytes(samples, rate))
 
 
 def _synthesise(path: Path) -> None:
