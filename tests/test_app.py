@@ -69,14 +69,14 @@ def uploads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(classifier, uploads):
-    page = page_module.build(classifier)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        page = page_module.build(classifier)
         _, url, _ = server.serve(
             page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
         )
-    yield url
-    page.close()
+        yield url
+        page.close()
 
 
 @pytest.fixture(scope="module")
