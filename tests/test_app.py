@@ -138,6 +138,19 @@ def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
     page.close()
 
 
+def test_the_sound_of_a_listener_is_forgotten(classifier, monkeypatch):
+    """Also of one who closed the page: gradio would keep it for an hour."""
+    monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
+    page = page_module.build(classifier)
+    application, url, _ = server.serve(page, prevent_thread_lock=True, quiet=True)
+    sessions = application.state_holder.session_data.values()
+    chunk = audio.wav_bytes(audio.to_pcm16(synthesise("disco", 1, 1.0, 16_000)))
+    assert not Listener(url.rstrip("/")).listen([chunk] * 2, 0.5).error
+    assert any(session.state_data for session in sessions)
+    wait_for(lambda: not any(session.state_data for session in sessions))
+    page.close()
+
+
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 @pytest.mark.parametrize("path", ["/etc/hostname", str(ROOT / "app.py"), "../../etc/hostname"])
 def test_files_of_the_server_are_out_of_reach(address, path, meta):
