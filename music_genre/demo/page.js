@@ -29,11 +29,11 @@ const genrePage = {
   startListening(seconds) {
     clearTimeout(genrePage.timer);
     genrePage.timer = setTimeout(genrePage.pressStop, seconds * 1000);
-    if (!navigator.mediaDevices) genrePage.showInstead(NO_MICROPHONE);  // other machines' pages without https
+    // Other machines' pages without https have none.
+    if (!navigator.mediaDevices) genrePage.showInstead(NO_MICROPHONE);
   },
 
-  // gradio tells the page neither that a visitor, or the browser, refuses the microphone, nor that the
-  // server does not take what it hears.
+  // gradio does not tell the page when a visitor, or the browser, refuses the microphone.
   showInstead(headline) {
     setTimeout(() => {  // "listening…" is on its way and would replace it
       const head = document.querySelector('#live .genre-head');
@@ -85,6 +85,7 @@ addEventListener('drop', (event) => {
     Object.defineProperty(event, 'dataTransfer', {value: withAudioType(event.dataTransfer.files)});
 }, true);
 
+// gradio says nothing when the server cannot store a chunk of live sound, and "listening…" would stay.
 const send = window.fetch.bind(window);
 window.fetch = async (address, options) => {
   const response = await send(address, options);
