@@ -72,14 +72,50 @@ def test_gradients_and_results_follow_the_weights_in_training():
         assert (changed - of_transforms[0]).abs().max() > 0.01
 
 
-def test_frozen_kernels_are_transformed_once():
-    model = tiny().requires_grad_(False)
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_kernels_are_transformed_once_while_no_gradient_is_wanted(is_frozen):
+    model = tiny().requires_grad_(not is_frozen)
     assert use_fft(model)
     convolution = model.base_model.encoder.pos_conv_embed.conv.forward
-    model(torch.randn(1, 8_000))
-    spectra = convolution.known[1]
-    model(torch.randn(2, 8_000))
+    with torch.no_grad():
+        model(torch.randn(1, 8_000))
+        spectra = convolution.known[1]
+        model(torch.randn(2, 8_000))
     assert convolution.known[1] is spectra is not None
+
+
+@pytest.mark.parametrize("optimizer", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_scores_between_two_steps_follow_the_weights(optimizer):
+    model, reference = tiny(), tiny()
+    embeds = [one.base_model.encoder.pos_conv_embed for one in (model, reference)]
+    hidden = torch.randn(3, 149, 32)
+    assert use_fft(model)
+    optimizer = torch.optim.AdamW(embeds[0].parameters(), lr=0.1, **optimizer)
+
+    def check() -> None:
+        embeds[1].load_state_dict(embeds[0].state_dict())
+        with torch.inference_mode():
+            scores = [embed.eval()(hidden) for embed in embeds]
+        torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+
+    for _ in range(3):
+        check()
+        embeds[0].train()(hidden).square().sum().backward()
+        optimizer.step()
+    check()
+    embeds[0].load_state_dict({k: v * 2 for k, v in embeds[0].state_dict().items()})
+    check()
+
+
+def test_training_may_follow_a_score_of_frozen_kernels():
+    model = tiny().requires_grad_(False)
+    assert use_fft(model)
+    embed = model.base_model.encoder.pos_conv_embed
+    hidden = torch.randn(1, 31, 32)
+    with torch.inference_mode():
+        embed(hidden)
+    embed(hidden.requires_grad_()).sum().backward()
+    assert hidden.grad is not None
 
 
 def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
