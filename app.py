@@ -26,7 +26,9 @@ def main() -> None:
         from music_genre.demo.about import model_line
         from music_genre.demo.page import build
         from music_genre.demo.server import serve
+        from music_genre.memory import share_one_heap
 
+        share_one_heap()
         classifier = GenreClassifier(model_id, arguments.revision)
         n_labels = len(classifier.labels)
         print(f"{model_line(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)

@@ -75,8 +75,8 @@ from music_genre.training.setup import (
     default_output_dir,
     explain_launcher,
     make_trainer,
+    prepare_cpu,
     print_plan,
-    use_all_cores,
 )
 
 RESUME = "--resume_from_checkpoint last resumes the run."
@@ -101,7 +101,7 @@ def run(
         SystemExit: 143 after SIGTERM, when a checkpoint was saved.
     """
     started = time.monotonic()
-    use_all_cores(arguments)
+    prepare_cpu(arguments)
     check_trackers(arguments)
     location = find_model(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):

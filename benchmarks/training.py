@@ -172,7 +172,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
         "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip
-    train_hf.use_all_cores(recipe)
+    train_hf.prepare_cpu(recipe)
     location = train_hf.find_model(model.model_name_or_path)
     dataset, source = train_hf.load_data(data.dataset, data.split, 0)
     trainer, _ = train_hf.make_trainer(location, dataset, source, model, recipe)

@@ -225,11 +225,11 @@ def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
     try:
         torch.set_num_threads(1)
         monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-        train_hf.use_all_cores(recipe)
+        train_hf.prepare_cpu(recipe)
         assert torch.get_num_threads() == 1
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
         monkeypatch.setattr(os, "cpu_count", lambda: 2)
-        train_hf.use_all_cores(recipe)
+        train_hf.prepare_cpu(recipe)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

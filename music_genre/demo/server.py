@@ -18,7 +18,7 @@ from music_genre.demo import pictures
 from music_genre.demo.uploads import MAX_FILE_MB
 from music_genre.errors import InputError
 
-MAX_SESSIONS = 500  # kept by gradio, 66 KB each, and of listeners 1 MB more; the oldest go first
+MAX_SESSIONS = 100  # kept by gradio, 66 KB each, and of listeners 1 MB more; the oldest go first
 HERE = Path(__file__).parent
 NO_MICROPHONE = pictures.headline(
     "no microphone", "allow this page to use it, or send a file in “Song”", "error"

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, ProgressCallback, set_seed
 
 from music_genre.errors import InputError
 from music_genre.kernels import dropout, feature_encoder, positional_convolution
+from music_genre.memory import keep_freed_memory
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import (
@@ -48,10 +49,15 @@ class Run:
         return Path(self.arguments.output_dir)
 
 
-def use_all_cores(arguments: RecipeArguments) -> None:
-    """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
-    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if arguments.device.type == "cpu" and is_launched and torch.get_num_threads() == 1:
+def prepare_cpu(arguments: RecipeArguments) -> None:
+    """Where a CPU trains, let it have its memory and all its cores.
+
+    `accelerate launch` allows each process one thread unless told otherwise, on a CPU too.
+    """
+    if arguments.device.type != "cpu":
+        return
+    keep_freed_memory()
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
 
