@@ -3,25 +3,23 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from data_prep.__main__ import main
+from tests.commands import run_here
 from tests.data_prep.archives import make_zip
 
 
-def run_cli(root: Path, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "data_prep", *map(str, arguments)],
+def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
+    options = [archive, "--output_dir", tmp_path / "out", "--split", "random"]
+    result = subprocess.run(
+        [sys.executable, "-m", "data_prep", *map(str, options)],
         cwd=root,
         capture_output=True,
         text=True,
         timeout=120,
     )
-
-
-def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
-    result = run_cli(root, archive, "--output_dir", tmp_path / "out", "--split", "random")
     assert result.returncode == 0, result.stderr
     assert "60 audio files in, 60 kept" in result.stdout
     assert "course-comparable" in result.stdout
@@ -38,10 +36,10 @@ def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
         (lambda p: p.mkdir(), "holds no audio file"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(root, tmp_path, make, sentence):
+def test_wrong_input_is_one_sentence_and_exit_code_2(tmp_path, make, sentence):
     path = tmp_path / "given.zip"
     make(path)
-    result = run_cli(root, path, "--output_dir", tmp_path / "out")
+    result = run_here(main, path, "--output_dir", tmp_path / "out")
     assert result.returncode == 2
     message = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(message) == 1
@@ -50,8 +48,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(root, tmp_path, make, sente
     assert not (tmp_path / "out").exists()
 
 
-def test_download_without_network_says_what_to_do(root, tmp_path):
-    result = run_cli(root, "--download", "--output_dir", tmp_path / "out")
+def test_download_without_network_says_what_to_do(tmp_path):
+    result = run_here(main, "--download", "--output_dir", tmp_path / "out")
     assert result.returncode == 2
     assert "kaggle.com/datasets/" in result.stderr
     assert "Traceback" not in result.stderr

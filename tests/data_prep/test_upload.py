@@ -1,9 +1,8 @@
-"""`--push_to_hub` through the real client, in a process of its own, to a Hub on loopback."""
+"""`--push_to_hub` through the real client to a Hub on loopback."""
 
 import io
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pytest
 import yaml
 from datasets import load_from_disk
 
+from data_prep.__main__ import main
 from data_prep.archive import MARKER
 from data_prep.upload import needs_rights
+from tests.commands import run_here
 from tests.hub import WRITER, Fault, HubDouble
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -39,17 +38,10 @@ def gtzan(archive, tmp_path_factory) -> Path:
 def push(
     hub: HubDouble, archive: Path, folder: Path, *options: str, token: str | None = WRITER
 ) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "data_prep", archive, "--split", "random"),
-            *("--output_dir", folder / "out", "--push_to_hub", *options),
-        ],
-        cwd=ROOT,
-        env=os.environ | hub.environment(folder / "home", token),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    return run_here(
+        main, archive, "--split", "random", "--output_dir", folder / "out", "--push_to_hub",
+        *options, environment=os.environ | hub.environment(folder / "home", token),
+    )  # fmt: skip
 
 
 def assert_refused(result: subprocess.CompletedProcess, folder: Path, *sentences: str) -> None:

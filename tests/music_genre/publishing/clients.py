@@ -1,21 +1,16 @@
 """Clients of the Hub: in processes of their own, or in this one, which saves seconds of imports."""
 
 import hashlib
-import importlib
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
-from huggingface_hub import close_session, constants
 
 from music_genre.publishing.__main__ import main
+from tests.commands import run_here
 from tests.hub import WRITER, HubDouble
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,33 +38,7 @@ def push(hub: HubDouble, home: Path, *arguments: object, **more) -> subprocess.C
 def push_here(
     hub: HubDouble, home: Path, *arguments: object, token: str | None = WRITER
 ) -> subprocess.CompletedProcess:
-    """The same in this process, whose client reads its environment anew."""
-    command = ["music_genre.publishing", *map(str, arguments)]
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", command),
-        client_of(environment(hub, home, token)),
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
-
-
-@contextmanager
-def client_of(env: dict[str, str]) -> Iterator[None]:
-    try:
-        with mock.patch.dict(os.environ, env, clear=True):
-            importlib.reload(constants)
-            close_session()
-            yield
-    finally:
-        importlib.reload(constants)
-        close_session()
+    return run_here(main, *arguments, environment=environment(hub, home, token))
 
 
 def start_push(hub: HubDouble, folder: Path, home: Path) -> subprocess.Popen:
