@@ -100,7 +100,10 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
     dataset = arguments.output_dir / "folds" / str(fold)
     if row == COURSE:
         predictions = folder / "predictions.csv"
-        options = {"num_train_epochs": arguments.course_epochs, "output": predictions}
+        options = {
+            "num_train_epochs": arguments.course_epochs, "output": predictions,
+            "checkpoints": folder / "checkpoints",
+        }  # fmt: skip
         command = ["benchmarks/course_recipe.py", dataset]
     else:
         predictions = folder / PREDICTIONS_FILES["test"]

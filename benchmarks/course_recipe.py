@@ -30,6 +30,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -50,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="%(default)s")
+    parser.add_argument("--checkpoints", help="a folder for them; a run that was stopped goes on")
     parser.set_defaults(from_scratch=False, max_steps=-1)  # training.py sets them, for timing
     return parser.parse_args()
 
@@ -107,7 +109,7 @@ def make_trainer(arguments: argparse.Namespace) -> Trainer:
     return Trainer(
         model=model,
         args=TrainingArguments(
-            tempfile.mkdtemp(),
+            arguments.checkpoints or tempfile.mkdtemp(),
             eval_strategy="no" if only_timing else "epoch",
             save_strategy="no" if only_timing else "epoch",
             save_total_limit=1,
@@ -135,7 +137,7 @@ def make_trainer(arguments: argparse.Namespace) -> Trainer:
 def main() -> None:
     arguments = parse_arguments()
     trainer = make_trainer(arguments)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=bool(get_last_checkpoint(trainer.args.output_dir)))
     test = load_from_disk(arguments.dataset)["test"].cast_column("audio", Audio(decode=False))
     names = test.features["genre"].names
     predictions = [

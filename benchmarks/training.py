@@ -123,7 +123,7 @@ class Clock:
 def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     options = argparse.Namespace(
         dataset=str(folder / "dataset"), model_name_or_path=str(folder / "model"), seed=0,
-        from_scratch=True, precision=arguments.precision, num_train_epochs=10,
+        from_scratch=True, precision=arguments.precision, num_train_epochs=10, checkpoints=None,
         max_steps=WARM_UP + arguments.steps,
     )  # fmt: skip
     return course_recipe.make_trainer(options), COURSE_BATCH, arguments.clip_seconds
