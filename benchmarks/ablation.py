@@ -115,9 +115,15 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
             options["resume_from_checkpoint"] = "last"
         command = ["train_hf.py", "configs/gtzan.json"]
     minutes = cpu_minutes([*command, *_flags(common | options)], folder / "log.txt")
-    columns = ("track_id", "artist", "genre", "prediction", "short_prediction")
-    tracks = [{key: line[key] for key in columns} for line in read_predictions(predictions)]
+    tracks = [result_of(line) for line in read_predictions(predictions)]
     return {"row": row, "fold": fold, "minutes": minutes} | common | {"tracks": tracks}
+
+
+def result_of(line: dict[str, str]) -> dict[str, str | float]:
+    """What is kept of a line of predictions.csv, whose probabilities have six digits."""
+    columns = ("track_id", "artist", "genre", "prediction", "short_prediction")
+    nll = -np.log(max(float(line[line["genre"]]), 5e-7))
+    return {key: line[key] for key in columns} | {"nll": round(nll, 4)}
 
 
 def _flags(options: dict[str, object]) -> Iterator[object]:
@@ -140,13 +146,15 @@ def cpu_minutes(command: list[object], log: Path) -> float:
 
 
 def print_tables(results: list[dict], rows: list[str]) -> None:
-    """Accuracies, differences from the linear probe on the same tracks, recall by genre."""
+    """Accuracies and negative log-likelihood, differences from the probe, recall by genre."""
     of_rows = {row: _by_track([r for r in results if r["row"] == row]) for row in rows}
     of_rows = {row: tracks for row, tracks in of_rows.items() if tracks}
-    print_head("recipe", "n", "whole clips", "minus the probe", "2 s", "minus the probe", "minutes")
+    measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
+    columns = [name for measure in measures for name in (measure, "minus the probe")]
+    print_head("recipe", "n", *columns, "minutes")
     for row, tracks in of_rows.items():
         cells: list[object] = [len(tracks)]
-        for key in ("whole", "short"):
+        for key in measures.values():
             cells.append(_with_interval(tracks, key))
             cells.append(_difference(tracks, of_rows.get(PROBE, {}), key) if row != PROBE else "")
         minutes = np.median([r["minutes"] for r in results if r["row"] == row])
@@ -171,6 +179,7 @@ def _by_track(results: list[dict]) -> dict[str, dict]:
             "genre": of_seeds[0]["genre"],
             "whole": np.mean([line["prediction"] == line["genre"] for line in of_seeds]),
             "short": np.mean([line["short_prediction"] == line["genre"] for line in of_seeds]),
+            "nll": np.mean([line["nll"] for line in of_seeds]),
         }
         for track, of_seeds in lines.items()
     }

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as train_hf
 import numpy as np
 import torch
 from datasets import Audio, Dataset, load_from_disk
+from scipy.special import softmax
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -140,16 +141,21 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=bool(get_last_checkpoint(trainer.args.output_dir)))
     test = load_from_disk(arguments.dataset)["test"].cast_column("audio", Audio(decode=False))
     names = test.features["genre"].names
-    predictions = [
-        trainer.predict(encode(test, trainer.processing_class, seconds)).predictions.argmax(-1)
+    logits, short_logits = (
+        trainer.predict(encode(test, trainer.processing_class, seconds)).predictions
         for seconds in (None, SHORT_SECONDS)
-    ]
+    )
+    probabilities = softmax(logits, -1)
     with arguments.output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("track_id", "artist", "genre", "prediction", "short_prediction"))
-        columns = test["track_id"], test["artist"], test["genre"], *predictions
-        for track_id, artist, *labels in zip(*columns, strict=True):
-            writer.writerow([track_id, artist, *(names[label] for label in labels)])
+        writer.writerow(["track_id", "artist", "genre", "prediction", "short_prediction", *names])
+        columns = test["track_id"], test["artist"], test["genre"]
+        predictions = logits.argmax(-1), short_logits.argmax(-1)
+        for track_id, artist, *labels, row in zip(
+            *columns, *predictions, probabilities, strict=True
+        ):
+            genres = (names[label] for label in labels)
+            writer.writerow([track_id, artist, *genres, *(f"{p:.6f}" for p in row)])
     accuracy = float((predictions[0] == np.array(test["genre"])).mean())
     print(f"Test accuracy {accuracy:.3f}, {len(test)} clips; predictions in {arguments.output}")
 

@@ -35,6 +35,11 @@ LONGEST = (
 )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests also wait, for a browser or a second of sound."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {ROOT / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
