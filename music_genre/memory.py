@@ -16,8 +16,8 @@ MOST = 2**31 - 1
 def keep_freed_memory() -> None:
     """Keep large arrays that were freed for the next ones.
 
-    By default the kernel gets those of more than 32 MB back, and fills the next with zeros: 10 to
-    25 % of a training step.
+    By default the kernel gets those of more than 32 MB back, and fills the next with zeros: up to a
+    quarter of a training step (docs/speed.md).
     """
     _set(M_MMAP_MAX, 0)
     _set(M_TRIM_THRESHOLD, MOST)
