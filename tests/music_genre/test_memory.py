@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
 
 # Pages of 4 KB that the kernel had to provide for eight texts of 40 MB, one after another.
 PAGES = """
