@@ -65,8 +65,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def save_folds(dataset: str, folder: Path) -> int:
-    """Write fold K as a dataset whose test split is scored; the number of clips in all."""
+def save_folds(dataset: str, folder: Path) -> None:
+    """Write fold K as a dataset whose test split is scored."""
     parts = load_from_disk(dataset).cast_column("audio", Audio(decode=False))
     pool = concatenate_datasets([parts["train"], parts["validation"]])
     artists = artist_groups(pool["artist"])
@@ -80,7 +80,6 @@ def save_folds(dataset: str, folder: Path) -> int:
                 validation=_select(pool, folds[k - 1]),
                 test=_select(pool, folds[k]),
             ).save_to_disk(folder / str(k))
-    return len(pool)
 
 
 def _select(pool: Dataset, rows: np.ndarray) -> Dataset:
@@ -151,9 +150,10 @@ def print_tables(results: list[dict], rows: list[str]) -> None:
     of_rows = {row: tracks for row, tracks in of_rows.items() if tracks}
     measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
     columns = [name for measure in measures for name in (measure, "minus the probe")]
-    print_head("recipe", "n", *columns, "minutes")
+    print_head("recipe", "n", "artists", *columns, "minutes")
     for row, tracks in of_rows.items():
-        cells: list[object] = [len(tracks)]
+        artists = {track["artist"] for track in tracks.values() if track["artist"]}
+        cells: list[object] = [len(tracks), len(artists)]
         for key in measures.values():
             cells.append(_with_interval(tracks, key))
             cells.append(_difference(tracks, of_rows.get(PROBE, {}), key) if row != PROBE else "")
@@ -207,8 +207,8 @@ def main() -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     path = arguments.output_dir / "results.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    n_clips = save_folds(arguments.dataset, arguments.output_dir / "folds")
     if not arguments.table:
+        save_folds(arguments.dataset, arguments.output_dir / "folds")
         finished = {(r["row"], r["fold"], r["seed"]) for r in results}
         tasks = [
             (r, k, s) for r in arguments.rows for k in arguments.folds for s in arguments.seeds
@@ -220,8 +220,8 @@ def main() -> None:
                 with path.open("a") as file:
                     file.write(json.dumps(results[-1]) + "\n")
     print(
-        f"{arguments.model_name_or_path}; {n_clips} clips of train and validation in {N_FOLDS} "
-        "folds by artist (seed 0)"
+        f"{arguments.model_name_or_path}; train and validation in {N_FOLDS} folds by artist (seed "
+        "0); n is of the tracks scored, and artists of those that are known"
     )
     print_tables(results, arguments.rows)
 

@@ -57,10 +57,12 @@ def describe_leakage(counts: Mapping[str, int] | None) -> str:
             f"of {n} test tracks, none has a known artist, so whether a model knows its artists "
             f"cannot be checked; {albums if n_albums else ''}{samples}"
         )
+    n_titles = n - counts.get("title_unknown", 0)
+    titles = f"{counts['title_in_train']} share artist and title, " if n_titles else ""
     return (
         f"of {n} test tracks, {counts['artist_in_train']} of {n_identified} with a known artist "
         f"({counts['artist_in_train'] / n_identified:.0%}) have that artist in train, "
-        f"{counts['title_in_train']} share artist and title, {samples}; "
+        f"{titles}{samples}; "
         f"{counts['artist_unknown']} could not be checked for the artist"
     )
 

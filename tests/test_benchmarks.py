@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from datasets import load_from_disk
 
 from benchmarks import growth, start_up, whole_run
 from data_prep.prepare import prepare
@@ -168,11 +169,16 @@ def test_whole_run(run, tiny_classifier):
     assert sum(stages) == pytest.approx(together, abs=0.5)
 
 
+def with_artist(row: dict) -> dict:
+    return {"artist": f"artist {row['track_id'].split('.')[0]} {int(row['track_id'][-1]) % 3}"}
+
+
 def test_ablation(run, tiny_classifier, tmp_path):
     """The first fold, whose epoch the last one chooses: every run is a process."""
     write_archive(tmp_path / "clips.zip", clips_per_genre=8, seconds=2.0)
+    prepare([tmp_path / "clips.zip"], tmp_path / "nameless", split="random")
     prepared = tmp_path / "prepared"
-    prepare([tmp_path / "clips.zip"], prepared, split="random")
+    load_from_disk(tmp_path / "nameless").map(with_artist).save_to_disk(prepared)
     kept = ["the course's recipe", "the linear probe"]
     text = run(
         "ablation", prepared, "--model_name_or_path", tiny_classifier, "--output_dir", tmp_path,
@@ -182,6 +188,10 @@ def test_ablation(run, tiny_classifier, tmp_path):
     assert rows(text).keys() == {"recipe", "recall", *kept}
     accuracies, _ = text.split("| recall")
     n_tracks = int(rows(accuracies)[kept[0]][0])
+    folds = load_from_disk(tmp_path / "folds" / "0")
+    known = dict(zip(folds["test"]["track_id"], folds["test"]["artist"], strict=True))
+    for line in (tmp_path / "results.jsonl").read_text().splitlines():
+        assert {track["track_id"]: track["artist"] for track in json.loads(line)["tracks"]} == known
 
     # As if another fold, of other tracks, had been run too.
     results = tmp_path / "results.jsonl"

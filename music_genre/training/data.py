@@ -14,6 +14,7 @@ from huggingface_hub.utils import httpx  # the client's own: not the package of 
 
 from data_prep.prepare import default_output_dir, prepare, read_preparation
 from data_prep.sources.recognise import is_gtzan, is_source
+from data_prep.splits import OWN_DESCRIPTIONS
 from data_prep.synthetic import write_archive
 from music_genre.errors import InputError
 from music_genre.loading import without_warnings
@@ -62,6 +63,8 @@ def print_once(text: str) -> None:
 
 def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str, Dataset], Source]:
     """Clips by split, with the columns audio (WAV bytes, 16 kHz), genre (ClassLabel), track_id.
+
+    Also artist, empty where it is unknown, and start where a track may have several clips.
 
     Args:
         name: a source of data_prep (a folder of genres, a table, an archive), a prepared dataset,
@@ -171,9 +174,10 @@ def _standardize(
 ) -> tuple[DatasetDict, Source]:
     if split:
         raise InputError(f"{name} keeps its own splits: leave out --split {split}.")
-    dataset, is_drawn = standardize(dataset, name, seed)
-    split = "random" if is_drawn else "its own"
-    return dataset, Source(name, split, f"{split} split")
+    dataset, drawn_by, leakage = standardize(dataset, name, seed)
+    split = drawn_by or "its own"
+    description = OWN_DESCRIPTIONS[drawn_by] if drawn_by else "its own split"
+    return dataset, Source(name, split, description, leakage=leakage)
 
 
 @contextmanager

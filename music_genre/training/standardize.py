@@ -1,29 +1,37 @@
 """Make any audio dataset with genres look like one of data_prep: names, splits, WAV bytes."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 
+from data_prep import splits
+from data_prep.leakage import leakage
+from data_prep.splits import SPLITS
+from data_prep.track import Track
 from music_genre import audio
 from music_genre.errors import InputError
 
-SPLITS = ("train", "validation", "test")
-HELD_OUT = 0.1  # of the clips, for each split that is missing
 MAX_SECONDS = 600
+NUMBERS = ("float32", "float64", "int32", "int64")
 
 
-def standardize(dataset: Dataset | DatasetDict, name: str, seed: int) -> tuple[DatasetDict, bool]:
+def standardize(
+    dataset: Dataset | DatasetDict, name: str, seed: int
+) -> tuple[DatasetDict, str | None, dict[str, int] | None]:
     """Clips by split, with the columns of `load_data`; decoded once, then cached by `datasets`.
 
     Args:
         dataset: with a column `audio`, and genres as a ClassLabel or as text in `genre` or `label`.
+            `artist` and `track_id` are used if they are text; clips of one track, as data_prep
+            makes them of songs, have a number in `start`.
         name: for messages.
         seed: of the splits that are drawn from train, where validation or test is missing.
 
     Returns:
-        The dataset, and whether a split was drawn.
+        The dataset; how its test split was drawn, `artist` or `random`, None if it was given; and
+        what `leakage` counts, None if no artist is known.
 
     Raises:
         InputError: a column or the train split is missing, or a clip has no genre or cannot be
@@ -32,22 +40,36 @@ def standardize(dataset: Dataset | DatasetDict, name: str, seed: int) -> tuple[D
     given = {"train": dataset} if isinstance(dataset, Dataset) else dataset
     if "train" not in given:
         raise InputError(f"{name} needs a train split; it has {', '.join(given) or 'none'}.")
-    given = {split: _rename_columns(given[split], name) for split in SPLITS if split in given}
-    genres = _genres(given, name)
-    splits = {
-        split: clips.cast_column("genre", genres).cast_column("audio", Audio(decode=False))
-        for split, clips in given.items()
+    common = set.intersection(*(set(clips.features or {}) for clips in given.values()))
+    given = {
+        split: _rename_columns(given[split], name, common) for split in SPLITS if split in given
     }
-    missing = [split for split in SPLITS if split not in splits]
-    if missing:
-        parts = _draw_splits(np.array(splits["train"]["genre"]), missing, seed)
-        train = splits["train"]
-        splits |= {split: train.select(rows) for split, rows in parts.items()}
-    dataset = DatasetDict({split: splits[split] for split in SPLITS})
-    features = Features(dataset["train"].features | {"track_id": Value("string")})
-    return dataset.map(
-        _to_wav, with_indices=True, desc="Decoding", features=features, fn_kwargs={"name": name}
-    ), bool(missing)
+    genres = _genres(given, name)
+    decoded = DatasetDict(
+        {split: _decode(clips.cast_column("genre", genres), name) for split, clips in given.items()}
+    )
+    keys, tracks = _tracks(decoded)
+    assignment = splits.assign_own(tracks, "given", seed)
+    train = {key: track for key, track in tracks.items() if track.split == "train"}
+    drawn_by = None if "test" in decoded else splits.suggest(train)
+    counts = leakage(assignment, tracks) if any(t.artist for t in tracks.values()) else None
+    pool = concatenate_datasets(list(decoded.values())).remove_columns("sha256")
+    rows = {s: [i for i, key in enumerate(keys) if assignment[key] == s] for s in SPLITS}
+    return DatasetDict({s: pool.select(rows[s]) for s in SPLITS}), drawn_by, counts
+
+
+def _tracks(decoded: DatasetDict) -> tuple[list[str], dict[str, Track]]:
+    """A key for each clip of all splits in turn, and the tracks by key; its clips share one."""
+    keys, tracks = [], {}
+    for split, clips in decoded.items():
+        genre = clips.features["genre"].int2str
+        columns = clips.select_columns(["genre", "track_id", "artist", "sha256"])
+        for i, row in enumerate(columns):
+            key = f"{split}/{row['track_id'] if 'start' in clips.column_names else i}"
+            keys.append(key)
+            tracks[key] = Track(key, genre(row["genre"]), row["artist"], split=split,
+                                sha256=row["sha256"])  # fmt: skip
+    return keys, tracks
 
 
 def missing_genres(splits: dict[str, Dataset]) -> list[str]:
@@ -67,8 +89,8 @@ def missing_genres(splits: dict[str, Dataset]) -> list[str]:
     return sentences
 
 
-def _rename_columns(clips: Dataset, name: str) -> Dataset:
-    """The columns `audio` and `genre`, without others."""
+def _rename_columns(clips: Dataset, name: str, common: set[str]) -> Dataset:
+    """The columns `audio`, `genre`, and what is known of tracks in all splits (`common`)."""
     features = clips.features or {}
     texts = [n for n in ("genre", "label") if getattr(features.get(n), "dtype", "") == "string"]
     labels = [n for n, feature in features.items() if isinstance(feature, ClassLabel)] or texts
@@ -77,7 +99,11 @@ def _rename_columns(clips: Dataset, name: str) -> Dataset:
             f"{name} needs a column `audio`, and genres in a ClassLabel or as text in `genre`; it "
             f"has {', '.join(features) or 'no columns'}."
         )
-    clips = clips.select_columns(["audio", labels[0]])
+    dtypes = {n: getattr(features[n], "dtype", "") for n in common}
+    known = [n for n in ("track_id", "artist") if dtypes.get(n) == "string"]
+    # Without ids, clips of one track cannot be told from those of another.
+    known += ["start"] if "track_id" in known and dtypes.get("start") in NUMBERS else []
+    clips = clips.select_columns(["audio", labels[0], *known])
     return clips if labels[0] == "genre" else clips.rename_column(labels[0], "genre")
 
 
@@ -96,21 +122,17 @@ def _genres(splits: dict[str, Dataset], name: str) -> ClassLabel:
     return ClassLabel(names=names)
 
 
-def _draw_splits(genres: np.ndarray, missing: list[str], seed: int) -> dict[str, list[int]]:
-    """Rows of train, and of each missing split a tenth of every genre, but at least one clip.
-
-    A genre of one or two clips keeps one for train, and is not in each of the others.
-    """
-    rng = np.random.default_rng(seed)
-    rows: dict[str, list[int]] = {split: [] for split in ("train", *missing)}
-    for genre in np.unique(genres):
-        clips = rng.permutation(np.flatnonzero(genres == genre))
-        n = max(1, round(HELD_OUT * len(clips)))
-        for split in missing:
-            taken, clips = np.split(clips, [min(n, len(clips) - 1)])
-            rows[split] += taken.tolist()
-        rows["train"] += clips.tolist()
-    return {split: sorted(chosen) for split, chosen in rows.items()}
+def _decode(clips: Dataset, name: str) -> Dataset:
+    """WAV bytes, with `track_id` and `artist` as text, and the hash of each clip's samples."""
+    texts = dict.fromkeys(("track_id", "artist", "sha256"), Value("string"))
+    clips = clips.cast_column("audio", Audio(decode=False))
+    return clips.map(
+        _to_wav,
+        with_indices=True,
+        desc="Decoding",
+        features=Features(clips.features | texts),
+        fn_kwargs={"name": name},
+    )
 
 
 def _to_wav(row: dict[str, Any], i: int, name: str) -> dict[str, Any]:
@@ -123,6 +145,10 @@ def _to_wav(row: dict[str, Any], i: int, name: str) -> dict[str, Any]:
         raise InputError(
             f"{name}: clip {stored['path'] or i} cannot be decoded: {error}. Leave it out."
         ) from error
-    wav = audio.wav_bytes(audio.to_pcm16(waveform))
-    track_id = Path(stored["path"] or f"{i:05d}").stem
-    return {"audio": {"bytes": wav, "path": None}, "track_id": track_id}
+    samples = audio.to_pcm16(waveform)
+    return {
+        "audio": {"bytes": audio.wav_bytes(samples), "path": None},
+        "track_id": row.get("track_id") or Path(stored["path"] or f"{i:05d}").stem,
+        "artist": row.get("artist") or "",
+        "sha256": hashlib.sha256(samples).hexdigest(),
+    }

@@ -15,8 +15,10 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
+from data_prep.leakage import describe_leakage
 from music_genre import audio
 from music_genre.errors import InputError
+from music_genre.training.clips import ClipDataset
 from music_genre.training.data import find_archives, load_data
 from music_genre.training.options import check_dataset_name
 from music_genre.training.standardize import missing_genres, standardize
@@ -131,7 +133,7 @@ def test_a_folder_of_parquet_files_is_loaded(tmp_path):
     assert {name: len(split) for name, split in dataset.items()} == {
         "train": 26, "validation": 4, "test": 6,
     }  # fmt: skip
-    assert (source.name, source.split) == ("clips", "random")
+    assert (source.name, source.split) == ("clips", "its own")
 
 
 def test_a_folder_per_genre_is_prepared(in_empty_folder, tmp_path):
@@ -213,15 +215,15 @@ def labelled(genres, names=("blues", "jazz", "rock")) -> Dataset:
 def test_every_genre_is_in_every_split_of_18_clips():
     """Six clips a genre, with train and test: stratifying by scikit-learn raised ValueError."""
     given = DatasetDict(train=labelled(6 * [0, 1, 2]), test=labelled([0, 1, 2]))
-    dataset, is_drawn = standardize(given, "mine", seed=0)
-    assert is_drawn
+    dataset, drawn_by, leakage = standardize(given, "mine", seed=0)
+    assert (drawn_by, leakage) == (None, None), "the test split is the source's own"
     assert [sorted(split["genre"]) for split in dataset.values()] == [
         5 * [0] + 5 * [1] + 5 * [2], [0, 1, 2], [0, 1, 2],
     ]  # fmt: skip
 
 
 def test_a_genre_of_one_clip_stays_in_train():
-    dataset, _ = standardize(labelled([0] + 5 * [1] + 2 * [2]), "mine", seed=0)
+    dataset, *_ = standardize(labelled([0] + 5 * [1] + 2 * [2]), "mine", seed=0)
     assert 0 in dataset["train"]["genre"]
     assert 0 not in [*dataset["validation"]["genre"], *dataset["test"]["genre"]]
     assert missing_genres(dataset) == [
@@ -232,7 +234,7 @@ def test_a_genre_of_one_clip_stays_in_train():
 
 def test_a_missing_test_split_is_drawn_from_train():
     given = DatasetDict(train=labelled(6 * [0, 1, 2]), validation=labelled([0, 1, 2]))
-    dataset, _ = standardize(given, "mine", seed=0)
+    dataset, *_ = standardize(given, "mine", seed=0)
     assert [len(split) for split in dataset.values()] == [15, 3, 3]
 
 
@@ -248,9 +250,62 @@ def test_genres_as_text_get_the_same_numbers_in_every_split():
     given = DatasetDict(
         train=of(["rock", "jazz", "rock"]), validation=of(["rock"]), test=of(["rock"])
     )
-    dataset, _ = standardize(given, "mine", seed=0)
+    dataset, *_ = standardize(given, "mine", seed=0)
     assert dataset["test"].features["genre"].names == ["jazz", "rock"]
     assert dataset["test"]["genre"] == [1]
+
+
+# --- artists and tracks ---------------------------------------------------------------------
+
+
+def songs(artists, **columns) -> Dataset:
+    """A clip for each artist, whose name starts with its genre; with columns that are made of i."""
+    genres = ["blues", "jazz"]
+    features = Features(audio=Audio(), genre=ClassLabel(names=genres), artist=Value("string"))
+    features |= {name: Value("string") for name in columns}
+    rows = [
+        {"audio": {"bytes": clip(i), "path": None}, "genre": genres.index(artist.split()[0]),
+         "artist": artist} | {name: value(i) for name, value in columns.items()}
+        for i, artist in enumerate(artists)
+    ]  # fmt: skip
+    return Dataset(pa.Table.from_pylist(rows, schema=Features(features).arrow_schema))
+
+
+def test_artists_are_kept_and_what_leaks_is_counted(tmp_path):
+    """The linear probe, the margin and the intervals go by artists: a dataset of the Hub has them.
+
+    They were dropped, so that tracks of one artist chose the regularization for each other.
+    """
+    DatasetDict(
+        train=songs(["blues A", "jazz B", "jazz B"]), validation=songs(["blues C"]),
+        test=songs(["jazz B", "blues D"]),
+    ).save_to_disk(tmp_path / "songs")  # fmt: skip
+    dataset, source = load_data(str(tmp_path / "songs"), None, seed=0)
+    assert ClipDataset(dataset["test"], 16_000).artists == ["jazz B", "blues D"]
+    assert source.split == "its own"
+    assert (source.leakage["artist_in_train"], source.leakage["artist_unknown"]) == (1, 0)
+    assert "share artist and title" not in describe_leakage(source.leakage), "it has no titles"
+
+
+def test_splits_are_drawn_by_artist_where_artists_are_known():
+    artists = [f"{genre} {name}" for genre in ("blues", "jazz") for name in "ABCDEFGHIJ"]
+    dataset, drawn_by, leakage = standardize(songs(3 * artists), "mine", seed=0)
+    assert [len(split) for split in dataset.values()] == [48, 6, 6]
+    train, validation, test = (set(split["artist"]) for split in dataset.values())
+    assert not (train & test or train & validation or validation & test)
+    assert (drawn_by, leakage["artist_in_train"]) == ("artist", 0)
+
+
+def test_excerpts_of_a_song_stay_one_track(tmp_path):
+    """As data_prep makes them: clips with one track_id and a start."""
+    clips = songs(40 * ["blues ?"] + 40 * ["jazz ?"], track_id=lambda i: f"song {i // 4}")
+    clips = clips.remove_columns("artist").add_column("start", [float(i % 4) for i in range(80)])
+    clips.save_to_disk(tmp_path / "songs")
+    dataset, source = load_data(str(tmp_path / "songs"), None, seed=0)
+    assert source.split == "random"
+    tracks = {split: ClipDataset(clips, 16_000) for split, clips in dataset.items()}
+    assert [len(split) for split in tracks.values()] == [16, 2, 2]
+    assert {len(rows) for split in tracks.values() for rows in split.tracks} == {4}
 
 
 @pytest.mark.parametrize(
