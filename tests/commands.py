@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from unittest import mock
 
 import datasets.config
@@ -40,7 +41,12 @@ def client_of(environment: dict[str, str]) -> Iterator[None]:
         with mock.patch.dict(os.environ, environment, clear=True):
             importlib.reload(constants)
             close_session()
-            with mock.patch.object(datasets.config, "HF_ENDPOINT", constants.ENDPOINT):
+            with mock.patch.multiple(
+                datasets.config,
+                HF_ENDPOINT=constants.ENDPOINT,
+                HF_HUB_OFFLINE=constants.HF_HUB_OFFLINE,
+                HF_DATASETS_CACHE=Path(constants.HF_HOME, "datasets"),
+            ):
                 yield
     finally:
         importlib.reload(constants)

@@ -1,6 +1,7 @@
 """`--push_to_hub` through the real client to a Hub on loopback."""
 
 import io
+import json
 import os
 import subprocess
 import zipfile
@@ -9,12 +10,13 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
-from datasets import load_from_disk
+from datasets import Audio, load_from_disk
 
 from data_prep.__main__ import main
 from data_prep.archive import MARKER
 from data_prep.upload import needs_rights
-from tests.commands import run_here
+from music_genre.training.data import load_data
+from tests.commands import client_of, run_here
 from tests.hub import WRITER, Fault, HubDouble
 
 
@@ -86,6 +88,26 @@ def test_a_private_repository_gets_audio_card_and_manifest(hub, archive, tmp_pat
         assert len(table) == {"train": 40, "validation": 10, "test": 10}[entry["split"]]
         assert all(cell["bytes"].startswith(b"RIFF") for cell in table["audio"])
     assert files["manifest.csv"] == (tmp_path / "out" / "manifest.csv").read_bytes()
+
+
+def test_training_gets_from_the_hub_what_was_pushed(hub, gtzan, tmp_path):
+    """The audio, and the artists, by which the linear probe is chosen and intervals are drawn."""
+    assert push(hub, gtzan, tmp_path, "you/gtzan").returncode == 0
+    with client_of(os.environ | hub.environment(tmp_path / "home")):
+        pulled, source = load_data("you/gtzan", None, seed=0)
+    prepared = load_from_disk(tmp_path / "out")
+    for split in prepared:
+        for column in ("track_id", "artist", "genre", "start"):
+            assert pulled[split][column] == prepared[split][column], column
+        audio = [
+            clips[split].cast_column("audio", Audio(decode=False)) for clips in (pulled, prepared)
+        ]
+        assert [c["bytes"] for c in audio[0]["audio"]] == [c["bytes"] for c in audio[1]["audio"]]
+    assert source.split == "its own"
+    known = json.loads((tmp_path / "out" / "preparation.json").read_text())["leakage"]
+    for kind in ("test_tracks", "artist_in_train", "artist_unknown", "samples_in_train"):
+        assert source.leakage[kind] == known[kind], kind
+    assert known["artist_in_train"], "there is something to count"
 
 
 def test_music_of_ones_own_needs_a_licence_to_be_public():
