@@ -23,7 +23,6 @@ SHARED = ROOT.parent / "shared"
 # hands out files in the order of collection.
 LONGEST = (
     "tests/test_readme.py",
-    "tests/test_quickstart.py",
     "tests/test_app_browser.py",
     "tests/test_train_hf.py",
     "tests/music_genre/publishing/test_failed_pushes.py",

@@ -16,7 +16,10 @@ import soundfile
 from datasets import load_from_disk
 
 from data_prep.gtzan import GENRES
-from music_genre.publishing.hub import PUBLISHED
+from data_prep.synthetic import synthesise
+from music_genre import GenreClassifier
+from music_genre.errors import InputError
+from music_genre.publishing.hub import PUBLISHED, publish
 from music_genre.training.options import COMMITS
 from tests.hub import HubDouble
 from tests.training_runs import RUN_FILES
@@ -87,9 +90,19 @@ def probabilities(walk, *names: str) -> list[dict[str, float]]:
 def test_quickstart_without_data(walk):
     printed = walk.run(*walk.take("^python3 -m venv .*/accelerate launch train_hf.py$"))
     assert "this is the quickstart" in printed
-    report = report_of(walk.folder / "runs" / "quickstart")
+    assert "no music classifier" in printed
+    run = walk.folder / "runs" / "quickstart"
+    report = report_of(run)
     assert report["is_synthetic"]
+    assert report["test"]["n"] == 40
+    assert report["test"]["accuracy"] >= 0.8
     walk.note(f"    runs/quickstart: test accuracy {report['test']['accuracy']:.3f}")
+    classifier = GenreClassifier(run)
+    answers = [classifier(synthesise(g, 200_000, seconds=8.0), 22_050).genre for g in GENRES]
+    n_right = sum(answer == genre for answer, genre in zip(answers, GENRES, strict=True))
+    assert n_right >= 8, "of ten clips that it has not met"
+    with pytest.raises(InputError, match="synthesised music"):
+        publish(run, "me/quickstart")
 
     with walk.serve(*walk.take(PAGE)) as printed:
         assert "quickstart" in printed

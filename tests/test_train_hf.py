@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -278,8 +279,13 @@ def test_the_process_ends_with_code_2_and_no_traceback(root, tmp_path):
 
 
 def test_a_pretrained_encoder_learns_real_genres(real_archive, real_encoder, tmp_path):
-    """100 tracks, one epoch: above chance, and the shortened Whisper loads in a pipeline."""
-    cut_archive(real_archive, tmp_path / "gtzan.zip", seconds=6)
+    """60 tracks, one epoch: above chance, and the shortened Whisper loads in a pipeline."""
+
+    def six_of_each(available: set[str]) -> list[str]:
+        by_genre = itertools.groupby(sorted(available), lambda track: track.split(".")[0])
+        return [track for _, tracks in by_genre for track in list(tracks)[:6]]
+
+    cut_archive(real_archive, tmp_path / "gtzan.zip", 6, six_of_each)
     prepare([tmp_path / "gtzan.zip"], tmp_path / "gtzan", split="random")
     train(
         "--dataset", tmp_path / "gtzan", "--model_name_or_path", real_encoder,

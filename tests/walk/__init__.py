@@ -7,8 +7,8 @@ No option is added to any command. What a test cannot have is stood in for from 
 - the 5 GB of packages: `python3 -m venv` (outside/bin/python3, first on PATH) makes a folder with
   the environment that runs the tests, and pip finds all requirements satisfied there; it has no
   index to get others from (PIP_NO_INDEX).
-- hours of training: outside/sitecustomize.py, on PYTHONPATH, ends training after WALK_STEPS steps
-  and shortens the quickstart's music, with which tests/test_quickstart.py trains in full.
+- hours of training: outside/sitecustomize.py, on PYTHONPATH, ends training after WALK_STEPS steps,
+  but for the quickstart's.
 - `~/Music`: a folder of synthesised songs, through HOME; song.mp3 lies in the working folder.
 - GTZAN: 6 s of three tracks a genre of the shared sample where it is there, synthesised clips
   elsewhere.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+import train_hf
 from music_genre.publishing.__main__ import main
 from tests.commands import run_here
 from tests.hub import WRITER, HubDouble
@@ -65,12 +66,19 @@ def assert_no_token(*texts: str | bytes) -> None:
 
 def training(dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str) -> list[object]:
     return [
-        ROOT / "train_hf.py", "--dataset", dataset, "--model_name_or_path", tiny_config,
+        "--dataset", dataset, "--model_name_or_path", tiny_config,
         "--from_scratch", "True", "--freeze_feature_encoder", "False", "--window_seconds", 1,
         "--num_train_epochs", 1, "--learning_rate", 0.01, "--per_device_train_batch_size", 16,
         "--precision", "fp32", "--disable_tqdm", "True", "--output_dir", output_dir,
         "--push_to_hub", "True", "--hub_model_id", repo_id,
     ]  # fmt: skip
+
+
+def train_here(
+    hub: HubDouble, home: Path, dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str
+) -> subprocess.CompletedProcess:
+    options = training(dataset, tiny_config, output_dir, repo_id)
+    return run_here(train_hf.main, *options, environment=environment(hub, home))
 
 
 def enlarge(folder: Path) -> str:

@@ -7,13 +7,7 @@ import pytest
 from datasets import load_from_disk
 
 from tests.hub import HubDouble
-from tests.music_genre.publishing.clients import (
-    assert_no_token,
-    enlarge,
-    environment,
-    run,
-    training,
-)
+from tests.music_genre.publishing.clients import assert_no_token, enlarge, train_here
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +24,11 @@ def pushed(real_looking, tiny_config, tmp_path_factory):
     root = tmp_path_factory.mktemp("pushed")
     with HubDouble(root / "hub") as hub:
         hub.add_repo("somebody/else")
-        command = training(real_looking, tiny_config, root / "run", "you/tiny")
-        result = run(command, environment(hub, root / "home"))
+        output_dir, home = root / "run", root / "home"
+        result = train_here(hub, home, real_looking, tiny_config, output_dir, "you/tiny")
         assert result.returncode == 0, result.stderr[-3000:]
         assert_no_token(result.stdout, result.stderr)
-        yield hub, root / "run"
+        yield hub, output_dir
 
 
 @pytest.fixture

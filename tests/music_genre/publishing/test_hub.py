@@ -16,11 +16,10 @@ from tests.music_genre.publishing.clients import (
     ROOT,
     WEIGHTS,
     assert_no_token,
-    environment,
     push_here,
-    run,
     sha256,
     stored,
+    train_here,
     training,
 )
 
@@ -67,18 +66,18 @@ def test_a_right_that_is_missing_is_known_before_training(
     pushed, real_looking, tiny_config, tmp_path
 ):
     hub, _ = pushed
-    command = training(real_looking, tiny_config, tmp_path / "run", "somebody/else")
-    result = run(command, environment(hub, tmp_path))
+    run = tmp_path / "run"
+    result = train_here(hub, tmp_path, real_looking, tiny_config, run, "somebody/else")
     assert result.returncode == 2
     assert "this token may not write there" in result.stderr.splitlines()[-1]
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()
 
 
 def test_a_token_on_the_command_line_is_refused(real_looking, tiny_config, tmp_path, capsys):
     from music_genre.training.arguments import parse_arguments
 
     command = training(real_looking, tiny_config, tmp_path / "run", "you/x")
-    argv = [*map(str, command[1:]), "--hub_token", WRITER]
+    argv = [*map(str, command), "--hub_token", WRITER]
     with pytest.raises(SystemExit):
         parse_arguments(argv)
     error = capsys.readouterr().err
