@@ -39,9 +39,10 @@ from music_genre.training.trainer import ClipTrainer
 N_WINDOWS, N_WITH_CROPS = 4, 8
 BATCH_SIZE = 16  # windows
 N_FOLDS = 5
-# C of the logistic regression on standardized features, where a clip weighs 1 on average: the layer
-# is chosen by the first one, then the strength for that layer.
-STRENGTHS = (0.01, 0.001, 0.003, 0.03, 0.1)
+# C of the logistic regression on standardized features, where a clip weighs 1 on average. The layer
+# is chosen by the best of two (deeper ones may need another than the first), then C for that layer.
+STRENGTHS_OF_LAYERS = (0.01, 0.1)
+OTHER_STRENGTHS = (0.001, 0.003, 0.03)
 
 
 @dataclass
@@ -133,9 +134,9 @@ def choose_layer(features: Features) -> dict[str, Any]:
         loss = negative_log_likelihood(probabilities, references)
         return loss, n_layers, strength, accuracy(probabilities, references)
 
-    first_strength, *others = STRENGTHS
-    best = min(score(n + 1, first_strength) for n in range(len(features.layers)))
-    _, n_layers, strength, accuracy_ = min(best, *(score(best[1], other) for other in others))
+    layers = range(1, len(features.layers) + 1)
+    best = min(score(layer, strength) for layer in layers for strength in STRENGTHS_OF_LAYERS)
+    _, n_layers, strength, accuracy_ = min(best, *(score(best[1], c) for c in OTHER_STRENGTHS))
     return {
         "layers": n_layers,
         "of_layers": len(features.layers),

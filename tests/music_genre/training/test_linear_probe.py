@@ -151,6 +151,20 @@ def test_a_layer_of_genres_is_chosen_over_one_of_artists():
     assert choice["C"] == 0.1, "four clean directions need little regularization"
 
 
+def test_a_layer_that_needs_little_regularization_is_not_judged_by_much_of_it(monkeypatch):
+    """The first layer is better with C = 0.01, and the second one with C = 0.1, which is best."""
+    right = {(1, 0.01): 0.5, (2, 0.01): 0.4, (1, 0.1): 0.55, (2, 0.1): 0.7, (2, 0.03): 0.75}
+
+    def cross_validate(layer, features, strength):
+        p = right.get((int(layer[0, 0]), strength), 0.3)
+        return np.where(np.eye(2)[features.labels], p, 1 - p)
+
+    monkeypatch.setattr(linear_probe, "cross_validate", cross_validate)
+    layers = [np.full((20, 3), n) for n in (1, 2)]
+    choice = linear_probe.choose_layer(one_window_each(layers, np.arange(20) % 2))
+    assert (choice["layers"], choice["C"]) == (2, 0.03)
+
+
 def test_noise_is_regularized_more():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 4
