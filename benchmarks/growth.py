@@ -1,44 +1,54 @@
-"""What it costs as things grow: the length of a track, windows in a batch, clips in a dataset.
+"""What it costs as things grow: to serve, prepare, fit a linear probe, train and scan.
 
-    python benchmarks/growth.py                          # prints three tables
+    python benchmarks/growth.py                          # prints six tables
     python benchmarks/growth.py --picture growth.png     # and plots them
 
 Source of docs/growth.png and of "Growth and start-up" in docs/speed.md. Each point is measured in a
 process of its own, so that the peak memory is its own. Tracks and batches are classified by a net
-of DistilHuBERT's architecture with random weights, in windows of 5 s; clips of 1.5 s are prepared
-from a zip by `data_prep`.
+of DistilHuBERT's architecture with random weights, in windows of 5 s. Datasets and libraries have
+clips of 1.5 s, and the nets that are trained on them, and scan them, are the quickstart's, so that
+it shows if something beside the net grows faster than the work.
 """
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.inputs import music, save_distilhubert
-from benchmarks.measuring import peak_gigabytes, print_head, print_row, run_apart
+import train_hf
+from benchmarks.inputs import music, save_distilhubert, save_random
+from benchmarks.measuring import ROOT, peak_gigabytes, print_head, print_row, run_apart
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 from music_genre import GenreClassifier, windows
 from music_genre.audio import SAMPLING_RATE
 from music_genre.evaluation.plots import BLUE, ORANGE
+from music_genre.library.scan import scan
+from music_genre.training.arguments import parse_arguments
 
 WINDOW_SECONDS = 5.0
 CLIP_SECONDS = 1.5
-SIZES = {  # by what grows; the unit of its size and of its cost
-    "length": ((1, 5, 30, 60, 180, 600, 1800, 3600), "s", "second of audio"),
+SIZES = {  # by what is done; the unit of its size and of its cost
+    "track": ((1, 5, 30, 60, 180, 600, 1800, 3600), "s", "second of audio"),
     "batch": ((1, 2, 4, 8, 16, 32, 64), "windows", "window"),
-    "clips": ((100, 1000, 10_000), "clips", "clip"),
+    "prepare": ((100, 1000, 10_000), "clips", "clip"),
+    "probe": ((100, 300, 1000, 3000), "clips", "clip"),
+    "train": ((100, 300, 1000, 3000), "clips", "clip"),
+    "scan": ((100, 300, 1000, 3000), "files", "file"),
 }
 
 
-def length(folder: Path, seconds: int) -> float:
+def track(folder: Path, seconds: int) -> float:
     """Seconds to classify a waveform of that many seconds."""
     net, waveform = GenreClassifier(folder / "model"), music(seconds)
     return best_of_two(lambda: net(waveform, SAMPLING_RATE))
@@ -52,27 +62,61 @@ def batch(folder: Path, n: int) -> float:
     return best_of_two(lambda: net.window_probabilities(cuts))
 
 
-def clips(folder: Path, n: int) -> float:
+def prepare_clips(folder: Path, n: int) -> float:
     """Seconds to make a dataset of a zip with that many clips."""
-    start = time.perf_counter()
-    prepare([folder / f"{n}.zip"], folder / f"dataset-{n}", split="random")
-    return time.perf_counter() - start
+    return seconds_of(lambda: _prepare(folder, n))
+
+
+def probe(folder: Path, n: int) -> float:
+    """Seconds from a dataset of that many clips to a linear probe: scored, written, with a card."""
+    return _train(folder, n, "--num_train_epochs", "0")
+
+
+def train(folder: Path, n: int) -> float:
+    """Seconds of a run of one epoch, without a linear probe."""
+    return _train(folder, n, "--num_train_epochs", "1", "--linear_probe", "False")
+
+
+def scan_files(folder: Path, n: int) -> float:
+    """Seconds to scan a folder with that many files."""
+    with zipfile.ZipFile(folder / f"{n}.zip") as archive:
+        archive.extractall(folder / "music")
+    classifier = GenreClassifier(folder / "tiny")
+    return seconds_of(lambda: scan(classifier, [folder / "music"], folder / "genres.csv"))
+
+
+def _prepare(folder: Path, n: int) -> Path:
+    dataset = folder / f"dataset-{n}"
+    prepare([folder / f"{n}.zip"], dataset, split="random")
+    return dataset
+
+
+def _train(folder: Path, n: int, *options: str) -> float:
+    given = {
+        "dataset": _prepare(folder, n), "model_name_or_path": folder / "tiny",
+        "output_dir": folder / "run", "window_seconds": 1, "per_device_train_batch_size": 16,
+        "spec_augment": False, "precision": "fp32", "disable_tqdm": True,
+    }  # fmt: skip
+    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    arguments = parse_arguments([*flags, *options])
+    with redirect_stdout(sys.stderr):  # the figures are the last line
+        return seconds_of(lambda: train_hf.run(*arguments))
 
 
 MEASURES: dict[str, Callable[[Path, int], float]] = {
-    "length": length,
-    "batch": batch,
-    "clips": clips,
-}
+    "track": track, "batch": batch, "prepare": prepare_clips, "probe": probe, "train": train,
+    "scan": scan_files,
+}  # fmt: skip
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
 
 
 def best_of_two(action: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(seconds_of(action) for _ in range(2))
 
 
 def measure(what: str, folder: Path, size: int) -> dict[str, float]:
@@ -92,8 +136,9 @@ def measure_all(what: str, folder: Path, largest: int) -> list[dict[str, float]]
     print_head(what, "seconds", f"ms a {each}", "peak memory, GB")
     points = []
     for size in [size for size in sizes if size <= max(largest, sizes[0])]:
-        if what == "clips":
-            write_archive(folder / f"{size}.zip", size // 10, CLIP_SECONDS)
+        archive = folder / f"{size}.zip"
+        if each in ("clip", "file") and not archive.exists():
+            write_archive(archive, size // 10, CLIP_SECONDS)
         point = run_apart(__file__, "--one", what, folder, size)
         print_row(
             f"{size:,} {unit}",
@@ -106,15 +151,17 @@ def measure_all(what: str, folder: Path, largest: int) -> list[dict[str, float]]
 
 
 def plot(results: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Left axes: the cost of each second, window or clip. Right axes: the peak memory."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, (what, points) in zip(figure.subplots(1, len(results)), results.items(), strict=True):
+    """Left axes: the cost of each second, window, clip or file. Right axes: the peak memory."""
+    n_rows = math.ceil(len(results) / 3)
+    figure = Figure(figsize=(11, 3.2 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, min(3, len(results)), squeeze=False).flat
+    for axes, (what, points) in zip(panels, results.items(), strict=False):
         _, unit, each = SIZES[what]
         sizes = [point["size"] for point in points]
         memory = axes.twinx()
         axes.plot(sizes, [point["each"] for point in points], "o-", color=BLUE)
         memory.plot(sizes, [point["peak"] for point in points], "s--", color=ORANGE)
-        axes.set(xscale="log", xlabel=f"{what}, {unit}", ylim=(0, None))
+        axes.set(xscale="log", title=what, xlabel=unit, ylim=(0, None))
         axes.set_ylabel(f"ms a {each}", color=BLUE)
         memory.set_ylim(0, 1.25 * max(point["peak"] for point in points))
         memory.set_ylabel("peak memory, GB", color=ORANGE)
@@ -140,6 +187,7 @@ def main() -> None:
             (folder / "model").symlink_to(arguments.model.resolve())
         else:
             save_distilhubert(folder / "model", WINDOW_SECONDS)
+        save_random(ROOT / "configs" / "tiny-hubert", folder / "tiny")
         results = {what: measure_all(what, folder, arguments.largest) for what in SIZES}
     if arguments.picture:
         plot(results, arguments.picture)

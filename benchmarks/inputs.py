@@ -4,7 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    HubertConfig,
+    HubertForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+)
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
@@ -26,6 +33,18 @@ def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> Path:
     HubertForSequenceClassification(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
     return folder
+
+
+def save_random(configuration: Path, folder: Path) -> None:
+    """Save a net of a folder's configuration, with random weights."""
+    torch.manual_seed(0)
+    genres = {
+        "id2label": dict(enumerate(GENRES)),
+        "label2id": {genre: i for i, genre in enumerate(GENRES)},
+    }
+    config = AutoConfig.from_pretrained(configuration, **genres, window_seconds=1.0)
+    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
+    AutoFeatureExtractor.from_pretrained(configuration).save_pretrained(folder)
 
 
 def music(seconds: float) -> np.ndarray:

@@ -114,17 +114,18 @@ def test_songs(run, measured_here):
 
 def test_growth(run, monkeypatch, tiny_classifier):
     """The length of a track in a process of its own, as `run_apart` has it."""
-    monkeypatch.setattr(growth, "SIZES", {"length": growth.SIZES["length"]})
+    monkeypatch.setattr(growth, "SIZES", {"track": growth.SIZES["track"]})
     assert "1 s" in rows(run("growth", "--model", tiny_classifier, "--largest", 1))
 
 
-def test_growth_of_batches_and_datasets(run, measured_here, monkeypatch, tiny_classifier, tmp_path):
+def test_growth_of_all_else(run, measured_here, monkeypatch, tiny_classifier, tmp_path):
     measured_here("growth")
-    sizes = {what: growth.SIZES[what] for what in ("batch", "clips")}
-    monkeypatch.setattr(growth, "SIZES", sizes)
+    others = {what: size for what, size in growth.SIZES.items() if what != "track"}
+    monkeypatch.setattr(growth, "SIZES", others)
     picture = tmp_path / "growth.png"
     text = run("growth", "--model", tiny_classifier, "--largest", 1, "--picture", picture)
-    assert {"1 windows", "100 clips"} <= rows(text).keys()
+    assert {"1 windows", "100 clips", "100 files"} <= rows(text).keys()
+    assert {"batch", "prepare", "probe", "train", "scan"} <= rows(text).keys()
     assert picture.stat().st_size > 5_000
 
 
