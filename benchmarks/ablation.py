@@ -31,9 +31,7 @@ from music_genre.evaluation.predictions import read_predictions
 from music_genre.report import PREDICTIONS_FILES
 
 N_FOLDS = 5
-NO_AUGMENTATION = {
-    "mixup": 0, "speed_perturbation": False, "equalization": False, "spec_augment": False,
-}  # fmt: skip
+NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": False}
 LAST_EPOCH = {"load_best_model_at_end": False}  # and no falling back to the linear probe
 COURSE, PROBE = "the course's recipe", "the linear probe"
 ROWS: dict[str, dict[str, object]] = {

@@ -22,7 +22,7 @@ UNDRAWN = {name for name in PROBE_FILES if not name.endswith(".png")}  # `train`
 
 @pytest.fixture
 def options(prepared, pretrained, tmp_path) -> list[str]:
-    augmented = {"speed_perturbation": True, "equalization": True}
+    augmented = {"speed_perturbation": True}
     return flags(prepared, pretrained, tmp_path / "run", from_scratch=False, **augmented)
 
 

@@ -4,8 +4,10 @@ All of it is drawn from a generator that the caller keys by seed, epoch and crop
 or one with several processes, gets the crops of any other run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
-import scipy.fft
 import torch
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
@@ -13,9 +15,20 @@ from music_genre import audio
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
-MAX_GAIN_DB, MAX_BAND_DB, N_BANDS = 10.0, 6.0, 4  # of `equalize`
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For crops: waking threads takes longer than these small operations."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@one_thread()
 def random_crop(
     data: bytes, window: int, rng: np.random.Generator, speed_perturbation: bool = False
 ) -> np.ndarray:
@@ -36,27 +49,6 @@ def random_crop(
     if len(crop) < length:
         crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
     return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)
-
-
-def equalize(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random gain, and a random smooth curve over frequency: another microphone or mastering.
-
-    The curve is linear, in dB over mel frequency, between `N_BANDS` random points.
-
-    Args:
-        waveform: float32, shape (samples,), at 16 kHz.
-
-    Returns:
-        The same shape and dtype.
-    """
-    hertz = scipy.fft.rfftfreq(len(waveform), 1 / audio.SAMPLING_RATE)
-    mel = np.log1p(hertz / 700)
-    points = rng.uniform(-MAX_BAND_DB, MAX_BAND_DB, N_BANDS) + rng.uniform(
-        -MAX_GAIN_DB, MAX_GAIN_DB
-    )
-    decibels = np.interp(mel, np.linspace(0, mel[-1], N_BANDS), points)
-    spectrum = scipy.fft.rfft(waveform) * np.float32(10) ** (decibels / 20).astype(np.float32)
-    return scipy.fft.irfft(spectrum, len(waveform))
 
 
 def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:

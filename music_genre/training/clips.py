@@ -1,7 +1,6 @@
 """Clips for the Trainer: random crops to train on, and all windows of a track to evaluate on."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from music_genre import audio, windows
-from music_genre.training.augmentation import equalize, mix, random_crop
+from music_genre.training.augmentation import mix, random_crop
 from music_genre.training.feature_store import N_NEW_EPOCHS, FeatureStore
 
 
@@ -20,7 +19,6 @@ class Augmentation:
 
     mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
     speed_perturbation: bool = False
-    equalization: bool = False
     spec_augment: bool = False
 
 
@@ -132,37 +130,17 @@ class CropDataset(torch.utils.data.Dataset):
 
     def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
         """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
-        if not (self.augmentation.speed_perturbation or self.augmentation.equalization):
+        if not self.augmentation.speed_perturbation:
             return []
         rng = np.random.default_rng((self.seed, clips[0]))
         data = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
-        return [crop(data[i % len(data)], self.window, self.augmentation, rng) for i in range(n)]
+        return [random_crop(data[i % len(data)], self.window, rng, True) for i in range(n)]
 
     def _clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
         round_, genre = divmod(n, len(self.of_genre))
         clips = self.of_genre[genre]
         return self.rows[int(clips[round_ % len(clips)])]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For crops: waking threads takes longer than these small operations."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@one_thread()
-def crop(
-    data: bytes, window: int, augmentation: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
-    """A random crop, shape (window,), of a clip's WAV bytes."""
-    samples = random_crop(data, window, rng, augmentation.speed_perturbation)
-    return equalize(samples, rng) if augmentation.equalization else samples
 
 
 def make_crop(
@@ -175,12 +153,13 @@ def make_crop(
 ) -> dict[str, Any]:
     """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
     targets = np.eye(n_labels)
-    samples = crop(clip["audio"]["bytes"], window, augmentation, rng)
+    perturbs = augmentation.speed_perturbation
+    samples = random_crop(clip["audio"]["bytes"], window, rng, perturbs)
     target = targets[clip["genre"]]
     if augmentation.mixup:
         share = rng.beta(augmentation.mixup, augmentation.mixup)
         other = partner()
-        samples = mix(samples, crop(other["audio"]["bytes"], window, augmentation, rng), share)
+        samples = mix(samples, random_crop(other["audio"]["bytes"], window, rng, perturbs), share)
         target = share * target + (1 - share) * targets[other["genre"]]
     item = {"crop": samples, "target": target.astype(np.float32)}
     return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})

@@ -122,10 +122,6 @@ class RecipeOptions:
     speed_perturbation: bool = field(
         default=False, metadata={"help": "Play crops up to 15 percent slower or faster."}
     )
-    equalization: bool = field(
-        default=False,
-        metadata={"help": "Change the level of crops, and of their low and high frequencies."},
-    )
     spec_augment: bool = field(
         default=False,
         metadata={"help": "Mask parts of spectrograms, or of the features of HuBERT and kin."},

@@ -116,7 +116,6 @@ def make_trainer(
     augmentation = Augmentation(
         arguments.mixup,
         arguments.speed_perturbation,
-        arguments.equalization,
         arguments.spec_augment,
     )
     datasets = {

@@ -62,7 +62,7 @@ def make_trainer(prepared, tiny_classifier, tmp_path):
         model.freeze_feature_encoder()
         if has_kernel:
             assert use_matrix_products(model)
-        crops = CropDataset(clips.select(range(8)), WINDOW, 0, Augmentation(0.4, True, True, True))
+        crops = CropDataset(clips.select(range(8)), WINDOW, 0, Augmentation(0.4, True, True))
         if has_store:
             crops.store = open_store(model, WINDOW, len(crops))
         recipe = RecipeArguments(

@@ -259,7 +259,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
         _prepare_inputs=lambda inputs: inputs,
     )
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-    crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(equalization=True))
+    crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(speed_perturbation=True))
     features = linear_probe.extract_features(trainer, crops)
     assert features.clips.tolist() == [clip for clip in range(3) for _ in range(8)]
     assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
