@@ -17,12 +17,12 @@ import torch
 from music_genre.errors import InputError
 from music_genre.report import PREDICTIONS_FILES
 from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from tests import forked
 from tests.families import FAMILIES, four_steps
 from tests.training_runs import (
     check_predictions,
     check_saved_is_best,
     flags,
-    launch,
     read_report,
     train,
 )
@@ -50,12 +50,9 @@ def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path
         ],
     }
     (folder / "runs.json").write_text(json.dumps(runs))
-    result = launch(
-        root,
-        folder / "runs.json",
-        launcher=["--multi_gpu", "--num_processes", "2"],
-        script=root / "tests" / "two_processes.py",
-    )
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2]
+    script = [root / "tests" / "two_processes.py", folder / "runs.json"]
+    result = forked.run([*launcher, *script], os.environ | {"PYTHONPATH": str(root)}, timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
 

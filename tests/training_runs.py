@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
@@ -22,6 +21,7 @@ from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import ClipTrainer
+from tests import forked
 
 RUN_FILES = {  # what every finished run leaves
     "model.safetensors",
@@ -61,25 +61,6 @@ def train(*argv: object, with_pictures: bool = False) -> None:
         train_hf.run(*parse_arguments([str(a) for a in argv]))
 
 
-def launch(
-    root: Path,
-    *argv: object,
-    launcher: list[str] | None = None,
-    cwd: Path | None = None,
-    script: Path | None = None,
-    variables: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.launch", *(launcher or [])]
-    return subprocess.run(
-        [*command, str(script or root / "train_hf.py"), *map(str, argv)],
-        cwd=cwd or root,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=os.environ | {"PYTHONPATH": str(root)} | (variables or {}),
-    )
-
-
 def read_report(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
@@ -101,10 +82,7 @@ ClipTrainer.training_step = step_interrupted_after(27, signal.SIGKILL)
 sys.argv = ["train_hf.py", *{options!r}]
 train_hf.main()
 """
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(train_hf.__file__).parent, capture_output=True,
-        text=True, timeout=120,
-    )  # fmt: skip
+    return forked.run(["-c", code])
 
 
 def check_predictions(run_dir: Path, prepared: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from music_genre.library import scan as scanning
 from music_genre.library import shards
 from music_genre.library.journal import Journal
 from music_genre.library.table import File, LineWriter
+from tests import forked
 
 # Runs the command, and kills process RANK as soon as it has written n rows.
 KILLER = """
@@ -41,13 +41,7 @@ LAUNCH += ["--main_process_port", "0"]  # any free one
 
 
 def run(root: Path, command: list) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=root,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-    )
+    return forked.run(command, os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)})
 
 
 def arguments(model: Path, music: Path, output: Path) -> list:

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
 import train_hf
 from music_genre.publishing.__main__ import main
+from tests import forked
 from tests.commands import run_here
 from tests.hub import WRITER, HubDouble
 
@@ -25,28 +26,17 @@ def environment(hub: HubDouble, home: Path, token: str | None = WRITER, **more: 
     return os.environ | hub.environment(home, token) | {"PYTHONPATH": path} | more
 
 
-def run(command: list[object], env: dict, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        env=env, cwd=cwd, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-
-
-def push(hub: HubDouble, home: Path, *arguments: object, **more) -> subprocess.CompletedProcess:
-    return run(["-m", "music_genre.publishing", *arguments], environment(hub, home, **more))
-
-
 def push_here(
     hub: HubDouble, home: Path, *arguments: object, token: str | None = WRITER
 ) -> subprocess.CompletedProcess:
     return run_here(main, *arguments, environment=environment(hub, home, token))
 
 
-def start_push(hub: HubDouble, folder: Path, home: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "music_genre.publishing", str(folder), "you/x"],
-        env=environment(hub, home), cwd=ROOT, text=True, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start_push(hub: HubDouble, folder: Path, home: Path) -> tuple[BaseProcess, Path]:
+    """The process, and the file that holds what it prints."""
+    printed = folder.parent / "printed.txt"
+    command = ["-m", "music_genre.publishing", folder, "you/x"]
+    return forked.start(command, printed, printed, environment(hub, home)), printed
 
 
 def sha256(content: bytes) -> str:

@@ -2,13 +2,13 @@
 
 import shlex
 import shutil
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from music_genre.publishing.hub import PUBLISHED
+from tests import forked
 from tests.hub import READER, WRITER, Fault, HubDouble
 from tests.music_genre.publishing.clients import (
     LFS_FILES,
@@ -16,9 +16,7 @@ from tests.music_genre.publishing.clients import (
     assert_no_token,
     enlarge,
     environment,
-    push,
     push_here,
-    run,
     sha256,
     start_push,
     stored,
@@ -33,8 +31,8 @@ def always_cut(pushed, tmp_path_factory):
     weights = enlarge(folder)
     with HubDouble(root / "hub") as hub:
         hub.faults.append(Fault("PUT", weights, cut_after=1_000_000))
-        process = start_push(hub, folder, root / "home")
-        yield hub, folder, weights, process
+        process, printed = start_push(hub, folder, root / "home")
+        yield hub, folder, weights, process, printed
         process.kill()
 
 
@@ -117,13 +115,13 @@ def test_a_line_that_is_cut_once_is_taken_up_by_the_client(hub, large, tmp_path)
 def test_killed_in_the_middle_the_next_try_sends_the_rest(hub, large, tmp_path):
     folder, weights = large
     hub.faults.append(Fault("PUT", weights, hold_after=1_000_000, times=1))
-    process = start_push(hub, folder, tmp_path / "home")
+    process, _ = start_push(hub, folder, tmp_path / "home")
     assert hub.held.wait(60)
     while len(stored(hub)) < len(LFS_FILES) - 1:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     assert hub.sent("PUT", weights)[0].n_received < 8_000_000
     assert not hub.commits("you/x")
     assert sha256((folder / WEIGHTS).read_bytes()) == weights
@@ -137,7 +135,8 @@ def test_killed_in_the_middle_the_next_try_sends_the_rest(hub, large, tmp_path):
 
 def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
     """The real Hub is written by hf_xet; all that can be seen here is how it fails."""
-    result = push(hub, tmp_path, finished, "you/x", HF_HUB_DISABLE_XET="")
+    command = ["-m", "music_genre.publishing", finished, "you/x"]
+    result = forked.run(command, environment(hub, tmp_path, HF_HUB_DISABLE_XET=""))
     assert hub.sent("GET", "/xet-write-token/main")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
@@ -148,9 +147,10 @@ def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
 
 def test_a_line_that_is_always_cut(always_cut):
     """The client tries six times, for 23 seconds: they pass while the other tests run."""
-    hub, folder, weights, process = always_cut
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 2
+    hub, folder, weights, process, printed = always_cut
+    process.join(120)
+    assert process.exitcode == 2
+    error = printed.read_text()
     last = error.strip().splitlines()[-1]
     assert "Traceback" not in error
     assert "the connection failed or was interrupted" in last
@@ -161,7 +161,7 @@ def test_a_line_that_is_always_cut(always_cut):
     already = set(stored(hub))
     assert len(already) == len(LFS_FILES) - 1
     command = shlex.split(last.split("try again: ")[1])
-    result = run(command[1:], environment(hub, folder.parent / "home"))
+    result = forked.run(command[1:], environment(hub, folder.parent / "home"))
     assert result.returncode == 0, result.stderr
     assert set(stored(hub)) - already == {weights}
     assert len(stored(hub)) == len(LFS_FILES)

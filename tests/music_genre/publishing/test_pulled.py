@@ -15,13 +15,13 @@ from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier, audio
 from music_genre.loading import ModelError
 from music_genre.publishing.card import model_card
+from tests import forked
 from tests.commands import client_of
 from tests.hub import Fault
 from tests.music_genre.publishing.clients import (
     WEIGHTS,
     environment,
     push_here,
-    run,
     sha256,
 )
 
@@ -60,7 +60,7 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     hub.storage.commit(hub.storage.load("models", "you/pulled"), "other weights", files)
 
     hub.faults.append(Fault("GET", f"/storage/lfs/{sha256(content)}", cut_after=3000, times=1))
-    online = run(["-c", PULL], environment(hub, tmp_path / "home"), cwd=tmp_path)
+    online = forked.run(["-c", PULL], environment(hub, tmp_path / "home"), tmp_path)
     assert online.returncode == 0, online.stderr[-3000:]
     answer = json.loads(online.stdout)
     assert len(hub.sent("GET", f"/storage/lfs/{sha256(content)}")) == 2
@@ -73,7 +73,7 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     assert answer["card"] == ["# pulled", "audio-classification"]
 
     cut_off = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
-    offline = run(["-c", PULL], cut_off, cwd=tmp_path)
+    offline = forked.run(["-c", PULL], cut_off, tmp_path)
     assert offline.returncode == 0, offline.stderr[-3000:]
     assert json.loads(offline.stdout) == answer
 
@@ -109,7 +109,7 @@ def card_with_windows_first(folder: Path) -> None:
 
 
 def run_snippet(snippet: str, hub, tmp_path: Path) -> str:
-    result = run(["-c", snippet], environment(hub, tmp_path / "home"), cwd=tmp_path)
+    result = forked.run(["-c", snippet], environment(hub, tmp_path / "home"), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
@@ -161,13 +161,11 @@ def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path, model_id, 
         GenreClassifier(model_id)
 
 
-# A root that must not overwrite permissions either: PR_CAPBSET_DROP, CAP_DAC_OVERRIDE.
-AS_PERMITTED = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(24, 1)
-os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
-"""
-LOAD = """
+# A root without any capability, which may not overwrite permissions either. The numbers are of
+# capset(2): the third version of its header and the process itself; two sets of three.
+LOAD_AS_PERMITTED = """
+import ctypes
+assert not ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
 from music_genre import GenreClassifier
 from music_genre.errors import exit_with_message
 with exit_with_message("Stopped."):
@@ -185,7 +183,7 @@ def test_a_read_only_cache_serves_what_is_in_it(pushed, tmp_path, is_cold):
             GenreClassifier("you/tiny")
     for path in (home, *home.rglob("*")):
         path.chmod(0o555)
-    result = run(["-c", AS_PERMITTED, LOAD], environment(hub, home), cwd=tmp_path)
+    result = forked.run(["-c", LOAD_AS_PERMITTED], environment(hub, home), tmp_path)
     if is_cold:
         assert result.returncode == 2 and "Traceback" not in result.stderr
         assert re.search(
