@@ -10,6 +10,7 @@ peak memory.
 
 import argparse
 import ctypes
+import faulthandler
 import json
 import os
 import re
@@ -139,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="a model's folder")
     arguments = parser.parse_args()
+    faulthandler.enable()
     from music_genre.classifier import GenreClassifier
 
     classifier = GenreClassifier(arguments.model, device="cpu")

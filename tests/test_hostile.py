@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 import uuid
@@ -16,20 +14,13 @@ from music_genre import audio
 from music_genre.classifier import GenreClassifier
 from music_genre.demo.page import build
 from music_genre.demo.server import serve
-from tests import hostile_audio, hostile_inputs
+from tests import forked, hostile_audio, hostile_inputs
 
 
-def test_each_ends_in_an_answer_or_a_sentence(root, tiny_classifier):
+def test_each_ends_in_an_answer_or_a_sentence(tiny_classifier):
     """In a process of its own: a crash of a decoder must not end the tests."""
-    script = root / "tests" / "hostile_audio.py"
-    result = subprocess.run(
-        [sys.executable, "-X", "faulthandler", script, "--model", tiny_classifier],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    command = ["tests/hostile_audio.py", "--model", tiny_classifier]
+    result = forked.run(command, os.environ | {"OMP_NUM_THREADS": "1"}, timeout=500)
     print(result.stdout)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Traceback" not in result.stderr  # nor in the server's log

@@ -1,8 +1,6 @@
 import os
 import shutil
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier, audio, audio_files
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
+from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +171,7 @@ def test_weights_that_are_cut_are_one_sentence(tiny_classifier, tmp_path, n_byte
         GenreClassifier(folder)
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence(root, tmp_path):
+def test_a_hub_that_does_not_answer_is_one_sentence(tmp_path):
     code = (
         "from music_genre import GenreClassifier, loading\n"
         "loading.HUB_SECONDS = 1\n"
@@ -181,14 +180,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence(root, tmp_path):
     )
     with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections and is silent
         hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}", "HF_HUB_OFFLINE": "0"}
-        result = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=root,
-            env=os.environ | hub | {"HF_HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        result = forked.run(["-c", code], os.environ | hub | {"HF_HOME": str(tmp_path)})
     assert result.stdout.startswith(
         "There is no folder nobody/nothing, and the Hub cannot be reached"
     )
