@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -17,6 +16,7 @@ from datasets import load_from_disk
 from benchmarks import growth, start_up, whole_run
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
+from tests import forked
 
 FIGURE_SCRIPTS = {
     "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "shards", "soak",
@@ -74,11 +74,10 @@ def test_every_script_names_the_page_with_its_figures(root):
         assert any(f"benchmarks/{name}.py" in page.read_text() for page in pages), name
 
 
-def test_serving(root, tiny_classifier):
+def test_serving(tiny_classifier):
     """As a command; the others run in this process, which has imported what they need."""
     sizes = ("--runs", "1", "--song_seconds", "2")
-    command = [sys.executable, "benchmarks/serving.py", "--model", tiny_classifier, *sizes]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    result = forked.run(["benchmarks/serving.py", "--model", tiny_classifier, *sizes])
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
     table = rows(result.stdout)
     assert {"30 s: pipeline, one pass", "30 s: ours, fp32", "2 s: ours, fp32"} <= table.keys()

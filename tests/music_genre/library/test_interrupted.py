@@ -40,8 +40,16 @@ LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 
 LAUNCH += ["--main_process_port", "0"]  # any free one
 
 
+def variables(root: Path, rank: str | None = None) -> dict[str, str]:
+    """rank: of two processes, what the launcher sets for this one."""
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    if rank:
+        own |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return os.environ | own
+
+
 def run(root: Path, command: list) -> subprocess.CompletedProcess:
-    return forked.run(command, os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)})
+    return forked.run(command, variables(root))
 
 
 def arguments(model: Path, music: Path, output: Path) -> list:
@@ -84,9 +92,14 @@ def test_one_of_two_processes_is_killed_and_two_continue(
     killer, output, alone = tmp_path / "killer.py", tmp_path / "two.csv", tmp_path / "alone.csv"
     killer.write_text(KILLER)
     options = arguments(tiny_classifier, music, output)
-    result = run(root, [*LAUNCH, killer, 1, 1, *options])
-    assert result.returncode
-    assert "-9" in result.stderr, "the launcher saw process 1 killed"
+    said = tmp_path / "said.txt"
+    first, second = (
+        forked.start([killer, 1, 1, *options], said, said, variables(root, rank)) for rank in "01"
+    )
+    second.join()
+    assert second.exitcode == -signal.SIGKILL, said.read_text()[-3000:]
+    first.terminate()  # as the launcher does then
+    first.join()
     assert not (tmp_path / "two-00001-of-00002.csv").exists()
     assert any("-00001-of-" in part.name for part in Path(f"{output}.parts").glob("*.jsonl"))
     result = run(root, [*LAUNCH, "-m", "music_genre.library", *options])

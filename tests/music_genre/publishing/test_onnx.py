@@ -122,7 +122,9 @@ def test_a_graph_with_other_numbers_is_not_kept(
         assert not (folder / "onnx").exists()
 
 
-def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, tmp_path, monkeypatch, capsys):
+def test_an_int8_form_with_other_answers_is_not_kept(
+    jazz_model, graph, tmp_path, monkeypatch, capsys
+):
     """As if it had lost the bias that makes it answer jazz; the fp32 form is there all the same."""
     folder = tmp_path / "model"
     shutil.copytree(jazz_model, folder)
@@ -136,6 +138,7 @@ def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, tmp_path, monke
                 tensor.CopyFrom(numpy_helper.from_array(np.zeros(10, np.float32), tensor.name))
         save(graph, target)
 
+    monkeypatch.setattr(onnx, "_write", lambda model, example, path: save(graph, path))
     monkeypatch.setattr(quantized, "quantize", quantize_badly)
     monkeypatch.setattr(sys, "argv", ["onnx", str(folder)])
     onnx.main()
