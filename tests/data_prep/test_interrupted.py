@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,13 +77,13 @@ def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
     for replaces in (False, True):
         output_dir = folder / f"replaces-{replaces}" / "out"
         if replaces:
-            run_and_kill(archive, output_dir, 1, None)
+            shutil.copytree(folder / "whole1" / "out", output_dir)  # as seed 1 leaves it
         n_steps = run_and_kill(archive, output_dir, 0, None)
         # The last steps, where folders are renamed and removed, and a sample of those before.
         for step in sorted({*range(0, n_steps, every), *range(n_steps - 8, n_steps)}):
             output_dir = folder / f"replaces-{replaces}-{step}" / "out"
             if replaces:
-                run_and_kill(archive, output_dir, 1, None)
+                shutil.copytree(folder / "whole1" / "out", output_dir)
             n_struck += run_and_kill(archive, output_dir, 0, kill_at=step) == -1
             if output_dir.exists():
                 assert read_preparation(output_dir), "what has the dataset's name is finished"
