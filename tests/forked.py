@@ -35,6 +35,8 @@ PRELOADED = [
     "transformers.models.hubert.modeling_hubert",
     "transformers.models.wav2vec2.feature_extraction_wav2vec2",
 ]
+# The first of python's own paths, behind a script's folder and PYTHONPATH; it need not be there.
+LIBRARY = "python{}{}.zip".format(*sys.version_info)
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(PRELOADED)
 
@@ -105,12 +107,12 @@ def _become(command: list[str], variables: dict[str, str], folder: Path, *files:
 def _execute(command: list[str], variables: dict[str, str]) -> None:
     """As python takes its arguments: -c CODE, -m MODULE or a SCRIPT, and their own."""
     kind, *rest = command
-    installed = [p for p in sys.path if p.startswith((sys.prefix, sys.base_prefix))]
-    paths = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
-    first = {"-c": "", "-m": os.getcwd()}.get(kind, os.path.dirname(os.path.abspath(kind)))
-    sys.path[:] = [first, *paths, *installed]
+    first = {"-c": "", "-m": os.getcwd()}.get(kind, os.path.dirname(os.path.realpath(kind)))
+    given = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
+    of_python = [Path(path).name for path in sys.path].index(LIBRARY)
+    sys.path[:] = [first, *given, *sys.path[of_python:]]
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
-        del sys.modules[name]
+        del sys.modules[name]  # found anew, along the path of this process
     if kind == "-c":
         code, sys.argv = rest[0], ["-c", *rest[1:]]
         sys.modules["__main__"] = main = types.ModuleType("__main__")
