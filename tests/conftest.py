@@ -23,14 +23,15 @@ SHARED = ROOT.parent / "shared"
 # hands out files in the order of collection.
 LONGEST = (
     "tests/test_readme.py",
+    "tests/test_benchmarks.py",
     "tests/test_app_browser.py",
     "tests/test_train_hf.py",
-    "tests/music_genre/publishing/test_failed_pushes.py",
-    "tests/test_train_processes.py",
-    "tests/test_benchmarks.py",
     "tests/test_train_resume.py",
+    "tests/test_train_processes.py",
     "tests/test_notebook.py",
-    "tests/test_packaging.py",
+    "tests/music_genre/publishing/test_failed_pushes.py",
+    "tests/music_genre/publishing/test_onnx.py",
+    "tests/test_hostile.py",
 )
 
 
