@@ -13,7 +13,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from music_genre.publishing.card import REPOSITORY
-from tests import forked
 
 
 def requirements(lines: list[str]) -> set[str]:
@@ -98,12 +97,11 @@ def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, 
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    environment = os.environ | {"PYTHONPATH": str(site)}
-
-    def run(*arguments: object) -> str:
-        """The installed command."""
-        command = [site / "bin" / "music-genre", *arguments, "--model", tiny_classifier]
-        result = forked.run(command, environment, empty)
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            command, cwd=empty, env=os.environ | {"PYTHONPATH": str(site)}, timeout=120,
+            capture_output=True, text=True,
+        )  # fmt: skip
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -111,12 +109,19 @@ def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, 
         "import sys; from music_genre import GenreClassifier;"
         "print(GenreClassifier(sys.argv[1])(sys.argv[2]).genre)"
     )
-    imported = subprocess.run(
-        [sys.executable, "-c", code, tiny_classifier, song], env=environment, cwd=empty,
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert imported.returncode == 0, imported.stderr
-    genre = imported.stdout.strip()
-    assert run("classify", song).startswith(f"{song}: {genre} ")
-    run("scan", song, "--output", empty / "genres.csv")
-    assert f",{genre}," in (empty / "genres.csv").read_text()
+    genre = run(sys.executable, "-c", code, str(tiny_classifier), str(song)).strip()
+    command = str(site / "bin" / "music-genre")
+    line = run(sys.executable, command, "classify", str(song), "--model", str(tiny_classifier))
+    assert line.startswith(f"{song}: {genre} ")
+    output = str(empty / "genres.csv")
+    run(
+        sys.executable,
+        command,
+        "scan",
+        str(song),
+        "--model",
+        str(tiny_classifier),
+        "--output",
+        output,
+    )
+    assert f",{genre}," in Path(output).read_text()
