@@ -9,6 +9,7 @@ itself is tested: imports, options of the interpreter, variables that libraries 
 """
 
 import atexit
+import functools
 import gc
 import multiprocessing
 import os
@@ -35,8 +36,6 @@ PRELOADED = [
     "transformers.models.hubert.modeling_hubert",
     "transformers.models.wav2vec2.feature_extraction_wav2vec2",
 ]
-# The first of python's own paths, behind a script's folder and PYTHONPATH; it need not be there.
-LIBRARY = "python{}{}.zip".format(*sys.version_info)
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(PRELOADED)
 
@@ -76,13 +75,25 @@ def start(
     process = SERVER.Process(
         target=_become,
         name="MainProcess",
-        args=([str(part) for part in command], variables, folder, out, err),
+        args=([str(part) for part in command], variables, own_paths(), folder, out, err),
     )
     process.start()
     return process
 
 
-def _become(command: list[str], variables: dict[str, str], folder: Path, *files: Path) -> None:
+@functools.cache
+def own_paths() -> list[str]:
+    """Python's own, without PYTHONPATH; tests, and packages they import, add to those here."""
+    code = "import sys; print(*sys.path[1:], sep='\\n')"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={}, check=True, capture_output=True, text=True
+    )
+    return result.stdout.splitlines()
+
+
+def _become(
+    command: list[str], variables: dict[str, str], paths: list[str], folder: Path, *files: Path
+) -> None:
     """The forked process, from its first line to its last."""
     gc.freeze()  # looking through all that the server imported is no work of this process
     for descriptor, file in zip((1, 2), files, strict=True):
@@ -99,18 +110,17 @@ def _become(command: list[str], variables: dict[str, str], folder: Path, *files:
         torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     with client_of(variables):
         try:
-            _execute(command, variables)
+            _execute(command, variables, paths)
         finally:
             atexit._run_exitfuncs()
 
 
-def _execute(command: list[str], variables: dict[str, str]) -> None:
+def _execute(command: list[str], variables: dict[str, str], paths: list[str]) -> None:
     """As python takes its arguments: -c CODE, -m MODULE or a SCRIPT, and their own."""
     kind, *rest = command
     first = {"-c": "", "-m": os.getcwd()}.get(kind, os.path.dirname(os.path.realpath(kind)))
     given = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
-    of_python = [Path(path).name for path in sys.path].index(LIBRARY)
-    sys.path[:] = [first, *given, *sys.path[of_python:]]
+    sys.path[:] = [first, *given, *paths]
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
         del sys.modules[name]  # found anew, along the path of this process
     if kind == "-c":

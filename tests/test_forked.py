@@ -25,7 +25,8 @@ sys.exit(int(sys.argv[1]))
 
 
 @pytest.mark.parametrize("command", [["-c", STATE], ["-m", "state"], ["folder/state.py"]])
-def test_it_is_what_python_would_have_started(command, tmp_path):
+def test_it_is_what_python_would_have_started(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, "/of/the/tests"])  # as setuptools appends its own
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "state.py").write_text(STATE)
     environment = {
