@@ -178,7 +178,9 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
 
 
 def fine_tune(run: Run, checkpoint: str | None, started: float) -> dict[str, Any]:
-    """Train; the model of the best epoch is loaded in the end.
+    """Train; what the model has in the end is its last weights.
+
+    With --load_best_model_at_end, it is those of the step that validation found best.
 
     Returns:
         The part of report.json on the training.

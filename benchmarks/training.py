@@ -169,7 +169,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
         "--freeze_feature_encoder", "True",  # as pretrained convolutions are
         "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),
-        "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
+        "--eval_strategy", "no", "--save_strategy", "no",
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip
     train_hf.prepare_cpu(recipe)

@@ -43,11 +43,12 @@ FAMILIES = {
 
 
 def four_steps(family: str, prepared: Path, folder: Path, output_dir: Path) -> list[str]:
-    """Four steps, of which the second and the fourth are validated and saved."""
+    """Four steps, of which the second or the fourth is loaded in the end."""
     model = folder / family
     for part in FAMILIES[family]:
         part.save_pretrained(model)
     return flags(
         prepared, model, output_dir, max_steps=4, eval_strategy="steps", eval_steps=2,
         save_strategy="steps", save_steps=2, per_device_train_batch_size=4,
+        load_best_model_at_end=True,
     )  # fmt: skip

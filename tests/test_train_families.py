@@ -1,4 +1,4 @@
-"""The saved model is the best checkpoint, tensor by tensor, for every family the README names.
+"""The best checkpoint is saved, tensor by tensor, for every family the README names.
 
 transformers renames the tensors of some families when it saves and loads them. The same with two
 processes is in test_train_processes.py.
@@ -22,7 +22,7 @@ from tests.training_runs import (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_saved_model_is_the_best_checkpoint_also_after_sigterm(
+def test_the_best_checkpoint_is_saved_on_request_also_after_sigterm(
     family, prepared, tmp_path, monkeypatch
 ):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"

@@ -18,7 +18,6 @@ from music_genre.training.trainer import ClipTrainer
 from tests.training_runs import (
     check_pipeline,
     check_predictions,
-    check_saved_is,
     evaluation_favouring,
     every_five_steps,
     flags,
@@ -215,30 +214,38 @@ def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeyp
     """
     monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
     monkeypatch.setattr(fallback, "is_lower", lambda *_: True)
-    train(*probe_options(prepared, pretrained, tmp_path / "one"))
+    best = {"load_best_model_at_end": True}
+    train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
     moved = (tmp_path / "one").rename(tmp_path / "moved")
     (tmp_path / "other").mkdir()
-    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=6)
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=6, **best)
     train(*options, "--resume_from_checkpoint", moved / "checkpoint-4")
     report = read_report(tmp_path / "other")["train"]
     assert report["steps"] == 6
     assert report["best_step"] == 2
     assert not report["linear_probe"]["is_kept"]
-    best, probe, saved = (
+    shutil.copytree(moved / "linear_probe", tmp_path / "other" / "linear_probe", dirs_exist_ok=True)
+    check_saved_is_average(tmp_path / "other", moved / "checkpoint-2")
+
+
+def check_saved_is_average(run_dir: Path, checkpoint: Path) -> None:
+    """Of the checkpoint and the linear probe."""
+    fine_tuned, probe, saved = (
         load_file(folder / "model.safetensors")["projector.weight"]
-        for folder in (moved / "checkpoint-2", moved / "linear_probe", tmp_path / "other")
+        for folder in (checkpoint, run_dir / "linear_probe", run_dir)
     )
-    assert not torch.equal(best, probe)
-    torch.testing.assert_close(saved, (best + probe) / 2)
+    assert not torch.equal(fine_tuned, probe)
+    torch.testing.assert_close(saved, (fine_tuned + probe) / 2)
 
 
 def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkeypatch, capsys):
     """Without the probe and the best checkpoint of its run: later steps alone compete."""
     monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
-    train(*probe_options(prepared, pretrained, tmp_path / "one"))
+    best = {"load_best_model_at_end": True}
+    train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
     lone = (tmp_path / "one" / "checkpoint-4").rename(tmp_path / "lone")
     shutil.rmtree(tmp_path / "one")
-    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=8)
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=8, **best)
     train(*options, "--resume_from_checkpoint", lone)
     output = capsys.readouterr().out
     assert "checkpoint-2, is gone: only later ones compete." in output
@@ -258,16 +265,19 @@ def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
         train(*options, "--resume_from_checkpoint", tmp_path / "one" / "checkpoint-4")
 
 
-def test_without_validation_in_training_the_fine_tuned_model_is_kept(
-    prepared, pretrained, tmp_path, capsys
+@pytest.mark.parametrize("validates", [True, False])
+def test_the_last_weights_are_averaged_with_the_linear_probe(
+    validates, prepared, pretrained, tmp_path, monkeypatch
 ):
-    options = flags(prepared, pretrained, tmp_path / "run", from_scratch=False, max_steps=4)
-    train(*options, "--eval_strategy", "no", "--load_best_model_at_end", "False")
-    output = capsys.readouterr().out
-    assert "The fine-tuned model of step 4 is kept, and neither averaged nor" in output
-    assert "--load_best_model_at_end is False" in output
-    assert not read_report(tmp_path / "run")["train"]["linear_probe"]["is_kept"]
-    check_saved_is(tmp_path / "run", tmp_path / "run" / "checkpoint-4")
+    """Also where validation found an earlier step better."""
+    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(fallback, "is_lower", lambda *_: True)
+    options = {"from_scratch": False, "max_steps": 4, "eval_strategy": "no"}
+    if validates:
+        options |= {"eval_strategy": "steps", "eval_steps": 2}
+    train(*flags(prepared, pretrained, tmp_path, **options))
+    assert not read_report(tmp_path)["train"]["linear_probe"]["is_kept"]
+    check_saved_is_average(tmp_path, tmp_path / "checkpoint-4")
 
 
 # --- stopped early: validated and saved once ------------------------------------------------
@@ -314,12 +324,12 @@ def test_a_second_sigterm_does_not_tear_the_checkpoint(
     assert read_report(tmp_path / "run")["train"]["resumed_at_step"] == 6
 
 
-def test_a_budget_ends_the_run_with_its_best_model_scored(saves, prepared, tiny_config, tmp_path):
+def test_a_budget_ends_the_run_with_its_model_scored(saves, prepared, tiny_config, tmp_path):
     options = flags(prepared, tiny_config, tmp_path / "run", num_train_epochs=1000)
     train(*options, "--time_budget_minutes", 0.001)
     report = read_report(tmp_path / "run")
     assert report["train"]["stopped_by_budget"]
-    assert report["train"]["steps"] == report["train"]["best_step"] == 1
+    assert report["train"]["steps"] == 1
     assert saves == [1]
     assert validated(tmp_path / "run" / "checkpoint-1") == [1]
     assert report["test"]["n"] == 10

@@ -23,6 +23,7 @@ from music_genre.training.options import (
     check_ranges,
 )
 from music_genre.training.trainer_options import (
+    METRICS,
     REFUSED,
     check_checkpoints,
     check_schedule,
@@ -39,9 +40,7 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
 
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
-    save_total_limit: int | None = field(default=2)  # the best one, and the last one to resume from
-    load_best_model_at_end: bool = field(default=True)
-    metric_for_best_model: str | None = field(default="calibrated_loss")
+    save_total_limit: int | None = field(default=2)  # the last one to resume from, and the best one
     logging_steps: float = field(default=10)
     logging_nan_inf_filter: bool = field(default=False)  # a loss that is not finite ends the run
     hub_private_repo: bool = field(default=True)
@@ -65,6 +64,8 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         if not self.use_cpu and self.dataloader_num_workers == 0:
             # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile.
             self.dataloader_num_workers = min(4, os.cpu_count() or 1)
+        if self.load_best_model_at_end or self.save_strategy == "best":
+            self.metric_for_best_model = self.metric_for_best_model or METRICS[0]
         output_dir = self.output_dir
         super().__post_init__()
         if output_dir is None:  # the Trainer would write to trainer_output/, where nobody looks

@@ -39,22 +39,20 @@ def load_linear_probe_if_not_beaten(
     """After training: average the weights with the linear probe's, or load the linear probe.
 
     The average is kept if it is better beyond chance: both are calibrated and compared by their
-    negative log-likelihood on validation, with a margin (see `is_lower`). The epoch was chosen on
-    the same clips, so that a mere lower loss says little.
+    negative log-likelihood on validation, with a margin (see `is_lower`).
 
     Returns:
         What `fit_linear_probe` returned, both losses, and `is_kept`; None without the probe.
     """
     folder = Path(trainer.args.output_dir, LINEAR_PROBE)
     choice = read_choice(folder.parent)
-    if choice is None or not trainer.args.load_best_model_at_end:
-        reason = "--load_best_model_at_end is False" if choice else f"{folder} is not there"
+    if choice is None:
         if trainer.is_world_process_zero():
             print(
                 f"The fine-tuned model of step {trainer.state.global_step} is kept, and neither "
-                f"averaged nor compared with the linear probe: {reason}."
+                f"averaged nor compared with the linear probe: {folder} is not there."
             )
-        return choice and choice | {"is_kept": False}
+        return None
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     fine_tuned = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load_weights(model, folder)

@@ -176,6 +176,11 @@ def _combinations(a: TrainingArguments, given: dict[str, Any]) -> Iterator[tuple
         f"--metric_for_best_model must be one of {metrics}, not {a.metric_for_best_model}.",
     )
     yield (
+        "metric_for_best_model" in given
+        and not (a.load_best_model_at_end or a.save_strategy == "best"),
+        "--metric_for_best_model needs --load_best_model_at_end True.",
+    )
+    yield (
         bool(tracker) and tracker not in ("none", *TRACKERS),
         f"--report_to must be none or one of {trackers}, not {tracker}.",
     )

@@ -234,7 +234,7 @@ Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: of 290 test tracks, 0
 | validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.716 | 0.666 |
 | test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.691 | 0.641 |
 
-The best epoch was chosen on validation. Test was scored once. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
+The weights are those that were best on validation. Test was scored once. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
 
 By genre, on test:
 
@@ -357,6 +357,15 @@ def test_a_card_says_when_fine_tuning_was_of_no_use():
         probe = {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": is_kept}
         train = REPORT["train"] | {"linear_probe": probe}
         assert (said in model_card(REPORT | {"train": train}, "you/mine").text) == is_kept
+
+
+def test_the_weights_of_the_last_step_averaged_with_the_linear_probe():
+    probe = {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": False}
+    train = REPORT["train"] | {"best_step": None, "linear_probe": probe}
+    assert (
+        "\nThe weights are those after the last step, averaged with those of a linear probe: on "
+        "validation the average is better than the probe beyond chance. Test was scored once."
+    ) in model_card(REPORT | {"train": train}, "you/mine").text
 
 
 def test_all_ten_genres_have_a_row():

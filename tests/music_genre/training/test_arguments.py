@@ -119,7 +119,10 @@ def error_of(argv, capsys) -> str:
         (["--seeds", "3"], "two or more different numbers"),
         (["--seeds", "0", "1"], "needs an --output_dir"),
         (["--seeds", "0", "-1", "--output_dir", "x"], "--seeds must be 0 or more"),
-        (["--eval_strategy", "no"], "--load_best_model_at_end requires"),
+        (
+            ["--load_best_model_at_end", "True", "--eval_strategy", "no"],
+            "--load_best_model_at_end requires",
+        ),
         (["--eval_strategy", "sometimes"], "sometimes"),
     ],
 )

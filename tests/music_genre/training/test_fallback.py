@@ -18,7 +18,7 @@ N_CLIPS = 40
 REFERENCES = np.arange(N_CLIPS) % 4
 
 
-def tiny_trainer(folder, loads_best: bool = True) -> SimpleNamespace:
+def tiny_trainer(folder) -> SimpleNamespace:
     """Its model's first bias says how the clips are classified; see `score`."""
     torch.manual_seed(0)
     config = HubertConfig(
@@ -31,7 +31,7 @@ def tiny_trainer(folder, loads_best: bool = True) -> SimpleNamespace:
         return trainer.quality[float(trainer.model.classifier.bias[0].detach())], REFERENCES
 
     trainer = SimpleNamespace(
-        args=SimpleNamespace(output_dir=str(folder), load_best_model_at_end=loads_best),
+        args=SimpleNamespace(output_dir=str(folder)),
         accelerator=SimpleNamespace(unwrap_model=lambda model, **_: model),
         state=SimpleNamespace(global_step=80),
         is_world_process_zero=lambda: True,
@@ -87,22 +87,13 @@ def test_the_linear_probe_is_kept_unless_it_is_beaten_beyond_chance(
     assert float(trainer.model.classifier.bias[0].detach()) == (0.0 if is_kept else 0.5)
 
 
-@pytest.mark.parametrize("has_probe", [True, False])
-def test_without_a_choice_of_epochs_or_a_probe_the_fine_tuned_model_is_kept(
-    tmp_path, has_probe, capsys
-):
-    trainer = tiny_trainer(tmp_path, loads_best=not has_probe)
-    if has_probe:
-        save_linear_probe(trainer, {"layers": 1})
+def test_without_a_probe_the_fine_tuned_model_is_kept(tmp_path, capsys):
+    trainer = tiny_trainer(tmp_path)
     set_bias(trainer, 1.0)
-    found = load_linear_probe_if_not_beaten(trainer, None)
-    assert found == ({"layers": 1, "is_kept": False} if has_probe else None)
+    assert load_linear_probe_if_not_beaten(trainer, None) is None
     assert float(trainer.model.classifier.bias[0].detach()) == 1.0
-    reason = "--load_best_model_at_end is False" if has_probe else f"{LINEAR_PROBE} is not there"
-    assert f"nor compared with the linear probe: {tmp_path if not has_probe else ''}" in (
-        printed := capsys.readouterr().out
-    )
-    assert reason in printed
+    reason = f"nor compared with the linear probe: {tmp_path / LINEAR_PROBE} is not there."
+    assert reason in capsys.readouterr().out
 
 
 def test_the_choice_is_read_again(tmp_path):

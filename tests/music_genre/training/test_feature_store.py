@@ -67,7 +67,7 @@ def make_trainer(prepared, tiny_classifier, tmp_path):
             crops.store = open_store(model, WINDOW, len(crops))
         recipe = RecipeArguments(
             str(tmp_path / "run"), precision="fp32", eval_strategy="no", save_strategy="no",
-            load_best_model_at_end=False, disable_tqdm=True, use_cpu=True,
+            disable_tqdm=True, use_cpu=True,
         )  # fmt: skip
         extractor = load_feature_extractor(find_model(str(tiny_classifier)))
         collate = make_collate(extractor, "input_values")

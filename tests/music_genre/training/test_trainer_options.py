@@ -27,7 +27,7 @@ UNCHANGED = "passed to the Trainer unchanged"
 MANY = "test_a_run_with_many_options_obeys_them"
 REFERENCE = "configs/gtzan.json, test_a_run_leaves_what_is_promised"
 
-BY_STEPS = "--eval_strategy steps --save_strategy steps"
+BEST = "--load_best_model_at_end True --eval_strategy steps --save_strategy steps"
 
 # Option: a value, with the options it needs; how it is known to work.
 WORKS = {
@@ -68,7 +68,7 @@ WORKS = {
     "run_name": ("mine --report_to wandb", UNCHANGED),
     "project": ("mine --report_to trackio", UNCHANGED),
     "eval_strategy": (
-        "no --load_best_model_at_end False",
+        "no",
         "test_a_run_without_validation_ends_with_its_last_weights",
     ),
     "eval_steps": ("3 --eval_strategy steps --save_strategy steps --save_steps 3", MANY),
@@ -83,10 +83,10 @@ WORKS = {
     ),
     "hub_model_id": ("you/it --push_to_hub", "tests/music_genre/publishing/test_hub.py"),
     "load_best_model_at_end": (
-        "False",
-        "test_a_run_without_validation_ends_with_its_last_weights",
+        "True",
+        "test_the_best_checkpoint_is_saved_on_request_also_after_sigterm",
     ),
-    "metric_for_best_model": ("macro_f1", MANY),
+    "metric_for_best_model": ("macro_f1 --load_best_model_at_end True", MANY),
     "resume_from_checkpoint": ("last", "test_a_resumed_run_ends_as_the_uninterrupted_one"),
     "full_determinism": ("True", UNCHANGED),
     "seed": ("3", "test_seeds_are_summed_up_and_a_finished_one_is_not_run_again"),
@@ -236,11 +236,12 @@ def test_a_working_option_reaches_the_trainer(name, monkeypatch):
         ("--hub_model_id you/it", "--hub_model_id needs --push_to_hub"),
         ("--hub_private_repo False", "--hub_private_repo needs --push_to_hub"),
         ("--metric_for_best_model f1", "--metric_for_best_model must be one of"),
+        ("--metric_for_best_model macro_f1", "--metric_for_best_model needs --load_best_model"),
         ("--save_total_limit 1 --max_steps -3", "--max_steps must be 1 or more"),
         ("--max_steps 0", "--max_steps must be 1 or more"),
-        (f"{BY_STEPS} --eval_steps 2 --save_steps 4", "--save_steps 4 must be the same as"),
-        (f"{BY_STEPS} --eval_steps 2", "--save_steps 500 must be the same as --eval_steps 2"),
-        (BY_STEPS, "--save_steps 500 must be the same as --eval_steps 10"),
+        (f"{BEST} --eval_steps 2 --save_steps 4", "--save_steps 4 must be the same as"),
+        (f"{BEST} --eval_steps 2", "--save_steps 500 must be the same as --eval_steps 2"),
+        (BEST, "--save_steps 500 must be the same as --eval_steps 10"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(argv, sentence, capsys):
@@ -313,7 +314,7 @@ def test_a_run_with_many_options_obeys_them(prepared, tiny_config, tmp_path):
         "logging_steps": 2, "logging_first_step": True, "label_smoothing_factor": 0.1,
         "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2,
         "save_total_limit": 3, "per_device_eval_batch_size": 3,
-        "metric_for_best_model": "macro_f1",
+        "metric_for_best_model": "macro_f1", "load_best_model_at_end": True,
     }  # fmt: skip
     train(*flags(prepared, tiny_config, tmp_path / "steps", **options))
     log = log_of(tmp_path / "steps")
@@ -327,7 +328,8 @@ def test_a_run_with_many_options_obeys_them(prepared, tiny_config, tmp_path):
 
 
 def test_a_run_that_saves_only_the_best_scores_it(prepared, tiny_config, tmp_path):
-    train(*flags(prepared, tiny_config, tmp_path / "run", save_strategy="best", max_steps=2))
+    options = {"save_strategy": "best", "load_best_model_at_end": True, "max_steps": 2}
+    train(*flags(prepared, tiny_config, tmp_path / "run", **options))
     assert read_report(tmp_path / "run")["train"]["best_step"] > 0
 
 
@@ -335,14 +337,14 @@ def test_without_the_best_model_at_the_end_steps_may_be_validated_more_often_tha
     prepared, tiny_config, tmp_path
 ):
     options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 2}
-    options |= {"load_best_model_at_end": False, "max_steps": 2}
+    options |= {"max_steps": 2}
     train(*flags(prepared, tiny_config, tmp_path / "run", **options))
     assert read_report(tmp_path / "run")["train"]["best_step"] is None
     check_saved_is(tmp_path / "run", tmp_path / "run" / "checkpoint-2")
 
 
 def test_a_run_without_validation_ends_with_its_last_weights(prepared, tiny_config, tmp_path):
-    options = {"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "no"}
+    options = {"eval_strategy": "no", "save_strategy": "no"}
     train(*flags(prepared, tiny_config, tmp_path / "run", max_steps=2, **options))
     assert read_report(tmp_path / "run")["train"]["steps"] == 2
     assert not list((tmp_path / "run").glob("checkpoint-*"))
