@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 
-from benchmarks import growth, start_up, whole_run
+from benchmarks import measuring, start_up, whole_run
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 from tests import forked
@@ -111,20 +111,29 @@ def test_songs(run, measured_here):
     assert [table[name][1] for name in list(table)[1:]] == ["6", "4", "12"]
 
 
-def test_growth(run, monkeypatch, tiny_classifier):
-    """The length of a track in a process of its own, as `run_apart` has it."""
-    monkeypatch.setattr(growth, "SIZES", {"track": growth.SIZES["track"]})
-    assert "1 s" in rows(run("growth", "--model", tiny_classifier, "--largest", 1))
+def test_figures_of_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "print('a line before')\n"
+        "waits = os.environ['OMP_WAIT_POLICY']\n"
+        "print(json.dumps({'pid': os.getpid(), 'waits': waits, 'of': sys.argv[1:]}))\n"
+        "sys.exit(sys.argv[1] == 'bad' and 'no such size')\n"
+    )
+    figures = measuring.run_apart(script, "track", 60)
+    assert figures["pid"] != os.getpid()
+    assert figures["waits"] == "PASSIVE" and figures["of"] == ["track", "60"]
+    with pytest.raises(SystemExit, match="bad failed:\nno such size"):
+        measuring.run_apart(script, "bad")
 
 
-def test_growth_of_all_else(run, measured_here, monkeypatch, tiny_classifier, tmp_path):
+def test_growth(run, measured_here, tiny_classifier, tmp_path):
     measured_here("growth")
-    others = {what: size for what, size in growth.SIZES.items() if what != "track"}
-    monkeypatch.setattr(growth, "SIZES", others)
     picture = tmp_path / "growth.png"
     text = run("growth", "--model", tiny_classifier, "--largest", 1, "--picture", picture)
-    assert {"1 windows", "100 clips", "100 files"} <= rows(text).keys()
-    assert {"batch", "prepare", "probe", "train", "scan"} <= rows(text).keys()
+    assert {"1 s", "1 windows", "100 clips", "100 files"} <= rows(text).keys()
+    assert {"track", "batch", "prepare", "probe", "train", "scan"} <= rows(text).keys()
     assert picture.stat().st_size > 5_000
 
 
