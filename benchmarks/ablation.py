@@ -3,11 +3,12 @@
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
 
 Source of the table in docs/training.md. Cross-validation over artists: the clips of train and
-validation are divided into five folds, of which three are trained on, one chooses the epoch and the
-temperature, and one is scored. Each row is the audio course's recipe (course_recipe.py) or a run of
-train_hf.py with changes to configs/gtzan.json. A finished run is a line of results.jsonl under
---output_dir and is not repeated, so that a table can be made over days; --table prints what is
-there. Test is never used. Intervals are by bootstrap over artists.
+validation are divided into five folds, of which three are trained on, one is validation (it decides
+between linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row
+is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to
+configs/gtzan.json. A finished run is a line of results.jsonl under
+--output_dir and is not repeated, so that a table can be made over days: it has all rows that are
+there, and --table runs nothing. Test is never used. Intervals are by bootstrap over artists.
 """
 
 import argparse
@@ -141,8 +142,9 @@ def cpu_minutes(command: list[object], log: Path) -> float:
     return round((usage.ru_utime + usage.ru_stime) / 60, 2)
 
 
-def print_tables(results: list[dict], rows: list[str]) -> None:
+def print_tables(results: list[dict]) -> None:
     """Accuracies and negative log-likelihood, differences from the probe, recall by genre."""
+    rows = dict.fromkeys([COURSE, *ROWS, *(result["row"] for result in results)])
     of_rows = {row: _by_track([r for r in results if r["row"] == row]) for row in rows}
     of_rows = {row: tracks for row, tracks in of_rows.items() if tracks}
     measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
@@ -220,7 +222,7 @@ def main() -> None:
         f"{arguments.model_name_or_path}; train and validation in {N_FOLDS} folds by artist (seed "
         "0); n is of the tracks scored, and artists of those that are known"
     )
-    print_tables(results, arguments.rows)
+    print_tables(results)
 
 
 if __name__ == "__main__":
