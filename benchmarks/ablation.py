@@ -218,8 +218,9 @@ def main() -> None:
                 results.append(finished_run.result())
                 with path.open("a") as file:
                     file.write(json.dumps(results[-1]) + "\n")
+    models = ", ".join(sorted({result["model_name_or_path"] for result in results}))
     print(
-        f"{arguments.model_name_or_path}; train and validation in {N_FOLDS} folds by artist (seed "
+        f"{models}; train and validation in {N_FOLDS} folds by artist (seed "
         "0); n is of the tracks scored, and artists of those that are known"
     )
     print_tables(results)
