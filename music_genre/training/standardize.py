@@ -76,7 +76,7 @@ def missing_genres(splits: dict[str, Dataset]) -> list[str]:
     """One sentence for each split that lacks genres of the ClassLabel."""
     effects = {
         "train": "the model cannot learn them",
-        "validation": "the best checkpoint is chosen without them",
+        "validation": "the model is compared and calibrated without them",
         "test": "its scores do not cover them",
     }
     sentences = []

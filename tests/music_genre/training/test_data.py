@@ -227,7 +227,7 @@ def test_a_genre_of_one_clip_stays_in_train():
     assert 0 in dataset["train"]["genre"]
     assert 0 not in [*dataset["validation"]["genre"], *dataset["test"]["genre"]]
     assert missing_genres(dataset) == [
-        "validation has no clip of blues: the best checkpoint is chosen without them.",
+        "validation has no clip of blues: the model is compared and calibrated without them.",
         "test has no clip of blues, rock: its scores do not cover them.",
     ]
 
