@@ -6,9 +6,9 @@ Source of the table in docs/training.md. Cross-validation over artists: the clip
 validation are divided into five folds, of which three are trained on, one is validation (it decides
 between linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row
 is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to
-configs/gtzan.json. A finished run is a line of results.jsonl under
---output_dir and is not repeated, so that a table can be made over days: it has all rows that are
-there, and --table runs nothing. Test is never used. Intervals are by bootstrap over artists.
+configs/gtzan.json. A finished run is a line of results.jsonl under --output_dir and is not
+repeated, so that a table can be made over days: it has all rows that are there, and --table runs
+nothing. Test is never used. Intervals are by bootstrap over artists.
 """
 
 import argparse
@@ -220,8 +220,8 @@ def main() -> None:
                     file.write(json.dumps(results[-1]) + "\n")
     models = ", ".join(sorted({result["model_name_or_path"] for result in results}))
     print(
-        f"{models}; train and validation in {N_FOLDS} folds by artist (seed "
-        "0); n is of the tracks scored, and artists of those that are known"
+        f"{models}; train and validation in {N_FOLDS} folds by artist (seed 0); n is of the tracks "
+        "scored, and artists of those that are known"
     )
     print_tables(results)
 

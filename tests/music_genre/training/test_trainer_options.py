@@ -327,10 +327,12 @@ def test_a_run_with_many_options_obeys_them(prepared, tiny_config, tmp_path):
     assert read_report(tmp_path / "steps")["validation"]["n"] == 10
 
 
-def test_a_run_that_saves_only_the_best_scores_it(prepared, tiny_config, tmp_path):
-    options = {"save_strategy": "best", "load_best_model_at_end": True, "max_steps": 2}
+@pytest.mark.parametrize("loads_best", [True, False])
+def test_a_run_that_saves_only_the_best_scores_it(loads_best, prepared, tiny_config, tmp_path):
+    options = {"save_strategy": "best", "load_best_model_at_end": loads_best, "max_steps": 2}
     train(*flags(prepared, tiny_config, tmp_path / "run", **options))
-    assert read_report(tmp_path / "run")["train"]["best_step"] > 0
+    assert bool(read_report(tmp_path / "run")["train"]["best_step"]) == loads_best
+    assert list((tmp_path / "run").glob("checkpoint-*"))
 
 
 def test_without_the_best_model_at_the_end_steps_may_be_validated_more_often_than_saved(
