@@ -203,8 +203,7 @@ class _Wire:
             if _is_over(fault.cut_after, n_sent + len(body)):
                 part = message | {"body": body[: fault.cut_after - n_sent], "more_body": True}
                 await send(part)
-                await asyncio.sleep(0.05)  # let it leave
-                transport.abort()
+                transport.close()  # after what is written, however slowly the client reads
                 return
             n_sent += len(body)
             await send(message)
@@ -222,8 +221,8 @@ class _Wire:
         except Exception:
             if not transport.is_closing():
                 raise
-        if transport.is_closing():
-            await asyncio.sleep(0.05)  # until uvicorn knows, and does not miss an answer
+        while transport.is_closing() and (await receive())["type"] != "http.disconnect":
+            pass  # until uvicorn knows, and does not miss an answer
 
 
 def _is_over(limit: int | None, n: int) -> bool:

@@ -3,8 +3,10 @@
 import ast
 import json
 import re
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -91,6 +93,25 @@ def test_a_long_download_is_taken_up_where_it_was_cut(hub, tmp_path):
     assert "range" not in cut.headers
     assert resumed.headers["range"] == f"bytes={10 * 2**20}-"
     assert resumed.status == 206
+
+
+def test_a_slow_client_gets_what_precedes_a_cut(hub):
+    """The double's promise, on which the test above counts on a busy machine."""
+    content = np.random.default_rng(0).bytes(12_000_000)
+    hub.add_repo("you/long")
+    files = {WEIGHTS: hub.storage.lfs(content)}
+    hub.storage.commit(hub.storage.load("models", "you/long"), "long", files)
+    hub.faults.append(Fault("GET", "/storage/lfs/", cut_after=11_000_000))
+    received = 0
+    url = f"{hub.endpoint}/you/long/resolve/main/{WEIGHTS}"
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("GET", url, follow_redirects=True) as response,
+    ):
+        time.sleep(0.3)
+        for part in response.iter_raw():
+            received += len(part)
+    assert received == 11_000_000
 
 
 def snippets_of(folder: Path, n: int) -> list[str]:
