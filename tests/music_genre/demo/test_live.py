@@ -1,9 +1,11 @@
 import itertools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 
 from music_genre.classifier import Prediction, WindowPrediction
+from music_genre.demo import live
 from music_genre.demo.live import LiveSession
 
 
@@ -92,7 +94,7 @@ def test_chunks_that_find_the_model_busy_are_merged(monkeypatch):
 
 def test_lost_sound_is_said(monkeypatch):
     clock = iter([0.0, 1.0, 9.0])
-    monkeypatch.setattr("music_genre.demo.live.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     classifier, session = Scripted(0.9), LiveSession()
     run(classifier, [second()] * 2, session)
     assert "missed" not in session.as_html(classifier.labels)[0]
