@@ -9,6 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -136,6 +137,7 @@ def test_the_card_is_valid_and_says_what_was_measured(run_dir):
 def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     prepared, tiny_config, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr("music_genre.training.results.plots", mock.Mock())  # as `train` does
     options = flags(prepared, tiny_config, tmp_path / "three", num_train_epochs=1)
     monkeypatch.setattr(sys, "argv", ["train_hf.py", *options, "--seeds", "0", "1", "2"])
     train_hf.main()

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from datasets import load_from_disk
 from data_prep.prepare import prepare
 from music_genre import audio
 from music_genre.errors import InputError
+from tests import forked
 from tests.data_prep.archives import make_zip, three_of_each
 
 
@@ -151,9 +150,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
                 "from pathlib import Path; from data_prep.prepare import prepare; "
                 f"prepare([Path({str(path)!r})], Path({str(out)!r}), split='random')"
             )
-            second.append(
-                subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-            )
+            second.append(forked.run(["-c", code]))
         return original(*arguments, **options)
 
     original = audio.decode

@@ -318,7 +318,7 @@ def test_a_bad_table_gives_way_to_a_good_one_in_another_archive(tmp_path):
 
 
 def test_the_real_sample_in_every_form(real_archive, tmp_path):
-    """Zip, tar.gz of .au, folder and FLACs of the same tracks: sample for sample the same."""
+    """Zip, tar.gz of .au, folder and FLACs: every third track is sample for sample the same."""
     done = prepare([real_archive], tmp_path / "zip", split="random")
     assert (done["n_members"], done["n_kept"]) == (100, 100)
     assert 29.8 < done["seconds"] / 100 < 30.7
@@ -331,7 +331,7 @@ def test_the_real_sample_in_every_form(real_archive, tmp_path):
         tarfile.open(tmp_path / "genres.tar.gz", "w:gz", compresslevel=1) as au,
         zipfile.ZipFile(tmp_path / "flac.zip", "w") as flac,
     ):
-        for name in (n for n in source.namelist() if n.endswith(".wav")):
+        for name in [n for n in source.namelist() if n.endswith(".wav")][::3]:
             data = source.read(name)
             samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
             file = tmp_path / "unpacked" / name
@@ -348,10 +348,11 @@ def test_the_real_sample_in_every_form(real_archive, tmp_path):
                 else:
                     archive.writestr(member, buffer.getvalue())
     expected = samples_of(tmp_path / "zip")
-    assert len(expected) == 100
     for form in ("genres.tar.gz", "flac.zip", "unpacked"):
         prepare([tmp_path / form], tmp_path / f"from {form}", split="random")
-        assert samples_of(tmp_path / f"from {form}") == expected, form
+        samples = samples_of(tmp_path / f"from {form}")
+        assert len(samples) == 34
+        assert samples.items() <= expected.items(), form
 
 
 def test_the_filtered_split_of_the_real_sample_leaks_no_artist(real_archive, tmp_path):
