@@ -8,6 +8,7 @@ from data_prep.gtzan import SPLITS
 from data_prep.leakage import describe_leakage
 
 TEMPLATE = Path(__file__).with_name("card.md")
+READ_AGAIN = ("kind", "split", "n_clips", "is_synthetic")  # by training on the dataset
 
 
 def dataset_card(preparation: dict) -> DatasetCard:
@@ -24,6 +25,7 @@ def dataset_card(preparation: dict) -> DatasetCard:
         task_categories=["audio-classification"],
         tags=["music", "music-genre"] + (["gtzan"] if is_gtzan else []),
         size_categories=_size(preparation["n_clips"]),
+        data_prep={key: preparation[key] for key in READ_AGAIN},
     )
     description = preparation["split_description"]
     return DatasetCard.from_template(
@@ -42,6 +44,18 @@ def dataset_card(preparation: dict) -> DatasetCard:
             "sources": " and ".join(f"`{s['name']}`" for s in preparation["sources"]),
         },
     )
+
+
+def read_card(path: Path | None) -> dict:
+    """The values of `READ_AGAIN`; empty where there is no card, or none of data_prep.
+
+    The card may be a stranger's: the values may be anything.
+    """
+    try:
+        values = DatasetCard.load(path).data.to_dict().get("data_prep")
+    except Exception:  # the parser of the metadata raises kinds of its own
+        return {}
+    return values if isinstance(values, dict) and values.keys() == set(READ_AGAIN) else {}
 
 
 def _size(n: int) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import datasets
 from datasets import Audio, Dataset, DatasetDict
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
+from data_prep.card import read_card
+from data_prep.gtzan import DESCRIPTIONS
 from data_prep.prepare import default_output_dir, prepare, read_preparation
 from data_prep.sources.recognise import is_gtzan, is_source
 from data_prep.splits import OWN_DESCRIPTIONS
@@ -22,6 +24,7 @@ from music_genre.training.options import ARCHIVE_SUFFIXES, SYNTHETIC, check_data
 from music_genre.training.standardize import standardize
 
 DATA_DIR = Path("data")
+SYNTHETIC_NAME = "synthesised music"
 QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
 
@@ -90,7 +93,7 @@ def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str,
     with _one_sentence(f"{name} holds neither music nor a dataset that can be loaded"):
         load = datasets.load_dataset if _is_foreign(folder) else datasets.load_from_disk
         dataset = load(str(folder))
-    return _standardize(dataset, folder.absolute().name, split, seed)
+    return _standardize(dataset, folder.absolute().name, split, seed, folder / "README.md")
 
 
 def _prepared_folder(source: Path, split: str | None) -> Path:
@@ -134,7 +137,7 @@ def _load_prepared(folder: Path, split: str | None) -> tuple[DatasetDict, Source
     dataset = datasets.load_from_disk(str(folder)).cast_column("audio", Audio(decode=False))
     split = "its own" if preparation["split"] == "given" else preparation["split"]
     description, is_synthetic = preparation["split_description"], preparation["is_synthetic"]
-    name = "synthesised music" if is_synthetic else preparation["dataset_name"]
+    name = SYNTHETIC_NAME if is_synthetic else preparation["dataset_name"]
     return dataset, Source(name, split, description, is_synthetic, preparation["leakage"])
 
 
@@ -166,18 +169,40 @@ def _load_from_hub(name: str, split: str | None, seed: int) -> tuple[DatasetDict
                     f"{nowhere}: the Hub cannot be reached, and its cache here does not have it."
                 ) from error
         dataset = datasets.load_dataset(name)
-    return _standardize(dataset, name, split, seed)
+        try:
+            card = Path(hf_hub_download(name, "README.md", repo_type="dataset"))
+        except (HfHubHTTPError, OSError):  # there is none, or it is not in the cache
+            card = None
+    return _standardize(dataset, name, split, seed, card)
 
 
 def _standardize(
-    dataset: Dataset | DatasetDict, name: str, split: str | None, seed: int
+    dataset: Dataset | DatasetDict, name: str, split: str | None, seed: int, card: Path | None
 ) -> tuple[DatasetDict, Source]:
     if split:
         raise InputError(f"{name} keeps its own splits: leave out --split {split}.")
     dataset, drawn_by, leakage = standardize(dataset, name, seed)
-    split = drawn_by or "its own"
-    description = OWN_DESCRIPTIONS[drawn_by] if drawn_by else "its own split"
-    return dataset, Source(name, split, description, leakage=leakage)
+    if drawn_by:
+        return dataset, Source(name, drawn_by, OWN_DESCRIPTIONS[drawn_by], leakage=leakage)
+    source = Source(name, "its own", "its own split", leakage=leakage)
+    return dataset, _as_prepared(source, read_card(card), dataset)
+
+
+def _as_prepared(source: Source, known: dict, dataset: DatasetDict) -> Source:
+    """Named as in the folder that data_prep pushed, if these are its clips.
+
+    Args:
+        known: of `read_card`; values that data_prep does not know are not used.
+    """
+    if not known or known["n_clips"] != sum(map(len, dataset.values())):
+        return source
+    is_gtzan, is_synthetic = known["kind"] == "gtzan", known["is_synthetic"] is True
+    description = (DESCRIPTIONS if is_gtzan else OWN_DESCRIPTIONS).get(str(known["split"]))
+    if not description:
+        return source
+    name = SYNTHETIC_NAME if is_synthetic else "GTZAN" if is_gtzan else source.name
+    split = "its own" if known["split"] == "given" else known["split"]
+    return Source(name, split, description, is_synthetic, None if is_synthetic else source.leakage)
 
 
 @contextmanager

@@ -248,4 +248,4 @@ def print_plan(run: Run) -> None:
     for warning in warnings:
         print(f"Warning: {warning}")
     if warnings and run.source.split == "filtered":
-        print("The fault-filtered lists are for all of GTZAN: --split artist fits a part of it.")
+        print("The fault-filtered lists are for all of GTZAN: prepare a part with --split artist.")

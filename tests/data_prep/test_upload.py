@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,9 +12,13 @@ import pandas
 import pytest
 import yaml
 from datasets import Audio, load_from_disk
+from huggingface_hub import DatasetCard
 
 from data_prep.__main__ import main
 from data_prep.archive import MARKER
+from data_prep.card import read_card
+from data_prep.gtzan import DESCRIPTIONS
+from data_prep.prepare import prepare
 from data_prep.upload import needs_rights
 from music_genre.training.data import load_data
 from tests.commands import client_of, run_here
@@ -103,11 +108,60 @@ def test_training_gets_from_the_hub_what_was_pushed(hub, gtzan, tmp_path):
             clips[split].cast_column("audio", Audio(decode=False)) for clips in (pulled, prepared)
         ]
         assert [c["bytes"] for c in audio[0]["audio"]] == [c["bytes"] for c in audio[1]["audio"]]
-    assert source.split == "its own"
+    assert (source.name, source.split) == ("GTZAN", "random"), "the card names and links them"
+    assert source.split_description == DESCRIPTIONS["random"]
+    assert not source.is_synthetic
     known = json.loads((tmp_path / "out" / "preparation.json").read_text())["leakage"]
     for kind in ("test_tracks", "artist_in_train", "artist_unknown", "samples_in_train"):
         assert source.leakage[kind] == known[kind], kind
     assert known["artist_in_train"], "there is something to count"
+
+
+def test_synthesised_music_is_known_as_such_on_the_hub(hub, archive, tmp_path):
+    """So that nobody publishes a demonstration by mistake."""
+    assert push(hub, archive, tmp_path, "you/synthetic").returncode == 0
+    with client_of(os.environ | hub.environment(tmp_path / "home")):
+        _, source = load_data("you/synthetic", None, seed=0)
+    assert source.is_synthetic
+    assert (source.name, source.leakage) == ("synthesised music", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_clips": 61}, {"split": ["random"]}, {"split": "by mood"}, {"kind": []}, {"more": 1}],
+)
+def test_what_is_said_of_other_clips_is_not_believed(hub, gtzan, tmp_path, change):
+    """Somebody changed the dataset or the card."""
+    assert push(hub, gtzan, tmp_path, "you/gtzan").returncode == 0
+    card = DatasetCard(hub.files("you/gtzan", "datasets")["README.md"].decode())
+    card.data.data_prep |= change
+    changed = hub.storage.blob(str(card).encode())
+    repo = hub.storage.load("datasets", "you/gtzan")
+    files = repo["commits"][-1]["files"] | {"README.md": changed}
+    hub.storage.commit(repo, "change", files)
+    with client_of(os.environ | hub.environment(tmp_path / "home")):
+        _, source = load_data("you/gtzan", None, seed=0)
+    assert (source.name, source.split_description) != ("GTZAN", DESCRIPTIONS["random"])
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "no metadata", "---\na: [\n---\n", "---\n- a\n---\n"]
+)
+def test_a_card_of_anybody_says_nothing(tmp_path, content):
+    card = tmp_path / "README.md"
+    if content is not None:
+        card.write_text(content)
+    assert read_card(card) == {}
+
+
+def test_a_folder_that_was_downloaded_is_known_as_well(gtzan, tmp_path):
+    """`hf download` gives the card beside the Parquet files."""
+    prepare([gtzan], tmp_path / "out", split="random")
+    for name, clips in load_from_disk(tmp_path / "out").items():
+        clips.to_parquet(tmp_path / "gtzan" / "data" / f"{name}-00000-of-00001.parquet")
+    shutil.copy(tmp_path / "out" / "README.md", tmp_path / "gtzan")
+    _, source = load_data(str(tmp_path / "gtzan"), None, seed=0)
+    assert (source.name, source.split) == ("GTZAN", "random")
 
 
 def test_music_of_ones_own_needs_a_licence_to_be_public():
