@@ -36,8 +36,8 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: tests also wait, for a browser or a second of sound."""
-    return (os.cpu_count() or 1) + 2
+    """One more than there are cores: tests also wait, for a browser or a second of sound."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
