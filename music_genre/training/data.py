@@ -171,7 +171,7 @@ def _load_from_hub(name: str, split: str | None, seed: int) -> tuple[DatasetDict
         dataset = datasets.load_dataset(name)
         try:
             card = Path(hf_hub_download(name, "README.md", repo_type="dataset"))
-        except (HfHubHTTPError, OSError):  # there is none, or it is not in the cache
+        except (HfHubHTTPError, httpx.HTTPError, OSError):  # there is none, or none in the cache
             card = None
     return _standardize(dataset, name, split, seed, card)
 
