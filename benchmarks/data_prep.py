@@ -142,6 +142,7 @@ def main() -> None:
             for variant in VARIANTS:
                 out = work / "out" / variant.replace(" ", "")
                 out.mkdir(parents=True)
+                os.sync()  # what the variant before left to write is no time of this one
                 results[variant].append(
                     run_apart(__file__, archive.resolve(), "--one", variant, out)
                 )
