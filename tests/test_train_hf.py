@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from torch.nn.modules.module import register_module_forward_hook
 
 import train_hf
 from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre.errors import InputError
+from music_genre.kernels.feature_encoder import MatmulFeatureEncoder
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import ClipTrainer
 from tests import forked
@@ -188,6 +191,45 @@ def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
     assert losses
     assert np.isfinite(losses).all()
     assert read_report(tmp_path / "run")["test"]["n"] == 10
+
+
+def test_behind_a_linear_probe_all_of_the_model_trains_in_its_precision(
+    prepared, pretrained, tmp_path, monkeypatch
+):
+    """The probe is scored before, in fp32. Convolutions are computed apart, for their store."""
+    dtypes, phase = {"training": set(), "scoring": set(), "else": set()}, ["else"]
+
+    def during(name: str, function: Callable) -> Callable:
+        def run(*args, **kwargs):
+            phase.append(name)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                phase.pop()
+
+        return run
+
+    def watched_frames(encoder, waveforms, dtype):
+        dtypes[phase[-1]].add(("convolution", dtype))
+        return frames(encoder, waveforms, dtype)
+
+    def watch_linear(module, inputs, output):
+        if isinstance(module, torch.nn.Linear):
+            dtypes[phase[-1]].add(("linear", output.dtype))
+
+    frames = MatmulFeatureEncoder._frames
+    monkeypatch.setattr(MatmulFeatureEncoder, "_frames", watched_frames)
+    monkeypatch.setattr(ClipTrainer, "training_step", during("training", ClipTrainer.training_step))
+    monkeypatch.setattr(train_hf, "evaluate", during("scoring", train_hf.evaluate))
+    options = {"from_scratch": False, "freeze_feature_encoder": True, "max_steps": 2}
+    hook = register_module_forward_hook(watch_linear)
+    try:
+        train(*flags(prepared, pretrained, tmp_path / "run", precision="bf16", **options))
+    finally:
+        hook.remove()
+    assert read_report(tmp_path / "run")["train"]["linear_probe"]
+    assert dtypes["training"] == {("convolution", torch.bfloat16), ("linear", torch.bfloat16)}
+    assert dtypes["scoring"] == {("convolution", torch.float32), ("linear", torch.float32)}
 
 
 def test_workers_make_the_same_crops_in_every_epoch(prepared, pretrained, tmp_path):

@@ -40,7 +40,7 @@ def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path
     --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
     """
     folder = tmp_path_factory.mktemp("two")
-    probe = {"from_scratch": False, "max_steps": 1, "use_cpu": True}
+    probe = {"from_scratch": False, "max_steps": 2, "warmup_steps": 0, "use_cpu": True}
     runs = {
         "plain": flags(prepared, tiny_config, folder / "plain", **PLAIN),
         "linear_probe": flags(prepared, pretrained, folder / "linear_probe", **probe),
@@ -82,6 +82,14 @@ def test_the_first_process_chooses_the_linear_probe_for_all(two):
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
     assert printed.count("Linear probe on layer") == 1
+
+
+def test_fine_tuning_from_a_linear_probe_averages_the_gradients_of_all(two):
+    """The probe is scored before training: after that each process trained a model of its own."""
+    folder, _ = two
+    start, *trained = (torch.load(folder / name) for name in ("rank-0", "trained-0", "trained-1"))
+    assert not torch.equal(start["classifier.weight"], trained[0]["classifier.weight"])
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in start)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

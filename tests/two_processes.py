@@ -8,6 +8,7 @@ RUNS.json holds the command lines: `plain`, `linear_probe`, and those of `famili
 import json
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -41,12 +42,24 @@ def fit_in_the_first_process_only(folder: Path) -> None:
     train_hf.fit_linear_probe = fit_and_save
 
 
+def save_what_is_trained(folder: Path) -> AbstractContextManager:
+    """Each process leaves the model that it has trained."""
+    train = ClipTrainer.train
+
+    def train_and_save(trainer, **kwargs):
+        train(trainer, **kwargs)
+        torch.save(trainer.model.state_dict(), folder / f"trained-{RANK}")
+
+    return mock.patch.object(ClipTrainer, "train", train_and_save)
+
+
 if __name__ == "__main__":
     file = Path(sys.argv[1])
     runs = json.loads(file.read_text())
     run(runs["plain"])
     fit_in_the_first_process_only(file.parent)
-    run(runs["linear_probe"])
+    with save_what_is_trained(file.parent):
+        run(runs["linear_probe"])
     ClipTrainer.evaluate = evaluation_favouring(2)
     for argv in runs["families"]:
         run(argv)

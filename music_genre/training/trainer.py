@@ -69,14 +69,16 @@ class ClipTrainer(Trainer):
         parts = [known]
         if keys:
             (waveforms,) = crops.values()
-            with torch.no_grad():
+            # In training only the model's own forward pass computes in the precision of the run.
+            with torch.no_grad(), self.accelerator.autocast():
                 new = self.model.base_model.feature_extractor(waveforms).transpose(1, 2).half()
             for key, place, features in zip(keys, order[: len(keys)], new.cpu(), strict=True):
                 target = targets[place].cpu()
                 self.train_dataset.store.write(key, features.numpy(), target.numpy())
             parts = [new, known]
-        features = torch.cat(parts)[np.argsort(order)]
-        return features.transpose(1, 2).float()
+        # In float32, as autocast in bfloat16 refuses to put float16 together.
+        features = torch.cat([part.float() for part in parts])[np.argsort(order)]
+        return features.transpose(1, 2)
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -116,7 +118,7 @@ class ClipTrainer(Trainer):
         return n_windows["validation"] * in_training, n_scored * after
 
     def estimate_steps(self) -> tuple[float, float]:
-        """Seconds of a training step, with new crops and with known ones; nothing is changed.
+        """Seconds of a training step, with new crops and with known ones; no weight is changed.
 
         Without the optimizer's part, of two batches, before the model is wrapped.
         """
@@ -153,6 +155,10 @@ class ClipTrainer(Trainer):
             Per clip the probabilities of its windows, shape (windows, labels); and the labels.
         """
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if not self.accelerator._models:
+            # Before training, `predict` would prepare the model for evaluation, and accelerate
+            # prepares none twice: it would be trained in fp32, and by each process for itself.
+            self.accelerator._models.append(self.model)
         output = self.predict(dataset)
         return without_padding(output.predictions), output.label_ids
 
