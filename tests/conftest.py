@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -33,11 +34,26 @@ LONGEST = (
     "tests/music_genre/publishing/test_onnx.py",
     "tests/test_hostile.py",
 )
+# One worker runs these three: the model that their fixture trains and exports takes 12 s.
+WITH_PUSHED_RUN = {
+    f"tests/music_genre/publishing/{name}.py"
+    for name in ("test_failed_pushes", "test_hub", "test_pulled")
+}
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: tests also wait, for a browser or a second of sound."""
     return (os.cpu_count() or 1) + 1
+
+
+class Scheduling(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "pushed run" if file in WITH_PUSHED_RUN else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> Scheduling | None:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
