@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor
 # Clips of GTZAN last 29.9 to 30.6 s, so with windows of 3 s most would need an eleventh for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
 MAX_GAP = 0.1
+MAX_WINDOWS = 64  # of 3 s take DistilHuBERT's convolutions 2.5 GB; a batch of songs has hundreds
 
 
 def window_starts(n_samples: int, window: int) -> np.ndarray:
@@ -81,7 +82,7 @@ def extract_features(
 def clip_probabilities(
     model: PreTrainedModel, features: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """Probabilities of every window of several clips, in one pass.
+    """Probabilities of every window of several clips, MAX_WINDOWS of them in one pass.
 
     Args:
         model: an audio classification model.
@@ -91,5 +92,6 @@ def clip_probabilities(
         Per clip the softmax of each window, float32, shape (windows, labels); its mean over windows
         is the clip's answer.
     """
-    logits = model(**{model.main_input_name: torch.cat(list(features))}).logits
+    passes = torch.cat(list(features)).split(MAX_WINDOWS)
+    logits = torch.cat([model(**{model.main_input_name: part}).logits for part in passes])
     return list(logits.float().softmax(-1).split([len(of_clip) for of_clip in features]))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from music_genre import windows
 from music_genre.loading import find_model, load_classifier, load_feature_extractor
@@ -41,6 +42,23 @@ def test_windows_of_blocks_are_those_of_the_whole(n_samples):
         in_blocks = list(windows.cut_blocks(blocks, windows.window_starts(n_samples, 30), 30))
         np.testing.assert_array_equal(in_blocks, windows.cut(waveform, 30))
     assert len(list(windows.cut_blocks([waveform[:4]], [0, 30], 30))) == 0, "it ended early"
+
+
+def test_no_pass_has_more_windows_than_fit_into_memory():
+    """A batch of eight songs of ten minutes has 1,600 windows."""
+
+    class Model:
+        main_input_name = "input_values"
+
+        def __call__(self, input_values: torch.Tensor) -> SequenceClassifierOutput:
+            sizes.append(len(input_values))
+            return SequenceClassifierOutput(logits=input_values[:, :2])
+
+    sizes, clips = [], [torch.rand(n, 5) for n in (100, 3, 60)]
+    found = windows.clip_probabilities(Model(), clips)
+    assert sizes == [64, 64, 35]
+    for clip, probabilities in zip(clips, found, strict=True):
+        torch.testing.assert_close(probabilities, clip[:, :2].softmax(-1))
 
 
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
