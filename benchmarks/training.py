@@ -62,6 +62,7 @@ from music_genre import audio
 from music_genre.evaluation.environment import hardware
 from music_genre.kernels.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
+from music_genre.training.callbacks import SetEpoch
 from music_genre.training.feature_store import N_NEW_EPOCHS
 
 WARM_UP = 2  # steps
@@ -164,6 +165,16 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
 
 
 def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
+    """With new crops in each step."""
+    trainer, n, seconds = of_recipe(folder, arguments)
+    n_new = N_NEW_EPOCHS * len(trainer.get_train_dataloader())
+    if WARM_UP + arguments.steps > n_new:
+        sys.exit(f"Only {n_new} steps have new crops: take more --clips_per_genre.")
+    trainer.add_callback(SetEpoch(trainer.train_dataset))
+    return trainer, n, seconds
+
+
+def of_recipe(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     data, model, recipe = parse_recipe([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
@@ -181,7 +192,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
 
 def repeated(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     """`ours`, with the features of all crops in the store."""
-    trainer, n, seconds = ours(folder, arguments)
+    trainer, n, seconds = of_recipe(folder, arguments)
     crops = trainer.train_dataset
     for first in range(0, len(crops), n):
         batch = trainer.data_collator([crops[i] for i in range(first, min(first + n, len(crops)))])

@@ -201,7 +201,7 @@ class GenreClassifier:
             torch.autocast(self.device.type, dtype, enabled=is_rounded),
         ):
             (probabilities,) = windows.clip_probabilities(self.model, [features])
-        return probabilities.double().cpu().numpy()
+        return probabilities.cpu().double().numpy()  # MPS has no float64
 
     def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:
         return dict(zip(self.labels, probabilities.tolist(), strict=True))

@@ -14,9 +14,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def hardware() -> str:
-    """The GPU by its name, or the number of CPU cores."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+def hardware(device: torch.device | None = None, n_processes: int = 1) -> str:
+    """The GPUs by their name, or the number of CPU cores.
+
+    Args:
+        device: of one process; by default a GPU if there is one.
+        n_processes: that compute together.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        return f"{n_processes} x {torch.cuda.get_device_name(device)}"
     cpu = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
     return f"{torch.get_num_threads()} cores of {cpu}"

@@ -42,4 +42,4 @@ def classify_in_one_pass(
     )
     with torch.inference_mode():
         logits = model(**inputs.to(model.device)).logits[0]
-    return logits.float().softmax(-1).double().cpu().numpy()
+    return logits.float().softmax(-1).cpu().double().numpy()  # MPS has no float64

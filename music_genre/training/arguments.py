@@ -75,6 +75,14 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         check_checkpoints(self)
         check_schedule(self)
 
+    @property
+    def n_gpu(self) -> int:
+        """Of this process. With more the Trainer takes DataParallel, which knows no windows.
+
+        `accelerate launch` starts a process for each GPU.
+        """
+        return min(super().n_gpu, 1)
+
     def _choose_precision(self) -> tuple[str, str]:
         """From --precision, --bf16, --fp16, the launcher, or the hardware; and the reason."""
         asked = {name for name in ("fp16", "bf16") if getattr(self, name)}

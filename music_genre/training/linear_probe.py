@@ -9,8 +9,8 @@ those behind the best layer are cut off. Layer and regularization are chosen tog
 cross-validation over the artists of train.
 """
 
+import itertools
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -186,42 +187,45 @@ def extract_features(trainer: ClipTrainer, crops: CropDataset) -> Features:
     is_main = trainer.accelerator.is_main_process
     rows: list[tuple[int, int, bool, list[np.ndarray]]] = []
     with trainer.accelerator.split_between_processes(list(range(len(clips)))) as share:
-        share = tqdm(
-            share, "Linear probe", unit=" clips", disable=trainer.args.disable_tqdm or not is_main
-        )
-        batch: list[tuple[int, int, bool, np.ndarray]] = []
-        for row in _windows_of(clips, crops, share):
-            batch.append(row)
-            if len(batch) == BATCH_SIZE:
-                rows += _add_layers(trainer, batch)
-                batch = []
-        rows += _add_layers(trainer, batch)
+        n_workers = trainer.args.dataloader_num_workers  # they cut windows while a GPU computes
+        loader = DataLoader(
+            _WindowsToProbe(clips, crops), None, sampler=share, num_workers=n_workers,
+            collate_fn=list, generator=torch.Generator(),  # the run's own random numbers stay
+        )  # fmt: skip
+        is_hidden = trainer.args.disable_tqdm or not is_main
+        bar = tqdm(loader, "Linear probe", unit=" clips", disable=is_hidden)
+        windows_of_clips = itertools.chain.from_iterable(bar)
+        while batch := list(itertools.islice(windows_of_clips, BATCH_SIZE)):
+            rows += _add_layers(trainer, batch)
     of_clip, labels, is_crop, layers = zip(*gather_object(rows), strict=True)
     groups = artist_groups(clips.artists)[np.array(of_clip)]
     stacked = [np.stack(layer) for layer in zip(*layers, strict=True)]
     return Features(stacked, np.array(of_clip), np.array(labels), groups, np.array(is_crop))
 
 
-def _windows_of(
-    clips: ClipDataset, crops: CropDataset, indices: Iterator[int]
-) -> Iterator[tuple[int, int, bool, np.ndarray]]:
-    """Index, label, whether it is a random crop, and samples of each window to extract."""
-    for i in indices:
-        item = clips[i]
+@dataclass
+class _WindowsToProbe(Dataset):
+    """Of each clip the windows: its index, its label, whether it is a random crop, samples."""
+
+    clips: ClipDataset
+    crops: CropDataset
+
+    def __getitem__(self, i: int) -> list[tuple[int, int, bool, np.ndarray]]:
+        item = self.clips[i]
         chosen = np.linspace(0, len(item["windows"]) - 1, N_WINDOWS).round().astype(int)
         plain = [item["windows"][j] for j in np.unique(chosen)]
-        for window in plain:
-            yield i, item["label"], False, window
-        for crop in crops.augmented(clips.tracks[i], N_WITH_CROPS - len(plain)):
-            yield i, item["label"], True, crop
+        random = self.crops.augmented(self.clips.tracks[i], N_WITH_CROPS - len(plain))
+        return [
+            (i, item["label"], is_random, window)
+            for is_random, of_kind in ((False, plain), (True, random))
+            for window in of_kind
+        ]
 
 
 def _add_layers(
     trainer: ClipTrainer, batch: list[tuple[int, int, bool, np.ndarray]]
 ) -> list[tuple[int, int, bool, list[np.ndarray]]]:
     """Rows with features, float32, of every layer in the place of samples."""
-    if not batch:
-        return []
     model = trainer.model
     cuts = windows.extract_features(trainer.processing_class, [samples for *_, samples in batch])
     inputs = trainer._prepare_inputs({model.main_input_name: cuts})

@@ -36,7 +36,7 @@ def describe_training(run: Run, seconds: float, steps_before: int = 0) -> dict[s
         "resumed_at_step": steps_before,
         "best_step": state.best_global_step if arguments.load_best_model_at_end else None,
         "linear_probe": None,
-        "hardware": hardware(),
+        "hardware": hardware(arguments.device, arguments.world_size),
         "precision": arguments.precision,
         "processes": arguments.world_size,
         "recipe": {

@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProgressCallback, set_seed
 
 from music_genre.errors import InputError
+from music_genre.evaluation.environment import hardware
 from music_genre.kernels import dropout, feature_encoder, positional_convolution
 from music_genre.memory import keep_freed_memory
 from music_genre.report import RUNS_DIR
@@ -242,8 +243,12 @@ def print_plan(run: Run) -> None:
         f"{model.num_parameters() / 1e6:.1f} million parameters, {n_trained / 1e6:.1f} trained; "
         f"windows of {model_arguments.window_seconds:g} s, "
         f"{len(run.trainer.get_train_dataloader())} batches an epoch.\n"
-        f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}."
+        f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}. "
+        f"On {hardware(run.arguments.device, run.arguments.world_size)}."
     )
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched:
+        print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
     warnings = missing_genres({name: d.clips for name, d in run.datasets.items()})
     for warning in warnings:
         print(f"Warning: {warning}")

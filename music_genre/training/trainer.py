@@ -31,6 +31,7 @@ class ClipTrainer(Trainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is ours, a mean over the crops
+        self.is_finite = torch.tensor(True, device=self.args.device)  # the loss, in every step
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Cross entropy with targets of shape (crops, labels), which mixup makes."""
@@ -72,9 +73,9 @@ class ClipTrainer(Trainer):
             # In training only the model's own forward pass computes in the precision of the run.
             with torch.no_grad(), self.accelerator.autocast():
                 new = self.model.base_model.feature_extractor(waveforms).transpose(1, 2).half()
-            for key, place, features in zip(keys, order[: len(keys)], new.cpu(), strict=True):
-                target = targets[place].cpu()
-                self.train_dataset.store.write(key, features.numpy(), target.numpy())
+            of_new = targets[order[: len(keys)]]
+            for row in zip(keys, new.cpu().numpy(), of_new.cpu().numpy(), strict=True):
+                self.train_dataset.store.write(*row)
             parts = [new, known]
         # In float32, as autocast in bfloat16 refuses to put float16 together.
         features = torch.cat([part.float() for part in parts])[np.argsort(order)]
@@ -82,12 +83,23 @@ class ClipTrainer(Trainer):
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"The loss at step {self.state.global_step + 1} is {loss.item()}: the run stops. "
-                "Try a lower --learning_rate, or --precision fp32."
-            )
+        self.is_finite &= torch.isfinite(loss)  # stays on the device: no step waits for it
         return loss
+
+    def log(self, *args, **kwargs) -> None:
+        self._check_loss()
+        super().log(*args, **kwargs)
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        self._check_loss()
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _check_loss(self) -> None:
+        if not self.is_finite:
+            raise InputError(
+                f"The loss is infinite or not a number by step {self.state.global_step}: the run "
+                "stops. Try a lower --learning_rate, or --precision fp32."
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         load_weights(self.model, Path(resume_from_checkpoint))

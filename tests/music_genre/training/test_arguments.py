@@ -58,6 +58,14 @@ def test_what_is_wrong_at_once_is_said_without_waiting_for_torch(argv, message, 
     assert result.stderr == f"error: {message}\n"
 
 
+def test_a_process_uses_one_gpu(monkeypatch):
+    """On a machine with two, `python train_hf.py` got a DataParallel and ended in an error."""
+    *_, recipe = parse_arguments(["configs/gtzan.json", "--use_cpu"])
+    monkeypatch.setattr(recipe, "_n_gpu", 2)
+    assert recipe.n_gpu == 1
+    assert recipe.train_batch_size == recipe.per_device_train_batch_size
+
+
 def test_options_that_help_recommends_are_there(capsys):
     recommended = set(re.findall(r"--(\w+)", OF_THE_TRAINER)) - {"help_all"}
     with pytest.raises(SystemExit) as stop:

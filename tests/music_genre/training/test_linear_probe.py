@@ -254,7 +254,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
     trainer = SimpleNamespace(
         model=model,
         accelerator=accelerator,
-        args=SimpleNamespace(disable_tqdm=True),
+        args=SimpleNamespace(disable_tqdm=True, dataloader_num_workers=0),
         processing_class=feature_extractor,
         _prepare_inputs=lambda inputs: inputs,
     )
