@@ -1,22 +1,29 @@
-"""How long it takes until `--help`, a wrong argument, or the page is answered.
+"""How long it takes until `--help`, a wrong argument, a first answer or the page is there.
 
     python benchmarks/start_up.py --model runs/quickstart
 
-Source of the last paragraph of "Growth and start-up" in docs/speed.md. The page is measured beside
-the imports that it needs, alternating, each in a new process.
+Source of the table "Start-up" in docs/speed.md. Each is a new process, in turn, with the imports
+that the others need beside them. Peak memory is that of the process; the page's is what it has when
+it is ready.
 """
 
 import argparse
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import soundfile
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.inputs import music
 from benchmarks.measuring import ROOT, print_head, print_row, spread
 from benchmarks.page_client import serving
+from music_genre.audio import SAMPLING_RATE
 
 IMPORTS = "import torch, transformers, gradio"
 COMMANDS = {
@@ -29,20 +36,37 @@ COMMANDS = {
     "python -m baselines --help": ["-m", "baselines", "--help"],
     "app.py --help": ["app.py", "--help"],
     IMPORTS: ["-c", IMPORTS],
-}
+    "from music_genre import GenreClassifier": ["-c", "from music_genre import GenreClassifier"],
+    "music-genre classify, 12 s": ["-m", "music_genre", "classify", "{song}", "--model", "{model}"],
+    "music-genre scan, one file of 12 s": [
+        "-m", "music_genre", "scan", "{song}", "--model", "{model}", "--output", "{table}",
+    ],
+}  # fmt: skip
+WRONG = {"train_hf.py, a wrong option", "train_hf.py, no such file"}
+PAGE = "app.py, ready"
 
 
-def seconds_of(command: list[str]) -> float:
+def measure(command: list[str], exit_code: int) -> tuple[float, float]:
+    """Seconds of a process, and its peak memory in GB."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True)
-    return time.perf_counter() - start
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != exit_code:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}, not {exit_code}.")
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
 
 
-def seconds_to_page(model: str) -> float:
+def measure_page(model: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        with serving(model, Path(folder)):
-            return time.perf_counter() - start
+        with serving(model, Path(folder)) as server:
+            return time.perf_counter() - start, server.resident()[0] / 1024
 
 
 def main() -> None:
@@ -52,15 +76,21 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a model's folder")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    seconds: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "app.py, ready")}
+    model = str(arguments.model.resolve())
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in (*COMMANDS, PAGE)}
     for _ in range(arguments.runs):
         for name, command in COMMANDS.items():
-            seconds[name].append(seconds_of(command))
-        seconds["app.py, ready"].append(seconds_to_page(str(arguments.model.resolve())))
+            with tempfile.TemporaryDirectory() as folder:
+                song, table = Path(folder, "song.wav"), Path(folder, "table.csv")
+                soundfile.write(song, music(12.0), SAMPLING_RATE)
+                filled = [part.format(song=song, model=model, table=table) for part in command]
+                results[name].append(measure(filled, 2 if name in WRONG else 0))
+        results[PAGE].append(measure_page(model))
     print(f"medians of {arguments.runs} runs (extremes)")
-    print_head("", "seconds")
-    for name, times in seconds.items():
-        print_row(f"`{name}`", spread(times, ".2f"))
+    print_head("", "seconds", "peak memory, GB")
+    for name, runs in results.items():
+        seconds, gigabytes = zip(*runs, strict=True)
+        print_row(f"`{name}`", spread(seconds, ".2f"), f"{statistics.median(gigabytes):.2f}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
+from music_genre.memory import large_imports
 
 
 def main() -> None:
@@ -45,7 +46,8 @@ def classify(files: list[str], model: str, revision: str | None) -> None:
     if not any(Path(file).exists() for file in files):  # before the model is loaded
         raise InputError(f"There is no file {files[0]}.")
 
-    from music_genre.classifier import GenreClassifier
+    with large_imports():
+        from music_genre.classifier import GenreClassifier
 
     classifier = GenreClassifier(model, revision)
     failed = []

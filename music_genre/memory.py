@@ -1,16 +1,34 @@
-"""What glibc, the C library of most Linux systems, does with memory that was freed.
+"""What Python and glibc, the C library of most Linux systems, do with memory that was freed.
 
+with large_imports(): import torch, transformers, gradio
 keep_freed_memory()  # training: the next step needs it again
 share_one_heap()     # a server: requests of many threads, and a size that stays
 
-Elsewhere they do nothing. The numbers are those of mallopt(3).
+Without glibc the last two do nothing. Their numbers are those of mallopt(3).
 """
 
 import ctypes
+import gc
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 MOST = 2**31 - 1
+
+
+@contextmanager
+def large_imports() -> Iterator[None]:
+    """Do not look for garbage during imports, nor later among what they left: it stays.
+
+    Looking takes an eighth of the time of torch, transformers and gradio (docs/speed.md).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def keep_freed_memory() -> None:

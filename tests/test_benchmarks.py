@@ -163,19 +163,35 @@ def test_soak(run, tiny_classifier):
 
 
 def test_start_up(run, monkeypatch, tiny_classifier):
-    commands = {"app.py --help": start_up.COMMANDS["app.py --help"]}
-    monkeypatch.setattr(start_up, "COMMANDS", commands)
+    """One command and the page as processes; the other commands have been given their files."""
+    measure = start_up.measure
+    with pytest.raises(SystemExit, match="ended with 3, not 0"):
+        measure(["-c", "raise SystemExit(3)"], 0)
+
+    def measure_help(command: list[str], exit_code: int) -> tuple[float, float]:
+        if "--model" in command:
+            *_, song, _, model = command[: command.index("--model") + 2]
+            assert Path(song).is_file() and model == str(tiny_classifier)
+        return measure(command, exit_code) if command == ["app.py", "--help"] else (0.0, 0.0)
+
+    monkeypatch.setattr(start_up, "measure", measure_help)
     table = rows(run("start_up", "--model", tiny_classifier, "--runs", 1))
-    assert {"`app.py --help`", "`app.py, ready`"} <= table.keys()
+    assert {"`music-genre classify, 12 s`", "`app.py --help`", "`app.py, ready`"} <= table.keys()
+    for name in ("`app.py --help`", "`app.py, ready`"):
+        assert float(table[name][0].split()[0]) > 0 and float(table[name][1]) > 0
 
 
 def test_whole_run(run, tiny_classifier):
     """With fine-tuning, whose line of results is the second of its kind."""
-    sizes = ("--genres", 2, "--clips", 24, "--clip_seconds", 2, "--epochs", 1)
-    table = rows(run("whole_run", "--model", tiny_classifier, *sizes))
-    assert list(table)[1:] == [*whole_run.STAGES, "python app.py: the page is ready", "together"]
-    *stages, together = (float(cells[0]) for cells in list(table.values())[1:])
-    assert sum(stages) == pytest.approx(together, abs=0.5)
+    sizes = ("--genres", 2, "--clips", 24, "--clip_seconds", 2, "--epochs", 1, "--course")
+    text = run("whole_run", "--model", tiny_classifier, *sizes)
+    ours, course = (rows(part) for part in text.split("The audio course's recipe"))
+    assert list(ours)[1:] == [*whole_run.STAGES, "python app.py: the page is ready", "together"]
+    assert list(course)[1] == "encode the clips" and len(course) == 5
+    for table in (ours, course):
+        *stages, together = (float(cells[0]) for cells in list(table.values())[1:])
+        assert sum(stages) == pytest.approx(together, abs=0.5)
+        assert min(stages) > 0
 
 
 def with_artist(row: dict) -> dict:
