@@ -90,7 +90,7 @@ def seconds_of_stages(command: list[str], folder: Path, n_stages: int) -> dict[s
 def seconds_of_course(prepared: Path, model: Path) -> dict[str, float]:
     """Of each stage; training and scoring are computed from their first steps and clips."""
     options = argparse.Namespace(
-        dataset=str(prepared), model_name_or_path=str(model), seed=0, from_scratch=False,
+        dataset=str(prepared), model_name_or_path=str(model), seed=0, from_scratch=True,
         precision="auto", num_train_epochs=COURSE_EPOCHS, checkpoints=None,
         max_steps=1 + COURSE_STEPS,
     )  # fmt: skip
