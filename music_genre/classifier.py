@@ -90,7 +90,11 @@ class GenreClassifier:
             self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
         )
         self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
-        self.model.to(self.device)
+        try:
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self.device} cannot be used here: {reason}") from error
         if self.device.type == "cpu":
             feature_encoder.use_matrix_products(self.model)
             positional_convolution.use_fft(self.model)

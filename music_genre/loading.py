@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 from safetensors import SafetensorError
 from transformers import (
@@ -32,7 +33,11 @@ LOADING_LOGGERS = (
 DEFAULT_WINDOW_SECONDS = 10.0
 HUB_SECONDS = 10  # until a Hub that does not answer counts as out of reach
 # What transformers raises for files that are missing, wrong or cut.
-UNUSABLE = (OSError, ValueError, KeyError, SafetensorError)
+UNUSABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
+HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
+# No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
+# half precision; features are float32.
+SAFELY = {"trust_remote_code": False, "dtype": torch.float32}
 
 
 class ModelError(InputError):
@@ -109,8 +114,8 @@ def commit_of(location: dict[str, Any]) -> str | None:
 
 def load_feature_extractor(location: dict[str, Any]) -> SequenceFeatureExtractor:
     try:
-        return AutoFeatureExtractor.from_pretrained(**location)
-    except (OSError, ValueError) as error:
+        return AutoFeatureExtractor.from_pretrained(**location, trust_remote_code=False)
+    except UNUSABLE as error:
         raise unusable(location, error) from error
 
 
@@ -122,15 +127,29 @@ def register_own_types(location: dict[str, Any]) -> None:
 
 
 def load_classifier(location: dict[str, Any]) -> PreTrainedModel:
-    """A fine-tuned model, for serving: safetensors only, no code from its repository."""
+    """A fine-tuned model, for serving: safetensors only, no code from its repository.
+
+    Raises:
+        ModelError: it cannot be loaded, or it is no classifier with labels from 0 on.
+    """
     try:
         register_own_types(location)
-        model = AutoModelForAudioClassification.from_pretrained(
-            **location, use_safetensors=True, trust_remote_code=False
-        )
-        return model.eval().requires_grad_(False)
+        with without_warnings(*LOADING_LOGGERS):
+            model, info = AutoModelForAudioClassification.from_pretrained(
+                **location, **SAFELY, use_safetensors=True, output_loading_info=True
+            )
     except UNUSABLE as error:
         raise unusable(location, error) from error
+    name = location["pretrained_model_name_or_path"]
+    # transformers gives a model without a head a random one.
+    if lacking := sorted(tensor for tensor in info["missing_keys"] if tensor.startswith(HEAD)):
+        raise ModelError(
+            f"{name} cannot be used, as it is no classifier: {lacking[0]} is missing. Train it "
+            "first."
+        )
+    if model.config.id2label.keys() != set(range(model.config.num_labels)):
+        raise ModelError(f"{name} cannot be used: its labels are not numbered from 0.")
+    return model.eval().requires_grad_(False)
 
 
 def unusable(location: dict[str, Any], error: Exception) -> ModelError:

@@ -34,8 +34,8 @@ def large_imports() -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Keep large arrays that were freed for the next ones.
 
-    By default the kernel gets those of more than 32 MB back, and fills the next with zeros: up to a
-    quarter of a training step (docs/speed.md).
+    By default the kernel gets those of more than 32 MB back, and fills the next with zeros, which
+    costs a training step up to 8 % (docs/speed.md).
     """
     _set(M_MMAP_MAX, 0)
     _set(M_TRIM_THRESHOLD, MOST)

@@ -12,7 +12,9 @@ from transformers import (
 )
 
 from music_genre.loading import (
+    HEAD,
     LOADING_LOGGERS,
+    SAFELY,
     UNUSABLE,
     ModelError,
     load_feature_extractor,
@@ -25,7 +27,6 @@ from music_genre.training.data import print_once
 # Families whose feature extractor gives spectrograms; the others take waveforms.
 AST = "audio-spectrogram-transformer"
 SPECTROGRAM_MODELS = ("whisper", AST)
-HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
 
 
 def load_for_training(
@@ -51,7 +52,7 @@ def load_for_training(
             f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
         )
     try:
-        config = AutoConfig.from_pretrained(**location, **names)
+        config = AutoConfig.from_pretrained(**location, **names, **SAFELY)
         config.window_seconds = window_seconds
         if from_scratch:
             model = AutoModelForAudioClassification.from_config(config)
@@ -59,6 +60,7 @@ def load_for_training(
             with without_warnings(*LOADING_LOGGERS):
                 model, info = AutoModelForAudioClassification.from_pretrained(
                     **location,
+                    **SAFELY,
                     config=config,
                     ignore_mismatched_sizes=True,  # another head's labels
                     output_loading_info=True,

@@ -1,12 +1,14 @@
+import json
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
@@ -169,6 +171,64 @@ def test_weights_that_are_cut_are_one_sentence(tiny_classifier, tmp_path, n_byte
     weights.write_bytes(weights.read_bytes()[:n_bytes])
     with pytest.raises(ModelError, match=r"cut cannot be loaded .* cut or damaged; copy or down"):
         GenreClassifier(folder)
+
+
+def changed(model: Path, folder: Path, config: dict | None = None, **tensors) -> Path:
+    """A copy with other values in config.json, and other tensors (None: without it)."""
+    shutil.copytree(model, folder)
+    values = json.loads((folder / "config.json").read_text()) | (config or {})
+    (folder / "config.json").write_text(json.dumps(values))
+    weights = load_file(folder / "model.safetensors") | tensors
+    save_file(
+        {name: tensor for name, tensor in weights.items() if tensor is not None},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "message"),
+    [
+        ({}, {"classifier.weight": None}, "as it is no classifier: classifier.weight is missing"),
+        ({}, {"classifier.weight": torch.zeros(3, 3)}, "cannot be loaded as an audio classifier"),
+        ({"hidden_size": "wide"}, {}, "cannot be loaded as an audio classifier"),
+        ({"id2label": {str(i + 1): g for i, g in enumerate(GENRES)}}, {}, "numbered from 0"),
+    ],
+)
+def test_a_model_that_would_answer_at_random_is_refused(
+    tiny_classifier, tmp_path, config, tensors, message
+):
+    folder = changed(tiny_classifier, tmp_path / "other", config, **tensors)
+    with pytest.raises(ModelError, match=message) as error:
+        GenreClassifier(folder)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_weights_in_half_precision_are_computed_with_in_single(tiny_classifier, tmp_path):
+    whole = load_file(tiny_classifier / "model.safetensors")
+    halves = {name: tensor.half() for name, tensor in whole.items()}
+    folder = changed(tiny_classifier, tmp_path / "half", {"dtype": "float16"}, **halves)
+    found = GenreClassifier(folder)(noise(2), 16_000).probabilities
+    expected = GenreClassifier(tiny_classifier)(noise(2), 16_000).probabilities
+    assert found == pytest.approx(expected, abs=0.01)
+
+
+def test_no_code_of_a_repository_is_offered_to_be_run(tiny_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+    folder = changed(tiny_classifier, tmp_path / "hostile")
+    (folder / "evil.py").write_text("raise SystemExit('it is run')")
+    settings = {"auto_map": {"AutoFeatureExtractor": "evil.Evil"}, "sampling_rate": 16_000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError):
+        GenreClassifier(folder)
+
+
+def test_a_device_that_is_not_here_is_one_sentence(tiny_classifier):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match="cuda cannot be used here"):
+        GenreClassifier(tiny_classifier, device="cuda")
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(tmp_path):
