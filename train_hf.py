@@ -42,6 +42,7 @@ from music_genre.training.callbacks import FindBestCheckpoint
 from music_genre.training.checkpoints import (
     LINEAR_PROBE,
     LOCK_FILE,
+    check_steps_per_epoch,
     find_checkpoint,
     hold_folder,
     is_disk_full,
@@ -189,6 +190,8 @@ def fine_tune(run: Run, checkpoint: str | None, started: float) -> dict[str, Any
         SystemExit: 143 after SIGTERM, when a checkpoint was saved.
     """
     trainer, steps_before = run.trainer, n_steps_of(checkpoint)
+    n_batches = len(trainer.get_train_dataloader())
+    check_steps_per_epoch(checkpoint, n_batches / run.arguments.gradient_accumulation_steps)
     time_keeper, on_sigterm = add_callbacks(run, started)
     trainer.add_callback(FindBestCheckpoint(checkpoint))
     training_started = time.monotonic()

@@ -254,6 +254,23 @@ def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkey
     assert report["linear_probe"] is None
 
 
+@pytest.mark.parametrize("change", ["per_device_train_batch_size", "gradient_accumulation_steps"])
+def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(change, prepared, pretrained, tmp_path):
+    """Twice the batch: the Trainer took the run for finished, and made no step."""
+    train(*probe_options(prepared, pretrained, tmp_path / "run"))
+    options = probe_options(prepared, pretrained, tmp_path / "run", **{change: 16})
+    with pytest.raises(InputError, match=r"steps an epoch, and this run would make \d+: resume"):
+        train(*options, "--resume_from_checkpoint", "last")
+
+
+def test_a_run_in_fp16_is_resumed_in_another_precision(prepared, pretrained, tmp_path):
+    train(*probe_options(prepared, pretrained, tmp_path / "run"))
+    torch.save({"scale": 65536.0}, tmp_path / "run" / "checkpoint-4" / "scaler.pt")
+    options = probe_options(prepared, pretrained, tmp_path / "run", max_steps=6)
+    train(*options, "--resume_from_checkpoint", "last")
+    assert read_report(tmp_path / "run")["train"]["steps"] == 6
+
+
 def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
     prepared, pretrained, tmp_path
 ):

@@ -24,5 +24,7 @@ def hardware(device: torch.device | None = None, n_processes: int = 1) -> str:
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         return f"{n_processes} x {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "an Apple GPU"
     cpu = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
     return f"{torch.get_num_threads()} cores of {cpu}"

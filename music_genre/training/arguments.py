@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import multiprocessing
 import os
 from argparse import SUPPRESS, Namespace
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
     logging_nan_inf_filter: bool = field(default=False)  # a loss that is not finite ends the run
     hub_private_repo: bool = field(default=True)
     remove_unused_columns: bool = field(default=False)  # ClipDataset gives what is needed
+    dataloader_num_workers: int | None = field(default=None)  # up to 4 where there is a GPU
     do_train: bool = field(default=True)
     do_eval: bool = field(default=True)
     do_predict: bool = field(default=True)
@@ -61,9 +63,11 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         )
         self.precision, self.precision_reason = self._choose_precision()
         self.fp16, self.bf16 = self.precision == "fp16", self.precision == "bf16"
-        if not self.use_cpu and self.dataloader_num_workers == 0:
-            # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile.
-            self.dataloader_num_workers = min(4, os.cpu_count() or 1)
+        if self.dataloader_num_workers is None:
+            # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile. Where
+            # processes are not forked, each worker would take seconds to start, in each epoch.
+            has_workers = not self.use_cpu and multiprocessing.get_start_method() == "fork"
+            self.dataloader_num_workers = min(4, os.cpu_count() or 1) if has_workers else 0
         if self.load_best_model_at_end or self.save_strategy == "best":
             self.metric_for_best_model = self.metric_for_best_model or METRICS[0]
         output_dir = self.output_dir

@@ -224,6 +224,27 @@ def n_steps_of(checkpoint: str | None) -> int:
     return state["global_step"]
 
 
+def check_steps_per_epoch(checkpoint: str | None, now: float) -> None:
+    """The Trainer counts the epochs that are done by the steps of an epoch now.
+
+    Args:
+        now: steps of an epoch in the run that resumes.
+
+    Raises:
+        InputError: the checkpoint's run made more or fewer.
+    """
+    if not checkpoint or is_linear_probe(checkpoint):
+        return
+    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
+    then = state["global_step"] / state["epoch"]
+    if abs(then - now) > max(1, 0.2 * now):  # a part of a batch at the end of an epoch aside
+        raise InputError(
+            f"{checkpoint} made {then:.0f} steps an epoch, and this run would make {now:.0f}: "
+            "resume with the clips, --per_device_train_batch_size, --gradient_accumulation_steps "
+            "and number of processes that it had."
+        )
+
+
 def is_disk_full(error: BaseException | None, folder: Path) -> bool:
     """torch and safetensors hide the cause in an error of their own: look at the disk as well."""
     while error:

@@ -92,14 +92,16 @@ class CropDataset(torch.utils.data.Dataset):
     An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
     of a genre: otherwise the model would learn to expect the genres that have more clips. A crop
     depends on seed, epoch and its index alone, so a resumed run gets the crops that an
-    uninterrupted one gets. With a store, crops repeat after N_NEW_EPOCHS epochs, as features.
+    uninterrupted one gets. With frozen convolutions crops repeat after N_NEW_EPOCHS epochs, as
+    features where there is room to keep these.
     """
 
     def __init__(
         self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
     ) -> None:
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
-        self.store: FeatureStore | None = None
+        self.repeats = False  # after N_NEW_EPOCHS epochs
+        self.store: FeatureStore | None = None  # where the features of repeated crops are, if any
         self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
         self.augmentation = augmentation or Augmentation()
         some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
@@ -113,7 +115,7 @@ class CropDataset(torch.utils.data.Dataset):
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        epoch = self.epoch % N_NEW_EPOCHS if self.store else self.epoch
+        epoch = self.epoch % N_NEW_EPOCHS if self.repeats else self.epoch
         key = epoch * len(self) + i
         if self.store and (known := self.store.read(key)):
             return {"key": key, "features": known[0], "target": known[1]}

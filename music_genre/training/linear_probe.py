@@ -40,6 +40,7 @@ from music_genre.training.trainer import ClipTrainer
 N_WINDOWS, N_WITH_CROPS = 4, 8
 BATCH_SIZE = 16  # windows
 N_FOLDS = 5
+WITH_PROJECTOR = ("hubert", "wav2vec2", "wavlm", "whisper")
 # C of the logistic regression on standardized features, where a clip weighs 1 on average. The layer
 # is chosen by the best of two (deeper ones may need another than the first), then C for that layer.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
@@ -76,12 +77,10 @@ def transformer_layers(model: PreTrainedModel) -> nn.ModuleList:
 def has_linear_head(model: PreTrainedModel) -> bool:
     """HuBERT, wav2vec2, WavLM and Whisper have a projector, the mean over time, and a classifier;
 
-    AST has the mean of two tokens, a norm and a linear layer.
+    AST has the mean of two tokens, a norm and a linear layer. What other encoders do behind their
+    last layer, such as a norm, `head_input` does not know.
     """
-    if model.config.model_type == AST:
-        return True
-    has_head = hasattr(model, "projector") and hasattr(model, "classifier")
-    return has_head and hasattr(getattr(model.base_model, "encoder", None), "layers")
+    return model.config.model_type in (AST, *WITH_PROJECTOR)
 
 
 def keep_layers(model: PreTrainedModel, n: int) -> None:

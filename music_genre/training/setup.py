@@ -31,7 +31,7 @@ from music_genre.training.linear_probe import has_linear_head
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.options import ModelArguments
 from music_genre.training.standardize import missing_genres
-from music_genre.training.trainer import ClipTrainer, compute_metrics, make_collate
+from music_genre.training.trainer import ClipTrainer, Collate, compute_metrics
 
 
 @dataclass
@@ -126,13 +126,15 @@ def make_trainer(
     }
     has_repeated_epochs = arguments.max_steps > 0 or arguments.num_train_epochs > N_NEW_EPOCHS
     if freeze and has_repeated_epochs:
-        datasets["train"].store = open_store(model, window, len(datasets["train"]))
+        datasets["train"].repeats = True
+        n_crops = len(datasets["train"]) * arguments.world_size  # each process has a store
+        datasets["train"].store = open_store(model, window, n_crops)
     trainer = ClipTrainer(
         model=model,
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=datasets["validation"],
-        data_collator=make_collate(feature_extractor, model.main_input_name),
+        data_collator=Collate(feature_extractor, model.main_input_name),
         processing_class=feature_extractor,
         compute_metrics=compute_metrics,
     )

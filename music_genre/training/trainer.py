@@ -1,13 +1,17 @@
 """The Trainer for clips, with the mean over windows in evaluation; its collator and metrics."""
 
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import SequenceFeatureExtractor, Trainer
 from transformers.trainer_utils import EvalPrediction
 
@@ -81,6 +85,17 @@ class ClipTrainer(Trainer):
         features = torch.cat([part.float() for part in parts])[np.argsort(order)]
         return features.transpose(1, 2)
 
+    def _get_dataloader(self, *args, **kwargs) -> DataLoader:
+        """SIGTERM, which a launcher sends to all processes, must not end workers: the run saves."""
+        loader = super()._get_dataloader(*args, **kwargs)
+        base = getattr(loader, "base_dataloader", loader)
+        base.worker_init_fn = partial(_ignore_sigterm, base.worker_init_fn)
+        return loader
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self.accelerator.scaler is not None:  # a run in fp16 may be resumed in bf16
+            super()._load_scaler(checkpoint)
+
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         self.is_finite &= torch.isfinite(loss)  # stays on the device: no step waits for it
@@ -136,7 +151,8 @@ class ClipTrainer(Trainer):
         """
         crops, model = self.train_dataset, self.model.train()
         n, seconds = min(len(crops), self.args.train_batch_size), []
-        with torch.random.fork_rng():
+        device = self.args.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for first in (n, 0, 0):  # the first one warms up, the last one finds its crops known
                 start = time.monotonic()
                 batch = self.data_collator([crops[i % len(crops)] for i in range(first, first + n)])
@@ -180,24 +196,35 @@ def without_padding(predictions: np.ndarray) -> list[np.ndarray]:
     return [clip[clip[:, 0] != PADDING] for clip in predictions]
 
 
-def make_collate(feature_extractor: SequenceFeatureExtractor, input_name: str):
-    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclass
+class Collate:
+    """Batches of crops, or of clips with all their windows; workers get a copy."""
+
+    feature_extractor: SequenceFeatureExtractor
+    input_name: str  # of the model
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        extract = partial(windows.extract_features, self.feature_extractor)
         if "target" in items[0]:
             crops = [item["crop"] for item in items if "crop" in item]
-            features = (
-                windows.extract_features(feature_extractor, crops) if crops else torch.zeros(0)
-            )
+            features = extract(crops) if crops else torch.zeros(0)
             if "mask_seed" in items[0] and features.ndim == 3:
-                features = mask_spectrograms(features, items[0]["mask_seed"])
+                has_time_first = self.input_name == "input_values"  # AST; Whisper has it last
+                axes = (1, 2) if has_time_first else (2, 2)
+                masked = mask_spectrograms(features.transpose(*axes), items[0]["mask_seed"])
+                features = masked.transpose(*axes)
             targets = torch.from_numpy(np.stack([item["target"] for item in items]))
-            batch = {"labels": targets, input_name: features}
+            batch = {"labels": targets, self.input_name: features}
             return batch | (_from_store(items) if "key" in items[0] else {})
         # Labels come first: the Trainer takes the first tensor's length for the number of clips.
         labels = torch.tensor([item["label"] for item in items])
-        of_clips = [windows.extract_features(feature_extractor, item["windows"]) for item in items]
-        return {"labels": labels, "windows": of_clips}
+        return {"labels": labels, "windows": [extract(item["windows"]) for item in items]}
 
-    return collate
+
+def _ignore_sigterm(then: Callable[[int], None] | None, worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if then:
+        then(worker)
 
 
 def _from_store(items: list[dict[str, Any]]) -> dict[str, Any]:

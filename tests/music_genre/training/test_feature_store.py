@@ -16,7 +16,7 @@ from music_genre.training import feature_store
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.clips import Augmentation, CropDataset
 from music_genre.training.feature_store import FeatureStore, open_store
-from music_genre.training.trainer import ClipTrainer, make_collate
+from music_genre.training.trainer import ClipTrainer, Collate
 
 WINDOW = 16_000
 
@@ -64,13 +64,14 @@ def make_trainer(prepared, tiny_classifier, tmp_path):
             assert use_matrix_products(model)
         crops = CropDataset(clips.select(range(8)), WINDOW, 0, Augmentation(0.4, True, True))
         if has_store:
+            crops.repeats = True
             crops.store = open_store(model, WINDOW, len(crops))
         recipe = RecipeArguments(
             str(tmp_path / "run"), precision="fp32", eval_strategy="no", save_strategy="no",
             disable_tqdm=True, use_cpu=True,
         )  # fmt: skip
         extractor = load_feature_extractor(find_model(str(tiny_classifier)))
-        collate = make_collate(extractor, "input_values")
+        collate = Collate(extractor, "input_values")
         return ClipTrainer(model=model, args=recipe, train_dataset=crops, data_collator=collate)
 
     return make
@@ -127,7 +128,11 @@ def test_crops_differ_between_the_first_epochs_and_repeat_then(make_trainer):
 def test_without_room_nothing_is_kept(make_trainer, monkeypatch):
     monkeypatch.setattr(FeatureStore, "has_room_for", lambda *_: False)
     trainer = make_trainer(True)
-    assert trainer.train_dataset.store is None
+    crops = trainer.train_dataset
+    assert crops.store is None
+    first = crops[0]["crop"]
+    crops.epoch = feature_store.N_NEW_EPOCHS  # what a run trains on does not depend on the disk
+    np.testing.assert_array_equal(crops[0]["crop"], first)
     loss_and_gradient(trainer, [0, 1])
 
 

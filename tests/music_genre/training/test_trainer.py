@@ -1,5 +1,12 @@
-"""The loss of the Trainer, on the small synthesised dataset."""
+"""The loss of the Trainer, its batches and workers, on the small synthesised dataset."""
 
+import multiprocessing
+import os
+import pickle
+import signal
+
+import numpy as np
+import pytest
 import torch
 from datasets import Audio, load_from_disk
 from transformers import AutoModelForAudioClassification, set_seed
@@ -33,7 +40,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
             ),
             optimizers=(torch.optim.SGD(model.parameters(), 0.1), None),  # a step is the gradient
             train_dataset=CropDataset(clips.select(range(4)), 16_000, 0, Augmentation(mixup=0.4)),
-            data_collator=training.make_collate(
+            data_collator=training.Collate(
                 load_feature_extractor(find_model(str(tiny_classifier))), "input_values"
             ),
         )  # fmt: skip
@@ -41,3 +48,49 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
         return trainer.model.classifier.weight.detach()
 
     torch.testing.assert_close(after_one_step(8, 1), after_one_step(2, 4), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that can be ignored")
+def test_workers_go_on_after_sigterm(prepared, tiny_classifier, tmp_path):
+    """A launcher sends it to all processes; the run wants its workers for the step it is in."""
+    clips = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
+    trainer = training.ClipTrainer(
+        model=AutoModelForAudioClassification.from_pretrained(tiny_classifier),
+        args=RecipeArguments(
+            str(tmp_path), per_device_train_batch_size=1, dataloader_num_workers=1, use_cpu=True,
+            dataloader_prefetch_factor=1, eval_strategy="no", save_strategy="no",
+        ),
+        train_dataset=CropDataset(clips.select(range(4)), 16_000, 0),
+        data_collator=training.Collate(
+            load_feature_extractor(find_model(str(tiny_classifier))), "input_values"
+        ),
+    )  # fmt: skip
+    batches = iter(trainer.get_train_dataloader())
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    assert len(list(batches)) == len(trainer.train_dataset) - 1
+
+
+def test_workers_that_are_not_forked_get_the_collator(tiny_classifier):
+    """Where processes are spawned, such as on a Mac, it is pickled."""
+    extractor = load_feature_extractor(find_model(str(tiny_classifier)))
+    collate = pickle.loads(pickle.dumps(training.Collate(extractor, "input_values")))
+    item = {"label": 1, "windows": [np.ones(16_000, np.float32)]}
+    assert collate([item])["labels"].tolist() == [1]
+
+
+@pytest.mark.parametrize("input_name", ["input_values", "input_features"])
+def test_stripes_of_time_are_as_wide_as_they_may_be(input_name, monkeypatch):
+    """AST has time before frequency, Whisper after it."""
+    seen = []
+    monkeypatch.setattr(training, "mask_spectrograms", lambda s, _: seen.append(s.shape) or s)
+    n_times, n_frequencies = 30, 8
+    shape = (n_times, n_frequencies) if input_name == "input_values" else (n_frequencies, n_times)
+    monkeypatch.setattr(training.windows, "extract_features", lambda *_: torch.rand(2, *shape))
+    item = {"crop": np.zeros(1), "target": np.zeros(2, np.float32), "mask_seed": 1}
+    batch = training.Collate(None, input_name)([item, item])
+    assert seen == [(2, n_frequencies, n_times)]
+    assert batch[input_name].shape == (2, *shape)
