@@ -112,6 +112,8 @@ def _name_model(report: dict) -> str:
     name = Path(report["model"]).name
     if name == "mel-cnn":
         return MEL_CNN
+    if (report["train"].get("linear_probe") or {}).get("is_kept"):
+        return f"{name}, linear probe"
     return f"{name}, {'from scratch' if report['from_scratch'] else 'fine-tuned'}"
 
 

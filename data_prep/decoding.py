@@ -4,6 +4,7 @@ Only after all sources are read is it known which tracks are kept and in which s
 the WAVs wait in the spool file, and tracks that cannot be used stay in the list with the reason.
 """
 
+import errno
 import hashlib
 import os
 from collections import deque
@@ -31,6 +32,7 @@ from music_genre import audio
 from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
 
+OF_THE_FILE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
 DECODERS = Decoders(seconds=60, stalled_after=300)
 
 
@@ -155,9 +157,10 @@ def _decode(source: Source, member: Member, track: Track, cutting: Cutting) -> t
                 _add_tags(track, path)
         return track, _wavs(track, found)
     except (MemberError, audio.AudioError) as error:
-        track.status = str(error)
-    except OSError as error:  # it went away, or its disk did
+        track.status, track.is_temporary = str(error), getattr(error, "is_temporary", False)
+    except OSError as error:  # it went away, or its disk did, or there is no room to unpack it
         track.status = f"cannot be read ({error.strerror})"
+        track.is_temporary = error.errno not in OF_THE_FILE
     return track, []
 
 

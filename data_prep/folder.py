@@ -32,6 +32,7 @@ from data_prep.archive import ArchiveError
 from data_prep.card import dataset_card
 from data_prep.decoding import Contents
 from data_prep.gtzan import SPLITS
+from data_prep.names import known_artist
 from data_prep.track import MANIFEST_COLUMNS, Clip, Track
 from music_genre import audio
 
@@ -186,7 +187,7 @@ def _row(track: Track, clip: Clip, wav: bytes, genres: list[str]) -> dict:
         "audio": {"bytes": wav, "path": f"{name}.wav"},
         "genre": genres.index(track.genre),
         "track_id": track.track_id,
-        "artist": track.artist,
+        "artist": known_artist(track.artist),
         "start": clip.start,
     }
 

@@ -26,6 +26,11 @@ def artist_key(name: str) -> str:
     return "" if key in UNKNOWN_ARTISTS else key
 
 
+def known_artist(name: str) -> str:
+    """The name as it is, and "" for "Unknown Artist" and the like, which would count as one."""
+    return name if artist_key(name) else ""
+
+
 def one_line(name: str) -> str:
     """A name with line breaks and other control characters as escapes."""
     escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -30,7 +30,7 @@ from data_prep.sources import Source, recognise
 from data_prep.track import Track
 
 DATA_DIR = Path("data")
-RECIPE_VERSION = 3  # raised when the same source would give another dataset
+RECIPE_VERSION = 4  # raised when the same source would give another dataset
 
 
 def prepare(
@@ -119,6 +119,8 @@ def recognise_all(paths: list[Path], options: SourceOptions, split: str | None) 
 
 def _finished(output_dir: Path, options: dict) -> dict | None:
     done = read_preparation(output_dir)
+    if done and done.get("n_temporary"):  # tracks that could not be read that time
+        return None
     return done if done and all(done.get(key) == options[key] for key in options) else None
 
 
@@ -203,6 +205,7 @@ def _summary(contents: Contents, genres: list[str]) -> dict:
         "n_members": len(contents.tracks),
         "n_kept": len(kept),
         "n_clips": sum(len(track.clips) for track in kept),
+        "n_temporary": sum(track.is_temporary for track in contents.tracks),
         "n_dropped": sum(not track.is_kept for track in contents.tracks),
         "seconds": round(sum(track.seconds for track in kept), 1),
         "counts": {name: {genre: counts[name, genre] for genre in genres} for name in SPLITS},

@@ -33,6 +33,7 @@ class Track:
     status: str = KEPT  # or why it is left out
     archive: str = ""
     member: str = ""  # its name in the source, as text that fits a line
+    is_temporary: bool = False  # what left it out may pass: the next run tries again
     clips: list[Clip] = field(default_factory=list)
 
     @property

@@ -34,7 +34,8 @@ MAX_MEMORY = 2**30  # bytes of address space; 0.2 GB are Python's and the librar
 MAX_BLOCK = 2**24  # samples
 TRIES = 3  # of a file whose decoder died: the file before may have broken it
 CHECK_SECONDS = 0.5  # between looks at the processes
-MAX_IDLE = os.cpu_count() or 1  # processes that are kept, 50 MB each
+# Processes that are kept, 50 MB each: as many as this program has cores.
+MAX_IDLE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GRACE = 5  # seconds in which a process ends by itself
 # Its imports would start threads, each with memory of its own.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -79,9 +80,9 @@ class Decoders:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def start(self) -> None:
-        """Start the processes that are kept, and wait for none: the first files find them ready."""
-        while len(self._idle) < MAX_IDLE:
+    def start(self, n: int) -> None:
+        """Start up to `n` processes and wait for none: the first files find them ready."""
+        while len(self._idle) < min(n, MAX_IDLE):
             self._idle.append(_Decoder(*self._limits))
 
     @contextmanager

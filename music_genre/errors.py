@@ -24,6 +24,9 @@ def exit_with_message(
     Raises:
         SystemExit: with 2 after an error, with 1 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except KeyboardInterrupt:

@@ -12,9 +12,10 @@ PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_valid
 def read_report(folder: Path) -> dict | None:
     """The report in a folder; None if there is none, or none that can be read."""
     try:
-        return json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return report if isinstance(report, dict) else None
 
 
 MIN_CLIPS_PER_GENRE = 5  # fewer say nothing about a genre
@@ -28,6 +29,8 @@ def gap_in(report: dict, split: str) -> str | None:
     score = report.get(split)
     if not score:
         return f"{split} split is empty"
+    if "per_genre" not in score:  # another program's report
+        return f"{split} split has no counts by genre"
     clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
     if missing := [genre for genre, n in clips.items() if n == 0]:
         return f"{split} split has {score['n']} clips and none of {', '.join(missing)}"

@@ -95,6 +95,7 @@ RUN_BY = {
     "python -m baselines.images": "tests/baselines/test_images.py",
     "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
+    "python benchmarks/training.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
     "python benchmarks/songs.py": "tests/test_benchmarks.py",
     "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (

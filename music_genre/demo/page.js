@@ -37,7 +37,7 @@ const genrePage = {
   showInstead(headline) {
     setTimeout(() => {  // "listening…" is on its way and would replace it
       const head = document.querySelector('#live .genre-head');
-      if (head?.checkVisibility()) head.outerHTML = headline;
+      if (isVisible(head)) head.outerHTML = headline;
     }, 1000);
   },
 };
@@ -49,9 +49,13 @@ if (navigator.mediaDevices) {
   media.getUserMedia = async (wish) => {
     const stream = ask({...wish, audio: {...wish?.audio, ...raw}});
     stream.catch(() => genrePage.showInstead(NO_MICROPHONE));
-    if (document.querySelector('#microphone')?.checkVisibility()) await recorderIsLoaded();
+    if (isVisible(document.querySelector('#microphone'))) await recorderIsLoaded();
     return stream;
   };
+}
+
+function isVisible(element) {
+  return Boolean(element?.getClientRects().length);
 }
 
 // gradio 6.31 fails without a word if it gets the microphone before its recorder for live sound,

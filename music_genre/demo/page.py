@@ -56,7 +56,7 @@ BATCH_ANSWER = {"file": {"type": "string"}, "error": {"type": "string"}} | ANSWE
 def build(classifier: GenreClassifier) -> gr.Blocks:
     """The whole page and its API."""
     rate = classifier.sampling_rate
-    DECODERS.start()
+    DECODERS.start(MAX_AT_ONCE + MAX_LISTENERS)
     classifier(np.ones(rate, np.float32), rate)  # the first pass is slow: not for a visitor
     with gr.Blocks(
         title="Music genre", analytics_enabled=False, delete_cache=(CHECK_SECONDS, CACHE_SECONDS)

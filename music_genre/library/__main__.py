@@ -14,6 +14,7 @@ changed. Its results are kept in OUTPUT.parts.
 """
 
 import argparse
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,7 +140,8 @@ def main() -> None:
         if arguments.undo:
             from music_genre.library.tags import undo_tags
 
-            print(undo_tags(_log(output)))
+            for log in _logs(output):
+                print(undo_tags(log))
         elif arguments.merge:
             from music_genre.library.shards import merge
 
@@ -162,6 +164,13 @@ def _explained(output: Path) -> Iterator[None]:
 
 def _log(table: Path) -> Path:
     return Path(f"{table}.tags.jsonl")
+
+
+def _logs(table: Path) -> list[Path]:
+    """Those of the table, and of the tables of its shards, that are there; or else the first."""
+    of_shards = table.with_stem(f"{glob.escape(table.stem)}-?????-of-?????").name
+    found = [_log(table), *sorted(table.parent.glob(_log(Path(of_shards)).name))]
+    return [log for log in found if log.is_file()] or found[:1]
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -43,7 +43,8 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
     api = HfApi()
     files = space_files(root)
     with explain_hub_errors(model_id, "found"):
-        is_model_private = api.model_info(model_id).private
+        model = api.model_info(model_id)
+        is_model_private = bool(model.private or model.gated)  # the build has no token
     full_id = check_access(space_id, private, repo_type="space")
     texts = {
         "README.md": space_card(model_id, is_model_private),
@@ -59,8 +60,8 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
         )
     if is_model_private:
         print(
-            f"{model_id} is private: in the settings of {full_id}, add a token that may read it as "
-            "the secret HF_TOKEN.",
+            f"{model_id} is private or gated: in the settings of {full_id}, add a token that may "
+            "read it as the secret HF_TOKEN.",
             file=sys.stderr,
         )
     return commit.commit_url

@@ -8,6 +8,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value, c
 
 from data_prep import splits
 from data_prep.leakage import leakage
+from data_prep.names import known_artist
 from data_prep.splits import SPLITS
 from data_prep.track import Track
 from music_genre import audio
@@ -93,11 +94,13 @@ def _rename_columns(clips: Dataset, name: str, common: set[str]) -> Dataset:
     """The columns `audio`, `genre`, and what is known of tracks in all splits (`common`)."""
     features = clips.features or {}
     texts = [n for n in ("genre", "label") if getattr(features.get(n), "dtype", "") == "string"]
-    labels = [n for n, feature in features.items() if isinstance(feature, ClassLabel)] or texts
-    if "audio" not in features or not labels:
+    classes = [n for n, feature in features.items() if isinstance(feature, ClassLabel)]
+    # A column of that name, or the only one that may be meant.
+    labels = [n for n in ("genre", "label") if n in classes or n in texts][:1] or classes
+    if "audio" not in features or len(labels) != 1:
         raise InputError(
-            f"{name} needs a column `audio`, and genres in a ClassLabel or as text in `genre`; it "
-            f"has {', '.join(features) or 'no columns'}."
+            f"{name} needs a column `audio`, and genres as a ClassLabel or text in `genre` or "
+            f"`label`, or in its only ClassLabel; it has {', '.join(features) or 'no columns'}."
         )
     dtypes = {n: getattr(features[n], "dtype", "") for n in common}
     known = [n for n in ("track_id", "artist") if dtypes.get(n) == "string"]
@@ -149,6 +152,6 @@ def _to_wav(row: dict[str, Any], i: int, name: str) -> dict[str, Any]:
     return {
         "audio": {"bytes": audio.wav_bytes(samples), "path": None},
         "track_id": row.get("track_id") or Path(stored["path"] or f"{i:05d}").stem,
-        "artist": row.get("artist") or "",
+        "artist": known_artist(row.get("artist") or ""),
         "sha256": hashlib.sha256(samples).hexdigest(),
     }

@@ -57,6 +57,12 @@ def test_seeds_and_splits_of_a_model_are_one_row(two_splits):
     )
 
 
+def test_a_run_that_kept_its_linear_probe_is_named_so(tmp_path):
+    train = {"seconds": 60, "linear_probe": {"is_kept": True}}
+    (row,) = read_runs([write(tmp_path / "run", report(0.5, train=train))])
+    assert row.model == "distilhubert, linear probe"
+
+
 def test_the_artist_split_stands_in_for_the_filtered_one(tmp_path):
     runs = [
         write(tmp_path / "a", report(0.5, "artist")),

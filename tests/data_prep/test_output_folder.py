@@ -1,5 +1,6 @@
 """The output folder: replaced only where this program made it, finished or not there at all."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 
+from data_prep import decoding
 from data_prep.prepare import prepare
 from music_genre import audio
 from music_genre.errors import InputError
@@ -27,6 +29,21 @@ def test_a_second_run_is_done_at_once_and_other_options_rebuild(tmp_path):
     assert (out / "manifest.csv").stat().st_ino == inode
     assert prepare([path], out, split="random", seed=2)["seed"] == 2
     assert (out / "manifest.csv").stat().st_ino != inode
+
+
+def test_a_track_that_could_not_be_read_that_time_is_tried_again(tmp_path, monkeypatch):
+    """The disk of the music, or the room to unpack a file, may be back in the next run."""
+    path, clip = make_zip(tmp_path / "a.zip", three_of_each()), decoding._clip
+
+    def fail_once(member):
+        monkeypatch.setattr(decoding, "_clip", clip)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(decoding, "_clip", fail_once)
+    first = prepare([path], tmp_path / "out", split="random")
+    assert (first["n_temporary"], first["n_dropped"]) == (1, 1)
+    second = prepare([path], tmp_path / "out", split="random")
+    assert second["n_kept"] == first["n_kept"] + 1 and not second["n_temporary"]
 
 
 def test_another_archive_of_the_same_name_and_size_is_prepared_anew(tmp_path):

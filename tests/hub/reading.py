@@ -22,7 +22,7 @@ async def repo_info(request: Request) -> Response:
             "author": repo["id"].split("/")[0],
             "sha": head["oid"],
             "private": repo["private"],
-            "gated": False,
+            "gated": repo.get("gated", False),
             "disabled": False,
             "tags": data.get("tags", []),
             "siblings": [{"rfilename": path} for path in sorted(head["files"])],

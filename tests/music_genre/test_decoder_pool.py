@@ -77,7 +77,7 @@ def test_samples_are_those_of_this_process(decoders, tmp_path, name, to):
 
 
 def test_processes_can_be_started_before_they_are_needed(decoders, song):
-    decoders.start()
+    decoders.start(100)
     before = pids(decoders)
     assert len(before) == decoder_pool.MAX_IDLE
     assert len(decoders.decode(song, 10)[0])

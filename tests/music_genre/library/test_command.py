@@ -141,6 +141,26 @@ def test_shards_are_scanned_and_merged(tiny_classifier, music, tmp_path, monkeyp
     assert "error: --shard 2/2 is none" in capsys.readouterr().err
 
 
+def test_tags_of_shards_are_undone_by_the_name_of_their_table(
+    tiny_classifier, music, tmp_path, monkeypatch, capsys
+):
+    ours = shutil.copytree(music, tmp_path / "music")
+    before = {path: path.read_bytes() for path in ours.rglob("*.*")}
+
+    def run(*arguments: str) -> str:
+        options = ["--output", str(tmp_path / "out.csv"), *arguments]
+        monkeypatch.setattr(sys, "argv", ["library", *options])
+        command.main()
+        return capsys.readouterr().out
+
+    scan = [str(ours), "--model", str(tiny_classifier), "--device", "cpu"]
+    for shard in ("0/2", "1/2"):
+        run(*scan, "--write_tags", "--min_confidence", "0", "--yes", "--shard", shard)
+    assert before != {path: path.read_bytes() for path in before}
+    assert run("--undo").count("tags were undone, 0 were not") == 2
+    assert before == {path: path.read_bytes() for path in before}
+
+
 def test_precision_takes_the_validation_predictions_beside_the_model(
     tiny_classifier, music, tmp_path, monkeypatch, capsys
 ):

@@ -41,6 +41,16 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
     assert_no_token(result.stdout, result.stderr)
 
 
+def test_a_gated_model_is_not_fetched_by_the_build_either(hub, tmp_path):
+    hub.add_repo("you/tiny")
+    hub.storage.save(hub.storage.load("models", "you/tiny") | {"gated": "auto"})
+    result = push_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
+    assert result.returncode == 0, result.stderr
+    assert "you/tiny is private or gated: in the settings of you/demo" in result.stderr
+    card = hub.files("you/demo", "spaces")["README.md"].decode()
+    assert "preload_from_hub" not in card
+
+
 def test_a_space_without_its_model_is_refused(hub, tmp_path):
     result = push_here(hub, tmp_path / "home", *COMMAND, "you/none")
     assert result.returncode == 2

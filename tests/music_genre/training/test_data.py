@@ -13,7 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    concatenate_datasets,
+)
 
 from data_prep.leakage import describe_leakage
 from music_genre import audio
@@ -294,6 +302,32 @@ def test_splits_are_drawn_by_artist_where_artists_are_known():
     train, validation, test = (set(split["artist"]) for split in dataset.values())
     assert not (train & test or train & validation or validation & test)
     assert (drawn_by, leakage["artist_in_train"]) == ("artist", 0)
+
+
+def test_unknown_artists_are_not_one_artist():
+    """With all clips by "Unknown Artist" there was one artist, and no linear probe."""
+    given = songs(["blues", "jazz"] * 9).remove_columns("artist")
+    given = given.add_column("artist", ["Unknown Artist", "Various Artists", "Nina"] * 6)
+    dataset, *_ = standardize(given, "mine", seed=0)
+    artists = {artist for clips in dataset.values() for artist in clips["artist"]}
+    assert artists == {"", "Nina"}
+
+
+@pytest.mark.parametrize("kind", [Value("string"), ClassLabel(names=["x", "y"])])
+def test_the_genre_is_the_column_of_that_name(kind):
+    """Another ClassLabel came first, and the run learned to tell that apart."""
+    given = labelled([0, 1] * 9, names=["blues", "jazz"])
+    others = [i % 2 if isinstance(kind, ClassLabel) else "ab"[i % 2] for i in range(18)]
+    first = Dataset.from_dict({"gender": [0] * 18}, Features(gender=ClassLabel(names=["f", "m"])))
+    if not isinstance(kind, ClassLabel):
+        given = given.cast_column("genre", Value("string"))
+    both = concatenate_datasets([first, given.add_column("mood", others)], axis=1)
+    dataset, *_ = standardize(both, "mine", seed=0)
+    assert len(dataset["train"].features["genre"].names) == 2
+    assert "gender" not in dataset["train"].column_names
+    unnamed = both.rename_column("genre", "style").cast_column("style", ClassLabel(2))
+    with pytest.raises(InputError, match="in its only ClassLabel"):
+        standardize(unnamed, "mine", seed=0)
 
 
 def test_excerpts_of_a_song_stay_one_track(tmp_path):

@@ -1,0 +1,20 @@
+"""report.json of other programs, which may lie beside a model from the Hub."""
+
+import json
+
+import pytest
+
+from music_genre.report import gap_in, headline_split, read_report
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "3", "null", "{", ""])
+def test_what_is_no_report_is_none(tmp_path, content):
+    (tmp_path / "report.json").write_text(content)
+    assert read_report(tmp_path) is None
+
+
+def test_a_report_without_counts_by_genre_has_no_headline(tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps({"test": {"accuracy": 0.9}}))
+    report = read_report(tmp_path)
+    assert gap_in(report, "test") == "test split has no counts by genre"
+    assert headline_split(report) is None
