@@ -14,7 +14,10 @@ them.
 def __getattr__(name: str):
     """Import the classifier, and with it torch and transformers, only where it is used."""
     if name == "GenreClassifier":
-        from music_genre.classifier import GenreClassifier
+        from music_genre.memory import large_imports
+
+        with large_imports():
+            from music_genre.classifier import GenreClassifier
 
         return GenreClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

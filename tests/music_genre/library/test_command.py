@@ -192,10 +192,11 @@ def test_undo_without_a_log_says_so(tmp_path, monkeypatch, capsys):
     assert "There is nothing to undo" in capsys.readouterr().err
 
 
-def test_help_does_not_import_torch(root):
+@pytest.mark.parametrize("room", ["library", "publishing"])
+def test_help_does_not_import_torch(room, root):
     code = (
         "import sys; sys.argv = ['x', '--help']\n"
-        "from music_genre.library.__main__ import main\n"
+        f"from music_genre.{room}.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
