@@ -1,7 +1,7 @@
 """Training beside what people run today: seconds of audio a second, on the same clips.
 
     python benchmarks/training.py                              # DistilHuBERT's architecture
-    python benchmarks/training.py --steps 50 --precision fp16  # on a T4
+    python benchmarks/training.py --steps 40 --precision fp16  # on a T4
 
 Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and random weights: only
 speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
