@@ -64,17 +64,22 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tiny_classif
     assert len(error.splitlines()) == 1
 
 
-def test_tags_are_written_on_request_and_undone(
-    tiny_classifier, music, tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    def run(*arguments: str) -> str:
+        """What the command prints; its table is out.csv."""
+        options = ["--output", str(tmp_path / "out.csv"), *arguments]
+        monkeypatch.setattr(sys, "argv", ["library", *options])
+        command.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_tags_are_written_on_request_and_undone(run, tiny_classifier, music, tmp_path):
     ours, output = shutil.copytree(music, tmp_path / "music"), tmp_path / "out.csv"
     flac = next(ours.glob("album */*.flac"))
     before = flac.read_bytes()
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["library", "--output", str(output), *arguments])
-        command.main()
-        return capsys.readouterr().out
 
     scan = [str(ours), "--model", str(tiny_classifier), "--device", "cpu"]
     tag = [*scan, "--write_tags", "--min_confidence", "0"]
@@ -122,13 +127,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_does_the_rest(
         assert len(list(csv.DictReader(file))) == 14
 
 
-def test_shards_are_scanned_and_merged(tiny_classifier, music, tmp_path, monkeypatch, capsys):
-    def run(*arguments: str) -> str:
-        options = ["--output", str(tmp_path / "out.csv"), *arguments]
-        monkeypatch.setattr(sys, "argv", ["library", *options])
-        command.main()
-        return capsys.readouterr().out
-
+def test_shards_are_scanned_and_merged(run, tiny_classifier, music, tmp_path, capsys):
     scan = [str(music), "--model", str(tiny_classifier), "--device", "cpu"]
     printed = [run(*scan, "--shard", f"{i}/2") for i in (0, 1)]
     assert "audio files in shard 0/2, 0 of them known" in printed[0]
@@ -142,16 +141,10 @@ def test_shards_are_scanned_and_merged(tiny_classifier, music, tmp_path, monkeyp
 
 
 def test_tags_of_shards_are_undone_by_the_name_of_their_table(
-    tiny_classifier, music, tmp_path, monkeypatch, capsys
+    run, tiny_classifier, music, tmp_path
 ):
     ours = shutil.copytree(music, tmp_path / "music")
     before = {path: path.read_bytes() for path in ours.rglob("*.*")}
-
-    def run(*arguments: str) -> str:
-        options = ["--output", str(tmp_path / "out.csv"), *arguments]
-        monkeypatch.setattr(sys, "argv", ["library", *options])
-        command.main()
-        return capsys.readouterr().out
 
     scan = [str(ours), "--model", str(tiny_classifier), "--device", "cpu"]
     for shard in ("0/2", "1/2"):
