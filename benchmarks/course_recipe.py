@@ -35,7 +35,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.evaluation.metrics import SHORT_SECONDS
 from music_genre.kernels.precision import fast_precision
 

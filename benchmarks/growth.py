@@ -31,9 +31,9 @@ from benchmarks.measuring import ROOT, peak_gigabytes, print_head, print_row, ru
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 from music_genre import GenreClassifier, windows
-from music_genre.audio import SAMPLING_RATE
 from music_genre.evaluation.plots import BLUE, ORANGE
 from music_genre.library.scan import scan
+from music_genre.old_audio import SAMPLING_RATE
 from music_genre.training.arguments import parse_arguments
 
 WINDOW_SECONDS = 5.0

@@ -15,7 +15,7 @@ from transformers import (
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
-from music_genre import audio
+from music_genre import old_audio as audio
 
 
 def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> Path:

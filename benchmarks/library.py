@@ -46,11 +46,12 @@ from benchmarks.measuring import (
 )
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import SAMPLING_RATE, synthesise
-from music_genre import GenreClassifier, audio
-from music_genre.audio import SUFFIXES
+from music_genre import GenreClassifier
+from music_genre import old_audio as audio
 from music_genre.audio_files import open_audio
 from music_genre.library import batches
 from music_genre.library.scan import scan
+from music_genre.old_audio import SUFFIXES
 
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
 WRITTEN = (".mp3", ".flac", ".m4a", ".ogg", ".wav", ".opus")

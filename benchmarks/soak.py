@@ -36,7 +36,7 @@ from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import print_head, print_row
 from benchmarks.page_client import Listener, LiveResult, Server, Visitor, serving
 from data_prep.synthetic import SAMPLING_RATE, synthesise
-from music_genre import audio
+from music_genre import old_audio as audio
 from tests.failing_decoders import ENVIRONMENT, beginning
 
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")

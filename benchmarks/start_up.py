@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.inputs import music
 from benchmarks.measuring import ROOT, print_head, print_row, spread
 from benchmarks.page_client import serving
-from music_genre.audio import SAMPLING_RATE
+from music_genre.old_audio import SAMPLING_RATE
 
 IMPORTS = "import torch, transformers, gradio"
 COMMANDS = {

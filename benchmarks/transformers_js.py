@@ -28,7 +28,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import print_head, print_row
-from music_genre import GenreClassifier, audio
+from music_genre import GenreClassifier
+from music_genre import old_audio as audio
 from music_genre.publishing.onnx import ONNX_FILE, export
 from music_genre.publishing.quantized import EXAMPLES, QUANTIZED_FILE
 from music_genre.windows import cut

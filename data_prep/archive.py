@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}

@@ -28,7 +28,7 @@ from data_prep.tables import TableError, add_track_ids
 from data_prep.tags import read_tags
 from data_prep.track import Clip, Track
 from data_prep.wav import NotPcm16Error, open_pcm16
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
 

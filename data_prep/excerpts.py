@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from music_genre import audio
-from music_genre.audio import Opener
+from music_genre import old_audio as audio
 from music_genre.decoder_pool import DecoderError
 from music_genre.errors import InputError
+from music_genre.old_audio import Opener
 
 MIN_SECONDS = 1.0
 MAX_SECONDS = 60.0  # of a clip that is taken whole; a longer file is a song

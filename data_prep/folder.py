@@ -34,7 +34,7 @@ from data_prep.decoding import Contents
 from data_prep.gtzan import SPLITS
 from data_prep.names import known_artist
 from data_prep.track import MANIFEST_COLUMNS, Clip, Track
-from music_genre import audio
+from music_genre import old_audio as audio
 
 PREPARATION_FILE = "preparation.json"
 MANIFEST_FILE = "manifest.csv"

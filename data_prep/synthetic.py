@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data_prep.archive import MARKER
 from data_prep.gtzan import GENRES
-from music_genre import audio
+from music_genre import old_audio as audio
 
 NOTICE = (
     "These clips are synthesised by the project as a demonstration and are not real music. "

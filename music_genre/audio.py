@@ -1,202 +1,422 @@
-"""All audio decoding of the project: bytes or files in, mono float32 waveforms out.
+"""Decode an audio file to a mono waveform at one sampling rate, whatever the file holds.
 
-Used by `python -m data_prep`, by `music_genre` and by the app, so that a clip sounds the same to
-all three. audio_files.py opens the files; here they are decoded, resampled, and kept as WAV.
+    decoded = decode("song.mp3", 16_000)
+    decoded.waveform, decoded.lost_seconds
+
+soundfile reads WAV, AIFF, FLAC and Ogg of one or two channels where it finds nothing wrong with
+them. PyAV, which brings FFmpeg along, reads everything else packet by packet: a damaged packet is
+skipped and counted, as FFmpeg's command line does. soxr resamples. This module imports no torch,
+so that a decoder process (isolation.py) starts fast and stays small.
 """
 
+import hashlib
 import io
 import math
 import os
-import wave
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from fractions import Fraction
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import closing
+from typing import BinaryIO, NamedTuple
 
+import av
 import numpy as np
 import soundfile
-import torch
+import soxr
 
-from music_genre.audio_files import AudioError, AudioFile, open_audio
-from music_genre.kernels.resampling import BandedResample
+from music_genre.errors import InputError
 
-Source = bytes | str | os.PathLike
-Opener = Callable[[Source], AbstractContextManager[AudioFile]]
-
-SAMPLING_RATE = 16_000  # hertz; of HuBERT, wav2vec2, WavLM, AST and Whisper
 # What the names of audio files end in, where files are looked for; content decides in the end.
 KINDS = (
-    "aac ac3 aif aifc aiff amr au caf flac m4a m4b mka mp3 mp4 oga ogg opus snd w64 wav webm wma"
+    "aac ac3 aif aifc aiff amr ape au caf dsf flac m4a m4b mka mp2 mp3 mp4 mpc oga ogg opus snd "
+    "spx tta w64 wav webm wma wv"
 )
 SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
-KEEP_SECONDS = 600.0  # at most, of a file decoded in blocks: 38 MB at 16,000 hertz
-MAX_RATIO = 441  # in resampling: the smaller term; 11,025 to 16,000 hertz is 441 to 640
-SILENCE_PEAK = 1e-4  # full scale is 1; 16-bit dither stays below this
+
+MAX_SECONDS = 2 * 3600.0  # of one file: its waveform is held in memory
+MAX_CHANNELS = 8
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 192_000  # hertz; below a telephone is no music
+MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
+MIN_SECONDS = 0.5  # of a damaged file that must be left
+CODEC_PADDING = 0.1  # seconds that a header may claim more than there is, in an intact file
+MIN_KEPT_POWER = 1 / 20  # of the channels' power that their mean must keep
+PREROLL = 0.5  # seconds decoded before `start`: MP3 and Opus need some to get going
+BLOCK = 2**18  # frames handled at a time
+MAX_BAD_READS = 1000  # in a row, of a container; each byte of a file could be one
+AUDIBLE_HERTZ = 20.0
+SILENCE_RMS = 1e-4  # full scale is 1; 16-bit dither stays below this
+HUM_RMS = 1e-2  # the hum of the mains in an unplugged cable stays below this
+
+# FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the name of
+# the file says. Only containers that hold their own samples may be opened, and nothing nested.
+CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,mp3,mpc,mpc8,ogg,tta,wav,"
+    "w64,wv"
+)
+FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+# Containers that know how long they are. Of others FFmpeg only guesses it from the bit rate.
+WITH_LENGTH = frozenset("aiff ape au caf dsf flac matroska mov ogg tta w64 wav wv".split())
+MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
+DAMAGED = "it is not audio in a format known here, or is damaged"
+
+Source = bytes | str | os.PathLike
+
+
+class AudioError(InputError):
+    """Audio that cannot be used; the message says why in a few words a person understands."""
+
+
+class Decoded(NamedTuple):
+    """`waveform`: float32, shape (samples,), finite, nominally in [-1, 1].
+
+    `lost_seconds`: of the part that was asked for, what could not be decoded.
+    """
+
+    waveform: np.ndarray
+    lost_seconds: float
 
 
 def decode(
-    source: Source,
-    max_seconds: float,
-    to: int | None = None,
-    start: float = 0.0,
-    open_file: Opener = open_audio,
-) -> tuple[np.ndarray, int]:
-    """Decode one audio file, all channels mixed to one.
+    source: Source, sampling_rate: int, start: float = 0.0, seconds: float | None = None
+) -> Decoded:
+    """Decode one audio file, or a part of it, to mono.
+
+    Channels are mixed by their mean. Where that cancels most of them out, because the phase of one
+    is inverted, the louder one is taken. FFmpeg mixes surround sound to stereo first.
 
     Args:
-        source: the file's bytes, or a local path; never fetched, a URL is a path with no file.
-        max_seconds: decoding stops here, so that no header can ask for more time or memory.
-        to: resample to this rate in hertz, while decoding: the memory is that of the result.
-        start: where to begin, in seconds, as in `AudioFile.blocks`.
-        open_file: `Decoders.open_audio` decodes in another process, whose end this one survives.
-
-    Returns:
-        The waveform, shape (samples,), float32, finite, nominally in [-1, 1]; and its sampling rate
-        in hertz.
+        source: the file's bytes, or a local path. Nothing is fetched: a URL is a path to no file.
+        sampling_rate: hertz, of the result.
+        start: where to begin, in seconds; in an MP3 or M4A it may be off by a few hundredths.
+        seconds: how much to decode; None is all.
 
     Raises:
-        AudioError: not audio, no samples, NaN or infinite samples, or absurd rates or channels.
+        AudioError: it is not audio, is longer than MAX_SECONDS, has samples that are not numbers,
+            or less than half of it, or than half a second, is left.
         FileNotFoundError: `source` is a path where there is no file.
     """
-    with open_file(source) as file:
-        to = to or file.sampling_rate
-        blocks = file.blocks(start, max_seconds)
-        blocks = list(resample_blocks(blocks, file.sampling_rate, to))
-        if not blocks:
-            raise AudioError("it holds no audio samples")
-        return np.concatenate(blocks), to
+    with _open(source) as file:
+        try:
+            with closing(_SoundFileReader(file)) as reader:
+                return _decode(reader, sampling_rate, start, seconds)
+        except (_UseFFmpegError, soundfile.LibsndfileError):
+            file.seek(0)
+        with closing(_PyAVReader(file)) as reader:
+            return _decode(reader, sampling_rate, start, seconds)
 
 
-def decode_in_blocks(
-    source: Source,
-    max_seconds: float,
-    to: int,
-    start: float = 0.0,
-    seconds: float = math.inf,
-    open_file: Opener = open_audio,
-) -> tuple[Iterable[np.ndarray], int]:
-    """Decode one audio file of any length in bounded memory, resampled to `to` hertz.
+def measure(source: Source) -> float:
+    """Length of a file in seconds: what its header says, or else the sum of its packets.
 
-    A file of more than KEEP_SECONDS is decoded twice, which is cheap beside a model: once to count
-    its samples, and again while the blocks are consumed. `start` and `seconds` select a part, as in
-    `AudioFile.blocks`, and `open_file` is that of `decode`.
-
-    Returns:
-        What `decode` returns, in blocks, to be consumed once; and its length in samples.
+    Nothing is decoded.
 
     Raises:
-        AudioError: as `decode`, or it is longer than `max_seconds`.
-        FileNotFoundError: `source` is a path where there is no file.
+        AudioError, FileNotFoundError: as `decode`.
     """
-    kept: list[np.ndarray] = []
-    n_samples = 0
-    for block in _resampled_blocks(open_file(source), to, start, seconds):
-        n_samples += len(block)
-        if n_samples > max_seconds * to:
-            raise AudioError(f"it is longer than {max_seconds / 3600:g} hours")
-        if n_samples <= KEEP_SECONDS * to:
-            kept.append(block)
-        else:
-            kept.clear()
-    if not n_samples:
+    with _open(source) as file:
+        try:
+            with closing(_SoundFileReader(file)) as reader:
+                if reader.length is not None:
+                    return reader.length
+        except (_UseFFmpegError, soundfile.LibsndfileError):
+            pass
+        file.seek(0)
+        with closing(_PyAVReader(file)) as reader:
+            if reader.length is not None:
+                return reader.length
+            return sum(_seconds_of(packet) for packet in reader.packets())
+
+
+def packets_sha256(path: str | os.PathLike) -> str:
+    """A hash of a file's compressed audio alone, whatever tags it has; nothing is decoded.
+
+    Raises:
+        AudioError: it is not audio that PyAV can take apart.
+    """
+    total = hashlib.sha256()
+    with _open(path) as file, closing(_PyAVReader(file)) as reader:
+        for packet in reader.packets():
+            total.update(bytes(packet))
+    return total.hexdigest()
+
+
+def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
+    """Whether no second of a waveform has sound in it.
+
+    A constant or a drift below 20 Hz, a single click, and the faint hum of an unplugged cable (50
+    or 60 Hz and their multiples) are no sound.
+
+    Args:
+        waveform: float, shape (samples,).
+        sampling_rate: hertz.
+    """
+    starts = range(0, max(1, len(waveform) - sampling_rate // 2), sampling_rate)
+    return not any(
+        _has_sound(waveform[start : start + sampling_rate], sampling_rate) for start in starts
+    )
+
+
+def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
+    if len(second) == 0:
+        return False
+    samples = second - np.median(second)
+    # A click is louder than nearly all samples around it; music never is ten times.
+    limit = 10 * np.quantile(np.abs(samples), 0.95)
+    taper = np.kaiser(len(samples), 14)  # what is below 20 Hz does not leak to what is above
+    spectrum = np.abs(np.fft.rfft(np.clip(samples, -limit, limit) * taper)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / sampling_rate)
+    spectrum *= 2 / (len(samples) * np.sum(taper**2))  # to mean squares
+    is_audible = hertz >= AUDIBLE_HERTZ
+    level = np.sqrt(spectrum[is_audible].sum())
+    if level < HUM_RMS:
+        for mains in (50, 60):
+            is_audible &= (np.abs(hertz - mains * np.round(hertz / mains)) > 6) | (hertz > 250)
+        level = np.sqrt(spectrum[is_audible].sum())
+    return bool(level >= SILENCE_RMS)
+
+
+class _UseFFmpegError(Exception):
+    """soundfile does not know this file, or not all of it."""
+
+
+class _SoundFileReader:
+    """Blocks of a file that libsndfile reads; `rate` in hertz, `length` in seconds or None."""
+
+    is_tolerant = False  # it stops at the first damage
+    lost_seconds = 0.0
+
+    def __init__(self, file: BinaryIO) -> None:
+        head = file.read(4)
+        file.seek(0)
+        # libsndfile takes much for an MP3 that is none, and complains on the terminal.
+        if not head.startswith(MAGIC_OF_SOUNDFILE):
+            raise _UseFFmpegError
+        # A file's descriptor: reading it needs no Python, so that threads decode side by side.
+        readable = file if isinstance(file, io.BytesIO) else file.fileno()
+        self._sound = soundfile.SoundFile(readable, closefd=False)
+        self.rate = self._sound.samplerate
+        # A stream that does not know its length claims nothing, or the largest number there is.
+        is_known = 0 < self._sound.frames < 2**62
+        self.length = self._sound.frames / self.rate if is_known else None
+        if self._sound.channels > 2 or not is_known:
+            self.close()
+            raise _UseFFmpegError
+        _check_format(self.rate, self._sound.channels)
+
+    def blocks(self, start: float) -> Iterator[np.ndarray]:
+        self._sound.seek(min(int(start * self.rate), self._sound.frames))
+        while len(block := self._sound.read(BLOCK, dtype="float32", always_2d=True)):
+            yield block
+
+    def close(self) -> None:
+        self._sound.close()
+
+
+class _PyAVReader:
+    """Blocks of a file that FFmpeg reads; `rate` in hertz, `length` in seconds or None."""
+
+    is_tolerant = True
+
+    def __init__(self, file: BinaryIO) -> None:
+        try:
+            self._container = av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(DAMAGED) from error
+        if not self._container.streams.audio:
+            self.close()
+            raise AudioError("it holds no audio")
+        self._stream = self._container.streams.audio[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise AudioError("it is compressed in a way not known here, or is damaged")
+        self._stream.thread_type = "NONE"  # callers decode several files at once themselves
+        self.rate, self.lost_seconds = self._stream.rate, 0.0
+        _check_format(self.rate, self._stream.channels)
+        self._layout = "mono" if self._stream.channels == 1 else "stereo"
+        self.length = None
+        if WITH_LENGTH & set(self._container.format.name.split(",")):
+            if self._stream.duration:
+                self.length = float(self._stream.duration * self._stream.time_base)
+            elif self._container.duration:
+                self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
+
+    def packets(self) -> Iterator[av.Packet]:
+        """All packets from here on, across places where the container is damaged."""
+        n_bad = 0
+        while n_bad < MAX_BAD_READS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    n_bad = 0
+                    yield packet
+                return
+            except av.FFmpegError:
+                n_bad += 1
+
+    def blocks(self, start: float) -> Iterator[np.ndarray]:
+        frames, length = [], 0  # a frame is 20 ms or so: joined, so that callers have less to do
+        for frame in self._frames(start):
+            frames.append(frame)
+            length += len(frame)
+            if length >= BLOCK:
+                yield np.concatenate(frames)
+                frames, length = [], 0
+        if frames:
+            yield np.concatenate(frames)
+
+    def _frames(self, start: float) -> Iterator[np.ndarray]:
+        """Float32, shape (frames, channels), from `start` on."""
+        self.lost_seconds = 0.0
+        at = self._seek(start)
+        for packet in self.packets():
+            try:
+                decoded = packet.decode()
+            except (av.FFmpegError, ValueError):
+                # What is before the first frame may be the part before `start`.
+                self.lost_seconds += _seconds_of(packet) if at is not None else 0.0
+                continue
+            for frame in decoded:
+                if at is None:  # the first one after a seek
+                    began = float((self._stream.start_time or 0) * self._stream.time_base)
+                    at = start if frame.time is None else frame.time - began
+                for samples in self._to_float(frame):
+                    n_before = max(0, round((start - at) * self.rate))
+                    at += len(samples) / self.rate
+                    if n_before < len(samples):
+                        yield samples[n_before:]
+
+    def _to_float(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        try:
+            converted = self._resampler.resample(frame)
+        except (av.FFmpegError, ValueError):  # its rate or its channels are others than before
+            self._resampler = self._new_resampler()
+            try:
+                converted = self._resampler.resample(frame)
+            except (av.FFmpegError, ValueError):
+                self.lost_seconds += frame.samples / (frame.sample_rate or self.rate)
+                return
+        for one in converted:
+            yield one.to_ndarray().T
+
+    def _new_resampler(self) -> av.AudioResampler:
+        return av.AudioResampler(format="fltp", layout=self._layout, rate=self.rate)
+
+    def _seek(self, start: float) -> float | None:
+        """Go to shortly before `start`; the place in seconds, or None if the first frame tells."""
+        self._resampler = self._new_resampler()
+        began = self._stream.start_time or 0
+        try:
+            if start > PREROLL:
+                self._container.seek(
+                    int((start - PREROLL) * 1e6 + began * self._stream.time_base * 1e6)
+                )
+                return None
+            self._container.seek(began, stream=self._stream)
+        except av.FFmpegError:  # it cannot be sought in: all before `start` is decoded for nothing
+            pass
+        return 0.0
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _decode(
+    reader: _SoundFileReader | _PyAVReader, sampling_rate: int, start: float, seconds: float | None
+) -> Decoded:
+    waveform, decoded, powers = _mono(reader, sampling_rate, start, seconds, None)
+    if powers[0] < MIN_KEPT_POWER * powers[1:].mean():
+        louder = int(powers[1:].argmax())
+        waveform, decoded, _ = _mono(reader, sampling_rate, start, seconds, louder)
+    expected = decoded + reader.lost_seconds
+    if reader.length is not None:
+        expected = max(decoded, reader.length - start)
+    if seconds is not None:
+        expected = min(expected, seconds)
+    lost = expected - decoded
+    if lost < CODEC_PADDING:
+        lost = 0.0
+    elif not reader.is_tolerant:
+        raise _UseFFmpegError
+    if not decoded:
         raise AudioError("it holds no audio samples")
-    return kept or _resampled_blocks(open_file(source), to, start, seconds), n_samples
+    if lost and (decoded < MIN_SECONDS or decoded < expected / 2 - CODEC_PADDING):
+        raise AudioError(f"only {decoded:.1f} s of its {expected:.1f} s can be decoded")
+    return Decoded(waveform, lost)
 
 
-def _resampled_blocks(
-    opened: AbstractContextManager[AudioFile], to: int, start: float, seconds: float
-) -> Iterator[np.ndarray]:
-    with opened as file:
-        yield from resample_blocks(file.blocks(start, seconds), file.sampling_rate, to)
+def _mono(
+    reader: _SoundFileReader | _PyAVReader,
+    sampling_rate: int,
+    start: float,
+    seconds: float | None,
+    channel: int | None,
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """One channel, or the mean of all, at `sampling_rate`.
 
-
-def resample(waveform: np.ndarray, sampling_rate: int, to: int = SAMPLING_RATE) -> np.ndarray:
-    """Resample a float32 waveform, shape (samples,), between rates in hertz, as torchaudio does."""
-    step, step_out = _ratio(sampling_rate, to)
-    if step == step_out:
-        return waveform
-    return _resampler(step, step_out)(torch.from_numpy(waveform)).numpy()
-
-
-def _ratio(sampling_rate: int, to: int) -> tuple[int, int]:
-    """The two rates without their common divisor.
-
-    torchaudio's filter has as many values as the product of both: 5.6 GB for 44,101 to 16,000
-    hertz. So odd ratios are rounded, by 0.12 % at most, a fiftieth of a semitone.
+    Returns:
+        The waveform; how many seconds it has; the energy of the mean and of both channels, zeros if
+        there is only one.
     """
-    ratio = Fraction(max(sampling_rate, to), min(sampling_rate, to)).limit_denominator(MAX_RATIO)
-    high, low = ratio.as_integer_ratio()
-    return (high, low) if sampling_rate > to else (low, high)
+    resampler = None
+    if reader.rate != sampling_rate:
+        resampler = soxr.ResampleStream(reader.rate, sampling_rate, 1)
+    left = math.ceil((MAX_SECONDS + 1 if seconds is None else seconds) * reader.rate)
+    n_frames, powers, waveform = 0, np.zeros(3), bytearray()
+    for block in reader.blocks(start):
+        block = block[:left]
+        check_samples(block)
+        mean = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        if block.shape[1] > 1:
+            powers += [mean @ mean, *np.einsum("ij,ij->j", block, block)]
+        one = mean if channel is None else np.ascontiguousarray(block[:, channel])
+        waveform += (resampler.resample_chunk(one) if resampler else one).tobytes()
+        n_frames += len(block)
+        left -= len(block)
+        if not left:
+            break
+    if resampler:
+        waveform += resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes()
+    if n_frames > MAX_SECONDS * reader.rate:
+        raise AudioError(f"it is longer than {MAX_SECONDS / 3600:g} hours: cut it")
+    return np.frombuffer(waveform, np.float32), n_frames / reader.rate, powers
 
 
-def resample_blocks(
-    blocks: Iterable[np.ndarray], sampling_rate: int, to: int = SAMPLING_RATE
-) -> Iterator[np.ndarray]:
-    """`resample` for a waveform that comes in blocks: the same samples, in blocks again.
-
-    Neighbouring blocks overlap by the width of the filter, and are cut where input and output
-    samples coincide, so every output sample is computed from the same input.
-    """
-    step, step_out = _ratio(sampling_rate, to)  # samples between coinciding ones
-    if step == step_out:
-        yield from blocks
-        return
-    overlap = step * (math.ceil(_resampler(step, step_out).width / step) + 1)
-    overlap_out = overlap // step * step_out
-    waiting, n_in, n_out = np.zeros(overlap, np.float32), 0, 0
-
-    def next_samples(n_steps: int) -> np.ndarray:
-        part = waiting[: 2 * overlap + n_steps * step]
-        return resample(part, sampling_rate, to)[overlap_out:][: n_steps * step_out]
-
-    for block in blocks:
-        n_in += len(block)
-        waiting = np.concatenate([waiting, block])
-        n_steps = (len(waiting) - 2 * overlap) // step
-        if n_steps > 0:
-            yield next_samples(n_steps)
-            n_out += n_steps * step_out
-            waiting = waiting[n_steps * step :]
-    left = math.ceil(n_in * step_out / step) - n_out
-    if left:
-        waiting = np.concatenate([waiting, np.zeros(2 * overlap, np.float32)])
-        yield next_samples(math.ceil(left / step_out))[:left]
+def check_samples(samples: np.ndarray) -> None:
+    """Raise AudioError for float samples that nothing can be computed from."""
+    peak = max(samples.max(initial=0), -samples.min(initial=0))
+    if not peak <= MAX_PEAK:  # and NaN is not, either
+        raise AudioError("it has samples that are not numbers (NaN, infinite or absurdly large)")
 
 
-@lru_cache(maxsize=8)
-def _resampler(sampling_rate: int, to: int) -> BandedResample:
-    """Kept with its filters: computing these anew takes as long as a clip."""
-    return BandedResample(sampling_rate, to)
+def _check_format(rate: int, channels: int) -> None:
+    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
+        raise AudioError(f"its sampling rate of {rate} Hz is not usable")
+    if not 0 < channels <= MAX_CHANNELS:
+        raise AudioError(f"its {channels} channels are not usable")
 
 
-def is_silent(waveform: np.ndarray) -> bool:
-    return bool(max(waveform.max(initial=0), -waveform.min(initial=0)) < SILENCE_PEAK)
+def _seconds_of(packet: av.Packet) -> float:
+    return float((packet.duration or 0) * (packet.time_base or 0))
 
 
-def to_pcm16(waveform: np.ndarray) -> np.ndarray:
-    """Float32 in [-1, 1] to int16, rounded, clipped at full scale."""
-    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
+def _open(source: Source) -> BinaryIO:
+    # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
+    file: BinaryIO = _Bytes(source) if isinstance(source, bytes) else _File(source)
+    if not file.read(1):
+        file.close()
+        raise AudioError("the file is empty")
+    file.seek(0)
+    return file
 
 
-def wav_bytes(pcm: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> bytes:
-    """A mono 16-bit WAV file in memory. pcm: int16, shape (samples,)."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sampling_rate)
-        file.writeframes(pcm.tobytes())
-    return buffer.getvalue()
+# Decoders seek before the start and far behind the end of some damaged files, where Python would
+# print a traceback.
 
 
-def read_wav(data: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
-    """Samples `start` to `start + frames` of a WAV that `data_prep` wrote; float32, (frames,).
-
-    Only the asked part is copied: a random crop costs the same whatever the clip's length.
-    """
-    return soundfile.read(io.BytesIO(data), frames=frames, start=start, dtype="float32")[0]
+class _Bytes(io.BytesIO):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
 
 
-def n_samples(data: bytes) -> int:
-    """Length in samples of a WAV that `data_prep` wrote."""
-    return soundfile.info(io.BytesIO(data)).frames
+class _File(io.FileIO):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            offset = min(max(0, offset), os.fstat(self.fileno()).st_size)
+        return super().seek(offset, whence)

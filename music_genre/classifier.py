@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from music_genre import audio, windows
+from music_genre import old_audio as audio
+from music_genre import windows
 from music_genre.audio_files import check_samples
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder, positional_convolution

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.audio_files import AudioError, AudioFile
 from music_genre.decoder_process import OUT_OF_MEMORY, SLOWEST
 from music_genre.errors import InputError

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from data_prep.synthetic import SAMPLING_RATE, synthesise
-from music_genre import audio
+from music_genre import old_audio as audio
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -205,7 +205,7 @@ def jazz_model(tmp_path_factory) -> Path:
 def song(tmp_path) -> Path:
     """Twelve seconds of synthesised jazz as a WAV file."""
     from data_prep.synthetic import synthesise
-    from music_genre import audio
+    from music_genre import old_audio as audio
 
     path = tmp_path / "song.wav"
     path.write_bytes(audio.wav_bytes(audio.to_pcm16(synthesise("jazz", 1, 12.0)), 22_050))

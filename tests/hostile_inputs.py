@@ -12,7 +12,7 @@ import av
 import numpy as np
 import soundfile
 
-from music_genre import audio
+from music_genre import old_audio as audio
 
 SECONDS = 1.5
 BY_SOUNDFILE = {

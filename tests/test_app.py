@@ -23,7 +23,7 @@ from gradio_client.exceptions import AppError
 import app
 from benchmarks.page_client import Listener
 from data_prep.synthetic import synthesise
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
 from music_genre.demo import server

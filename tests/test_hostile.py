@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier
 from music_genre.demo.page import build
 from music_genre.demo.server import serve

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from data_prep.archive import MARKER, ArchiveError, Member, open_archive
 from data_prep.names import path_id, shown
 from data_prep.track import Track
-from music_genre import audio
+from music_genre import old_audio as audio
 
 TABLE_SUFFIXES = frozenset({".csv", ".jsonl", ".parquet"})
 SPLIT_NAMES = {  # how tables and folders call them

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from music_genre.audio import AudioError
 from music_genre.classifier import GenreClassifier, top_two
 from music_genre.demo import pictures
+from music_genre.old_audio import AudioError
 
 CHUNK_SECONDS = 1.0
 MAX_WAIT = 0.5  # seconds that a chunk waits for a busy model before it is merged with the next

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier, Prediction, Progress, top_two
 from music_genre.decoder_pool import Decoders
 from music_genre.demo import pictures

@@ -17,7 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from music_genre import audio, windows
+from music_genre import old_audio as audio
+from music_genre import windows
 from music_genre.classifier import BATCH_SIZE, MAX_FILE_SECONDS, MIN_SECONDS, GenreClassifier
 from music_genre.decoder_pool import TRIES, DecoderError, Decoders
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library.batches import FilePrediction, classify_files

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.loading import DEFAULT_WINDOW_SECONDS
 from music_genre.windows import clip_probabilities, cut, extract_features
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
-from music_genre import audio
+from music_genre import old_audio as audio
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from music_genre import audio, windows
+from music_genre import old_audio as audio
+from music_genre import windows
 from music_genre.training.augmentation import mix, random_crop
 from music_genre.training.feature_store import N_NEW_EPOCHS, FeatureStore
 

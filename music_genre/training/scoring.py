@@ -6,7 +6,7 @@ Probabilities are calibrated on validation first; what is scored is the model as
 import numpy as np
 from accelerate.utils import gather_object
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore
 from music_genre.evaluation.one_pass import classify_in_one_pass

@@ -11,7 +11,7 @@ from data_prep.leakage import leakage
 from data_prep.names import known_artist
 from data_prep.splits import SPLITS
 from data_prep.track import Track
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 
 MAX_SECONDS = 600

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from data_prep.gtzan import GENRES
-from music_genre import audio
+from music_genre import old_audio as audio
 
 
 def clip_bytes(seed: int, seconds: float = 1.5, sampling_rate: int = 22_050, **options) -> bytes:

@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_prep.gtzan import GENRES
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 
 TIME_LIMIT = 30  # seconds

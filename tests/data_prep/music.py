@@ -11,7 +11,7 @@ import soundfile
 
 from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
-from music_genre import audio
+from music_genre import old_audio as audio
 from tests.data_prep.archives import clip_bytes
 
 RATE = 8_000  # hertz: little to write and to decode

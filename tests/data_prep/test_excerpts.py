@@ -9,7 +9,8 @@ from datasets import Audio, load_from_disk
 
 from data_prep import excerpts
 from data_prep.excerpts import Cutting, cut
-from music_genre import audio, audio_files
+from music_genre import audio_files
+from music_genre import old_audio as audio
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import RATE, by_genre, clip, prepared, song, write
 from tests.hostile_inputs import by_pyav

@@ -10,7 +10,7 @@ from datasets import load_from_disk
 
 from data_prep import decoding
 from data_prep.prepare import prepare
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 from tests import forked
 from tests.data_prep.archives import make_zip, three_of_each
@@ -107,7 +107,7 @@ def test_a_file_that_comes_while_the_clips_are_decoded_survives(tmp_path, monkey
         return original(*arguments, **options)
 
     original = audio.decode
-    monkeypatch.setattr("music_genre.audio.decode", decode)
+    monkeypatch.setattr("music_genre.old_audio.decode", decode)
     with pytest.raises(InputError, match="holds something else"):
         prepare([path], out, split="random")
     assert (out / "notes.txt").read_text() == "typed meanwhile"
@@ -171,7 +171,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
         return original(*arguments, **options)
 
     original = audio.decode
-    monkeypatch.setattr("music_genre.audio.decode", decode)
+    monkeypatch.setattr("music_genre.old_audio.decode", decode)
     assert prepare([path], out, split="random")["n_kept"] == 9
     assert "another run is preparing" in second[0].stderr.splitlines()[-1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "out"]

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from data_prep.wav import NotPcm16Error, open_pcm16
-from music_genre import audio
+from music_genre import old_audio as audio
 
 
 def written(n_channels=1, seconds=1.0, **options) -> bytes:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import audio, audio_files
+from music_genre import audio_files
+from music_genre import old_audio as audio
 
 
 def write_with_pyav(path, waveform: np.ndarray, sampling_rate: int, codec: str) -> None:
@@ -232,7 +233,7 @@ def test_odd_rates_keep_their_length(rate):
 
 def test_odd_rates_take_no_gigabytes(root):
     code = (
-        "import resource, numpy as np; from music_genre import audio;"
+        "import resource, numpy as np; from music_genre import old_audio as audio;"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "resample = lambda rate: audio.resample(np.zeros(1000, np.float32), rate);"
         "resample(8000); before = peak(); resample(44_101); resample(191_999);"

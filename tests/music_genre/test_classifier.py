@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
-from music_genre import GenreClassifier, audio, audio_files
+from music_genre import GenreClassifier, audio_files
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
 from tests import forked

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import audio, audio_files, decoder_pool
+from music_genre import audio_files, decoder_pool
+from music_genre import old_audio as audio
 from music_genre.decoder_pool import DecoderError, Decoders
 from music_genre.errors import InputError
 from tests.failing_decoders import ENVIRONMENT, beginning

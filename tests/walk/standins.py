@@ -15,7 +15,7 @@ from transformers import HubertConfig, HubertModel
 
 from data_prep.gtzan import GENRES, SPLITS, filtered_split
 from data_prep.synthetic import synthesise
-from music_genre import audio
+from music_genre import old_audio as audio
 from tests.data_prep.archives import cut_archive
 from tests.hub import HubDouble
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_prep.gtzan import GENRES
-from music_genre import GenreClassifier, audio
+from music_genre import GenreClassifier
+from music_genre import old_audio as audio
 from music_genre.demo import pictures
 from music_genre.demo.uploads import (
     MAX_FILES,

@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from data_prep.synthetic import synthesise
-from music_genre.audio import resample
 from music_genre.evaluation.one_pass import classify_in_one_pass, seconds_in_one_pass
+from music_genre.old_audio import resample
 
 MODELS = {
     "hubert": (

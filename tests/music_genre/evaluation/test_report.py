@@ -9,7 +9,7 @@ from scipy.stats import norm
 from transformers import pipeline
 
 from data_prep.gtzan import GENRES
-from music_genre.audio import read_wav
+from music_genre.old_audio import read_wav
 from music_genre.report import PREDICTIONS_FILES
 from tests.training_runs import flags, read_report, train
 

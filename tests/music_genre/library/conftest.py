@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import audio
+from music_genre import old_audio as audio
 
 RATE = 44_100
 KINDS = ("mp3", "flac", "ogg", "opus", "m4a")

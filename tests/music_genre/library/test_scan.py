@@ -17,7 +17,8 @@ import soundfile
 from pyarrow import parquet
 
 from data_prep.gtzan import GENRES
-from music_genre import audio, decoder_pool
+from music_genre import decoder_pool
+from music_genre import old_audio as audio
 from music_genre.decoder_pool import Decoders
 from music_genre.errors import InputError
 from music_genre.library import batches, table

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.library import fields, patches, tags
 from music_genre.library.tags import Tagging
 

@@ -14,7 +14,8 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
-from music_genre import GenreClassifier, audio
+from music_genre import GenreClassifier
+from music_genre import old_audio as audio
 from music_genre.loading import ModelError
 from music_genre.publishing.card import model_card
 from tests import forked

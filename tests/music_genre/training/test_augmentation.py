@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.training import augmentation
 
 RATE = 16_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, Value, load_from_disk
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
 
 WINDOW = 16_000

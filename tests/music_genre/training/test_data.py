@@ -24,7 +24,7 @@ from datasets import (
 )
 
 from data_prep.leakage import describe_leakage
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.errors import InputError
 from music_genre.training.clips import ClipDataset
 from music_genre.training.data import find_archives, load_data

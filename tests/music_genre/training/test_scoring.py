@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from music_genre import audio
+from music_genre import old_audio as audio
 from music_genre.evaluation.calibration import fit_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS
 from music_genre.training import scoring
