@@ -36,7 +36,7 @@ from accelerate import PartialState
 from music_genre.errors import InputError, exit_with_message
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.hub_access import check_access
-from music_genre.loading import commit_of, find_model
+from music_genre.loading import find_model
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import RUNS_DIR, read_report, write_report
@@ -107,7 +107,7 @@ def run(
     started = time.monotonic()
     prepare_cpu(arguments)
     check_trackers(arguments)
-    location = find_model(model_arguments.model_name_or_path, model_arguments.revision)
+    found = find_model(model_arguments.model_name_or_path, model_arguments.revision)
     with arguments.main_process_first(desc="preparing data and folder"):
         dataset, source = load_data(
             data_arguments.dataset, data_arguments.split, data_arguments.split_seed
@@ -124,9 +124,8 @@ def run(
     repo_id = open_repository(arguments, source)
 
     with hold_folder(folder) if PartialState().is_main_process else nullcontext():
-        trainer, datasets = make_trainer(location, dataset, source, model_arguments, arguments)
-        commit = commit_of(location)
-        this = Run(trainer, datasets, source, model_arguments, arguments, commit)
+        trainer, datasets = make_trainer(found, dataset, source, model_arguments, arguments)
+        this = Run(trainer, datasets, source, model_arguments, arguments, found.commit)
         if trainer.is_world_process_zero():
             prepare_folder(folder, checkpoint)
             print_plan(this)

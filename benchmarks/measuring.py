@@ -78,10 +78,10 @@ def count_operations(model: str | Path, seconds: float) -> tuple[int, int]:
     Returns:
         Those of the feature encoder, 0 where the model has none, and those of the whole pass.
     """
-    location = find_model(str(model))
-    net = load_classifier(location)
+    found = find_model(str(model))
+    net = load_classifier(found)
     net.set_attn_implementation("eager")  # the counter does not know the products of the others
-    features = extract_features(load_feature_extractor(location), [music(seconds)])
+    features = extract_features(load_feature_extractor(found), [music(seconds)])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(features)
     encoder = f"{type(net).__name__}.{net.base_model_prefix}.feature_extractor"

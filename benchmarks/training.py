@@ -184,9 +184,9 @@ def of_recipe(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip
     train_hf.prepare_cpu(recipe)
-    location = train_hf.find_model(model.model_name_or_path)
+    found = train_hf.find_model(model.model_name_or_path)
     dataset, source = train_hf.load_data(data.dataset, data.split, 0)
-    trainer, _ = train_hf.make_trainer(location, dataset, source, model, recipe)
+    trainer, _ = train_hf.make_trainer(found, dataset, source, model, recipe)
     return trainer, recipe.per_device_train_batch_size, model.window_seconds
 
 

@@ -53,7 +53,9 @@ CONTAINERS = (
 )
 FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 # Containers that know how long they are. Of others FFmpeg only guesses it from the bit rate.
-WITH_LENGTH = frozenset("aiff ape au caf dsf flac matroska mov ogg tta w64 wav wv".split())
+WITH_LENGTH = frozenset(
+    ["aiff", "ape", "au", "caf", "dsf", "flac", "matroska", "mov", "ogg", "tta", "w64", "wav", "wv"]
+)
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
 DAMAGED = "it is not audio in a format known here, or is damaged"
 

@@ -16,7 +16,6 @@ from music_genre.kernels import feature_encoder, positional_convolution
 from music_genre.kernels.precision import DTYPES, serving_precision
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
-    commit_of,
     find_model,
     load_classifier,
     load_feature_extractor,
@@ -82,11 +81,11 @@ class GenreClassifier:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
             raise InputError(f"torch knows no device {device}: take cpu or cuda.") from error
-        location = find_model(os.fspath(model_id), revision)
+        found = find_model(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
-        self.model = load_classifier(location)
-        self.feature_extractor = load_feature_extractor(location)
-        self.commit = commit_of(location)
+        self.model = load_classifier(found)
+        self.feature_extractor = load_feature_extractor(found)
+        self.commit = found.commit
         self.window_seconds = window_seconds or getattr(
             self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
         )

@@ -59,8 +59,8 @@ def export(folder: Path) -> dict[str, Any]:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")
-    location = find_model(str(folder))
-    model, feature_extractor = load_classifier(location), load_feature_extractor(location)
+    found = find_model(str(folder))
+    model, feature_extractor = load_classifier(found), load_feature_extractor(found)
     path = folder / ONNX_FILE
     partial = path.with_suffix(f".{os.getpid()}.partial")
     path.parent.mkdir(exist_ok=True)
@@ -177,8 +177,8 @@ def main() -> None:
         left_out = "" if is_kept else "left out: "
         print(f"{folder / QUANTIZED_FILE}: {left_out}{describe(exported['quantized'])}.")
         if files and is_kept:
-            location = find_model(str(folder))
-            model, feature_extractor = load_classifier(location), load_feature_extractor(location)
+            found = find_model(str(folder))
+            model, feature_extractor = load_classifier(found), load_feature_extractor(found)
             result = compare(model, feature_extractor, folder / QUANTIZED_FILE, files)
             print(f"On your files: {describe(result)}.")
 

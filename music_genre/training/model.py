@@ -17,6 +17,7 @@ from music_genre.loading import (
     SAFELY,
     UNUSABLE,
     ModelError,
+    ModelFolder,
     load_feature_extractor,
     register_own_types,
     unusable,
@@ -30,44 +31,44 @@ SPECTROGRAM_MODELS = ("whisper", AST)
 
 
 def load_for_training(
-    location: dict[str, Any], labels: list[str], window_seconds: float, from_scratch: bool
+    found: ModelFolder, labels: list[str], window_seconds: float, from_scratch: bool
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """A model with a new head for `labels`, and the feature extractor that goes with it.
 
     Args:
-        location: what `find_model` returned.
+        found: what `find_model` returned.
         labels: in the order of the dataset's ClassLabel.
         window_seconds: length of the windows that the model processes; kept in config.json.
         from_scratch: take the configuration only, with random weights.
     """
-    register_own_types(location)
+    register_own_types(found)
     names = {
         "label2id": {label: i for i, label in enumerate(labels)},
         "id2label": dict(enumerate(labels)),
     }
-    feature_extractor = load_feature_extractor(location)
+    feature_extractor = load_feature_extractor(found)
     if feature_extractor.sampling_rate != 16_000:
         raise ModelError(
-            f"{location['pretrained_model_name_or_path']} takes audio of "
+            f"{found.name} takes audio of "
             f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
         )
     try:
-        config = AutoConfig.from_pretrained(**location, **names, **SAFELY)
+        config = AutoConfig.from_pretrained(found.path, **names, **SAFELY)
         config.window_seconds = window_seconds
         if from_scratch:
             model = AutoModelForAudioClassification.from_config(config)
         else:
             with without_warnings(*LOADING_LOGGERS):
                 model, info = AutoModelForAudioClassification.from_pretrained(
-                    **location,
+                    found.path,
                     **SAFELY,
                     config=config,
                     ignore_mismatched_sizes=True,  # another head's labels
                     output_loading_info=True,
                 )
-            _report_random_tensors(location, info)
+            _report_random_tensors(found, info)
     except UNUSABLE as error:
-        raise unusable(location, error) from error
+        raise unusable(found, error) from error
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
     if model.config.model_type == "whisper":
         _shorten_whisper(model, feature_extractor, window_seconds)
@@ -76,13 +77,13 @@ def load_for_training(
     return model, feature_extractor
 
 
-def _report_random_tensors(location: dict[str, Any], info: dict[str, Any]) -> None:
+def _report_random_tensors(found: ModelFolder, info: dict[str, Any]) -> None:
     """Warn about tensors that pretrained weights lack; that the head is new is expected."""
     lacking = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
     lacking = sorted(name for name in lacking if not name.startswith(HEAD))
     if lacking:
         print_once(
-            f"Warning: {location['pretrained_model_name_or_path']} lacks {len(lacking)} tensors of "
+            f"Warning: {found.name} lacks {len(lacking)} tensors of "
             f"the encoder, which start with random weights: {', '.join(lacking[:3])}"
             f"{' ...' if lacking[3:] else ''}"
         )

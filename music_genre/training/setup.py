@@ -4,7 +4,6 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.commands.config.config_args import default_config_file
@@ -14,6 +13,7 @@ from transformers import PreTrainedModel, ProgressCallback, set_seed
 from music_genre.errors import InputError
 from music_genre.evaluation.environment import hardware
 from music_genre.kernels import dropout, feature_encoder, positional_convolution
+from music_genre.loading import ModelFolder
 from music_genre.memory import keep_freed_memory
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
@@ -88,7 +88,7 @@ def default_output_dir(model_arguments: ModelArguments, source: Source) -> str:
 
 
 def make_trainer(
-    location: dict[str, Any],
+    found: ModelFolder,
     dataset: dict[str, Dataset],
     source: Source,
     model_arguments: ModelArguments,
@@ -97,7 +97,7 @@ def make_trainer(
     """Load the model and put it, the clips and the recipe together."""
     set_seed(arguments.seed)  # before the model: its head is random
     model, feature_extractor = load_for_training(
-        location,
+        found,
         dataset["train"].features["genre"].names,
         model_arguments.window_seconds,
         model_arguments.from_scratch,

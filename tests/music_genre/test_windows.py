@@ -62,8 +62,8 @@ def test_no_pass_has_more_windows_than_fit_into_memory():
 
 
 def test_clips_of_several_lengths_get_the_answers_they_get_alone(tiny_classifier):
-    location = find_model(str(tiny_classifier))
-    model, feature_extractor = load_classifier(location), load_feature_extractor(location)
+    found = find_model(str(tiny_classifier))
+    model, feature_extractor = load_classifier(found), load_feature_extractor(found)
     rng = np.random.default_rng(0)
     clips = [
         windows.extract_features(
