@@ -6,15 +6,20 @@ All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
     StrictDataclassError,
 )
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
@@ -84,29 +89,52 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
             )
         return ModelFolder(model_id, folder, None)
     try:
-        snapshot = Path(
-            snapshot_download(
-                model_id, revision=revision, allow_patterns=MODEL_FILES, etag_timeout=HUB_SECONDS
-            )
-        )
+        snapshot = _download(model_id, revision)
     except HFValidationError as error:
         raise ModelError(
             f"There is no folder {model_id}, and no model on the Hub can be named so."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, OSError) as error:
         raise _not_found(model_id, revision, error) from error
     return ModelFolder(model_id, snapshot, snapshot.name)
 
 
-def _not_found(model_id: str, revision: str | None, error: Exception) -> "ModelError":
-    response = getattr(error, "response", None)
-    if response is not None and response.status_code < 500 and response.status_code != 429:
+def _download(model_id: str, revision: str | None) -> Path:
+    """A model's folder in the Hub's cache, downloaded if the Hub answers.
+
+    Raises:
+        HFValidationError: no model can be named so.
+        httpx.HTTPError, OSError: the Hub's answer, or why there was none, if the cache lacks it.
+    """
+    download = partial(snapshot_download, model_id, revision=revision, allow_patterns=MODEL_FILES)
+    try:
+        # snapshot_download takes no limit for its first requests, and repeats them for minutes.
+        HfApi().model_info(model_id, revision=revision, timeout=HUB_SECONDS)
+    except RevisionNotFoundError:
+        raise
+    except (httpx.HTTPError, OSError):
+        try:
+            return Path(download(local_files_only=True))
+        except LocalEntryNotFoundError:
+            pass
+        raise
+    return Path(download())
+
+
+def _not_found(model_id: str, revision: str | None, error: Exception) -> ModelError:
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, GatedRepoError | DisabledRepoError):
+        return ModelError(
+            f"{model_id} may not be read with this token ({status}): ask for access at its page on "
+            "the Hub, and run `hf auth login`."
+        )
+    if status in (401, 403, 404):
         return ModelError(
             f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you may "
-            f"read ({response.status_code}), and there is no folder of that name. If it is private "
+            f"read ({status}), and there is no folder of that name. If it is private "
             "or gated, run `hf auth login`."
         )
-    if isinstance(error, LocalEntryNotFoundError | httpx.HTTPError):
+    if isinstance(error, httpx.HTTPError | OfflineModeIsEnabled | LocalEntryNotFoundError):
         return ModelError(
             f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
             "that name, which its cache here does not have: name a folder that holds a model, or "

@@ -1,0 +1,104 @@
+"""Finding models: folders, the stand-in Hub, its cache, and a Hub that refuses or is silent."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from music_genre import loading
+from music_genre.loading import ModelError, find_model
+from tests.commands import client_of
+from tests.hub import Fault, HubDouble
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory, tiny_classifier):
+    with HubDouble(tmp_path_factory.mktemp("hub")) as hub:
+        files = {path.name: path.read_bytes() for path in tiny_classifier.iterdir()}
+        hub.add_model("you/tiny", files | {"training_args.bin": b"a pickle"})
+        hub.add_repo("somebody/secret", private=True)
+        yield hub
+
+
+@pytest.fixture
+def online(hub, tmp_path):
+    """Requests go to the stand-in; the cache is empty."""
+    hub.faults.clear()
+    with client_of(os.environ | hub.environment(tmp_path / "home")):
+        yield hub
+
+
+def sentence(model_id: str, revision: str | None = None) -> str:
+    with pytest.raises(ModelError) as error:
+        find_model(model_id, revision)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_folder_is_a_model_without_a_commit(tiny_classifier, tmp_path):
+    assert find_model(str(tiny_classifier)).commit is None
+    assert "no config.json" in sentence(str(tmp_path))
+    assert "no revision v1" in sentence(str(tiny_classifier), "v1")
+    assert "no model on the Hub can be named so" in sentence(str(tmp_path / "nothing" / "there"))
+
+
+def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
+    found = find_model("you/tiny")
+    assert found.commit == online.commits("you/tiny")[-1]["oid"] == found.path.name
+    assert (found.path / "model.safetensors").is_file()
+    assert not (found.path / "training_args.bin").exists()
+
+
+@pytest.mark.parametrize("revision", [None, "main", "commit"])
+def test_without_a_network_the_cache_serves(online, tmp_path, revision):
+    revision = online.commits("you/tiny")[-1]["oid"] if revision == "commit" else revision
+    found = find_model("you/tiny", revision)
+    offline = {"HF_HOME": str(tmp_path / "home")}
+    for how in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        with client_of(os.environ | offline | how):
+            assert find_model("you/tiny", revision) == found
+            assert "cannot be reached" in sentence("you/other")
+    online.faults.append(Fault("GET", "/api/models/", status=503))
+    assert find_model("you/tiny", revision) == found
+
+
+@pytest.mark.parametrize(
+    ("model_id", "revision", "message"),
+    [
+        ("you/missing", None, "The Hub has no model you/missing that you may read (404)"),
+        ("somebody/secret", None, "The Hub has no model somebody/secret that you may read (404)"),
+        ("you/tiny", "v9", "The Hub has no model you/tiny at v9 that you may read (404)"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_one_sentence(online, model_id, revision, message):
+    assert sentence(model_id, revision).startswith(message)
+
+
+def test_a_revision_that_is_not_there_is_not_taken_from_the_cache(online):
+    find_model("you/tiny")
+    assert "at v9" in sentence("you/tiny", "v9")
+
+
+def test_a_gated_model_says_where_to_ask(online):
+    gated = {"X-Error-Code": "GatedRepo"}
+    online.faults.append(Fault("GET", "/api/models/you/tiny", status=403, headers=gated))
+    assert sentence("you/tiny").startswith("you/tiny may not be read with this token (403): ask")
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_hub_in_trouble_counts_as_out_of_reach(online, status):
+    online.faults.append(Fault("GET", "/api/models/", status=status))
+    assert "cannot be reached" in sentence("you/tiny")
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "HUB_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections and is silent
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        silent = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+        began = time.monotonic()
+        with client_of(os.environ | silent):
+            message = sentence("nobody/nothing")
+    assert message.startswith("There is no folder nobody/nothing, and the Hub cannot be reached")
+    assert time.monotonic() - began < 5
