@@ -201,6 +201,46 @@ def jazz_model(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def uneven_source(tmp_path_factory) -> Path:
+    """A folder of music with tracks.csv, in which nothing is alike; see uneven.py."""
+    from tests import uneven
+
+    folder = tmp_path_factory.mktemp("uneven")
+    uneven.write_source(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uneven(uneven_source, tmp_path_factory) -> Path:
+    """It as a prepared dataset; its labels are not in alphabetical order."""
+    from tests import uneven
+
+    folder = tmp_path_factory.mktemp("prepared") / "uneven"
+    uneven.prepare(uneven_source, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uneven_gtzan(tmp_path_factory) -> Path:
+    """A GTZAN-shaped zip of six genres and unequal artists, two with equal samples."""
+    from tests import uneven
+
+    path = tmp_path_factory.mktemp("archive") / "uneven.zip"
+    uneven.write_gtzan(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def uneven_net(tmp_path_factory) -> Path:
+    """A tiny HuBERT with `uneven`'s labels, which answers differently whole, short, in one pass."""
+    from tests import uneven
+
+    folder = tmp_path_factory.mktemp("models") / "uneven-net"
+    uneven.write_net(folder)
+    return folder
+
+
 @pytest.fixture
 def song(tmp_path) -> Path:
     """Twelve seconds of synthesised jazz as a WAV file."""
