@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from data_prep.folder import read_preparation
+    from data_prep.prepared import read_preparation
 
     for folder in arguments.dataset:
         if read_preparation(folder) is None:

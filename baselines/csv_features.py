@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from baselines.comparison import Row, TestResult
 from data_prep import splits
-from data_prep.folder import read_preparation
 from data_prep.gtzan import GENRES, artists_and_titles, as_tracks
+from data_prep.prepared import read_preparation
 from data_prep.track import KEPT
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups, mean_interval

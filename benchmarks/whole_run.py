@@ -32,7 +32,7 @@ from benchmarks import course_recipe
 from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import ROOT, print_head, print_row
 from benchmarks.page_client import serving
-from data_prep.folder import PREPARATION_FILE
+from data_prep.prepared import PREPARATION_FILE
 from data_prep.synthetic import GENRES, synthesise
 from music_genre.evaluation.environment import hardware
 

@@ -92,14 +92,15 @@ def _add_own_genres(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     arguments = parse_arguments()
     with exit_with_message("Stopped: nothing was written.", OSError):
-        from data_prep.prepare import default_output_dir, prepare
+        from data_prep.prepare import prepare
+        from data_prep.prepared import default_output_dir
         from data_prep.sources.recognise import is_gtzan
 
         archives = [download()] if arguments.download else arguments.archives
         folder = arguments.output_dir or (
             Path("data/gtzan")
             if arguments.download or is_gtzan(archives[0])
-            else default_output_dir(archives[0], arguments.split)
+            else default_output_dir(archives, arguments.split)
         )
         options = SourceOptions(
             columns=parse_columns(arguments.columns),

@@ -33,10 +33,10 @@ from data_prep.card import dataset_card
 from data_prep.decoding import Contents
 from data_prep.gtzan import SPLITS
 from data_prep.names import known_artist
+from data_prep.prepared import PREPARATION_FILE, read_preparation
 from data_prep.track import MANIFEST_COLUMNS, Clip, Track
 from music_genre import old_audio as audio
 
-PREPARATION_FILE = "preparation.json"
 MANIFEST_FILE = "manifest.csv"
 # Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
 OWN_FILES = re.compile(
@@ -44,15 +44,6 @@ OWN_FILES = re.compile(
     rf"({'|'.join(SPLITS)})/(data-.*\.arrow|dataset_info\.json|state\.json|cache-.*\.arrow|tmp\w+)"
 )
 SPOOL, DATASET, REPLACED, LOCK = "spool.bin", "dataset", "replaced", "lock"
-
-
-def read_preparation(folder: Path) -> dict | None:
-    """The content of `preparation.json`; None where `prepare` did not make the folder."""
-    try:
-        preparation = json.loads((folder / PREPARATION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return preparation if isinstance(preparation, dict) and "split" in preparation else None
 
 
 def check_replaceable(output_dir: Path) -> None:

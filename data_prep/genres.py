@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.names import one_line, same_name_key
+from data_prep.names import one_line
 from data_prep.track import Track
 from music_genre.errors import InputError
+from music_genre.genre_names import same_name_key
 
 MIN_TRACKS = 10
 SYNONYMS = Path(__file__).with_name("synonyms.txt")

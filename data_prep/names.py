@@ -3,21 +3,12 @@
 import hashlib
 import re
 import unicodedata
-from pathlib import Path
 
-SUFFIX = re.compile(r"\.(zip|tgz|csv|jsonl|parquet|tar(\.\w+)?)$", re.IGNORECASE)
+from music_genre.genre_names import same_name_key
+
 MAX_LENGTH = 200  # of a name in the manifest
 UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
 GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
-
-
-def same_name_key(name: str) -> str:
-    """One spelling for "Hip-Hop" and "hip hop", "Earth, Wind & Fire" and "Earth Wind and Fire".
-
-    Letters, digits and vowel signs of every script are kept; "" stays "".
-    """
-    text = unicodedata.normalize("NFKC", name).casefold().replace("&", "and")
-    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN") or text.strip()
 
 
 def artist_key(name: str) -> str:
@@ -40,12 +31,6 @@ def one_line(name: str) -> str:
 def shown(name: str) -> str:
     """The end of a name of any length, on one line."""
     return one_line(name)[-MAX_LENGTH:]
-
-
-def plain_name(path: Path) -> str:
-    """The name of a source without what its kind adds: "My music.tar.gz" is "My music"."""
-    name = path.resolve().name
-    return name if path.is_dir() else SUFFIX.sub("", name)
 
 
 def path_id(name: str) -> str:

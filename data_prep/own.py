@@ -9,8 +9,8 @@ from data_prep.decoding import Contents
 from data_prep.excerpts import Cutting
 from data_prep.genres import MIN_TRACKS, Spellings
 from data_prep.leakage import genre_warnings, leakage, shared_artists
-from data_prep.names import plain_name
 from data_prep.options import SourceOptions
+from data_prep.prepared import plain_name
 from data_prep.sources import Source
 from data_prep.track import Track
 from music_genre.errors import InputError

@@ -15,7 +15,6 @@ from data_prep.folder import (
     SPOOL,
     check_replaceable,
     move_into_place,
-    read_preparation,
     remove_leftovers,
     working_folder,
     write_dataset,
@@ -23,13 +22,13 @@ from data_prep.folder import (
 from data_prep.gtzan import GENRES, SPLITS
 from data_prep.identity import identify
 from data_prep.leakage import genre_warnings, leakage
-from data_prep.names import plain_name
 from data_prep.options import SourceOptions
 from data_prep.own import Plan
+from data_prep.prepared import read_preparation
 from data_prep.sources import Source, recognise
 from data_prep.track import Track
+from music_genre import old_audio as audio
 
-DATA_DIR = Path("data")
 RECIPE_VERSION = 4  # raised when the same source would give another dataset
 
 
@@ -83,17 +82,12 @@ def prepare(
             about = _finish_gtzan(contents, archives, split or "filtered", seed)
         else:
             about = own.finish(contents, sources[0], plan, split, seed, source_options)
+        about |= {"source": " and ".join(map(str, archives))}
         preparation = options | about | _summary(contents, about["genres"])
         write_dataset(folder, contents, preparation)
         check_replaceable(output_dir)
         move_into_place(folder, output_dir)
     return preparation
-
-
-def default_output_dir(path: Path, split: str | None) -> Path:
-    """Such as data/my-music-artist: of a source in data/, another folder than its own."""
-    name = plain_name(path).lower().replace(" ", "-")
-    return DATA_DIR / f"{name}-{split or 'prepared'}"
 
 
 def recognise_all(paths: list[Path], options: SourceOptions, split: str | None) -> list[Source]:
@@ -202,6 +196,7 @@ def _summary(contents: Contents, genres: list[str]) -> dict:
     counts = Counter((track.split, track.genre) for track in kept)
     return {
         "is_synthetic": contents.is_synthetic,
+        "sampling_rate": audio.SAMPLING_RATE,
         "n_members": len(contents.tracks),
         "n_kept": len(kept),
         "n_clips": sum(len(track.clips) for track in kept),

@@ -20,9 +20,10 @@ from scipy.sparse.csgraph import connected_components
 
 from data_prep import gtzan
 from data_prep.gtzan import SPLITS, filtered_split
-from data_prep.names import artist_key, same_name_key
+from data_prep.names import artist_key
 from data_prep.track import Track
 from music_genre.errors import InputError
+from music_genre.genre_names import same_name_key
 
 METHODS = tuple(gtzan.DESCRIPTIONS)  # of GTZAN
 OWN_METHODS = ("artist", "album", "random", "given")  # of other sources

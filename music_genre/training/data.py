@@ -14,7 +14,8 @@ from huggingface_hub.utils import httpx  # the client's own: not the package of 
 
 from data_prep.card import read_card
 from data_prep.gtzan import DESCRIPTIONS
-from data_prep.prepare import default_output_dir, prepare, read_preparation
+from data_prep.prepare import prepare
+from data_prep.prepared import default_output_dir, read_preparation
 from data_prep.sources.recognise import is_gtzan, is_source
 from data_prep.splits import OWN_DESCRIPTIONS
 from data_prep.synthetic import write_archive
@@ -97,7 +98,7 @@ def load_data(name: str | None, split: str | None, seed: int) -> tuple[dict[str,
 
 
 def _prepared_folder(source: Path, split: str | None) -> Path:
-    return default_output_dir(source, split or ("filtered" if _is_gtzan(source) else None))
+    return default_output_dir([source], split or ("filtered" if _is_gtzan(source) else None))
 
 
 def _newest_archive() -> Path:

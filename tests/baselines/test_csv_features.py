@@ -9,8 +9,8 @@ import pytest
 
 from baselines import csv_features
 from baselines.csv_features import LEAK, SEGMENTS, WHOLE, evaluate, feature_rows, read_table
-from data_prep.folder import PREPARATION_FILE
 from data_prep.gtzan import GENRES, filtered_split
+from data_prep.prepared import PREPARATION_FILE
 from data_prep.tables import add_track_ids
 from music_genre.errors import InputError
 

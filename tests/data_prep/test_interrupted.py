@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data_prep.prepare import prepare, read_preparation
+from data_prep.prepare import prepare
+from data_prep.prepared import read_preparation
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from data_prep.names import MAX_LENGTH, artist_key, path_id, plain_name, same_name_key
+from data_prep.names import MAX_LENGTH, artist_key, path_id
+from data_prep.prepared import plain_name
+from music_genre.genre_names import same_name_key
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from data_prep.decoding import decode_sources
 from data_prep.excerpts import Cutting
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
 from data_prep.options import SourceOptions
-from data_prep.prepare import prepare, read_preparation
+from data_prep.prepare import prepare
+from data_prep.prepared import read_preparation
 from data_prep.sources import recognise
 from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each

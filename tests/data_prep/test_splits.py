@@ -5,9 +5,9 @@ import pytest
 from data_prep import splits
 from data_prep.gtzan import GENRES, artists_and_titles, as_tracks, filtered_split
 from data_prep.leakage import describe_leakage, leakage
-from data_prep.names import same_name_key
 from data_prep.track import Track
 from music_genre.errors import InputError
+from music_genre.genre_names import same_name_key
 
 HASHES = {track: f"samples of {track}" for track in artists_and_titles()}
 ALL = as_tracks(HASHES)

@@ -1,0 +1,115 @@
+"""Find and load a folder that `python -m data_prep` made.
+
+from data_prep.prepared import default_output_dir, is_prepared, load_prepared
+folder = default_output_dir(["My music"])  # where `python -m data_prep "My music"` writes
+if is_prepared(folder):
+    dataset, preparation = load_prepared(folder)
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from music_genre.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+DATA_DIR = Path("data")
+PREPARATION_FILE = "preparation.json"
+ARCHIVE_OR_TABLE = re.compile(r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|jsonl|parquet|xlsx)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is known of a prepared dataset, from its preparation.json.
+
+    Attributes:
+        kind: where the genres are from: gtzan, folders, table, tags or dataset.
+        dataset_name: for reports and cards, such as GTZAN.
+        genres: the names of the ClassLabel `genre`, in its order.
+        split: filtered, artist, album, random or given.
+        split_description: the same in words.
+        leakage: what `data_prep.leakage.leakage` counts; None where there is nothing to check.
+        sampling_rate: of the audio, in hertz.
+        seed: of a split that was drawn.
+        source: the path or id that was prepared, for messages.
+        warnings: a sentence each, for whoever trains on it.
+    """
+
+    kind: str
+    dataset_name: str
+    genres: list[str]
+    split: str
+    split_description: str
+    is_synthetic: bool
+    leakage: dict[str, int] | None
+    seed: int
+    sampling_rate: int = 16_000
+    source: str = ""
+    warnings: list[str] = field(default_factory=list)
+    n_members: int = 0  # audio files in the source
+    n_kept: int = 0  # of them in the dataset
+    n_dropped: int = 0
+
+
+def default_output_dir(sources: Sequence[str | Path], split: str | None = None) -> Path:
+    """Where sources are prepared when nobody says where, such as data/my-music-prepared.
+
+    The name is that of the first source. It is never the source's own, which may lie in data/.
+    """
+    path = Path(sources[0]).expanduser()
+    name = plain_name(path) if path.exists() else str(sources[0])
+    slug = re.sub(r"[\s/\\]+", "-", name.lower()).strip("-.") or "music"
+    return DATA_DIR / f"{slug}-{split or 'prepared'}"
+
+
+def plain_name(path: Path) -> str:
+    """The name of a source without what its kind adds: "My music.tar.gz" is "My music"."""
+    name = path.resolve().name
+    return name if path.is_dir() else ARCHIVE_OR_TABLE.sub("", name)
+
+
+def read_preparation(folder: Path) -> dict | None:
+    """The content of preparation.json; None where data_prep did not make the folder."""
+    try:
+        preparation = json.loads((folder / PREPARATION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return preparation if isinstance(preparation, dict) and "split" in preparation else None
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether data_prep made this folder."""
+    return read_preparation(folder) is not None
+
+
+def load_prepared(folder: Path) -> tuple["DatasetDict", Preparation]:
+    """The dataset of a prepared folder and what is known of it.
+
+    Returns:
+        The splits train, validation and test with the columns `file`, `audio` (a dict with the
+        `bytes` of a mono 16-bit WAV), `genre` (ClassLabel), `track_id`, `artist` (empty if unknown)
+        and `start` (seconds into the track); and the preparation.
+
+    Raises:
+        InputError: data_prep did not make this folder, or an earlier version of it did.
+    """
+    from datasets import Audio, load_from_disk
+
+    known = read_preparation(folder)
+    if known is None:
+        raise InputError(f"{folder} was not made by data_prep: give it to python -m data_prep.")
+    names = {name.name for name in fields(Preparation)}
+    try:
+        preparation = Preparation(**{k: value for k, value in known.items() if k in names})
+    except TypeError as error:
+        raise InputError(
+            f"{folder} was prepared by an earlier version: prepare it again with --overwrite."
+        ) from error
+    dataset = load_from_disk(str(folder))
+    column = Audio(sampling_rate=preparation.sampling_rate, decode=False)
+    return dataset.cast_column("audio", column), preparation

@@ -1,0 +1,82 @@
+"""Names of genres as people and programs write them.
+
+is_no_genre("Unknown")  # True: many programs write this where no genre is known
+same_name_key("Hip-Hop") == same_name_key("hip hop")
+"""
+
+import unicodedata
+
+# As `same_name_key` gives them. Among them is what pandas reads as a missing value.
+NO_GENRES = frozenset(
+    [
+        "unknown",
+        "unknowngenre",
+        "genreunknown",
+        "none",
+        "nogenre",
+        "genre",
+        "genres",
+        "undefined",
+        "unspecified",
+        "unclassified",
+        "unclassifiable",
+        "uncategorized",
+        "uncategorised",
+        "unset",
+        "notset",
+        "untagged",
+        "notavailable",
+        "notapplicable",
+        "missing",
+        "empty",
+        "blank",
+        "default",
+        "various",
+        "variousgenres",
+        "other",
+        "others",
+        "misc",
+        "miscellaneous",
+        "unbekannt",
+        "sonstige",
+        "sonstiges",
+        "andere",
+        "keine",
+        "inconnu",
+        "autre",
+        "desconocido",
+        "otros",
+        "sconosciuto",
+        "altro",
+        "na",
+        "nana",
+        "nan",
+        "null",
+        "nil",
+        "1ind",
+        "1qnan",
+        "tbd",
+        "todo",
+    ]
+)
+MAX_ID3_NUMBER, NO_ID3_GENRE = 191, 255
+
+
+def same_name_key(name: str) -> str:
+    """One spelling for "Hip-Hop" and "hip hop", "Earth, Wind & Fire" and "Earth Wind and Fire".
+
+    Letters, digits and vowel signs of every script are kept; "" stays "".
+    """
+    text = unicodedata.normalize("NFKC", name).casefold().replace("&", "and")
+    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN") or text.strip()
+
+
+def is_no_genre(text: str) -> bool:
+    """Whether a text in the place of a genre says that there is none: "Unknown", "-", "(255)"."""
+    key = same_name_key(text)
+    if not any(c.isalnum() for c in key):
+        return True
+    if key.isdecimal():  # ID3 writes genres as numbers, such as (17)
+        is_id3 = text.strip().startswith("(")
+        return int(key) == NO_ID3_GENRE or (is_id3 and int(key) > MAX_ID3_NUMBER)
+    return key in NO_GENRES
