@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 from gradio_client import Client, handle_file
+from packaging.requirements import Requirement
 
 from music_genre.errors import InputError
 from music_genre.publishing.space import (
@@ -82,11 +83,11 @@ def test_only_the_core_and_the_demo_are_uploaded(tmp_path):
         space_files(tmp_path)
 
 
-def test_the_space_installs_the_gradio_that_the_demo_is_tested_with():
+def test_the_space_has_a_gradio_that_the_demo_takes():
     front = yaml.safe_load(SPACE_CARD.read_text(encoding="utf-8").split("---")[1])
-    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    gradio = re.search(r"^gradio==(\S+)", requirements, re.MULTILINE)
-    assert str(front["sdk_version"]) == gradio[1]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    (gradio,) = (Requirement(line) for line in lines if line.startswith("gradio"))
+    assert gradio.specifier.contains(str(front["sdk_version"]))
 
 
 def test_the_space_installs_what_classifying_and_the_page_need():
@@ -95,14 +96,9 @@ def test_the_space_installs_what_classifying_and_the_page_need():
     assert CPU_WHEELS in lines
     names = {re.match(r"\w+", line)[0] for line in lines if line[0] not in "#-"}
     assert names == {
-        "torch",
-        "torchaudio",
-        "transformers",
-        "numpy",
-        "soundfile",
-        "av",
+        "torch", "transformers", "numpy", "soundfile", "av", "soxr", "pebble", "joblib",
         "matplotlib",
-    }
+    }  # fmt: skip
 
 
 def test_a_private_model_is_not_fetched_by_the_build():
