@@ -17,6 +17,7 @@ from music_genre.errors import InputError
 REASONS = {  # why the Hub refuses, by the status of its answer
     401: "it does not accept the token; `hf auth login --force` replaces it (HF_TOKEN, if it is "
     "set, takes precedence)",
+    402: "the account has no credit left",
     403: "this token may not write there (use a name under your own account, or a token that may "
     "write)",
     404: "there is no such repository that this token may see",

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.hub import reading, writing
+from tests.hub import jobs, reading, writing
 from tests.hub.access import WRITER, HubError, answer_error, error_response
 from tests.hub.storage import LFS_SUFFIXES, Storage
 
@@ -49,6 +49,10 @@ ROUTES: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = 
     ("/api/whoami-v2", writing.whoami, ["GET"]),
     ("/api/repos/create", writing.create_repo, ["POST"]),
     ("/api/validate-yaml", writing.validate_yaml, ["POST"]),
+    ("/api/jobs/hardware", jobs.hardware, ["GET"]),
+    ("/api/jobs/{owner}", jobs.create_job, ["POST"]),
+    ("/api/jobs/{owner}/{job}", jobs.job_info, ["GET"]),
+    ("/api/jobs/{owner}/{job}/logs", jobs.job_logs, ["GET"]),
     ("/api/complete_multipart", writing.complete_multipart, ["POST"]),
     (
         "/api/resolve-cache/{kind}" + REPO + "/{revision}/{path:path}",
@@ -91,6 +95,9 @@ class HubDouble:
         self.part_size = part_size
         self.requests: list[Exchange] = []
         self.faults: list[Fault] = []
+        self.jobs: list[dict] = []  # each with the "spec" that was submitted
+        self.job_log: list[str] = []  # what every job prints
+        self.job_ends_as = "COMPLETED"
         self.held = threading.Event()
         app = Starlette(
             routes=[Route(path, handler, methods=methods) for path, handler, methods in ROUTES],

@@ -1,0 +1,170 @@
+"""Run train_hf.py on a GPU that the Hub rents out by the minute.
+
+    python train_hf.py configs/gtzan.json --dataset you/gtzan --push_to_hub \
+        --hub_model_id you/distilhubert-gtzan --job t4-small
+
+The files of this checkout that git tracks travel to the job as they are here, and so does a
+prepared dataset of this machine. What the run writes stays in a private bucket, so that the same
+command resumes a job that was cut. The model arrives on the Hub.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
+
+from music_genre.errors import InputError
+from music_genre.hub_access import check_access, explain_hub_errors
+
+IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
+ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
+DEFAULT_TIMEOUT = "3h"  # the reference run takes less than two; the Hub's own default is 30 minutes
+# Its own arguments come behind it, so that nothing has to be quoted.
+SCRIPT = """set -e
+cp -r /code ~/code && cd ~/code
+uv venv --quiet && uv pip install --quiet -r requirements.txt
+if ls -d /output/checkpoint-* >/dev/null 2>&1; then set -- "$@" --resume_from_checkpoint last; fi
+exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAST_LINES = 20
+
+
+def run_as_job(
+    argv: list[str],
+    flavor: str,
+    dataset: str | None,
+    repo_id: str | None,
+    private: bool,
+    timeout: str | None = None,
+    is_detached: bool = False,
+) -> None:
+    """Check what can be wrong here, submit the run, and follow it to its end.
+
+    Args:
+        argv: the arguments of train_hf.py without those of the job.
+        flavor: a name of `HfApi.list_jobs_hardware`.
+        dataset: of the run: an id on the Hub, or a folder that data_prep made.
+        repo_id: where the run pushes its model.
+        private: whether the model's repository is.
+        timeout: such as 90m or 3h.
+        is_detached: return as soon as the job is submitted.
+
+    Raises:
+        InputError: something is wrong here, the Hub refuses the job, or the job failed.
+    """
+    if not repo_id:
+        raise InputError(
+            "A job leaves its model on the Hub alone: add --push_to_hub --hub_model_id USER/NAME."
+        )
+    if not dataset:
+        raise InputError(
+            "A job needs --dataset: an id on the Hub, or a folder that data_prep made."
+        )
+    is_here = Path(dataset).exists()
+    if is_here and not Path(dataset, "preparation.json").is_file():
+        raise InputError(
+            f"A job takes a prepared dataset: `python -m data_prep {dataset}` makes a folder; give "
+            "that as --dataset."
+        )
+    api = HfApi()
+    with explain_hub_errors("The job", "submitted"):
+        price = _price(api, flavor)
+        repo_id = check_access(repo_id, private)
+        name = repo_id.replace("/", "-")
+        code, argv = _code_volume(api, argv)
+        volumes = [code, _output_volume(api, name)]
+        if is_here:
+            volumes.append(api.sync_job_volume(dataset, "/dataset"))
+            argv = ["/dataset" if argument == dataset else argument for argument in argv]
+        job = api.run_job(
+            image=IMAGE,
+            command=["bash", "-c", SCRIPT, "train", *argv],
+            secrets={"HF_TOKEN": get_token()},
+            flavor=flavor,
+            timeout=timeout or DEFAULT_TIMEOUT,
+            attempts=ATTEMPTS,
+            name=name,
+            volumes=volumes,
+        )
+    print(f"Job {job.id} on {flavor}, {price}: {job.url}")
+    if is_detached:
+        print(_how_to_go_on(job))
+        return
+    _follow(api, job, repo_id)
+
+
+def _price(api: HfApi, flavor: str) -> str:
+    """What a flavor costs, for a person."""
+    hardware = {one.name: one for one in api.list_jobs_hardware()}
+    if flavor not in hardware:
+        known = ", ".join(f"{one.name} ({_per_hour(one)})" for one in hardware.values())
+        raise InputError(f"--job {flavor} is no hardware of the Hub. There is {known}.")
+    return _per_hour(hardware[flavor])
+
+
+def _per_hour(hardware) -> str:
+    hours = {"minute": 60, "hour": 1, "second": 3600}.get(hardware.unit_label)
+    if hours is None:
+        return f"{hardware.unit_cost_usd:g} USD per {hardware.unit_label}"
+    return f"{hours * hardware.unit_cost_usd:.2f} USD per hour"
+
+
+def _code_volume(api: HfApi, argv: list[str]) -> tuple[Volume, list[str]]:
+    """The tracked files of this checkout, and the arguments with the paths that they have there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    files = [name for name in listed.stdout.split("\0") if (CHECKOUT / name).is_file()]
+    if listed.returncode or not files:
+        raise InputError(f"{CHECKOUT} is no git checkout: a job takes the files that git tracks.")
+    for i, argument in enumerate(argv):
+        if argument.endswith(".json") and Path(argument).is_file():
+            path = Path(argument).resolve()
+            if not path.is_relative_to(CHECKOUT) or str(path.relative_to(CHECKOUT)) not in files:
+                raise InputError(f"git does not track {argument}: add it, so that the job has it.")
+            argv = [*argv[:i], str(path.relative_to(CHECKOUT)), *argv[i + 1 :]]
+    with TemporaryDirectory() as folder:
+        for name in files:
+            target = Path(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, target)
+        return api.sync_job_volume(folder, "/code", remote_name="music-genre-code"), argv
+
+
+def _output_volume(api: HfApi, name: str) -> Volume:
+    with TemporaryDirectory() as empty:
+        return api.sync_job_volume(
+            empty, "/output", remote_name=f"music-genre-{name}", read_only=False
+        )
+
+
+def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    try:
+        with explain_hub_errors(f"The log of job {job.id}", "read"):
+            for line in api.fetch_job_logs(job_id=job.id, follow=True):
+                print(line)
+                lines.append(line)
+            status = api.wait_for_job(job.id).status
+    except (KeyboardInterrupt, InputError):
+        print(f"The job runs on. {_how_to_go_on(job)}", file=sys.stderr)
+        raise
+    if status.stage != JobStage.COMPLETED:
+        last = "\n".join(lines)
+        raise InputError(
+            f"Job {job.id} ended as {status.stage.lower()}"
+            f"{f' ({status.message})' if status.message else ''}. The same command resumes it. Its "
+            f"last lines:\n{last}"
+        )
+    print(f"The model is at {api.endpoint}/{repo_id}")
+
+
+def _how_to_go_on(job: JobInfo) -> str:
+    return (
+        f"Watch it: hf jobs logs --follow {job.id}. Stop it: hf jobs cancel {job.id}. After that, "
+        "the same command resumes it."
+    )
