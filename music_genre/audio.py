@@ -97,12 +97,9 @@ def decode(
     """
     with _open(source) as file:
         try:
-            with closing(_SoundFileReader(file)) as reader:
-                return _decode(reader, sampling_rate, start, seconds)
+            return _decode(_SoundFileReader, file, sampling_rate, start, seconds)
         except (_UseFFmpegError, soundfile.LibsndfileError):
-            file.seek(0)
-        with closing(_PyAVReader(file)) as reader:
-            return _decode(reader, sampling_rate, start, seconds)
+            return _decode(_PyAVReader, file, sampling_rate, start, seconds)
 
 
 def measure(source: Source) -> float:
@@ -116,11 +113,9 @@ def measure(source: Source) -> float:
     with _open(source) as file:
         try:
             with closing(_SoundFileReader(file)) as reader:
-                if reader.length is not None:
-                    return reader.length
+                return reader.length
         except (_UseFFmpegError, soundfile.LibsndfileError):
             pass
-        file.seek(0)
         with closing(_PyAVReader(file)) as reader:
             if reader.length is not None:
                 return reader.length
@@ -140,6 +135,14 @@ def packets_sha256(path: str | os.PathLike) -> str:
     return total.hexdigest()
 
 
+def loss_in_words(lost_seconds: float, decoded_seconds: float) -> str | None:
+    """For a person, "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
+    if not lost_seconds:
+        return None
+    minutes, seconds = divmod(round(lost_seconds + decoded_seconds), 60)
+    return f"{lost_seconds:.1f} s of {minutes}:{seconds:02} could not be decoded"
+
+
 def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
     """Whether no second of a waveform has sound in it.
 
@@ -150,9 +153,10 @@ def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
         waveform: float, shape (samples,).
         sampling_rate: hertz.
     """
-    starts = range(0, max(1, len(waveform) - sampling_rate // 2), sampling_rate)
+    last = max(0, len(waveform) - sampling_rate)
     return not any(
-        _has_sound(waveform[start : start + sampling_rate], sampling_rate) for start in starts
+        _has_sound(waveform[start : start + sampling_rate], sampling_rate)
+        for start in [*range(0, last, sampling_rate), last]
     )
 
 
@@ -161,7 +165,7 @@ def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
         return False
     samples = second - np.median(second)
     # A click is louder than nearly all samples around it; music never is ten times.
-    limit = 10 * np.quantile(np.abs(samples), 0.95)
+    limit = 10 * np.quantile(np.abs(samples), 0.98)
     taper = np.kaiser(len(samples), 14)  # what is below 20 Hz does not leak to what is above
     spectrum = np.abs(np.fft.rfft(np.clip(samples, -limit, limit) * taper)) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / sampling_rate)
@@ -170,7 +174,8 @@ def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
     level = np.sqrt(spectrum[is_audible].sum())
     if level < HUM_RMS:
         for mains in (50, 60):
-            is_audible &= (np.abs(hertz - mains * np.round(hertz / mains)) > 6) | (hertz > 250)
+            is_hum = (np.abs(hertz - mains * np.round(hertz / mains)) < 6) & (hertz < 1000)
+            is_audible &= ~is_hum
         level = np.sqrt(spectrum[is_audible].sum())
     return bool(level >= SILENCE_RMS)
 
@@ -180,13 +185,17 @@ class _UseFFmpegError(Exception):
 
 
 class _SoundFileReader:
-    """Blocks of a file that libsndfile reads; `rate` in hertz, `length` in seconds or None."""
+    """Blocks of a file that libsndfile reads. It stops at the first damage.
 
-    is_tolerant = False  # it stops at the first damage
+    rate: hertz. length: seconds. missing: seconds behind the end of a file that was cut off.
+    """
+
+    is_tolerant = False
     lost_seconds = 0.0
 
     def __init__(self, file: BinaryIO) -> None:
-        head = file.read(4)
+        file.seek(0)
+        head = file.read(2**16)
         file.seek(0)
         # libsndfile takes much for an MP3 that is none, and complains on the terminal.
         if not head.startswith(MAGIC_OF_SOUNDFILE):
@@ -196,12 +205,12 @@ class _SoundFileReader:
         self._sound = soundfile.SoundFile(readable, closefd=False)
         self.rate = self._sound.samplerate
         # A stream that does not know its length claims nothing, or the largest number there is.
-        is_known = 0 < self._sound.frames < 2**62
-        self.length = self._sound.frames / self.rate if is_known else None
-        if self._sound.channels > 2 or not is_known:
-            self.close()
+        if self._sound.channels > 2 or not 0 < self._sound.frames < 2**62:
             raise _UseFFmpegError
         _check_format(self.rate, self._sound.channels)
+        self.length = self._sound.frames / self.rate
+        self.missing = self.length * _missing_share(head, file.seek(0, io.SEEK_END))
+        file.seek(0)
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         self._sound.seek(min(int(start * self.rate), self._sound.frames))
@@ -213,13 +222,20 @@ class _SoundFileReader:
 
 
 class _PyAVReader:
-    """Blocks of a file that FFmpeg reads; `rate` in hertz, `length` in seconds or None."""
+    """Blocks of a file that FFmpeg reads, across damage.
+
+    rate: hertz. length: seconds, or None. lost_seconds: of damaged packets so far.
+    """
 
     is_tolerant = True
+    missing = 0.0  # FFmpeg's length takes it in, where there is one
 
     def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
         try:
             self._container = av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             raise AudioError(DAMAGED) from error
         if not self._container.streams.audio:
@@ -237,7 +253,7 @@ class _PyAVReader:
         if WITH_LENGTH & set(self._container.format.name.split(",")):
             if self._stream.duration:
                 self.length = float(self._stream.duration * self._stream.time_base)
-            elif self._container.duration:
+            elif self._container.duration and len(self._container.streams) == 1:
                 self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
 
     def packets(self) -> Iterator[av.Packet]:
@@ -249,6 +265,8 @@ class _PyAVReader:
                     n_bad = 0
                     yield packet
                 return
+            except MemoryError:
+                raise
             except av.FFmpegError:
                 n_bad += 1
 
@@ -265,11 +283,12 @@ class _PyAVReader:
 
     def _frames(self, start: float) -> Iterator[np.ndarray]:
         """Float32, shape (frames, channels), from `start` on."""
-        self.lost_seconds = 0.0
         at = self._seek(start)
         for packet in self.packets():
             try:
                 decoded = packet.decode()
+            except MemoryError:
+                raise
             except (av.FFmpegError, ValueError):
                 # What is before the first frame may be the part before `start`.
                 self.lost_seconds += _seconds_of(packet) if at is not None else 0.0
@@ -285,6 +304,7 @@ class _PyAVReader:
                         yield samples[n_before:]
 
     def _to_float(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        frame.pts = None  # the resampler would compare it with those before
         try:
             converted = self._resampler.resample(frame)
         except (av.FFmpegError, ValueError):  # its rate or its channels are others than before
@@ -303,39 +323,40 @@ class _PyAVReader:
     def _seek(self, start: float) -> float | None:
         """Go to shortly before `start`; the place in seconds, or None if the first frame tells."""
         self._resampler = self._new_resampler()
-        began = self._stream.start_time or 0
+        if start <= PREROLL:
+            return 0.0
+        began = (self._stream.start_time or 0) * self._stream.time_base
         try:
-            if start > PREROLL:
-                self._container.seek(
-                    int((start - PREROLL) * 1e6 + began * self._stream.time_base * 1e6)
-                )
-                return None
-            self._container.seek(began, stream=self._stream)
+            self._container.seek(int((start - PREROLL + began) * 1e6))
         except av.FFmpegError:  # it cannot be sought in: all before `start` is decoded for nothing
-            pass
-        return 0.0
+            return 0.0
+        return None
 
     def close(self) -> None:
         self._container.close()
 
 
 def _decode(
-    reader: _SoundFileReader | _PyAVReader, sampling_rate: int, start: float, seconds: float | None
+    reader_type: type[_SoundFileReader] | type[_PyAVReader],
+    file: BinaryIO,
+    sampling_rate: int,
+    start: float,
+    seconds: float | None,
 ) -> Decoded:
-    waveform, decoded, powers = _mono(reader, sampling_rate, start, seconds, None)
+    with closing(reader_type(file)) as reader:
+        waveform, decoded, powers = _mono(reader, sampling_rate, start, seconds, None)
     if powers[0] < MIN_KEPT_POWER * powers[1:].mean():
         louder = int(powers[1:].argmax())
-        waveform, decoded, _ = _mono(reader, sampling_rate, start, seconds, louder)
+        with closing(reader_type(file)) as reader:
+            waveform, decoded, _ = _mono(reader, sampling_rate, start, seconds, louder)
     expected = decoded + reader.lost_seconds
     if reader.length is not None:
         expected = max(decoded, reader.length - start)
-    if seconds is not None:
-        expected = min(expected, seconds)
-    lost = expected - decoded
-    if lost < CODEC_PADDING:
-        lost = 0.0
-    elif not reader.is_tolerant:
+    wanted = math.inf if seconds is None else seconds
+    if not reader.is_tolerant and min(expected, wanted) - decoded >= CODEC_PADDING:
         raise _UseFFmpegError
+    expected = min(expected + reader.missing, wanted)
+    lost = expected - decoded if expected - decoded >= CODEC_PADDING else 0.0
     if not decoded:
         raise AudioError("it holds no audio samples")
     if lost and (decoded < MIN_SECONDS or decoded < expected / 2 - CODEC_PADDING):
@@ -394,13 +415,35 @@ def _check_format(rate: int, channels: int) -> None:
         raise AudioError(f"its {channels} channels are not usable")
 
 
+def _missing_share(head: bytes, size: int) -> float:
+    """How many times as long as what is there is what is missing, of a WAV that was cut off.
+
+    Libraries take the end of the file for the end of its samples, and say nothing.
+    """
+    at, riff = 12, int.from_bytes(head[4:8], "little")
+    while head[:4] == b"RIFF" and at + 8 <= len(head):
+        kind, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+        at += 8
+        if kind == b"data":
+            # Both lengths must say so: of recordings and pipes neither was filled in.
+            is_cut = size < at + length <= riff + 8 < 0x7FFF0000
+            return (at + length - size) / max(1, size - at) if is_cut else 0.0
+        at += length + length % 2
+    return 0.0
+
+
 def _seconds_of(packet: av.Packet) -> float:
     return float((packet.duration or 0) * (packet.time_base or 0))
 
 
 def _open(source: Source) -> BinaryIO:
-    # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
-    file: BinaryIO = _Bytes(source) if isinstance(source, bytes) else _File(source)
+    if isinstance(source, bytes):
+        file: BinaryIO = _Bytes(source)
+    elif "\0" in os.fsdecode(source) or (os.path.exists(source) and not os.path.isfile(source)):
+        raise AudioError("it is no file")  # a pipe would be waited for, a device has no end
+    else:
+        # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
+        file = _File(source)
     if not file.read(1):
         file.close()
         raise AudioError("the file is empty")

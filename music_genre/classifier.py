@@ -1,16 +1,15 @@
 """`GenreClassifier`: a fine-tuned model that takes files or waveforms and answers with genres."""
 
-import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from music_genre import old_audio as audio
-from music_genre import windows
-from music_genre.audio_files import check_samples
+from music_genre import audio, isolation, windows
+from music_genre.arrays import as_audio_file
 from music_genre.errors import InputError
 from music_genre.kernels import feature_encoder, positional_convolution
 from music_genre.kernels.precision import DTYPES, serving_precision
@@ -21,8 +20,9 @@ from music_genre.loading import (
     load_feature_extractor,
 )
 
-MAX_FILE_SECONDS = 24 * 3600.0  # a small file can claim, and decode to, any length
+MAX_FILE_SECONDS = 24 * 3600.0  # of the scan
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
+MAX_DECODING_SECONDS = 120  # of one file, where it is isolated
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
 
 Progress = Callable[[int, int], object]  # gets the windows done, and how many there are
@@ -37,11 +37,20 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """`probabilities` is the mean of those in `timeline`, and sums to 1."""
+    """`probabilities` is the mean of those in `timeline`, and sums to 1.
+
+    `lost_seconds`: of the file, what could not be decoded; the timeline goes on without it.
+    """
 
     genre: str
     probabilities: dict[str, float]
     timeline: list[WindowPrediction]
+    lost_seconds: float = 0.0
+
+    @property
+    def loss(self) -> str | None:
+        """For a person, "2.1 s of 3:20 could not be decoded", or None."""
+        return audio.loss_in_words(self.lost_seconds, self.timeline[-1].end)
 
 
 def top_two(probabilities: dict[str, float]) -> list[tuple[str, float]]:
@@ -58,7 +67,9 @@ class GenreClassifier:
         window_seconds: length of the windows; by default that of training.
         device: for torch; by default a GPU if there is one.
         precision: `fp32`, exactly as training measured, `bf16` or `fp16`; by default the one that
-            `kernels.precision.serving_precision` takes.
+            `precision.serving_precision` takes.
+        isolate: decode files in a process of its own, which a file may crash, hang or fill without
+            harm to this one; see isolation.py for what the program must look like.
 
     Raises:
         ModelError: the model is not there or cannot be used.
@@ -72,6 +83,7 @@ class GenreClassifier:
         window_seconds: float | None = None,
         device: str | None = None,
         precision: str | None = None,
+        isolate: bool = False,
     ) -> None:
         if precision not in (None, *DTYPES):
             raise InputError(f"The precision is one of {', '.join(DTYPES)}, not {precision}.")
@@ -101,6 +113,7 @@ class GenreClassifier:
         self.precision, self.precision_reason = precision, "asked for"
         if precision is None:
             self.precision, self.precision_reason = serving_precision(self.model, self._example())
+        self._decoders = isolation.decoder_pool(num_processes=1) if isolate else None
 
     @property
     def sampling_rate(self) -> int:
@@ -116,68 +129,54 @@ class GenreClassifier:
         return windows.extract_features(self.feature_extractor, examples).to(self.device)
 
     def __call__(
-        self,
-        source: str | os.PathLike | bytes | np.ndarray,
-        sampling_rate: int | None = None,
-        progress: Progress | None = None,
+        self, source: Any, sampling_rate: int | None = None, progress: Progress | None = None
     ) -> Prediction:
         """Classify one file (path or bytes) or waveform, from its start to its end.
 
-        Memory is bounded: a file is decoded in blocks and classified in batches of windows.
-
         Args:
-            source: a local path, a file's bytes, or a waveform of shape (samples,), float.
-            sampling_rate: hertz; only with a waveform, and needed there.
+            source: a local path, a file's bytes, or a waveform in one of the forms of
+                `arrays.as_audio_file`.
+            sampling_rate: hertz; only with a waveform that does not say its own, and needed there.
             progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
+            InputError: `source` is nothing of the kind.
             AudioError: the audio cannot be used, with the reason, for example that it is silent or
-                longer than MAX_FILE_SECONDS.
-            FileNotFoundError: there is no such file.
+                longer than `audio.MAX_SECONDS`.
+            OSError: there is no such file, or it cannot be read.
         """
+        file = as_audio_file(source, sampling_rate)
         try:
-            return self._predict(*self._blocks(source, sampling_rate), progress)
+            return self._predict(self._decode(file), progress)
         except audio.AudioError as error:
             if isinstance(source, str | os.PathLike):
                 error.add_note(f"The file is {os.fspath(source)}")
             raise
 
-    def _blocks(
-        self, source: str | os.PathLike | bytes | np.ndarray, sampling_rate: int | None
-    ) -> tuple[Iterable[np.ndarray], int]:
-        """The waveform at the model's rate, in blocks, and its length in samples."""
-        if not isinstance(source, np.ndarray):
-            return audio.decode_in_blocks(source, MAX_FILE_SECONDS, self.sampling_rate)
-        if not sampling_rate:
-            raise TypeError("A waveform needs its sampling_rate (hertz).")
-        if source.ndim != 1:
-            raise ValueError(f"A waveform has the shape (samples,), not {source.shape}.")
-        waveform = source.astype(np.float32, copy=False)
-        check_samples(waveform)
-        waveform = audio.resample(waveform, sampling_rate, self.sampling_rate)
-        return [waveform], len(waveform)
+    def _decode(self, file: bytes | str | os.PathLike) -> audio.Decoded:
+        if self._decoders is None:
+            return audio.decode(file, self.sampling_rate)
+        task = self._decoders.schedule(
+            audio.decode, args=[file, self.sampling_rate], timeout=MAX_DECODING_SECONDS
+        )
+        return isolation.result(task)
 
-    def _predict(
-        self, blocks: Iterable[np.ndarray], n_samples: int, progress: Progress | None
-    ) -> Prediction:
-        if n_samples < MIN_SECONDS * self.sampling_rate:
+    def _predict(self, decoded: audio.Decoded, progress: Progress | None) -> Prediction:
+        waveform = decoded.waveform
+        if len(waveform) < MIN_SECONDS * self.sampling_rate:
             raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
-        window = int(self.window_seconds * self.sampling_rate)
-        starts = windows.window_starts(n_samples, window)
-        cuts = windows.cut_blocks(blocks, starts, window)
-        rows: list[np.ndarray] = []
-        is_silent = True
-        while batch := list(itertools.islice(cuts, BATCH_SIZE)):
-            is_silent = is_silent and all(map(audio.is_silent, batch))
-            rows.extend(self.window_probabilities(batch))
-            if progress:
-                progress(len(rows), len(starts))
-        if len(rows) < len(starts):
-            raise audio.AudioError("it changed while it was read")
-        if is_silent:
+        if audio.is_silent(waveform, self.sampling_rate):
             raise audio.AudioError("it is silent")
+        window = int(self.window_seconds * self.sampling_rate)
+        cuts = windows.cut(waveform, window)
+        rows: list[np.ndarray] = []
+        for first in range(0, len(cuts), BATCH_SIZE):
+            rows.extend(self.window_probabilities(cuts[first : first + BATCH_SIZE]))
+            if progress:
+                progress(len(rows), len(cuts))
         mean = np.mean(rows, axis=0)
-        ends = starts + min(window, n_samples)
+        starts = windows.window_starts(len(waveform), window)
+        ends = starts + min(window, len(waveform))
         return Prediction(
             genre=self.labels[int(mean.argmax())],
             probabilities=self._by_label(mean),
@@ -187,6 +186,7 @@ class GenreClassifier:
                 )
                 for start, end, row in zip(starts.tolist(), ends.tolist(), rows, strict=True)
             ],
+            lost_seconds=decoded.lost_seconds,
         )
 
     def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,140 @@
+"""Each form of a waveform is the same audio file; what is in doubt is refused in one sentence."""
+
+import array
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from music_genre.arrays import as_audio_file
+from music_genre.audio import decode
+from music_genre.errors import InputError
+
+RATE = 16_000
+TONE = (0.5 * np.sin(np.arange(4000) / 20)).astype(np.float32)
+STEREO = np.stack([TONE, 0.5 * TONE])
+
+
+class TorchcodecDecoder:
+    """The part of a decoded Audio column of datasets that is used."""
+
+    def get_all_samples(self):
+        return type("AudioSamples", (), {"data": torch.tensor(STEREO), "sample_rate": RATE})
+
+
+def decoded(source, rate=None, to=RATE) -> np.ndarray:
+    return decode(as_audio_file(source, rate), to).waveform
+
+
+@pytest.mark.parametrize(
+    ("source", "rate"),
+    [
+        (TONE, RATE),
+        (TONE.astype(np.float64), np.int64(RATE)),
+        (TONE.astype(np.float16), float(RATE)),
+        (TONE[::-1][::-1], RATE),
+        (np.repeat(TONE, 2)[::2], RATE),
+        (TONE.tolist(), RATE),
+        (tuple(TONE.tolist()), RATE),
+        (torch.tensor(TONE, requires_grad=True), RATE),
+        (torch.tensor(TONE).to(torch.bfloat16), RATE),
+        ((TONE * 32768).astype(np.int16), RATE),
+        (array.array("h", (TONE * 32768).astype(np.int16)), RATE),
+        ((TONE * 2**31).astype(np.int32), RATE),
+        ((TONE * 128).astype(np.int8), RATE),
+        ((TONE * 128 + 128).astype(np.uint8), RATE),
+        (torch.tensor((TONE * 32768).astype(np.int16)), RATE),
+        ((RATE, TONE), None),
+        ([RATE, TONE.tolist()], None),
+        ((RATE, (TONE * 32768).astype(np.int16)), RATE),
+        ({"array": TONE, "sampling_rate": RATE, "path": None}, None),
+        (TONE[None], RATE),
+        (TONE[:, None], RATE),
+        (np.stack([TONE, TONE]), RATE),
+        (np.stack([TONE, -TONE]), RATE),
+    ],
+)
+def test_a_waveform_in_any_form_is_the_same_audio(source, rate):
+    np.testing.assert_allclose(decoded(source, rate), TONE, atol=0.01)
+
+
+def test_a_negative_stride_is_the_reversed_waveform():
+    np.testing.assert_array_equal(decoded(TONE[::-1], RATE), TONE[::-1])
+
+
+@pytest.mark.parametrize("source", [STEREO, STEREO.T, torch.tensor(STEREO), STEREO.tolist()])
+def test_channels_come_first_or_last_and_are_mixed_as_those_of_files(source):
+    np.testing.assert_allclose(decoded(source, RATE), 0.75 * TONE, atol=1e-6)
+
+
+def test_a_decoded_audio_column_of_datasets_is_a_waveform():
+    np.testing.assert_allclose(decoded(TorchcodecDecoder()), 0.75 * TONE, atol=1e-6)
+
+
+def test_surround_sound_is_mixed_as_that_of_a_file(tmp_path):
+    six = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 6)).astype(np.float32)
+    soundfile.write(tmp_path / "six.wav", six, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(decoded(six.T, RATE), decoded(tmp_path / "six.wav"))
+
+
+def test_files_stay_files(tmp_path):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, TONE, RATE, format="FLAC")
+    data, path = buffer.getvalue(), tmp_path / "song.flac"
+    path.write_bytes(data)
+    for source in (data, bytearray(data), memoryview(data), {"bytes": data, "path": "x.flac"}):
+        assert as_audio_file(source) == data
+    assert as_audio_file(path) is path
+    assert as_audio_file({"bytes": None, "path": str(path)}) == str(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "rate", "message"),
+    [
+        (TONE, None, "needs its sampling_rate"),
+        (TONE, -RATE, "-16000 Hz is not usable"),
+        (TONE, 0, "0 Hz is not usable"),
+        (TONE, 10**12, "Hz is not usable"),
+        (TONE, 44_100.5, "whole number of hertz, not 44100.5"),
+        (TONE, float("nan"), "whole number of hertz"),
+        (TONE, float("inf"), "whole number of hertz"),
+        (TONE, True, "whole number of hertz, not bool"),
+        (TONE, "16000", "whole number of hertz, not str"),
+        (TONE, TONE, "whole number of hertz, not ndarray"),
+        (RATE, TONE, "no array of numbers"),
+        ((TONE, RATE), None, "this is of type tuple"),
+        (None, None, "no array of numbers"),
+        (io.BytesIO(b"RIFF"), None, "no array of numbers"),
+        ("song.wav", RATE, "leave sampling_rate out"),
+        ((RATE, TONE), 8000, "has 16000 Hz, and sampling_rate is 8000"),
+        ({"array": TONE}, None, "needs its sampling_rate"),
+        ({"samples": TONE}, None, "a mapping with samples"),
+        ({}, None, "a mapping with none"),
+        (TONE.astype(np.complex64), RATE, "not complex64"),
+        (TONE > 0, RATE, "not bool"),
+        ((TONE * 1000).astype(np.int64), RATE, "not int64"),
+        ((TONE * 1000).astype(np.int64).tolist(), RATE, "not int64"),
+        ((TONE + 1).astype(np.uint16), RATE, "not uint16"),
+        (TONE.astype(object), RATE, "no array of numbers"),
+        (["a", "b"], RATE, "no array of numbers"),
+        ([[1.0], [1.0, 2.0]], RATE, "this is of type list"),
+        (np.zeros((3, 2), np.float32), RATE, r"channels, not \(3, 2\)"),
+        (np.zeros((100, 100), np.float32), RATE, r"channels, not \(100, 100\)"),
+        (TONE[None, None], RATE, r"channels, not \(1, 1, 4000\)"),
+        (np.float32(1), RATE, "no array of numbers"),
+    ],
+)
+def test_what_is_in_doubt_is_one_sentence(source, rate, message):
+    with pytest.raises(InputError, match=message) as error:
+        as_audio_file(source, rate)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_samples_that_are_no_numbers_are_refused(value):
+    waveform = TONE.astype(np.float64)
+    waveform[7] = value
+    with pytest.raises(InputError, match="not numbers"):
+        decoded(waveform, RATE)
