@@ -17,6 +17,16 @@ N_BINS = 10
 TEMPERATURES = (0.25, 4.0)
 
 
+def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each clip, shape (clips,).
+
+    Args:
+        probabilities: shape (clips, labels). references: int, shape (clips,).
+    """
+    of_reference = probabilities[np.arange(len(references)), references]
+    return -np.log(np.maximum(of_reference, 1e-12))
+
+
 def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: float) -> np.ndarray:
     """The clips' probabilities if the logits of their windows are divided by a temperature.
 
@@ -43,8 +53,7 @@ def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.n
 
     def loss(log_temperature: float) -> float:
         probabilities = with_temperature(window_probabilities, np.exp(log_temperature))
-        of_reference = probabilities[np.arange(len(references)), references]
-        return -np.log(np.maximum(of_reference, 1e-12)).sum() + log_temperature**2 / 2
+        return clip_losses(probabilities, references).sum() + log_temperature**2 / 2
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES)).x))
 

@@ -14,16 +14,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def hardware(device: torch.device | None = None, n_processes: int = 1) -> str:
+def hardware(device: torch.device | None = None, num_processes: int = 1) -> str:
     """The GPUs by their name, or the number of CPU cores.
 
     Args:
         device: of one process; by default a GPU if there is one.
-        n_processes: that compute together.
+        num_processes: that compute together.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
-        return f"{n_processes} x {torch.cuda.get_device_name(device)}"
+        return f"{num_processes} x {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return "an Apple GPU"
     cpu = torch.cpu.get_capabilities().get("cpu_name", platform.machine())

@@ -16,21 +16,25 @@ def mean_interval(
 ) -> tuple[float, float]:
     """Interval of the mean of `values`, by bootstrap over groups (percentiles of 10,000 draws).
 
-    If all tracks are right, or none, every draw gives the same mean; the interval is then Wilson's.
+    If all tracks are right, or none, every draw gives the same mean; the interval is then Wilson's,
+    of as many trials as there are groups.
 
     Args:
         values: shape (tracks,): 0 to 1 if they are accuracies; with several seeds, the share of
             them that are right; or differences between two models.
-        groups: shape (tracks,): the artist of each, or something unique where it is unknown.
+        groups: shape (tracks,): the artist of each, or something unique where it is unknown. One
+            group says nothing of others: the interval is then 0 to 1, or without bounds where
+            values are not from 0 to 1.
     """
-    n = len(values)
+    _, group = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(group, values), np.bincount(group)
+    n_groups, is_share = len(counts), values.min() >= 0 and values.max() <= 1
+    if n_groups == 1:
+        return (0.0, 1.0) if is_share else (float("-inf"), float("inf"))
     if np.all(values == values[0]) and values[0] in (0, 1):
-        interval = binomtest(int(values.sum()), n).proportion_ci(confidence, method="wilson")
+        trials = binomtest(int(values[0]) * n_groups, n_groups)
+        interval = trials.proportion_ci(confidence, method="wilson")
     else:
-        _, group = np.unique(groups, return_inverse=True)
-        sums, counts = np.bincount(group, values), np.bincount(group)
-        if len(counts) == 1:
-            return float("-inf"), float("inf")  # one artist says nothing about another
         interval = bootstrap(
             (sums, counts),
             lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),

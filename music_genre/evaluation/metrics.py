@@ -8,7 +8,11 @@ import evaluate
 import numpy as np
 from sklearn.metrics import accuracy_score, classification_report, f1_score
 
-from music_genre.evaluation.calibration import expected_calibration_error, reliability
+from music_genre.evaluation.calibration import (
+    clip_losses,
+    expected_calibration_error,
+    reliability,
+)
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 
 SHORT_SECONDS = 2.0  # of audio, after which a visitor of the demo expects a first prediction
@@ -39,16 +43,6 @@ class GenreMetrics(evaluate.Metric):
             # Without `labels`, scikit-learn averages over the genres that occur in either.
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
-
-
-def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each clip, shape (clips,).
-
-    Args:
-        probabilities: shape (clips, labels). references: int, shape (clips,).
-    """
-    of_reference = probabilities[np.arange(len(references)), references]
-    return -np.log(np.maximum(of_reference, 1e-12))
 
 
 def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -> float:
@@ -95,6 +89,7 @@ def summarize(
             "accuracy_ci95": mean_interval(is_right, artist_groups(artists)),
             "n": len(references),
             "n_artists": len({artist for artist in artists if artist}),
+            "n_artist_unknown": sum(not artist for artist in artists),
             "per_genre": {
                 label: {
                     "precision": table[label]["precision"],

@@ -5,8 +5,11 @@
 """
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import (
+    AudioClassificationPipeline,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
 
 SECONDS = 0.1, 60.0  # shorter clips have no frame; attention over longer ones fills the memory
 AST_FRAME_SECONDS = 0.01
@@ -24,7 +27,7 @@ def seconds_in_one_pass(feature_extractor: SequenceFeatureExtractor) -> float | 
 def classify_in_one_pass(
     model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, waveform: np.ndarray
 ) -> np.ndarray | None:
-    """The probabilities that transformers' AudioClassificationPipeline gives for a waveform.
+    """The probabilities that transformers' own pipeline gives for a waveform.
 
     Args:
         model: in evaluation mode.
@@ -37,9 +40,8 @@ def classify_in_one_pass(
     is_cut = seconds_in_one_pass(feature_extractor) is not None
     if seconds < SECONDS[0] or (seconds > SECONDS[1] and not is_cut):
         return None
-    inputs = feature_extractor(
-        waveform, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"
+    classify = AudioClassificationPipeline(
+        model, feature_extractor=feature_extractor, device=model.device, top_k=None
     )
-    with torch.inference_mode():
-        logits = model(**inputs.to(model.device)).logits[0]
-    return logits.float().softmax(-1).cpu().double().numpy()  # MPS has no float64
+    scores = {row["label"]: row["score"] for row in classify(waveform)}
+    return np.array([scores[label] for _, label in sorted(model.config.id2label.items())])

@@ -1,47 +1,36 @@
-"""The predictions for a split as a CSV file: one row per clip."""
+"""The predictions for a split as a CSV file: one row per track."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from music_genre.evaluation.metrics import SplitScore
 
-COLUMNS = ("track_id", "artist", "genre", "prediction", "short_prediction", "one_pass_prediction")
-
 
 def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> None:
-    """One row per clip: track, artist, genre, three predictions, probability of every genre.
+    """One row per track: track, artist, genre, three predictions, probability of every genre.
 
-    `short_prediction` is for the middle of the clip. `one_pass_prediction` is what a plain
+    `short_prediction` is for the middle of the track. `one_pass_prediction` is what a plain
     `pipeline` predicts, empty where that was not measured. The probabilities are those of
     `prediction`.
     """
-
-    def names(probabilities: np.ndarray | None) -> list[str]:
-        if probabilities is None:
-            return [""] * len(score.references)
-        return [labels[i] for i in probabilities.argmax(-1)]
-
-    rows = zip(
-        score.track_ids,
-        score.artists,
-        [labels[i] for i in score.references],
-        names(score.probabilities),
-        names(score.short_probabilities),
-        names(score.one_pass_probabilities),
-        score.probabilities,
-        strict=True,
-    )
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *labels])
-        for *row, probabilities in rows:
-            writer.writerow([*row, *(f"{p:.6f}" for p in probabilities)])
+    names = np.array(labels)
+    one_pass = score.one_pass_probabilities
+    predictions = {
+        "track_id": score.track_ids,
+        "artist": score.artists,
+        "genre": names[score.references],
+        "prediction": names[score.probabilities.argmax(-1)],
+        "short_prediction": names[score.short_probabilities.argmax(-1)],
+        "one_pass_prediction": "" if one_pass is None else names[one_pass.argmax(-1)],
+    }
+    probabilities = pd.DataFrame(score.probabilities, columns=names)
+    table = pd.concat([pd.DataFrame(predictions), probabilities], axis=1)
+    table.to_csv(path, index=False, float_format="%.6f", encoding="utf-8", lineterminator="\n")
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:
-    """The rows of such a file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of such a file; a genre that is called as a column has a number added."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")

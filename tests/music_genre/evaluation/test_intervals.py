@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from music_genre.evaluation.intervals import artist_groups, is_lower, mean_interval
 
@@ -29,6 +30,25 @@ def test_a_few_right_answers_are_no_certainty():
     assert high == 1
 
 
+def test_right_answers_on_many_tracks_of_few_artists_are_no_certainty_either():
+    groups = np.repeat(np.arange(10), 20)
+    assert mean_interval(np.ones(200), groups) == mean_interval(np.ones(10), np.arange(10))
+
+
+def test_an_artist_counts_by_their_tracks():
+    """Twenty artists with nine tracks each that are mostly wrong, twenty with one that is right."""
+    artists = np.concatenate([np.repeat(np.arange(20), 9), np.arange(20, 40)])
+    values = np.where(artists < 20, 0.2, 1.0)
+    low, high = mean_interval(values, artists)
+    assert low < values.mean() < high < 0.4
+
+
+@pytest.mark.parametrize("share", [0.75, 1.0, 0.0])
+def test_one_artist_says_nothing_about_others(share):
+    values = (np.arange(4) < 4 * share).astype(float)
+    assert mean_interval(values, np.zeros(4)) == (0, 1)
+
+
 def test_an_unknown_artist_is_another_one_each_time():
     assert len(set(artist_groups(["x", "", "x", "", None]))) == 4
 
@@ -43,3 +63,11 @@ def test_lower_is_lower_for_most_draws_of_artists():
     assert better_for_one.mean() < losses.mean()
     assert not is_lower(better_for_one, losses, artists)
     assert not is_lower(losses - 1, losses, np.zeros(200)), "one artist says nothing of others"
+
+
+@pytest.mark.parametrize(("deviations", "expected"), [(1.8, True), (1.5, False)])
+def test_lower_is_lower_with_a_certainty_of_95_percent_on_one_side(deviations, expected):
+    """1.64 standard errors; with 97.5 % it would be 1.96."""
+    noise = norm.ppf((np.arange(400) + 0.5) / 400)
+    losses = noise - deviations * noise.std() / 20
+    assert is_lower(losses, np.zeros(400), np.arange(400)) == expected

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -16,13 +18,19 @@ def test_metrics_come_through_evaluate():
     assert result["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
+def test_macro_f1_counts_a_genre_that_was_predicted_and_is_not_there():
+    """Of genres 0, 1 and 2 only 0 and 1 are true; 2 has an F1 of 0."""
+    result = metrics.GenreMetrics().compute(predictions=[0, 0, 2], references=[0, 0, 1])
+    assert result["macro_f1"] == pytest.approx((1 + 0 + 0) / 3)
+
+
 def test_summary_of_a_split():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
     summary = metrics.summarize(
         probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], ["a", "b", "c"]
     )
     assert summary["accuracy"] == 0.75
-    assert (summary["n"], summary["n_artists"]) == (4, 2)
+    assert (summary["n"], summary["n_artists"], summary["n_artist_unknown"]) == (4, 2, 1)
     assert summary["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
     assert summary["per_genre"]["b"] == {
         "precision": 1.0,
@@ -30,6 +38,18 @@ def test_summary_of_a_split():
         "f1": pytest.approx(2 / 3),
         "n": 2,
     }
+
+
+def test_the_interval_of_a_summary_is_over_artists():
+    references = np.repeat([0, 1], 10)
+    probabilities = np.eye(2)[np.repeat([0, 0, 1, 1], 5)]
+    of_four, of_many, of_one = (
+        metrics.summarize(probabilities, references, artists, ["a", "b"])["accuracy_ci95"]
+        for artists in (list(np.repeat(["w", "x", "y", "z"], 5)), [""] * 20, ["w"] * 20)
+    )
+    assert of_four[1] - of_four[0] > 1.5 * (of_many[1] - of_many[0])
+    assert of_one == (0, 1)
+    json.dumps(of_one, allow_nan=False)
 
 
 def test_short_clips_have_a_calibration_of_their_own():

@@ -50,6 +50,16 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
     torch.testing.assert_close(after_one_step(8, 1), after_one_step(2, 4), rtol=1e-4, atol=1e-6)
 
 
+def test_the_calibrated_loss_is_that_of_the_best_temperature():
+    """Half of what it is sure of is wrong: the loss is much lower when it is less sure."""
+    sure = np.tile([0.98, 0.01, 0.01], (2, 1))
+    metrics = training.validation_metrics([sure] * 60, np.array([0, 1] * 30))
+    assert metrics["loss"] == pytest.approx(-np.log([0.98, 0.01]).mean())
+    p = sure[0] ** 0.25 / (sure[0] ** 0.25).sum()  # of the highest temperature
+    assert metrics["calibrated_loss"] == pytest.approx(-np.log(p[:2]).mean(), rel=0.01)
+    assert metrics["accuracy"] == 0.5
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that can be ignored")
 def test_workers_go_on_after_sigterm(prepared, tiny_classifier, tmp_path):
     """A launcher sends it to all processes; the run wants its workers for the step it is in."""
