@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from sklearn.calibration import calibration_curve
 from transformers import PreTrainedModel
 
 N_BINS = 10
@@ -80,14 +79,16 @@ def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[
     Returns:
         For each tenth of confidence that occurs, rising: mean `confidence`, `accuracy` and `n`.
     """
-    confidence = np.minimum(probabilities.max(-1), 1.0)  # a sum of floats may exceed 1 by 1e-16
+    confidence = probabilities.max(-1)
     is_right = probabilities.argmax(-1) == references
-    accuracies, confidences = calibration_curve(is_right, confidence, pos_label=True, n_bins=N_BINS)
-    inner_edges = np.linspace(0, 1, N_BINS + 1)[1:-1]  # as calibration_curve, which has no counts
-    counts = np.bincount(np.searchsorted(inner_edges, confidence))
+    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     return [
-        {"confidence": float(c), "accuracy": float(a), "n": int(n)}
-        for c, a, n in zip(confidences, accuracies, counts[counts > 0], strict=True)
+        {
+            "confidence": float(confidence[bins == i].mean()),
+            "accuracy": float(is_right[bins == i].mean()),
+            "n": int((bins == i).sum()),
+        }
+        for i in np.unique(bins)
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from sklearn.metrics import accuracy_score, classification_report, f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from music_genre.evaluation.calibration import (
     clip_losses,
@@ -75,13 +75,8 @@ def summarize(
     """
     predictions = probabilities.argmax(-1)
     is_right = (predictions == references).astype(float)
-    table = classification_report(
-        references,
-        predictions,
-        labels=range(len(labels)),
-        target_names=labels,
-        output_dict=True,
-        zero_division=0,
+    by_genre = precision_recall_fscore_support(
+        references, predictions, labels=range(len(labels)), zero_division=0
     )
     return (
         GenreMetrics().compute(predictions=predictions, references=references)
@@ -91,13 +86,8 @@ def summarize(
             "n_artists": len({artist for artist in artists if artist}),
             "n_artist_unknown": sum(not artist for artist in artists),
             "per_genre": {
-                label: {
-                    "precision": table[label]["precision"],
-                    "recall": table[label]["recall"],
-                    "f1": table[label]["f1-score"],
-                    "n": int(table[label]["support"]),
-                }
-                for label in labels
+                label: dict(zip(("precision", "recall", "f1", "n"), row, strict=True))
+                for label, *row in zip(labels, *map(np.ndarray.tolist, by_genre), strict=True)
             },
         }
         | calibration(probabilities, references)
@@ -129,3 +119,33 @@ class SplitScore:
             if one_pass is None
             else {"accuracy": accuracy(one_pass, self.references)},
         }
+
+
+def describe_summary(name: str, summary: dict[str, Any]) -> str:
+    """A split's part of report.json, for a person: three lines."""
+    low, high = summary["accuracy_ci95"]
+    one_pass = summary["one_pass"]
+    return (
+        f"{name}: accuracy {summary['accuracy']:.3f} on {summary['n']} tracks, "
+        f"macro-F1 {summary['macro_f1']:.3f}.\n"
+        f"  95 % interval of the accuracy: {low:.3f} to {high:.3f}, {_drawn_from(summary)}.\n"
+        f"  From the middle {summary['short']['seconds']:g} s of each track: accuracy "
+        f"{summary['short']['accuracy']:.3f}"
+        + (
+            f"; in one pass, as by a plain pipeline: {one_pass['accuracy']:.3f}."
+            if one_pass
+            else "."
+        )
+    )
+
+
+def _drawn_from(summary: dict[str, Any]) -> str:
+    n_artists, n_unknown = summary["n_artists"], summary["n_artist_unknown"]
+    if not n_artists:
+        return "over tracks, as no artist is known"
+    if n_artists == 1 and not n_unknown:
+        return "as all tracks are by one artist"
+    artists = "1 artist" if n_artists == 1 else f"{n_artists} artists"
+    return f"over {artists}" + (
+        ", and over tracks where the artist is unknown" if n_unknown else ""
+    )

@@ -12,22 +12,22 @@ INK, BLUE, ORANGE = "#333333", "#3266a8", "#d9772b"
 
 
 def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
-    size = min(24.0, max(7.0, 0.35 * len(labels)))  # inches; hundreds of genres get small letters
+    n = len(labels)
+    size = min(24.0, max(7.0, 0.35 * n))  # inches; hundreds of genres get small letters
     figure = Figure(figsize=(size, size - 0.6), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
         score.references,
         score.probabilities.argmax(-1),
-        labels=range(len(labels)),
+        labels=range(n),
         display_labels=labels,
-        include_values=len(labels) <= 40,
+        include_values=n <= 40,
         cmap="Blues",
         colorbar=False,
-        xticks_rotation=45,
+        xticks_rotation=45 if n <= 40 else 90,
         ax=figure.subplots(),
     )
-    if len(labels) > 40:
-        figure.axes[0].tick_params(labelsize=max(4, 350 / len(labels)), rotation=90, axis="x")
-        figure.axes[0].tick_params(labelsize=max(4, 350 / len(labels)), axis="y")
+    if n > 40:
+        figure.axes[0].tick_params(labelsize=max(4, 350 / n))
     figure.axes[0].set(title=title, xlabel="prediction", ylabel="true genre")
     figure.savefig(path, dpi=130)
 

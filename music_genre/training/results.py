@@ -6,7 +6,7 @@ from typing import Any
 from data_prep.leakage import describe_leakage
 from music_genre.evaluation import plots
 from music_genre.evaluation.environment import hardware, versions
-from music_genre.evaluation.metrics import SplitScore
+from music_genre.evaluation.metrics import SplitScore, describe_summary
 from music_genre.evaluation.one_pass import seconds_in_one_pass
 from music_genre.evaluation.predictions import write_predictions
 from music_genre.report import PREDICTIONS_FILES, split_in_pictures
@@ -102,20 +102,13 @@ def write_results(
 def print_results(report: dict[str, Any], folder: Path) -> None:
     for name in ("validation", "test"):
         if score := report[name]:
-            low, high = score["accuracy_ci95"]
-            print(
-                f"{name}: accuracy {score['accuracy']:.3f} ({low:.3f} to {high:.3f} with 95 % "
-                f"confidence), macro-F1 {score['macro_f1']:.3f}, {score['n']} clips; "
-                f"from {score['short']['seconds']:g} s only: {score['short']['accuracy']:.3f}"
-            )
-            if one_pass := score["one_pass"]:
-                print(f"  in one pass, as by a plain pipeline: {one_pass['accuracy']:.3f}")
+            print(describe_summary(name, score))
     linear_probe = report["train"]["linear_probe"]
     if report["train"]["steps"] and linear_probe and linear_probe["is_kept"]:
         print(
-            "The linear probe is kept: on validation its loss is "
-            f"{linear_probe['calibrated_loss']:.3f}, and the average with the fine-tuned "
-            f"model is not lower beyond chance ({linear_probe['fine_tuned_calibrated_loss']:.3f})."
+            "The saved model is the linear probe: averaged with the fine-tuned model, its loss on "
+            f"validation changed from {linear_probe['calibrated_loss']:.3f} to "
+            f"{linear_probe['fine_tuned_calibrated_loss']:.3f}, no more than by chance."
         )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")

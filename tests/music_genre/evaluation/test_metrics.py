@@ -61,3 +61,21 @@ def test_short_clips_have_a_calibration_of_their_own():
     assert summary["short"]["accuracy"] == 0.5
     assert summary["short"]["nll"] == pytest.approx(-np.log([0.6, 0.3]).mean())
     assert summary["short"]["ece"] == pytest.approx((0.4 + 0.7) / 2)
+
+
+@pytest.mark.parametrize(
+    ("artists", "expected"),
+    [
+        (["x", "x", "y", "z"], "0.000 to 0.500, over 3 artists."),
+        (["x", "x", "y", ""], ", over 2 artists, and over tracks where the artist is unknown."),
+        ([""] * 4, ", over tracks, as no artist is known."),
+        (["x"] * 4, "0.000 to 1.000, as all tracks are by one artist."),
+    ],
+)
+def test_a_person_reads_what_the_interval_is_over(artists, expected):
+    sure, references = np.eye(2)[[0, 0, 0, 0]], np.array([0, 1, 1, 1])
+    score = metrics.SplitScore(list("abcd"), artists, references, sure, sure[::-1], None)
+    lines = metrics.describe_summary("test", score.summary(["u", "v"])).splitlines()
+    assert lines[0] == "test: accuracy 0.250 on 4 tracks, macro-F1 0.200."
+    assert lines[1].endswith(expected)
+    assert lines[2] == "  From the middle 2 s of each track: accuracy 0.250."
