@@ -1,6 +1,7 @@
 """Finding and loading models: from a folder or from the Hub.
 
-All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper.
+All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper,
+and this project's form of EfficientAT.
 """
 
 import logging
@@ -32,6 +33,7 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
+import music_genre.efficientat  # noqa: F401  makes the Auto classes know its model type
 from music_genre.errors import InputError
 
 LOADING_LOGGERS = (

@@ -1,0 +1,15 @@
+"""EfficientAT: a small net that was trained on AudioSet, as a model of transformers' kind."""
+
+from music_genre.efficientat.modeling_efficientat import (
+    EfficientATConfig,
+    EfficientATFeatureExtractor,
+    EfficientATForAudioClassification,
+    EfficientATModel,
+)
+
+__all__ = [
+    "EfficientATConfig",
+    "EfficientATFeatureExtractor",
+    "EfficientATForAudioClassification",
+    "EfficientATModel",
+]

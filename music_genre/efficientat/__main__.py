@@ -1,0 +1,197 @@
+"""Bring the authors' weights of EfficientAT into transformers' form.
+
+    python -m music_genre.efficientat mn10 models/efficientat-mn10
+    python -m music_genre.efficientat mn20_as_mAP_478.pt models/efficientat-mn20
+
+The first form downloads a file of https://github.com/fschmid56/EfficientAT/releases/tag/v0.0.1 and
+checks its hash. The second takes a file that you have, .pt or .safetensors: a model "mn.._as" of
+any width with the default head. No pickle is run. The folder works wherever a model does.
+"""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from music_genre.efficientat.modeling_efficientat import (
+    HEAD_CHANNELS,
+    EfficientATBlock,
+    EfficientATConfig,
+    EfficientATFeatureExtractor,
+    EfficientATForAudioClassification,
+)
+from music_genre.errors import InputError, exit_with_message
+
+RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+# Name -> file of the release, and its SHA-256 as several projects have published it that are not
+# related. Of mn05 and mn20 no published hash is known: download them yourself.
+WEIGHTS = {
+    "mn04": (
+        "mn04_as_mAP_432.pt",
+        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+    ),
+    "mn10": (
+        "mn10_as_mAP_471.pt",
+        "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+    ),
+}
+CLASS_NAMES = (
+    "https://raw.githubusercontent.com/fschmid56/EfficientAT"
+    "/a425fdce92572e602a1d5634799bd9f1f2efa806/metadata/class_labels_indices.csv",
+    "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429",
+)
+CARD = """---
+license: mit
+library_name: transformers
+pipeline_tag: audio-classification
+tags: [audioset, efficientat]
+---
+
+# EfficientAT {name}
+
+The weights of F. Schmid, K. Koutini and G. Widmer, "Efficient Large-Scale Audio Tagging via
+Transformer-to-CNN Knowledge Distillation", ICASSP 2023 (https://arxiv.org/abs/2211.04772), from
+https://github.com/fschmid56/EfficientAT (MIT licence), trained on AudioSet, in transformers' form.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m music_genre.efficientat",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("weights", help=f"{', '.join(WEIGHTS)}, or a file")
+    parser.add_argument("output_dir", type=Path, help="a new folder for the model")
+    arguments = parser.parse_args()
+    with exit_with_message("Stopped: no model was written.", OSError):
+        run(arguments.weights, arguments.output_dir)
+
+
+def run(weights: str, output_dir: Path) -> None:
+    """Write a model's folder.
+
+    Raises:
+        InputError: the weights cannot be had or are others, or the folder is not empty.
+    """
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise InputError(f"{output_dir} is there already: name a new folder.")
+    model = convert(read_weights(weights))
+    if names := read_class_names(model.config.num_labels):
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: i for i, name in enumerate(names)}
+    else:
+        print("The names of AudioSet's classes cannot be downloaded: they are LABEL_0, LABEL_1 ...")
+    model.save_pretrained(output_dir)
+    EfficientATFeatureExtractor().save_pretrained(output_dir)
+    (output_dir / "README.md").write_text(CARD.format(name=Path(weights).name), encoding="utf-8")
+    print(f"{output_dir}: {model.num_parameters() / 1e6:.1f} million parameters.")
+
+
+def read_weights(weights: str) -> dict[str, torch.Tensor]:
+    """The tensors of a release, or of a file, by the authors' names."""
+    if weights in WEIGHTS:
+        name, sha256 = WEIGHTS[weights]
+        with tempfile.TemporaryDirectory() as folder:
+            return read_file(download(f"{RELEASE}/{name}", sha256, Path(folder) / name))
+    if not Path(weights).is_file():
+        raise InputError(f"{weights} is neither a file nor one of {', '.join(WEIGHTS)}.")
+    return read_file(Path(weights))
+
+
+def download(url: str, sha256: str, path: Path) -> Path:
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+    except URLError as error:
+        raise InputError(f"{url} cannot be downloaded ({error}).") from error
+    except RuntimeError as error:
+        raise InputError(f"{url} is another file than expected: {error}.") from error
+    return path
+
+
+def read_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error
+    except Exception as error:  # pickle raises its own error for what is no plain tensors
+        raise InputError(f"{path} holds more than tensors, or is damaged: {error}") from error
+
+
+def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassification:
+    """The model that these tensors belong to.
+
+    Args:
+        tensors: by the authors' names, of a model with their "mlp" head.
+
+    Raises:
+        InputError: they are not of such a model.
+    """
+    try:
+        num_hidden, num_labels = (
+            len(tensors["classifier.2.bias"]),
+            len(tensors["classifier.5.bias"]),
+        )
+        config = EfficientATConfig(
+            width_multiplier=num_hidden / HEAD_CHANNELS, num_labels=num_labels
+        )
+        model = EfficientATForAudioClassification(config)
+        names = own_names(list(model.efficientat.blocks))
+        renamed = {}
+        for name, tensor in tensors.items():
+            module, _, parameter = name.rpartition(".")
+            renamed[f"{names[module]}.{parameter}"] = tensor
+        model.load_state_dict(renamed)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f'These are not the weights of an EfficientAT "mn" with its default head: {reason}'
+        ) from error
+    return model.eval()
+
+
+def own_names(blocks: list[EfficientATBlock]) -> dict[str, str]:
+    """The authors' name of each module with tensors -> its name here."""
+    names = {"classifier.2": "projector", "classifier.5": "classifier"}
+
+    def add_convolution(theirs: str, ours: str) -> None:
+        names[f"{theirs}.0"] = f"efficientat.{ours}.convolution"
+        names[f"{theirs}.1"] = f"efficientat.{ours}.normalization"
+
+    add_convolution("features.0", "stem")
+    for i, block in enumerate(blocks):
+        for k, (part, _) in enumerate(block.named_children()):
+            theirs, ours = f"features.{i + 1}.block.{k}", f"blocks.{i}.{part}"
+            if part == "squeeze_excitation":
+                names[f"{theirs}.conc_se_layers.0.fc1"] = f"efficientat.{ours}.squeeze"
+                names[f"{theirs}.conc_se_layers.0.fc2"] = f"efficientat.{ours}.excite"
+            else:
+                add_convolution(theirs, ours)
+    add_convolution(f"features.{len(blocks) + 1}", "last")
+    return names
+
+
+def read_class_names(num_labels: int) -> list[str] | None:
+    """AudioSet's names of its classes; None if they cannot be downloaded, or are not as many."""
+    url, sha256 = CLASS_NAMES
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classes.csv"
+        try:
+            download(url, sha256, path)
+        except InputError:
+            return None
+        with path.open(encoding="utf-8", newline="") as file:
+            names = [row["display_name"] for row in csv.DictReader(file)]
+    return names if len(names) == num_labels else None
+
+
+if __name__ == "__main__":
+    main()

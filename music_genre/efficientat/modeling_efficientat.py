@@ -1,0 +1,431 @@
+"""EfficientAT in transformers' form: a MobileNetV3 on log-mel spectrograms, trained on AudioSet.
+
+    python -m music_genre.efficientat mn10 models/efficientat-mn10    # the weights, in this form
+    accelerate launch train_hf.py configs/gtzan-efficientat.json
+
+The nets are those of F. Schmid, K. Koutini and G. Widmer, "Efficient Large-Scale Audio Tagging via
+Transformer-to-CNN Knowledge Distillation", ICASSP 2023 (arXiv 2211.04772), on the blocks of
+MobileNetV3-Large (Howard et al., "Searching for MobileNetV3", ICCV 2019).
+
+Importing this module makes transformers' Auto classes know the model type "efficientat". A saved
+model carries a copy of this file, so that it loads elsewhere with `trust_remote_code=True`:
+therefore nothing of this project is imported here.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
+from transformers.audio_utils import mel_filter_bank
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPoolingAndNoAttention,
+    SequenceClassifierOutput,
+)
+
+STEM_CHANNELS = 16
+# Of each block: kernel, channels inside, channels out, has squeeze-and-excitation, activation,
+# stride. Channels are those of width 1; MobileNetV3-Large, table 1.
+BLOCKS = (
+    (3, 16, 16, False, nn.ReLU, 1),
+    (3, 64, 24, False, nn.ReLU, 2),
+    (3, 72, 24, False, nn.ReLU, 1),
+    (5, 72, 40, True, nn.ReLU, 2),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (3, 240, 80, False, nn.Hardswish, 2),
+    (3, 200, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 480, 112, True, nn.Hardswish, 1),
+    (3, 672, 112, True, nn.Hardswish, 1),
+    (5, 672, 160, True, nn.Hardswish, 2),
+    (5, 960, 160, True, nn.Hardswish, 1),
+    (5, 960, 160, True, nn.Hardswish, 1),
+)
+LAST_EXPANSION = 6  # of the last convolution
+HEAD_CHANNELS = 1280
+SQUEEZE_DIVISOR = 4
+
+
+class EfficientATConfig(PreTrainedConfig):
+    """The net's size and its head; what the input is, the feature extractor knows.
+
+    Args:
+        width_multiplier: of all channels; 1.0 is "mn10", 0.4 is "mn04".
+        classifier_dropout: probability, before the last layer.
+        initializer_range: standard deviation of random weights. Of less, what the narrow depthwise
+            convolutions give is too small for the batch norms behind them.
+    """
+
+    model_type = "efficientat"
+
+    width_multiplier: float = 1.0
+    classifier_dropout: float = 0.2
+    initializer_range: float = 0.1
+
+
+class EfficientATFeatureExtractor(SequenceFeatureExtractor):
+    """Waveforms to log-mel spectrograms, as the authors compute them in evaluation.
+
+    Pre-emphasis, power of an STFT with a symmetric Hann window, Kaldi's mel bands, logarithm, fixed
+    normalisation: (log - mean) / std.
+
+    Args:
+        feature_size: the number of mel bands.
+        sampling_rate: hertz.
+        n_fft, win_length, hop_length: samples.
+        max_frequency: hertz, the upper end of the highest band; the lowest band starts at 0.
+    """
+
+    model_input_names: ClassVar = ["input_values", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 128,
+        sampling_rate: int = 32_000,
+        padding_value: float = 0.0,
+        n_fft: int = 1024,
+        win_length: int = 800,
+        hop_length: int = 320,
+        max_frequency: float = 15_000.0,
+        preemphasis: float = 0.97,
+        mean: float = -4.5,
+        std: float = 5.0,
+        return_attention_mask: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            feature_size,
+            sampling_rate,
+            padding_value,
+            return_attention_mask=return_attention_mask,
+            **kwargs,
+        )
+        self.n_fft = n_fft
+        self.win_length = win_length
+        self.hop_length = hop_length
+        self.max_frequency = max_frequency
+        self.preemphasis = preemphasis
+        self.mean = mean
+        self.std = std
+        # These two names are left out of preprocessor_config.json.
+        self.window = torch.hann_window(win_length, periodic=False)
+        self.mel_filters = torch.from_numpy(
+            mel_filter_bank(
+                n_fft // 2 + 1,
+                feature_size,
+                min_frequency=0.0,
+                max_frequency=max_frequency,
+                sampling_rate=sampling_rate,
+                mel_scale="kaldi",
+                triangularize_in_mel_space=True,
+                dtype=np.float32,
+            )
+        )
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform: the STFT reflects half a frame at both ends."""
+        return self.n_fft // 2 + 2
+
+    def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Normalised log-mel spectrograms.
+
+        Args:
+            waveforms: float32, shape (batch, samples), at least `min_samples` of them.
+
+        Returns:
+            Float32, shape (batch, frames, mel bands).
+        """
+        emphasized = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
+        spectrum = torch.stft(
+            emphasized,
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.window,
+            center=True,
+            return_complex=True,
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        mel = power.transpose(1, 2) @ self.mel_filters
+        return ((mel + 1e-5).log() - self.mean) / self.std
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | list[float] | list[np.ndarray] | list[list[float]],
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        return_attention_mask: bool | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Spectrograms of one waveform or several, padded to the longest.
+
+        Args:
+            raw_speech: mono, shape (samples,); or a batch of such, of any lengths.
+            sampling_rate: hertz, of the waveforms; it is compared with the model's.
+            return_tensors: "pt" or "np"; lists by default.
+            return_attention_mask: 1 for frames that are no padding.
+
+        Returns:
+            `input_values`, float32, shape (batch, frames, mel bands), and `attention_mask`, shape
+            (batch, frames).
+
+        Raises:
+            ValueError: another sampling rate, a waveform that is not mono or is too short.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"The model takes audio of {self.sampling_rate} Hz, not {sampling_rate}."
+            )
+        is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
+        waveforms = [np.asarray(w, np.float32) for w in (raw_speech if is_batch else [raw_speech])]
+        for waveform in waveforms:
+            if waveform.ndim != 1:
+                raise ValueError(f"A waveform has the shape (samples,), not {waveform.shape}.")
+            if len(waveform) < self.min_samples:
+                raise ValueError(
+                    f"A waveform has at least {self.min_samples} samples, not {len(waveform)}."
+                )
+        spectrograms = [self.log_mel(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]
+        return self.pad(
+            {"input_values": spectrograms},
+            padding=True,
+            return_tensors=return_tensors,
+            return_attention_mask=return_attention_mask,
+        )
+
+
+class EfficientATConvolution(nn.Module):
+    """Convolution, batch norm and activation; frames that are padding are zeros before it."""
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            num_inputs,
+            num_outputs,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.normalization = nn.BatchNorm2d(num_outputs, eps=0.001, momentum=0.01)
+        self.activation = activation() if activation else nn.Identity()
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if mask is not None:
+            states = states * mask
+        return self.activation(self.normalization(self.convolution(states)))
+
+
+class EfficientATSqueezeExcitation(nn.Module):
+    """Weighs channels by what all of the clip holds (Hu et al., CVPR 2018)."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        num_squeezed = round_channels(num_channels // SQUEEZE_DIVISOR)
+        self.squeeze = nn.Linear(num_channels, num_squeezed)
+        self.excite = nn.Linear(num_squeezed, num_channels)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        squeezed = self.squeeze(mean_of_frames(states, mask)).relu()
+        return states * self.excite(squeezed).sigmoid()[:, :, None, None]
+
+
+class EfficientATBlock(nn.Module):
+    """An inverted residual: expand, convolve each channel, weigh the channels, project."""
+
+    def __init__(
+        self,
+        num_inputs: int,
+        kernel_size: int,
+        num_expanded: int,
+        num_outputs: int,
+        has_squeeze_excitation: bool,
+        activation: type[nn.Module],
+        stride: int,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.is_residual = stride == 1 and num_inputs == num_outputs
+        self.expand = (
+            EfficientATConvolution(num_inputs, num_expanded, activation=activation)
+            if num_expanded != num_inputs
+            else None
+        )
+        self.depthwise = EfficientATConvolution(
+            num_expanded, num_expanded, kernel_size, stride, num_expanded, activation
+        )
+        self.squeeze_excitation = (
+            EfficientATSqueezeExcitation(num_expanded) if has_squeeze_excitation else None
+        )
+        self.project = EfficientATConvolution(num_expanded, num_outputs)
+
+    def forward(
+        self, states: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = states
+        if self.expand is not None:
+            states = self.expand(states)
+        states = self.depthwise(states, mask)
+        mask = halve(mask) if self.stride == 2 else mask
+        if self.squeeze_excitation is not None:
+            states = self.squeeze_excitation(states, mask)
+        states = self.project(states)
+        return (states + inputs if self.is_residual else states), mask
+
+
+class EfficientATPreTrainedModel(PreTrainedModel):
+    config_class = EfficientATConfig
+    base_model_prefix = "efficientat"
+    main_input_name = "input_values"
+
+
+class EfficientATModel(EfficientATPreTrainedModel):
+    """Spectrograms of any length to features, by frame and pooled."""
+
+    def __init__(self, config: EfficientATConfig) -> None:
+        super().__init__(config)
+        num_channels = round_channels(STEM_CHANNELS * config.width_multiplier)
+        self.stem = EfficientATConvolution(1, num_channels, 3, 2, activation=nn.Hardswish)
+        self.blocks = nn.ModuleList()
+        for kernel_size, expanded, outputs, has_squeeze, activation, stride in BLOCKS:
+            num_expanded, num_outputs = (
+                round_channels(channels * config.width_multiplier)
+                for channels in (expanded, outputs)
+            )
+            self.blocks.append(
+                EfficientATBlock(
+                    num_channels,
+                    kernel_size,
+                    num_expanded,
+                    num_outputs,
+                    has_squeeze,
+                    activation,
+                    stride,
+                )
+            )
+            num_channels = num_outputs
+        self.num_features = LAST_EXPANSION * num_channels
+        self.last = EfficientATConvolution(num_channels, self.num_features, activation=nn.Hardswish)
+        self.post_init()
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPoolingAndNoAttention:
+        """
+        Args:
+            input_values: float, shape (batch, frames, mel bands).
+            attention_mask: shape (batch, frames), 1 for frames that are no padding.
+            output_hidden_states: return what the stem, each block and the last convolution give.
+
+        Returns:
+            `last_hidden_state`, shape (batch, channels, bands, frames) of a 32nd of the input's;
+            `pooler_output`, its mean, shape (batch, channels).
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        states = input_values.transpose(1, 2).unsqueeze(1)
+        mask = None
+        if attention_mask is not None:
+            mask = attention_mask[:, None, None, :].to(states.dtype)
+        states = self.stem(states, mask)
+        mask = halve(mask)
+        hidden_states = [states]
+        for block in self.blocks:
+            states, mask = block(states, mask)
+            hidden_states.append(states)
+        states = self.last(states)
+        hidden_states.append(states)
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=states,
+            pooler_output=mean_of_frames(states, mask),
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+        )
+
+
+class EfficientATForAudioClassification(EfficientATPreTrainedModel):
+    """The net with a classifier on its pooled features, of two layers."""
+
+    def __init__(self, config: EfficientATConfig) -> None:
+        super().__init__(config)
+        self.efficientat = EfficientATModel(config)
+        num_hidden = round_channels(HEAD_CHANNELS * config.width_multiplier)
+        self.projector = nn.Linear(self.efficientat.num_features, num_hidden)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(num_hidden, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            input_values: float, shape (batch, frames, mel bands).
+            attention_mask: shape (batch, frames), 1 for frames that are no padding.
+            labels: int, shape (batch,); the loss is then the cross entropy.
+        """
+        outputs = self.efficientat(input_values, attention_mask, output_hidden_states)
+        features = nn.functional.hardswish(self.projector(outputs.pooler_output))
+        logits = self.classifier(self.dropout(features))
+        loss = nn.functional.cross_entropy(logits.float(), labels) if labels is not None else None
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states
+        )
+
+
+def round_channels(channels: float) -> int:
+    """To a multiple of 8, at least 8 and not below nine tenths of it, as in MobileNetV3."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def halve(mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask behind a convolution of stride 2, which takes every other frame."""
+    return None if mask is None else mask[..., ::2]
+
+
+def mean_of_frames(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean over bands and frames without padding: (batch, channels, bands, frames) to two."""
+    if mask is None:
+        return states.mean(dim=(2, 3))
+    return (states.mean(dim=2) * mask[:, :, 0]).sum(-1) / mask[:, :, 0].sum(-1)
+
+
+AutoConfig.register(EfficientATConfig.model_type, EfficientATConfig)
+AutoFeatureExtractor.register(EfficientATConfig, EfficientATFeatureExtractor)
+AutoModel.register(EfficientATConfig, EfficientATModel)
+AutoModelForAudioClassification.register(EfficientATConfig, EfficientATForAudioClassification)
+EfficientATConfig.register_for_auto_class()
+EfficientATFeatureExtractor.register_for_auto_class()
+EfficientATModel.register_for_auto_class("AutoModel")
+EfficientATForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

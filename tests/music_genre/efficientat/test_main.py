@@ -1,0 +1,164 @@
+import hashlib
+import json
+import pickle
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from music_genre import GenreClassifier, audio
+from music_genre.efficientat import (
+    EfficientATConfig,
+    EfficientATFeatureExtractor,
+    EfficientATForAudioClassification,
+    __main__,
+)
+from music_genre.efficientat.__main__ import main, own_names
+from music_genre.errors import InputError
+from music_genre.loading import find_model, load_classifier
+
+MUSIC = 137  # AudioSet's classes, by the authors' table
+GENRES = {"hiphop.00002": 217, "reggae.00002": 228, "metal.00003": 221}  # hip hop, reggae, punk
+
+
+@pytest.fixture
+def theirs() -> dict[str, torch.Tensor]:
+    """A small net's tensors by the authors' names."""
+    model = EfficientATForAudioClassification(EfficientATConfig(width_multiplier=0.1, num_labels=5))
+    names = {ours: theirs for theirs, ours in own_names(list(model.efficientat.blocks)).items()}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        module, _, parameter = name.rpartition(".")
+        tensors[f"{names[module]}.{parameter}"] = tensor
+    return tensors
+
+
+@pytest.fixture
+def audioset(root):
+    path = root.parent / "shared" / "models" / "efficientat-mn04-audioset" / "model.safetensors"
+    if not path.is_file():
+        pytest.skip(f"the weights of mn04 are not at {path}")
+    return path
+
+
+def call(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["efficientat", *map(str, arguments)])
+    main()
+
+
+def without_class_names(monkeypatch) -> None:
+    monkeypatch.setattr(__main__, "read_class_names", lambda num_labels: None)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_becomes_a_model(suffix, theirs, monkeypatch, tmp_path, capsys):
+    without_class_names(monkeypatch)
+    path = tmp_path / f"mn01_as{suffix}"
+    if suffix == ".pt":
+        torch.save(theirs, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, path)
+    call(monkeypatch, path, tmp_path / "model")
+    model = load_classifier(find_model(str(tmp_path / "model")))
+    assert (model.config.width_multiplier, model.config.num_labels) == (0.1, 5)
+    torch.testing.assert_close(
+        model.efficientat.blocks[14].squeeze_excitation.excite.weight,
+        theirs["features.15.block.2.conc_se_layers.0.fc2.weight"],
+    )
+    assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
+    assert "0.1 million parameters" in capsys.readouterr().out
+
+
+def test_a_release_is_downloaded_checked_and_named(theirs, monkeypatch, tmp_path):
+    release = tmp_path / "release"
+    release.mkdir()
+    torch.save(theirs, release / "mn01.pt")
+    names = [f"class {i}" for i in range(5)]
+    rows = [f'{i},/m/{i},"{name}"' for i, name in enumerate(names)]
+    (release / "classes.csv").write_text("\n".join(["index,mid,display_name", *rows]))
+    hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in release.iterdir()}
+    monkeypatch.setattr(__main__, "RELEASE", release.as_uri())
+    monkeypatch.setattr(__main__, "WEIGHTS", {"mn01": ("mn01.pt", hashes["mn01.pt"])})
+    classes = ((release / "classes.csv").as_uri(), hashes["classes.csv"])
+    monkeypatch.setattr(__main__, "CLASS_NAMES", classes)
+    call(monkeypatch, "mn01", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert list(config["id2label"].values()) == names
+
+    shutil.copy(release / "classes.csv", release / "mn01.pt")
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "mn01", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_no_pickle_is_run(monkeypatch, tmp_path, capsys):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = tmp_path / "weights.pt"
+    path.write_bytes(pickle.dumps(Trap()))
+    torch.save({"classifier.2.bias": Trap()}, tmp_path / "zip.pt")
+    for name in ("weights.pt", "zip.pt"):
+        with pytest.raises(SystemExit, match="2"):
+            call(monkeypatch, tmp_path / name, tmp_path / "model")
+        assert not (tmp_path / "sprung").exists()
+        assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "not a dict", "dymn"])
+def test_other_weights_are_refused(damage, theirs, monkeypatch, tmp_path, capsys):
+    if damage == "missing":
+        del theirs["features.16.1.running_var"]
+    elif damage == "extra":
+        theirs["features.16.2.weight"] = torch.zeros(1)
+    elif damage == "shape":
+        theirs["features.16.0.weight"] = torch.zeros(3, 3, 1, 1)
+    elif damage == "dymn":
+        del theirs["classifier.2.bias"]
+    torch.save([theirs] if damage == "not a dict" else theirs, tmp_path / "weights.pt")
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, tmp_path / "weights.pt", tmp_path / "model")
+    assert "not the weights of an EfficientAT" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_nothing_is_overwritten(theirs, monkeypatch, tmp_path, capsys):
+    torch.save(theirs, tmp_path / "weights.pt")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, tmp_path / "weights.pt", tmp_path / "model")
+    assert "name a new folder" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_file(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="mn99 is neither a file nor one of mn04, mn10"):
+        __main__.run("mn99", tmp_path / "model")
+
+
+def test_audiosets_classes_of_real_music(audioset, real_archive, monkeypatch, tmp_path):
+    """Music first, in sigmoids; and of the classes that are genres, the right one."""
+    without_class_names(monkeypatch)
+    __main__.run(str(audioset), tmp_path / "model")
+    assert len(load_file(audioset)) == len(load_file(tmp_path / "model" / "model.safetensors"))
+    classifier = GenreClassifier(tmp_path / "model")
+    feature_extractor = EfficientATFeatureExtractor()
+    with zipfile.ZipFile(real_archive) as archive:
+        names = {name.split("/")[-1][:-4]: name for name in archive.namelist()}
+        for track, genre in GENRES.items():
+            data = archive.read(names[track])
+            waveform = audio.decode(data, 32_000, seconds=10.0).waveform
+            features = feature_extractor(waveform, 32_000, return_tensors="pt")
+            with torch.inference_mode():
+                scores = classifier.model(**features).logits[0].sigmoid().numpy()
+            assert scores.argmax() == MUSIC
+            assert scores[MUSIC] > 0.8
+            of_genres = scores[216:266]
+            assert genre in 216 + np.argsort(of_genres)[-2:]
