@@ -12,7 +12,6 @@ import argparse
 import os
 
 from music_genre.errors import InputError, exit_with_message
-from music_genre.memory import large_imports, share_one_heap
 from music_genre.report import is_demonstration, newest_run
 
 
@@ -23,13 +22,11 @@ def main() -> None:
     with exit_with_message("Stopped."):
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
-        with large_imports():
-            from music_genre.classifier import GenreClassifier
-            from music_genre.demo.about import model_line
-            from music_genre.demo.page import build
-            from music_genre.demo.server import serve
+        from music_genre.classifier import GenreClassifier
+        from music_genre.demo.about import model_line
+        from music_genre.demo.page import build
+        from music_genre.demo.server import serve
 
-        share_one_heap()
         classifier = GenreClassifier(model_id, arguments.revision)
         n_labels = len(classifier.labels)
         print(f"{model_line(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)

@@ -11,7 +11,6 @@ quickstart: synthesised music and a tiny net, a few minutes on two cores, no net
 import os
 import sys
 
-from music_genre.memory import large_imports
 from music_genre.training.launcher import stop_with_launcher
 from music_genre.training.options import answer_early
 
@@ -22,8 +21,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if __name__ == "__main__":
     stop_with_launcher()
     answer_early(sys.argv[1:], __doc__)  # what follows takes seconds to import
-    with large_imports():
-        import music_genre.training.setup  # noqa: F401  and with it most of what follows
 
 import signal
 import time

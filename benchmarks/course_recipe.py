@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from music_genre import old_audio as audio
 from music_genre.evaluation.metrics import SHORT_SECONDS
-from music_genre.kernels.precision import fast_precision
+from music_genre.precision import fast_precision
 
 MAX_SECONDS = 30.0
 

@@ -30,8 +30,8 @@ from benchmarks.measuring import (
     spread,
 )
 from music_genre import GenreClassifier
-from music_genre.kernels.precision import DTYPES, fast_precision
 from music_genre.old_audio import SAMPLING_RATE
+from music_genre.precision import DTYPES, fast_precision
 from music_genre.windows import cut
 
 CLIP_SECONDS = 30

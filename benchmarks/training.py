@@ -60,7 +60,7 @@ from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
 from music_genre import old_audio as audio
 from music_genre.evaluation.environment import hardware
-from music_genre.kernels.precision import DTYPES
+from music_genre.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
 from music_genre.training.callbacks import SetEpoch
 from music_genre.training.feature_store import N_NEW_EPOCHS

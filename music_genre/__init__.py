@@ -5,19 +5,15 @@
     prediction = GenreClassifier("runs/quickstart")("song.mp3")
     prediction.genre, prediction.probabilities, prediction.timeline
 
-The modules directly in this folder need numpy, torch and transformers (and soundfile, PyAV and
-torchaudio for audio). They import `kernels` and none of the other rooms; the other rooms import
-them.
+The modules directly in this folder are the core. They import none of the rooms, which are the
+folders here; the rooms import them. Those that decode audio (audio.py, isolation.py) need no torch.
 """
 
 
 def __getattr__(name: str):
     """Import the classifier, and with it torch and transformers, only where it is used."""
     if name == "GenreClassifier":
-        from music_genre.memory import large_imports
-
-        with large_imports():
-            from music_genre.classifier import GenreClassifier
+        from music_genre.classifier import GenreClassifier
 
         return GenreClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

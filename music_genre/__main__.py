@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
-from music_genre.memory import large_imports
 
 
 def main() -> None:
@@ -46,8 +45,7 @@ def classify(files: list[str], model: str, revision: str | None) -> None:
     if not any(Path(file).exists() for file in files):  # before the model is loaded
         raise InputError(f"There is no file {files[0]}.")
 
-    with large_imports():
-        from music_genre.classifier import GenreClassifier
+    from music_genre.classifier import GenreClassifier
 
     classifier = GenreClassifier(model, revision)
     failed = []

@@ -10,15 +10,15 @@ import torch
 
 from music_genre import audio, isolation, windows
 from music_genre.arrays import as_audio_file
+from music_genre.cpu_modules import use_cpu_modules
 from music_genre.errors import InputError
-from music_genre.kernels import feature_encoder, positional_convolution
-from music_genre.kernels.precision import DTYPES, serving_precision
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     find_model,
     load_classifier,
     load_feature_extractor,
 )
+from music_genre.precision import DTYPES, serving_precision
 
 MAX_FILE_SECONDS = 24 * 3600.0  # of the scan
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
@@ -108,8 +108,7 @@ class GenreClassifier:
             reason = str(error).splitlines()[0]
             raise InputError(f"{self.device} cannot be used here: {reason}") from error
         if self.device.type == "cpu":
-            feature_encoder.use_matrix_products(self.model)
-            positional_convolution.use_fft(self.model)
+            use_cpu_modules(self.model)
         self.precision, self.precision_reason = precision, "asked for"
         if precision is None:
             self.precision, self.precision_reason = serving_precision(self.model, self._example())

@@ -21,8 +21,8 @@ from torch.nn.modules.module import register_module_forward_hook
 import train_hf
 from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
+from music_genre.cpu_modules import MatmulFeatureEncoder
 from music_genre.errors import InputError
-from music_genre.kernels.feature_encoder import MatmulFeatureEncoder
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import ClipTrainer
 from tests import forked

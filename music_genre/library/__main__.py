@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from music_genre.errors import InputError, exit_with_message
 from music_genre.library.table import FORMATS, first_errors, summarize
-from music_genre.memory import large_imports
 from music_genre.report import is_demonstration
 
 if TYPE_CHECKING:
@@ -185,10 +184,9 @@ def run(arguments: argparse.Namespace) -> None:
             "means nothing, so no tags are written."
         )
 
-    with large_imports():
-        from music_genre import GenreClassifier
-        from music_genre.library.scan import scan
-        from music_genre.library.tags import Tagging, write_tags
+    from music_genre import GenreClassifier
+    from music_genre.library.scan import scan
+    from music_genre.library.tags import Tagging, write_tags
 
     device = _device(arguments.device)
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 from music_genre.errors import exit_with_message
-from music_genre.memory import large_imports
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -37,9 +36,9 @@ def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     stopped = "Stopped. The same command goes on: what is on the Hub is not sent again."
     with exit_with_message(stopped):
-        with large_imports():
-            from music_genre.publishing.hub import publish
-            from music_genre.publishing.space import publish_space
+        from music_genre.publishing.hub import publish
+        from music_genre.publishing.space import publish_space
+
         if arguments.space:
             address = publish_space(arguments.space, arguments.model, not arguments.public)
         else:

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from music_genre.errors import InputError
-from music_genre.kernels.precision import fast_precision
+from music_genre.precision import fast_precision
 from music_genre.training.data import DATA_DIR, find_archives, print_once
 from music_genre.training.options import (
     RANGES,

@@ -10,11 +10,10 @@ from accelerate.commands.config.config_args import default_config_file
 from datasets import Dataset
 from transformers import PreTrainedModel, ProgressCallback, set_seed
 
+from music_genre.cpu_modules import use_cpu_modules
 from music_genre.errors import InputError
 from music_genre.evaluation.environment import hardware
-from music_genre.kernels import dropout, feature_encoder, positional_convolution
 from music_genre.loading import ModelFolder
-from music_genre.memory import keep_freed_memory
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import RecipeArguments
 from music_genre.training.callbacks import (
@@ -57,7 +56,6 @@ def prepare_cpu(arguments: RecipeArguments) -> None:
     """
     if arguments.device.type != "cpu":
         return
-    keep_freed_memory()
     if "ACCELERATE_MIXED_PRECISION" in os.environ and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
@@ -110,7 +108,7 @@ def make_trainer(
     if freeze:
         model.freeze_feature_encoder()
     if arguments.device.type == "cpu":
-        _use_cpu_kernels(model, freeze, arguments.precision)
+        use_cpu_modules(model, is_frozen=freeze)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
@@ -141,14 +139,6 @@ def make_trainer(
     if trainer.pop_callback(ProgressCallback):
         trainer.add_callback(NamedProgress())
     return trainer, datasets
-
-
-def _use_cpu_kernels(model: PreTrainedModel, has_frozen_encoder: bool, precision: str) -> None:
-    dropout.use_fast_dropout(model)
-    if has_frozen_encoder:
-        feature_encoder.use_matrix_products(model)
-    if precision == "fp32":  # in bf16 a CPU that has it multiplies faster than it transforms
-        positional_convolution.use_fft(model)
 
 
 def can_have_linear_probe(model: PreTrainedModel, model_arguments: ModelArguments) -> bool:

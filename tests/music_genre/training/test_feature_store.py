@@ -10,7 +10,7 @@ import torch
 from datasets import Audio, load_from_disk
 from transformers import AutoModelForAudioClassification
 
-from music_genre.kernels.feature_encoder import use_matrix_products
+from music_genre.cpu_modules import use_cpu_modules
 from music_genre.loading import find_model, load_feature_extractor
 from music_genre.training import feature_store
 from music_genre.training.arguments import RecipeArguments
@@ -61,7 +61,7 @@ def make_trainer(prepared, tiny_classifier, tmp_path):
         )  # fmt: skip
         model.freeze_feature_encoder()
         if has_kernel:
-            assert use_matrix_products(model)
+            assert use_cpu_modules(model)
         crops = CropDataset(clips.select(range(8)), WINDOW, 0, Augmentation(0.4, True, True))
         if has_store:
             crops.repeats = True

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertForSequenceClassification
 
-from music_genre.kernels import precision
+from music_genre import precision
 from music_genre.training.arguments import RecipeArguments
 
 CPU = torch.device("cpu")

@@ -1,0 +1,225 @@
+"""HuBERT's convolutions in forms that a CPU computes several times as fast, with the same result.
+
+    use_cpu_modules(model)  # before or after it is loaded, saved, copied or trained
+
+Both are modules that take over the parameters of the old ones under the same names, so a saved
+model is the same. They know HuBERT, wav2vec2, WavLM and their relatives; others stay unchanged.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.functional import gelu
+from transformers import PreTrainedModel
+
+gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no such function
+KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
+MULTIPLE = 32  # of frames, for the length of a transform: large prime factors are slow
+
+
+def use_cpu_modules(model: PreTrainedModel, is_frozen: bool = True) -> list[str]:
+    """Put faster modules in the place of a model's convolutions, where they have a known form.
+
+    Args:
+        model: of transformers, on a CPU.
+        is_frozen: whether the convolutional front end is not trained. Its faster form has no
+            gradients, so that it stays as it is if it is.
+
+    Returns:
+        The names of the modules that were replaced.
+    """
+    replaced = []
+    base = model.base_model
+    encoder = getattr(base, "feature_extractor", None)
+    if is_frozen and _has_known_form(getattr(encoder, "conv_layers", None)):
+        base.feature_extractor = MatmulFeatureEncoder(encoder.conv_layers)
+        replaced.append("feature_extractor")
+    embedding = getattr(getattr(base, "encoder", None), "pos_conv_embed", None)
+    if embedding is not None and _is_same_length(embedding):
+        base.encoder.pos_conv_embed = FourierPositionalEmbedding(
+            embedding.conv, embedding.activation
+        )
+        replaced.append("encoder.pos_conv_embed")
+    return replaced
+
+
+def _has_known_form(layers: nn.ModuleList | None) -> bool:
+    if layers is None or not isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm):
+        return False
+    convolutions = [layer.conv for layer in layers]
+    shapes = [(c.kernel_size[0], c.stride[0]) for c in convolutions]
+    norm = layers[0].layer_norm
+    return (
+        shapes[0] == (KERNEL, STRIDE)
+        and all(shape in ((3, 2), (2, 2)) for shape in shapes[1:])
+        and all(c.bias is None for c in convolutions)
+        and norm.num_groups == norm.num_channels
+        and len({c.out_channels for c in convolutions}) == 1
+        and all(not hasattr(layer, "layer_norm") for layer in layers[1:])
+        and all(_is_gelu(layer.activation) for layer in layers)
+    )
+
+
+def _is_gelu(activation: object) -> bool:
+    """Whether it is transformers' GELUActivation, of the exact kind."""
+    return getattr(activation, "act", None) is gelu
+
+
+def _is_same_length(embedding: nn.Module) -> bool:
+    """Whether it is a convolution with as many frames out as in, and an activation."""
+    convolution = getattr(embedding, "conv", None)
+    return (
+        {name for name, _ in embedding.named_children()} == {"conv", "padding", "activation"}
+        and isinstance(convolution, nn.Conv1d)
+        and convolution.stride == convolution.dilation == (1,)
+        and convolution.padding[0] == convolution.kernel_size[0] // 2
+    )
+
+
+class MatmulFeatureEncoder(nn.Module):
+    """HuBERT's convolutional front end as matrix products, without gradients.
+
+    It is most of DistilHuBERT's work, and PyTorch's 1-D convolutions spend more time on moving data
+    between layouts than on multiplying. With time before channels no data moves: a kernel of 2 or 3
+    with stride 2 is a product with two neighbouring frames, which are side by side in memory, plus
+    a product with the frame after them. The group norm behind the first convolution needs no pass
+    over the output: mean and variance of a linear map follow from those of its input, ten samples
+    wide, so they are folded into the weights.
+
+    Args:
+        conv_layers: those of HuBERT's, wav2vec2's or WavLM's front end in its base form
+            (`feat_extract_norm="group"`).
+    """
+
+    def __init__(self, conv_layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.conv_layers = conv_layers
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Float, shape (windows, samples), to (windows, channels, frames)."""
+        device_type = input_values.device.type
+        dtype = torch.float32
+        if torch.is_autocast_enabled(device_type):
+            dtype = torch.get_autocast_dtype(device_type)
+        with torch.no_grad(), torch.autocast(device_type, enabled=False):
+            return self._frames(input_values.float(), dtype).transpose(1, 2)
+
+    def _frames(self, waveforms: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Shape (windows, frames, channels). One window at a time, in the same two buffers.
+
+        Otherwise the operating system would allocate and clear the memory of every layer anew.
+        """
+        lengths = [(waveforms.shape[1] - KERNEL) // STRIDE + 1]
+        for layer in self.conv_layers[1:]:
+            lengths.append((lengths[-1] - layer.conv.kernel_size[0]) // 2 + 1)
+        weights = list(self._weights(dtype))
+        width = self.conv_layers[0].conv.out_channels
+        buffers = [waveforms.new_empty((n, width), dtype=dtype) for n in lengths[:2]]
+        result = waveforms.new_empty((len(waveforms), lengths[-1], width), dtype=dtype)
+        for waveform, last in zip(waveforms, result, strict=True):
+            frames = self._first(waveform, buffers[0])
+            for i, (pair, third) in enumerate(weights, start=1):
+                n = lengths[i]
+                out = last if i == len(lengths) - 1 else buffers[i % 2][:n]
+                torch.mm(frames[: 2 * n].view(n, 2 * width), pair, out=out)
+                if third is not None:
+                    out.addmm_(frames[2 : 2 * n + 1 : 2], third)
+                frames = gelu_(out)
+        return result
+
+    def _weights(self, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Of each convolution but the first: for a pair of frames, and for the one after it."""
+        for layer in self.conv_layers[1:]:
+            weight = layer.conv.weight.to(dtype)  # shape (out, in, kernel)
+            pair = weight[:, :, :2].permute(2, 1, 0).flatten(0, 1)
+            yield pair, weight[:, :, 2].T if weight.shape[2] == 3 else None
+
+    def _first(self, waveform: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The first convolution with its group norm and GELU: shape (frames, channels)."""
+        weight, norm = self.conv_layers[0].conv.weight[:, 0], self.conv_layers[0].layer_norm
+        blocks = waveform[: (len(out) + 1) * STRIDE].view(-1, STRIDE)
+        patches = torch.cat([blocks[:-1], blocks[1:]], dim=1)
+        mean = patches.mean(0)
+        centred = patches - mean
+        covariance = centred.T @ centred / len(out)
+        variance = ((weight @ covariance) * weight).sum(1)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        bias = norm.bias - (weight @ mean) * scale
+        # The bias as one more weight, of a sample that is 1: addmm would write `out` twice.
+        normed = torch.cat([(weight * scale[:, None]).T, bias[None]])
+        patches = nn.functional.pad(patches, (0, 1), value=1.0)
+        return gelu_(torch.mm(patches.to(out.dtype), normed.to(out.dtype), out=out))
+
+
+class FourierPositionalEmbedding(nn.Module):
+    """HuBERT's positional convolution by the Fourier transform, with gradients.
+
+    Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem
+    pays: one product per frequency replaces one product per frame and position in the kernel. In
+    half precision the convolution itself is faster, and is taken.
+
+    While none of its parameters is trained, the kernel's transforms are kept; `load_state_dict`
+    lets them be computed anew.
+    """
+
+    def __init__(self, conv: nn.Conv1d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self.kept: tuple[tuple, torch.Tensor] | None = None  # what the transforms are of, and they
+        self.register_load_state_dict_post_hook(_forget)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Shape (windows, frames, channels), to the same."""
+        frames = hidden_states.shape[1]
+        if torch.is_autocast_enabled(hidden_states.device.type):
+            convolved = self.conv(hidden_states.transpose(1, 2))[:, :, :frames].transpose(1, 2)
+        else:
+            convolved = self._convolved(hidden_states)
+        return self.activation(convolved)
+
+    def _convolved(self, hidden: torch.Tensor) -> torch.Tensor:
+        windows, frames, channels = hidden.shape
+        kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
+        # Zeros after the frames, as many as one end needs: a transform is circular, so the zeros
+        # serve both ends.
+        length = -(-max(kernel, frames + padding) // MULTIPLE) * MULTIPLE
+        spectra = self._spectra_for(length)
+        # Frames come before channels in memory. Per frequency and group: windows by channels.
+        spectrum = torch.fft.rfft(hidden.float(), length, dim=1)
+        spectrum = spectrum.view(windows, -1, groups, channels // groups).permute(1, 2, 0, 3)
+        product = torch.bmm(spectrum.flatten(0, 1), spectra)
+        product = product.view(*spectrum.shape).permute(2, 0, 1, 3).flatten(2)
+        convolved = torch.fft.irfft(product, length, dim=1)[:, :frames]
+        return (convolved + self.conv.bias).to(hidden.dtype)
+
+    def _spectra_for(self, length: int) -> torch.Tensor:
+        if any(parameter.requires_grad for parameter in self.conv.parameters()):
+            self.kept = None
+            return self._spectra(length)
+        key = (length, self.conv.bias.device, self.conv.bias.dtype)
+        kept = self.kept  # read once: several threads may share the model
+        if kept is None or kept[0] != key:
+            with torch.inference_mode(False), torch.no_grad():  # training may use them, too
+                kept = self.kept = (key, self._spectra(length))
+        return kept[1]
+
+    def _spectra(self, length: int) -> torch.Tensor:
+        """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group.
+
+        By a matrix product: it writes the frequencies first, as they are needed, and is faster than
+        tens of thousands of short transforms.
+        """
+        weight, groups = self.conv.weight.float(), self.conv.groups
+        out, width, kernel = weight.shape
+        # The part of a kernel before its middle has negative positions.
+        positions = torch.arange(kernel, dtype=torch.float64) - self.conv.padding[0]
+        angles = torch.arange(length // 2 + 1)[:, None] * positions * (2 * math.pi / length)
+        waves = torch.cat([angles.cos(), angles.sin()]).to(weight)
+        spectra = (waves @ weight.view(-1, kernel).T).view(2, -1, out // groups, width).mT
+        return torch.complex(*spectra)
+
+
+def _forget(module: FourierPositionalEmbedding, incompatible_keys: object) -> None:
+    module.kept = None
