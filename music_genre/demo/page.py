@@ -26,6 +26,7 @@ from music_genre.demo.uploads import (
     as_table,
     classify_upload,
     classify_uploads,
+    received,
 )
 from music_genre.errors import InputError
 
@@ -151,11 +152,12 @@ def _listen_tab(classifier: GenreClassifier, tab: gr.Tab) -> None:
     def process(path: str | None, session: LiveSession | None) -> tuple[LiveSession, str, str]:
         session = session or LiveSession()
         try:
+            path = received(path)
             chunk, sampling_rate = DECODERS.decode(path, pictures.LIVE_SECONDS)
         except (InputError, OSError, TypeError):  # an empty chunk, or none
             return gr.skip()
-        if Path(path).name == CHUNK_NAME:  # or three minutes would leave 17 MB behind
-            Path(path).unlink(missing_ok=True)
+        if path.name == CHUNK_NAME:  # or three minutes would leave 17 MB behind
+            path.unlink(missing_ok=True)
         session.add_chunk(chunk, sampling_rate, classifier.window_seconds)
         session.classify(classifier, model_free)
         return session, *session.as_html(labels)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from gradio.utils import get_upload_folder
 
 from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier, Prediction, Progress, top_two
@@ -73,6 +75,7 @@ def classify_upload(
     name = shown_name(path)
     try:
         rate = classifier.sampling_rate
+        path = received(path)
         waveform, _ = DECODERS.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more tells
         limit = int(MAX_SONG_SECONDS * rate)
         is_truncated, waveform = len(waveform) > limit, waveform[:limit]
@@ -82,8 +85,22 @@ def classify_upload(
         return ClassifiedFile(prediction, waveform, rate, is_truncated)
     except audio.AudioError as error:
         raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
-    except OSError as error:
-        raise InputError(f"“{name}” is no longer on the server: send it again.") from error
+
+
+def received(path: str | os.PathLike) -> Path:
+    """The real path of a file that was sent to this page.
+
+    gradio lets some forms of a path through unchecked, so that a visitor can name any file of the
+    server. The message is the same whether there is such a file or not.
+
+    Raises:
+        InputError: it is not a regular file in gradio's upload folder.
+    """
+    with suppress(ValueError):  # what no path can hold, such as a null character
+        real, folder = os.path.realpath(path), os.path.realpath(get_upload_folder())
+        if Path(real).is_relative_to(folder) and os.path.isfile(real):
+            return Path(real)
+    raise InputError(f"“{shown_name(path)}” is not among the files that were sent: send it again.")
 
 
 def one_line(path: str | os.PathLike) -> str:

@@ -27,6 +27,20 @@ def classifier(jazz_model):
     return GenreClassifier(jazz_model, device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def uploads(tmp_path, monkeypatch):
+    """Files of these tests count as sent."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["app.py", "none.py", "/etc/hostname", "a\0b", "\udc80", "x" * 9999]
+)
+def test_a_file_that_was_not_sent_is_refused(classifier, name):
+    with pytest.raises(InputError, match="is not among the files that were sent"):
+        classify_upload(classifier, name)
+
+
 def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
     classified = classify_upload(classifier, song)
     answer = classified.as_json()
