@@ -29,7 +29,7 @@ def gap_in(report: dict, split: str) -> str | None:
     score = report.get(split)
     if not score:
         return f"{split} split is empty"
-    if "per_genre" not in score:  # another program's report
+    if not isinstance(score, dict) or "per_genre" not in score:  # another program's report
         return f"{split} split has no counts by genre"
     clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
     if missing := [genre for genre, n in clips.items() if n == 0]:
@@ -40,8 +40,23 @@ def gap_in(report: dict, split: str) -> str | None:
 
 
 def headline_split(report: dict) -> str | None:
-    """The split whose accuracy stands for the model: test, or else validation, or None."""
+    """The split whose accuracy stands for the model: test, or else validation, or None.
+
+    None too where the base model may have been trained on tracks of these splits.
+    """
+    if report.get("contamination"):
+        return None
     return next((name for name in ("test", "validation") if not gap_in(report, name)), None)
+
+
+def why_not_in_headline(report: dict) -> str:
+    """Sentences on the splits that have no figure for the model; empty if test has one."""
+    if contamination := report.get("contamination"):
+        return f"No figure stands for the model: {contamination}."
+    headline = headline_split(report)
+    passed_over = {"test": (), "validation": ("test",)}.get(headline, ("test", "validation"))
+    gaps = ", and the ".join(gap for name in passed_over if (gap := gap_in(report, name)))
+    return f"The {gaps}: too few for a figure that stands for the model." if gaps else ""
 
 
 def split_in_pictures(report: dict) -> str:

@@ -6,7 +6,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from music_genre.classifier import GenreClassifier
-from music_genre.report import REPORT_FILE, gap_in, headline_split, read_report
+from music_genre.report import REPORT_FILE, headline_split, read_report, why_not_in_headline
 
 
 def model_line(classifier: GenreClassifier) -> str:
@@ -69,8 +69,7 @@ def _accuracy(report: dict | None) -> str:
         return "Unknown: the model comes without the project's report of an evaluation."
     name = headline_split(report)
     if not name:
-        gaps = ", and the ".join(gap_in(report, split) for split in ("test", "validation"))
-        return f"Unknown. The {gaps}: too few for a figure that stands for the model."
+        return f"Unknown. {why_not_in_headline(report)}"
     score = report[name]
     low, high = score["accuracy_ci95"]
     return (

@@ -3,12 +3,20 @@
 Its text is the template card.md, in Jinja.
 """
 
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from music_genre.publishing.quantized import describe
-from music_genre.report import PREDICTIONS_FILES, gap_in, headline_split, split_in_pictures
+from music_genre.report import (
+    PREDICTIONS_FILES,
+    gap_in,
+    headline_split,
+    split_in_pictures,
+    why_not_in_headline,
+)
 
 # A copy of the project puts its own address here and elsewhere; CONTRIBUTING.md says how.
 REPOSITORY = "https://github.com/you/music-genre"
@@ -17,6 +25,12 @@ GTZAN_ON_THE_HUB = "marsyas/gtzan"
 SPEECH_MODELS = ("hubert", "wav2vec2", "wavlm", "whisper")
 EXAMPLE_FILE = "example.ogg"
 OWN_LICENSE = "apache-2.0"  # of weights that come from no other model
+# Model types that transformers lacks: the file of the repository that holds their code.
+CUSTOM_CODE = {"efficientat": "modeling_efficientat.py"}
+
+
+def is_gtzan(report: dict[str, Any]) -> bool:
+    return report["dataset"] in ("GTZAN", GTZAN_ON_THE_HUB)
 
 
 def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None = None) -> ModelCard:
@@ -26,98 +40,99 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
         repo_id: what a user writes to load the model: an id on the Hub, or a folder.
         base_license: `license`, and where the base model's card has them `license_name` and
             `license_link`; None if they are unknown.
+
+    Raises:
+        KeyError, TypeError or ValueError: the report is not one that train_hf.py wrote.
     """
     name = repo_id.rstrip("/").split("/")[-1]
-    is_new = report["from_scratch"]
-    is_gtzan = report["dataset"] in ("GTZAN", GTZAN_ON_THE_HUB)
-    results, onnx = _eval_results(report), report.get("onnx")
+    is_new, results, onnx = report["from_scratch"], _eval_results(report), report.get("onnx")
     license_fields = {"license": OWN_LICENSE} if is_new else base_license or {}
+    has_widget = not report["is_synthetic"] and report.get("model_type") not in CUSTOM_CODE
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["music", "music-genre"]
-        + (["gtzan"] if is_gtzan else [])
+        + (["gtzan"] if is_gtzan(report) else [])
         + (["onnx"] if onnx else [])
         + (["transformers.js"] if onnx and onnx["transformers_js"] else []),
         base_model=None if is_new else report["base_model"],
         base_model_relation=None if is_new else "finetune",
-        datasets=[GTZAN_ON_THE_HUB] if is_gtzan else None,
+        datasets=[GTZAN_ON_THE_HUB] if is_gtzan(report) else None,
         model_name=name if results else None,
         metrics=["accuracy", "f1"],
         eval_results=results or None,
-        widget=None
-        if report["is_synthetic"]
-        else [{"src": EXAMPLE_FILE, "example_title": "Jazz, synthesised by the project"}],
+        widget=[{"src": EXAMPLE_FILE, "example_title": "Jazz, synthesised by the project"}]
+        if has_widget
+        else None,
         **license_fields,
     )
     values = _values(report) | {
-        "model_name": name,
+        "model_name": plain(name),
         "repo_id": repo_id,
         "repository": None if "/you/" in REPOSITORY else REPOSITORY,
-        "is_gtzan": is_gtzan,
+        "is_gtzan": is_gtzan(report),
         "license": license_fields.get("license"),
     }
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **report | values)
 
 
+def plain(name: str) -> str:
+    """A name that somebody chose, as text of one line that Markdown and HTML leave alone."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(name.split()))
+
+
 def _values(report: dict) -> dict:
     """What the template needs besides the report itself."""
-    results = {split: report.get(split) for split in ("validation", "test")}
-    headline, shown_name = headline_split(report), split_in_pictures(report)
+    shown_name = split_in_pictures(report)
+    results = {split: _result(report[split]) for split in ("validation", "test") if report[split]}
     shown, is_new = results[shown_name], report["from_scratch"]
-    passed_over = ("test", "validation") if not headline else ("test",)
-    one_pass = shown.get("one_pass")
-    is_linear_probe = (report["train"].get("linear_probe") or {}).get("is_kept", False)
+    rate = report.get("sampling_rate", 16_000)
+    model, probe = plain(report["model"]), report["train"].get("linear_probe")
+    is_linear_probe = bool(probe and probe["is_kept"])
     way = "with a linear probe" if is_linear_probe else "fine-tuned"
+    one_pass_seconds = report.get("one_pass_seconds")
     return {
+        "model": model,
+        "dataset": plain(report["dataset"]),
+        "split_description": plain(report["split_description"]),
         "results": results,
-        "headline": headline,
+        "headline": headline_split(report),
+        "no_headline": why_not_in_headline(report),
         "is_linear_probe": is_linear_probe,
-        "gaps": [gap for name in passed_over if (gap := gap_in(report, name))],
         "shown_name": shown_name,
         "shown": shown,
-        "genres": list(shown["per_genre"]),
         "onnx": report.get("onnx"),
-        "quantized_text": describe(report["onnx"]["quantized"]) if report.get("onnx") else None,
-        "origin": f"{report['model']}, {'trained from random weights' if is_new else way}",
-        "speech": not is_new and any(n in report["model"].lower() for n in SPEECH_MODELS),
+        "origin": f"{model}, {'trained from random weights' if is_new else way}",
+        "is_speech": not is_new and any(n in model.lower() for n in SPEECH_MODELS),
         "version_list": _pairs(report["versions"]),
         "recipe_list": _pairs(report["train"].get("recipe", {})),
-        "predictions_files": " and ".join(
-            f"`{PREDICTIONS_FILES[name]}`" for name in ("validation", "test") if results[name]
-        ),
+        # Names of files and artists: of one's own music they stay at home.
+        "predictions_files": [PREDICTIONS_FILES[name] for name in results]
+        if is_gtzan(report)
+        else [],
         "split_name": "its own split"
         if report["split"] == "its own"
         else f"the {report['split']} split",
         "leakage_text": report["leakage_description"]
         or "unknown, the dataset does not name the artists",
         "window_seconds_text": f"{report['window_seconds']:g}",
-        "window_samples": int(report["window_seconds"] * 16_000),
-        "windows_first": not one_pass or shown["accuracy"] > one_pass["accuracy"],
-        "one_pass_part": _part_in_one_pass(report),
-        "comparison": _comparison(report, shown_name),
+        "window_samples": int(report["window_seconds"] * rate),
+        "sampling_rate": rate,
+        "one_pass_part": f"only the first {one_pass_seconds:g} s of a file"
+        if one_pass_seconds
+        else "a whole file in one pass, longer than in training",
+        "custom_code": CUSTOM_CODE.get(report.get("model_type")),
     }
 
 
-def _part_in_one_pass(report: dict) -> str:
-    seconds = report.get("one_pass_seconds")
-    return f"only the first {seconds:g} s of the file," if seconds else "the whole file"
-
-
-def _comparison(report: dict, name: str) -> str:
-    """What windows and one pass reach, and why they differ."""
-    score, seconds = report[name], report["window_seconds"]
-    if not score.get("one_pass"):
-        return "A plain `pipeline` was not measured."
-    reason = (
-        "Its input has a fixed length, and the rest of the file is not used."
-        if report.get("one_pass_seconds")
-        else f"It was trained on windows of {seconds:g} s, and a whole file is longer."
-    )
-    return (
-        f"On the {score['n']} {name} clips, windows reach an accuracy of {score['accuracy']:.3f}, "
-        f"a plain `pipeline` {score['one_pass']['accuracy']:.3f}. {reason}"
-    )
+def _result(score: dict) -> dict:
+    """A split's scores, with names and intervals as text."""
+    interval = score["accuracy_ci95"]
+    is_known = interval and all(map(math.isfinite, interval))
+    return score | {
+        "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if is_known else "unknown",
+        "per_genre": {plain(genre): row for genre, row in score["per_genre"].items()},
+    }
 
 
 def _pairs(values: dict) -> str:
@@ -132,12 +147,11 @@ def _eval_results(report: dict) -> list[EvalResult]:
         dataset_type = GTZAN_ON_THE_HUB if report["dataset"] == "GTZAN" else report["dataset"]
     entries = []
     for split in ("validation", "test"):
-        scores = report.get(split)
-        if not scores or gap_in(report, split):
+        if not headline_split(report) or gap_in(report, split):
             continue
-        low, high = scores["accuracy_ci95"]
+        scores = _result(report[split])
         for metric_type, metric_name, value in (
-            ("accuracy", f"accuracy (95 % interval {low:.3f} to {high:.3f})", scores["accuracy"]),
+            ("accuracy", f"accuracy (95 % interval {scores['interval']})", scores["accuracy"]),
             ("f1", "macro F1", scores["macro_f1"]),
         ):
             entries.append(

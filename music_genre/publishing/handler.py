@@ -19,6 +19,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 MAX_SECONDS = 3600  # of a file; the rest is not used
+MAX_DECODING_SECONDS = 60  # an hour of MP3 takes about 5; a file may be made to take for ever
 BATCH_SIZE = 16  # windows in one pass
 MAX_GAP = 0.1  # of a window; as music_genre/windows.py
 # Containers that hold their own samples; ffmpeg would follow a playlist to other files and hosts.
@@ -78,16 +79,18 @@ def decode(content: bytes, rate: int) -> np.ndarray:
     with tempfile.NamedTemporaryFile() as file:  # MP4 may have to be read from its end
         file.write(content)
         file.flush()
-        result = subprocess.run(
-            [
-                "ffmpeg", "-nostdin", "-v", "error",
-                "-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe",
-                "-i", file.name, "-vn", "-t", str(MAX_SECONDS), "-ac", "1", "-ar", str(rate),
-                "-f", "f32le", "pipe:1",
-            ],
-            capture_output=True,
-            check=False,
-        )  # fmt: skip
+        command = [
+            "ffmpeg", "-nostdin", "-v", "error",
+            "-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe",
+            "-i", file.name, "-vn", "-t", str(MAX_SECONDS), "-ac", "1", "-ar", str(rate),
+            "-f", "f32le", "pipe:1",
+        ]  # fmt: skip
+        try:
+            result = subprocess.run(
+                command, capture_output=True, check=False, timeout=MAX_DECODING_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"It takes more than {MAX_DECODING_SECONDS} s to decode.") from None
     waveform = np.frombuffer(result.stdout, np.float32)
     if len(waveform) < rate // 10 or not np.isfinite(waveform).all():
         raise ValueError("It is not audio in a format known here, or shorter than 0.1 s.")

@@ -1,28 +1,32 @@
 """Publish a finished training run on the Hub, in one commit.
 
 With the model goes what its user needs: no checkpoints, optimiser states, pickles or audio of the
-data. The token comes from `hf auth login` or HF_TOKEN.
+data, and no names of one's own files. `music-genre publish` calls it, and train_hf.py.
 """
 
 import hashlib
 import json
-import os
+import math
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+import jinja2
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelCard,
+    hf_hub_download,
+)
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
-from music_genre.publishing.card import EXAMPLE_FILE, model_card
-from music_genre.publishing.onnx import ONNX_FILE, OnnxError, export
-from music_genre.publishing.quantized import QUANTIZED_FILE
+from music_genre.publishing.card import CUSTOM_CODE, EXAMPLE_FILE, is_gtzan, model_card
+from music_genre.publishing.onnx import ONNX_FILE, QUANTIZED_FILE, OnnxError, export
 from music_genre.report import PREDICTIONS_FILES, headline_split, read_report, write_report
 
 WEIGHTS_FILE = "model.safetensors"
@@ -35,7 +39,7 @@ PUBLISHED = (
     "preprocessor_config.json",
     "README.md",
     "report.json",
-    *PREDICTIONS_FILES.values(),
+    "train_tracks.json",  # hashes
     "confusion_matrix.png",
     "reliability.png",
     "learning_curves.png",
@@ -43,7 +47,11 @@ PUBLISHED = (
     HANDLER.name,
     ONNX_FILE,
     QUANTIZED_FILE,
+    *CUSTOM_CODE.values(),
 )
+# They name files and artists, and what is in a repository's history stays there when it is made
+# public: so they go up for GTZAN alone.
+PREDICTIONS = tuple(PREDICTIONS_FILES.values())
 
 
 def publish(folder: Path, repo_id: str, private: bool = True) -> str:
@@ -57,38 +65,60 @@ def publish(folder: Path, repo_id: str, private: bool = True) -> str:
             whatever happens, and the message says how to try again.
     """
     report = read_finished(folder)
-    again = retry_command(folder, repo_id, private)
     try:
         full_id = check_access(repo_id, private)
         add_published_files(folder, report, full_id)
         return _commit(folder, full_id, report)
     except InputError as error:
+        again = retry_command(folder, repo_id, private)
         raise InputError(
             f"{error} The model is complete in {folder}; try again: {again}"
         ) from error
 
 
 def retry_command(folder: Path, repo_id: str, private: bool) -> str:
-    command = ["python", "-m", "music_genre.publishing", str(folder), repo_id]
+    command = ["python", "-m", "music_genre", "publish", str(folder), repo_id]
     return shlex.join(command + ([] if private else ["--public"]))
 
 
 def read_finished(folder: Path) -> dict[str, Any]:
-    """The report of a run that may be published."""
+    """The report of a run that may be published, with the model's type and sampling rate.
+
+    Raises:
+        InputError: why it may not.
+    """
     report = read_report(folder)
     if not report or not (folder / WEIGHTS_FILE).is_file():
         raise InputError(f"{folder} holds no finished run ({WEIGHTS_FILE} and report.json).")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if report["is_synthetic"] or config.get("trained_on_synthetic_music"):
+    config = _read_json(folder / "config.json")
+    if report.get("is_synthetic") or config.get("trained_on_synthetic_music"):
         raise InputError(
             f"{folder} was trained on synthesised music: a demonstration is not published."
         )
-    if config["model_type"] == "mel-cnn":
+    report |= {
+        "model_type": config.get("model_type"),
+        "sampling_rate": _read_json(folder / "preprocessor_config.json").get("sampling_rate"),
+    }
+    try:
+        model_card(report, "you/model")
+        scores = [report[split] for split in ("validation", "test") if report[split]]
+        is_valid = all(math.isfinite(row["accuracy"]) and row["n"] for row in scores)
+    except (AttributeError, LookupError, TypeError, ValueError, jinja2.TemplateError):
+        is_valid = False
+    if not is_valid:
         raise InputError(
-            f"{folder} holds a mel CNN, the baseline of this project, which a plain `pipeline` "
-            "cannot load: it is not published."
+            f"{folder / 'report.json'} lacks what train_hf.py measures, so there is nothing to "
+            "write a card from: publish the folder of a run of train_hf.py."
         )
     return report
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> None:
@@ -98,10 +128,10 @@ def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> N
     """
     if add_onnx(folder, report):
         write_report(report, folder)
-    for name, source in ((EXAMPLE_FILE, EXAMPLE), (HANDLER.name, HANDLER)):
-        _replace(folder / name, partial(shutil.copyfile, source))
-    card = model_card(report, full_id, read_base_license(report))
-    _replace(folder / "README.md", card.save)
+    shutil.copyfile(EXAMPLE, folder / EXAMPLE_FILE)
+    if report["model_type"] not in CUSTOM_CODE:  # the handler runs no other code of a repository
+        shutil.copyfile(HANDLER, folder / HANDLER.name)
+    model_card(report, full_id, read_base_license(report)).save(folder / "README.md")
 
 
 def read_base_license(report: dict[str, Any]) -> dict[str, str] | None:
@@ -109,7 +139,9 @@ def read_base_license(report: dict[str, Any]) -> dict[str, str] | None:
     if report["from_scratch"] or not report["base_model"]:
         return None
     try:
-        fields = ModelCard.load(report["base_model"]).data.to_dict()
+        # Not ModelCard.load, which would read a local file of that name.
+        card = hf_hub_download(report["base_model"], "README.md")
+        fields = ModelCard(Path(card).read_text(encoding="utf-8")).data.to_dict()
     except (httpx.HTTPError, OSError, ValueError):
         return None
     names = ("license", "license_name", "license_link")
@@ -120,29 +152,19 @@ def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
     """Export to ONNX unless that was done for these weights; returns whether the report changed."""
     sha256 = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     known = report.get("onnx")
-    if known and known["weights_sha256"] == sha256 and "quantized" in known:
+    if known and known.get("weights_sha256") == sha256:
         names = [ONNX_FILE, QUANTIZED_FILE] if known["quantized"]["is_kept"] else [ONNX_FILE]
         if all((folder / name).is_file() for name in names):
             return False
-    report["onnx"] = None
+    for name in (ONNX_FILE, QUANTIZED_FILE):  # of other weights
+        (folder / name).unlink(missing_ok=True)
     print("Making the ONNX forms and comparing them with the model, which takes minutes.")
     try:
         report["onnx"] = export(folder) | {"weights_sha256": sha256}
     except OnnxError as error:
-        for name in (ONNX_FILE, QUANTIZED_FILE):  # of other weights
-            (folder / name).unlink(missing_ok=True)
+        report["onnx"] = None
         print(f"Published without ONNX: {error}", file=sys.stderr)
     return True
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is whole at any moment, the old one or the new."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        write(new)
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _commit_message(report: dict[str, Any]) -> str:
@@ -152,11 +174,15 @@ def _commit_message(report: dict[str, Any]) -> str:
 
 def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
     api = HfApi()
-    local = [name for name in PUBLISHED if (folder / name).is_file()]
+    wanted = PUBLISHED + (PREDICTIONS if is_gtzan(report) else ())
+    local = [name for name in wanted if (folder / name).is_file()]
     size = sum((folder / name).stat().st_size for name in local) / 1e6
     print(f"Uploading {len(local)} files, {size:.0f} MB, to {full_id}.")
+    if not is_gtzan(report):
+        print(f"{' and '.join(PREDICTIONS)} name your files and artists: they stay here.")
     with explain_hub_errors(full_id):
-        stale = set(api.list_repo_files(full_id)) & set(PUBLISHED) - set(local)
+        known = set(PUBLISHED) | set(PREDICTIONS)
+        stale = set(api.list_repo_files(full_id)) & known - set(local)
         # Not upload_folder: with hf_xet it makes a commit every few minutes.
         commit = api.create_commit(
             full_id,

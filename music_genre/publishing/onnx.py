@@ -1,42 +1,39 @@
-"""Export a fine-tuned model for ONNX Runtime and browsers, and check it against PyTorch.
+"""Export a model for ONNX Runtime and browsers, and check it against PyTorch.
 
-    python -m music_genre.publishing.onnx runs/distilhubert-gtzan
-    python -m music_genre.publishing.onnx runs/distilhubert-gtzan song.mp3 other.wav
-
-It writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its int8 form, if that
-gives the same answers; with files, it compares the answers on them as well.
-`python -m music_genre.publishing` exports too. In the graph, `input_values` is float32 of
-shape (batch, samples), 16 kHz, each window with mean 0 and variance 1; `logits` has the shape
-(batch, labels). For models of spectrograms, `input_features` or `input_values` holds the
-spectrogram of one window.
+`music-genre publish` writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its
+int8 form, if that gives the same answers. The graph's input has the name of the model's main input
+(`input_values` or `input_features`): float32, what the feature extractor makes of windows, shape
+(batch, ...). `logits` has the shape (batch, labels). In the int8 form, weights of matrix products
+are int8, one scale per output channel, and activations are quantized as they come; convolutions
+stay in float32. transformers.js takes it by default in a browser.
 """
 
-import argparse
 import logging
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from music_genre.errors import InputError, exit_with_message
-from music_genre.loading import (
-    DEFAULT_WINDOW_SECONDS,
-    find_model,
-    load_classifier,
-    load_feature_extractor,
-)
-from music_genre.publishing.quantized import QUANTIZED_FILE, compare, describe, export_quantized
-from music_genre.windows import extract_features
+from music_genre import audio
+from music_genre.classifier import GenreClassifier
+from music_genre.errors import InputError
+from music_genre.loading import find_model, load_classifier
+from music_genre.windows import cut, extract_features
 
-ONNX_FILE = "onnx/model.onnx"  # where optimum looks
+ONNX_FILE = "onnx/model.onnx"  # where optimum and transformers.js look
+QUANTIZED_FILE = "onnx/model_quantized.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MAX_DIFFERENCE = 1e-4  # of a logit: float32 sums in another order differ by about 1e-6
+# Of a probability, the largest of the genres, as the mean over windows. More is another model.
+MAX_MEAN_DIFFERENCE = 0.05
 CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must take any length
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"  # ten synthesised pieces of 10 s
 # Types of audio classifiers that transformers.js 4.3 knows
 TRANSFORMERS_JS = ("audio-spectrogram-transformer", "hubert", "wav2vec2", "wavlm")
 
@@ -50,8 +47,8 @@ def export(folder: Path) -> dict[str, Any]:
 
     Returns:
         `max_difference`, the largest of a logit from PyTorch's, over several batches and lengths;
-        `quantized`, what `export_quantized` returns; `transformers_js`, whether that knows models
-        of this type.
+        `quantized`, what `compare` returns of the int8 form, and whether it `is_kept`;
+        `transformers_js`, whether that knows models of this type.
 
     Raises:
         OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
@@ -59,71 +56,70 @@ def export(folder: Path) -> dict[str, Any]:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")
-    found = find_model(str(folder))
-    model, feature_extractor = load_classifier(found), load_feature_extractor(found)
-    path = folder / ONNX_FILE
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    classifier = GenreClassifier(folder, device="cpu", precision="fp32")
+    model = Logits(load_classifier(find_model(str(folder)))).eval()  # without modules for the CPU
+    path, quantized_path = folder / ONNX_FILE, folder / QUANTIZED_FILE
+    unchecked = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
     try:
-        _write(model, _examples(model, feature_extractor, 2, CHECKED_LENGTHS[0]), partial)
-        difference = _difference(model, feature_extractor, partial)
+        write_graph(model, noise(classifier, 2, 1.0), unchecked)
+        difference = largest_difference(classifier, unchecked)
         if not difference <= MAX_DIFFERENCE:
             raise OnnxError(
                 f"The ONNX form of {folder} computes other numbers than PyTorch: logits differ by "
                 f"up to {difference:.1g}."
             )
-        quantized = export_quantized(model, feature_extractor, folder, partial)
-        os.replace(partial, path)
+        quantize(unchecked, quantized_path)
+        quantized = compare(classifier, quantized_path)
+        quantized["is_kept"] = quantized["mean_difference"] <= MAX_MEAN_DIFFERENCE
+        if not quantized["is_kept"]:
+            quantized_path.unlink()
+        os.replace(unchecked, path)
     finally:
-        partial.unlink(missing_ok=True)
+        unchecked.unlink(missing_ok=True)
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
     return {
         "max_difference": difference,
         "quantized": quantized,
-        "transformers_js": model.config.model_type in TRANSFORMERS_JS,
+        "transformers_js": classifier.model.config.model_type in TRANSFORMERS_JS,
     }
 
 
-def _examples(
-    model: PreTrainedModel,
-    feature_extractor: SequenceFeatureExtractor,
-    batch: int,
-    n_windows: float,
-) -> torch.Tensor:
+def noise(classifier: GenreClassifier, batch: int, n_windows: float) -> torch.Tensor:
     """Model input for noise: float32, shape (batch, ...)."""
-    seconds = getattr(model.config, "window_seconds", DEFAULT_WINDOW_SECONDS) * n_windows
-    noise = np.random.default_rng(batch).standard_normal(
-        (batch, int(seconds * feature_extractor.sampling_rate))
-    )
-    return extract_features(feature_extractor, list(noise.astype(np.float32)))
+    samples = int(classifier.window_seconds * n_windows * classifier.sampling_rate)
+    waveforms = np.random.default_rng(batch).standard_normal((batch, samples))
+    return extract_features(classifier.feature_extractor, list(waveforms.astype(np.float32)))
 
 
-def _write(model: PreTrainedModel, example: torch.Tensor, path: Path) -> None:
-    class Logits(torch.nn.Module):
-        """The graph has one output, not a dataclass."""
+class Logits(torch.nn.Module):
+    """A model with one output, a tensor, for the graph."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
 
-        def forward(self, features: torch.Tensor) -> torch.Tensor:
-            return self.model(**{model.main_input_name: features}).logits
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.model(**{self.model.main_input_name: features}).logits
 
+
+def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
+    """Write the graph, without a check.
+
+    Raises:
+        OnnxError: the exporter fails.
+    """
+    name, model_type = model.model.main_input_name, model.model.config.model_type
     dimensions = {0: "batch"} | ({1: "samples"} if example.ndim == 2 else {})
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:  # they report missing operators of torchvision
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("torch.onnx", "onnxscript", "onnx_ir"):  # missing operators of torchvision
             program = torch.onnx.export(
-                Logits().eval(),
+                model,
                 (example,),
                 dynamo=True,
                 verbose=False,
-                input_names=[model.main_input_name],
+                input_names=[name],
                 output_names=["logits"],
                 dynamic_shapes=(dimensions,),
             )
@@ -135,53 +131,75 @@ def _write(model: PreTrainedModel, example: torch.Tensor, path: Path) -> None:
     except Exception as error:  # the exporter may raise anything
         reason = (str(error).strip().splitlines() or [""])[0]
         raise OnnxError(
-            f"A model of type {model.config.model_type} cannot be exported to ONNX "
+            f"A model of type {model_type} cannot be exported to ONNX "
             f"({type(error).__name__}: {reason[:120]})."
         ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
-def _difference(
-    model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, path: Path
-) -> float:
+def largest_difference(classifier: GenreClassifier, path: Path) -> float:
     """Largest difference of a logit between the graph and the model, over batches and lengths."""
-    import onnxruntime  # an optional package: `export` names it where it is missing
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name, largest = session.get_inputs()[0].name, 0.0
+    run, largest = load_graph(path), 0.0
     for batch, n_windows in enumerate(CHECKED_LENGTHS, start=1):
-        features = _examples(model, feature_extractor, batch, n_windows)
+        features = noise(classifier, batch, n_windows)
         with torch.inference_mode():
-            expected = model(**{model.main_input_name: features}).logits.numpy()
-        logits = session.run(["logits"], {name: features.numpy()})[0]
-        largest = max(largest, float(np.abs(logits - expected).max()))
+            expected = Logits(classifier.model)(features).numpy()
+        largest = max(largest, float(np.abs(run(features) - expected).max()))
     return largest
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m music_genre.publishing.onnx",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="a model, e.g. what a training run left")
-    parser.add_argument("files", type=Path, nargs="*", help="audio to compare the answers on")
-    arguments = parser.parse_args()
-    folder, files = arguments.folder, arguments.files
-    with exit_with_message("Stopped.", OSError):
-        exported = export(folder)
-        print(f"{folder / ONNX_FILE}: logits within {exported['max_difference']:.1g} of PyTorch's.")
-        is_kept = exported["quantized"]["is_kept"]
-        left_out = "" if is_kept else "left out: "
-        print(f"{folder / QUANTIZED_FILE}: {left_out}{describe(exported['quantized'])}.")
-        if files and is_kept:
-            found = find_model(str(folder))
-            model, feature_extractor = load_classifier(found), load_feature_extractor(found)
-            result = compare(model, feature_extractor, folder / QUANTIZED_FILE, files)
-            print(f"On your files: {describe(result)}.")
+def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
+    """A function from features to logits, both of shape (batch, ...)."""
+    import onnxruntime  # an optional package: `export` names it where it is missing
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda features: session.run(["logits"], {name: features.numpy()})[0]
 
 
-if __name__ == "__main__":
-    main()
+def quantize(source: Path, target: Path) -> None:
+    """Write the int8 form of the graph in `source`."""
+    from onnxruntime.quantization import quantize_dynamic  # optional: `export` names it
+
+    with quiet(None):  # it recommends steps that are for convolutions
+        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+
+
+def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
+    """Compare a graph's answers with PyTorch's, on windows of ten synthesised pieces.
+
+    Returns:
+        `windows`, how many were compared; `max_difference` and `mean_difference` of a probability,
+        of each window the largest of its genres; `changed`, the share of windows of which another
+        genre is the likeliest.
+    """
+    run, differences, changed = load_graph(path), [], []
+    rate = classifier.sampling_rate
+    for file in sorted(EXAMPLES.glob("*.ogg")):
+        windows = cut(audio.decode(file, rate).waveform, int(classifier.window_seconds * rate))
+        expected = classifier.window_probabilities(windows)
+        logits = run(extract_features(classifier.feature_extractor, windows))
+        found = torch.from_numpy(logits).double().softmax(-1).numpy()
+        differences.extend(np.abs(found - expected).max(axis=1))
+        changed.extend(found.argmax(axis=1) != expected.argmax(axis=1))
+    return {
+        "windows": len(differences),
+        "max_difference": float(max(differences)),
+        "mean_difference": float(np.mean(differences)),
+        "changed": float(np.mean(changed)),
+    }
+
+
+@contextmanager
+def quiet(*names: str | None) -> Iterator[None]:
+    """Let these loggers report errors only, and nobody warn; None is the root of all loggers."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -17,6 +17,7 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "LICENSE",
     "music_genre/*.py",
     "music_genre/kernels/*.py",
+    "music_genre/efficientat/*.py",
     "music_genre/demo/*.py",
     "music_genre/demo/*.css",
     "music_genre/demo/*.js",

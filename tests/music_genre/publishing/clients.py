@@ -11,6 +11,7 @@ import numpy as np
 
 import train_hf
 from music_genre.publishing.__main__ import main
+from music_genre.publishing.hub import PUBLISHED
 from tests import forked
 from tests.commands import run_here
 from tests.hub import WRITER, HubDouble
@@ -35,8 +36,13 @@ def push_here(
 def start_push(hub: HubDouble, folder: Path, home: Path) -> tuple[BaseProcess, Path]:
     """The process, and the file that holds what it prints."""
     printed = folder.parent / "printed.txt"
-    command = ["-m", "music_genre.publishing", folder, "you/x"]
+    command = ["-m", "music_genre", "publish", folder, "you/x"]
     return forked.start(command, printed, printed, environment(hub, home)), printed
+
+
+def promised(folder: Path) -> set[str]:
+    """What is in the repository of a run that was published, of one's own music."""
+    return {name for name in PUBLISHED if (folder / name).is_file()} | {".gitattributes"}
 
 
 def sha256(content: bytes) -> str:

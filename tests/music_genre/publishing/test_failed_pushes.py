@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from music_genre.publishing.hub import PUBLISHED
 from tests import forked
 from tests.hub import READER, WRITER, Fault, HubDouble
 from tests.music_genre.publishing.clients import (
@@ -16,6 +15,7 @@ from tests.music_genre.publishing.clients import (
     assert_no_token,
     enlarge,
     environment,
+    promised,
     push_here,
     sha256,
     start_push,
@@ -91,13 +91,13 @@ def test_a_failed_push_says_why_and_how_to_try_again(
         assert not hub.sent("POST", "/preupload/"), "known before anything is sent"
 
     command = shlex.split(last.split("try again: ")[1])
-    assert command == ["python", "-m", "music_genre.publishing", str(finished), repo_id]
+    assert command == ["python", "-m", "music_genre", "publish", str(finished), repo_id]
     if fault:
         hub.faults.clear()
         already = stored(hub)
-        result = push_here(hub, tmp_path / "home", *command[3:])
+        result = push_here(hub, tmp_path / "home", *command[4:])
         assert result.returncode == 0, result.stderr
-        assert set(hub.files(repo_id)) == {*PUBLISHED, ".gitattributes"}
+        assert set(hub.files(repo_id)) == promised(finished)
         assert len(stored(hub)) == len(LFS_FILES), "no object is sent twice"
         assert set(stored(hub)[: len(already)]) == set(already)
 
@@ -135,14 +135,14 @@ def test_killed_in_the_middle_the_next_try_sends_the_rest(hub, large, tmp_path):
 
 def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
     """The real Hub is written by hf_xet; all that can be seen here is how it fails."""
-    command = ["-m", "music_genre.publishing", finished, "you/x"]
+    command = ["-m", "music_genre", "publish", finished, "you/x"]
     result = forked.run(command, environment(hub, tmp_path, HF_HUB_DISABLE_XET=""))
     assert hub.sent("GET", "/xet-write-token/main")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
     assert "this token may not write there" in last
-    assert "try again: python -m music_genre.publishing" in last
+    assert "try again: python -m music_genre publish" in last
 
 
 def test_a_line_that_is_always_cut(always_cut):

@@ -8,6 +8,7 @@ import base64
 import importlib.util
 import json
 import shutil
+import sys
 import tempfile
 
 import av
@@ -29,6 +30,7 @@ def handler(tiny_classifier, tmp_path_factory):
     shutil.copyfile(HANDLER, folder / "handler.py")
     spec = importlib.util.spec_from_file_location("handler", folder / "handler.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules["handler"] = module
     spec.loader.exec_module(module)
     return module.EndpointHandler(str(folder))
 
@@ -79,3 +81,10 @@ def test_a_script_of_other_files_is_not_followed(handler, song, monkeypatch):
     script = f"ffconcat version 1.0\nfile {song.name}\n"
     with pytest.raises(ValueError, match="It is not audio"):
         handler({"inputs": script.encode()})
+
+
+def test_a_file_that_takes_too_long_to_decode_is_one_sentence(handler, song, monkeypatch):
+    module = sys.modules[type(handler).__module__]
+    monkeypatch.setattr(module, "MAX_DECODING_SECONDS", 0.001)
+    with pytest.raises(ValueError, match=r"^It takes more than 0\.001 s to decode\.$"):
+        handler({"inputs": song.read_bytes()})

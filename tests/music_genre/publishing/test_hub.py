@@ -1,14 +1,23 @@
 """Pushing to the Hub: what is sent, what is left out, and what is refused."""
 
 import json
+import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
+from music_genre.__main__ import main
 from music_genre.errors import InputError
-from music_genre.publishing.__main__ import parse_arguments
-from music_genre.publishing.hub import PUBLISHED, add_published_files, publish
+from music_genre.publishing.card import model_card
+from music_genre.publishing.hub import (
+    add_published_files,
+    publish,
+    read_base_license,
+    read_finished,
+)
 from music_genre.publishing.onnx import OnnxError
 from tests.hub import WRITER, HubDouble
 from tests.music_genre.publishing.clients import (
@@ -16,6 +25,7 @@ from tests.music_genre.publishing.clients import (
     ROOT,
     WEIGHTS,
     assert_no_token,
+    promised,
     push_here,
     sha256,
     stored,
@@ -29,9 +39,10 @@ def test_training_pushes_one_private_commit_of_what_is_promised(pushed):
     assert len(hub.commits("you/tiny")) == 1
     assert hub.storage.load("models", "you/tiny")["private"]
     files = hub.files("you/tiny")
-    assert set(files) == {*PUBLISHED, ".gitattributes"}
+    assert set(files) == promised(folder)
+    assert {WEIGHTS, "report.json", "README.md", "handler.py", "onnx/model.onnx"} < set(files)
     assert any(folder.glob("checkpoint-*/optimizer.pt")), "there was something to leave out"
-    for name in PUBLISHED:
+    for name in set(files) - {".gitattributes"}:
         assert files[name] == (folder / name).read_bytes()
     uploaded = sorted(stored(hub))
     assert uploaded == sorted(sha256(files[name]) for name in LFS_FILES)
@@ -93,8 +104,7 @@ def test_a_model_without_onnx_form_is_published_without(finished, monkeypatch, c
 
     monkeypatch.setattr("music_genre.publishing.hub.export", give_up)
     (finished / WEIGHTS).write_bytes(b"other weights")
-    report = json.loads((finished / "report.json").read_text())
-    add_published_files(finished, report, "you/x")
+    add_published_files(finished, read_finished(finished), "you/x")
     assert json.loads((finished / "report.json").read_text())["onnx"] is None
     assert not list((finished / "onnx").iterdir())
     assert "ONNX" not in (finished / "README.md").read_text()
@@ -134,23 +144,99 @@ def test_no_path_of_this_machine_is_published(pushed):
             assert path.encode() not in content, (name, path)
 
 
-def test_only_finished_runs_on_real_music_that_others_can_load_are_published(finished):
-    config = json.loads((finished / "config.json").read_text())
-    (finished / "config.json").write_text(json.dumps(config | {"model_type": "mel-cnn"}))
-    with pytest.raises(InputError, match=r"a mel CNN, the baseline .* it is not published"):
-        publish(finished, "you/x")
-    report = json.loads((finished / "report.json").read_text())
-    (finished / "report.json").write_text(json.dumps(report | {"is_synthetic": True}))
+def change_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("in_report", "in_config"),
+    [({"is_synthetic": True}, {}), ({}, {"trained_on_synthetic_music": True})],
+)
+def test_a_demonstration_is_not_published(finished, in_report, in_config):
+    """Either file says so; a report alone may be edited or lost."""
+    change_json(finished / "report.json", **({"is_synthetic": False} | in_report))
+    change_json(finished / "config.json", **in_config)
     with pytest.raises(InputError, match="synthesised music: a demonstration is not published"):
         publish(finished, "you/x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"test": 0.93}',
+        '{"test": {"accuracy": 0.93}}',
+        "[]",
+        '{"validation": null, "test": null}',
+    ],
+)
+def test_a_report_of_another_program_is_refused(finished, content):
+    (finished / "report.json").write_text(content)
+    with pytest.raises(InputError, match=r"holds no finished run|lacks what train_hf\.py measures"):
+        publish(finished, "you/x")
+
+
+def test_a_figure_that_is_no_number_is_refused(finished):
+    report = json.loads((finished / "report.json").read_text())
+    report["test"]["accuracy"] = -math.inf
+    (finished / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"lacks what train_hf\.py measures"):
+        publish(finished, "you/x")
+
+
+def test_an_interval_that_is_not_known_is_called_so(finished):
+    """As where all tracks of test are of one artist."""
+    report = json.loads((finished / "report.json").read_text())
+    for interval in ([-math.inf, math.inf], None):
+        report["test"]["accuracy_ci95"] = interval
+        (finished / "report.json").write_text(json.dumps(report))
+        card = str(model_card(read_finished(finished), "you/x"))
+        assert "| unknown |" in card and not re.search(r"\binf\b", card)
+
+
+def test_a_folder_without_a_run_is_refused(finished):
     (finished / "report.json").unlink()
     with pytest.raises(InputError, match="holds no finished run"):
         publish(finished, "you/x")
 
 
-@pytest.mark.parametrize("argv", [[], ["runs/x"], ["--space", "you/s"], ["f", "r", "--space", "s"]])
-def test_half_a_command_is_refused(argv, capsys):
+def test_names_of_ones_own_music_stay_at_home(hub, finished, tmp_path):
+    """Also where an earlier version had sent them."""
+    hub.add_repo("you/tiny", private=True)
+    files = {"predictions.csv": hub.storage.blob(b"track_id,artist")}
+    hub.storage.commit(hub.storage.load("models", "you/tiny"), "old", files)
+    result = push_here(hub, tmp_path, finished, "you/tiny")
+    assert result.returncode == 0, result.stderr
+    assert "name your files and artists: they stay here" in result.stdout
+    published = hub.files("you/tiny")
+    assert not {"predictions.csv", "predictions_validation.csv"} & set(published)
+    assert "predictions" not in published["README.md"].decode()
+    rows = (finished / "predictions.csv").read_text().splitlines()[1:]
+    for track in {row.split(",")[0] for row in rows}:
+        for name, content in published.items():
+            assert track.encode() not in content, name
+
+
+def test_predictions_on_gtzan_are_published(hub, finished, tmp_path):
+    change_json(finished / "report.json", dataset="GTZAN")
+    result = push_here(hub, tmp_path, finished, "you/tiny")
+    assert result.returncode == 0, result.stderr
+    assert {"predictions.csv", "predictions_validation.csv"} < set(hub.files("you/tiny"))
+
+
+def test_a_file_of_this_machine_is_no_card_of_a_base_model(finished, tmp_path, monkeypatch):
+    """A report from elsewhere may name a path where a model's id belongs."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "README.md").write_text("---\nlicense: secret\n---\n")
+    monkeypatch.chdir(tmp_path)
+    report = read_finished(finished) | {"from_scratch": False}
+    for name in ("base/README.md", str(tmp_path / "base" / "README.md"), "../base/README.md"):
+        assert read_base_license(report | {"base_model": name}) is None
+
+
+@pytest.mark.parametrize("argv", [["publish"], ["publish", "runs/x"]])
+def test_half_a_command_is_refused(argv, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["music-genre", *argv])
     with pytest.raises(SystemExit) as stop:
-        parse_arguments(argv)
+        main()
     assert stop.value.code == 2
-    assert "give FOLDER USER/NAME, or --space" in capsys.readouterr().err
+    assert "required: " in capsys.readouterr().err

@@ -14,10 +14,8 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
-from music_genre import GenreClassifier
-from music_genre import old_audio as audio
+from music_genre import GenreClassifier, audio
 from music_genre.loading import ModelError
-from music_genre.publishing.card import model_card
 from tests import forked
 from tests.commands import client_of
 from tests.hub import Fault
@@ -122,14 +120,6 @@ def snippets_of(folder: Path, n: int) -> list[str]:
     return found
 
 
-def card_with_windows_first(folder: Path) -> None:
-    """In so small a run one pass may happen to be as good, and then it comes first."""
-    report = json.loads((folder / "report.json").read_text())
-    for name in ("validation", "test"):
-        report[name] |= {"accuracy": 0.5, "one_pass": {"accuracy": 0.4}}
-    model_card(report, "you/tiny").save(folder / "README.md")
-
-
 def run_snippet(snippet: str, hub, tmp_path: Path) -> str:
     result = forked.run(["-c", snippet], environment(hub, tmp_path / "home"), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -138,11 +128,10 @@ def run_snippet(snippet: str, hub, tmp_path: Path) -> str:
 
 def test_the_first_snippet_gives_what_the_classifier_gives(pushed, finished, tmp_path):
     """Windows of 1 s: several, a file that is shorter than one, and one to resample."""
-    card_with_windows_first(finished)
-    (tmp_path / "snippet.py").write_text(snippets_of(finished, 4)[0])
+    (tmp_path / "snippet.py").write_text(snippets_of(finished, 3)[0])
     in_turn, expected = ["import runpy, shutil"], []
     for seconds, rate, channels in ((2.6, 16_000, 1), (0.4, 16_000, 1), (3.3, 44_100, 2)):
-        waveform = audio.resample(synthesise("jazz", 1, seconds).astype(np.float32), 22_050, rate)
+        waveform = synthesise("jazz", 1, seconds, rate).astype(np.float32)
         samples = np.stack([waveform, 0.5 * waveform][:channels], axis=1)
         song = tmp_path / f"{seconds}.wav"
         soundfile.write(song, samples, rate, subtype="FLOAT")
@@ -157,16 +146,14 @@ def test_the_first_snippet_gives_what_the_classifier_gives(pushed, finished, tmp
 
 def test_the_snippets_of_the_card_run_and_agree(pushed, finished, tmp_path):
     """On a file of one window, where all of them compute the same."""
-    card_with_windows_first(finished)
-    waveform, _ = audio.decode(finished / "example.ogg", 10, to=16_000)
-    script = 'print("---")\n'.join(snippets_of(finished, 4))
+    waveform = audio.decode(finished / "example.ogg", 16_000).waveform
+    script = 'print("---")\n'.join(snippets_of(finished, 3))
     soundfile.write(tmp_path / "song.wav", waveform[:16_000], 16_000, subtype="FLOAT")
     printed = run_snippet(script, pushed[0], tmp_path)
-    by_windows, by_pipeline, by_classifier, by_onnx = printed.split("---\n")
+    by_windows, by_classifier, by_onnx = printed.split("---\n")
     genre = by_onnx.strip()
     assert genre in GENRES
     assert by_windows.split()[0] == by_classifier.split()[0] == genre
-    assert f"'label': '{genre}'" in by_pipeline[: by_pipeline.index("}")]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +195,6 @@ def test_a_read_only_cache_serves_what_is_in_it(pushed, tmp_path, is_cold):
     result = forked.run(["-c", LOAD_AS_PERMITTED], environment(hub, home), tmp_path)
     if is_cold:
         assert result.returncode == 2 and "Traceback" not in result.stderr
-        assert re.search(
-            "^error: you/tiny cannot .*Check cache directory perm", result.stderr, re.M
-        )
+        assert re.search("^error: you/tiny cannot .*[Pp]ermission", result.stderr, re.M)
     else:
         assert (result.returncode, result.stdout) == (0, "10\n")

@@ -1,0 +1,53 @@
+"""The commands that publish: a finished training run, or the demo as a Space. Private by default.
+
+    music-genre publish runs/distilhubert-gtzan you/distilhubert-gtzan
+    music-genre space you/music-genre --model you/distilhubert-gtzan
+
+In a checkout `python -m music_genre publish ...`. The token comes from `hf auth login` or HF_TOKEN.
+"""
+
+import argparse
+from pathlib import Path
+
+STOPPED = "Stopped. The same command continues: what is on the Hub is not sent again."
+
+
+def add_publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a training run's, e.g. runs/NAME")
+    parser.add_argument("repo_id", help="USER/NAME of the model")
+    parser.add_argument("--public", action="store_true", help="default: private")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Upload a finished run as a model.
+
+    Raises:
+        InputError: there is no finished run, or the Hub refuses.
+    """
+    from music_genre.publishing.hub import publish as publish_model
+
+    address = publish_model(arguments.folder, arguments.repo_id, not arguments.public)
+    print(f"Try it: python app.py --model {arguments.repo_id}")
+    print_address(address, arguments.public)
+
+
+def add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("repo_id", help="USER/NAME of the Space")
+    parser.add_argument("--model", required=True, metavar="USER/NAME", help="what it shows")
+    parser.add_argument("--public", action="store_true", help="default: private")
+
+
+def space(arguments: argparse.Namespace) -> None:
+    """Upload the demo as a Space, from a checkout.
+
+    Raises:
+        InputError: there is no such model, this is no checkout, or the Hub refuses.
+    """
+    from music_genre.publishing.space import publish_space
+
+    address = publish_space(arguments.repo_id, arguments.model, not arguments.public)
+    print_address(address, arguments.public)
+
+
+def print_address(address: str, is_public: bool) -> None:
+    print(f"Published, {'for all to see' if is_public else 'private'}: {address}")
