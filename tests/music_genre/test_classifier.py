@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import pipeline
+from transformers import AutoModelForAudioClassification, pipeline
 
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
@@ -16,6 +16,7 @@ from music_genre.audio import AudioError
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
 from music_genre.wav import to_pcm16, wav_bytes
+from tests.uneven import LABELS
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,22 @@ def test_a_waveform_gets_a_genre_probabilities_and_a_timeline(classifier):
     for genre in GENRES:
         mean = np.mean([w.probabilities[genre] for w in prediction.timeline])
         assert prediction.probabilities[genre] == pytest.approx(mean, abs=1e-6)
+
+
+def test_labels_are_the_models_in_its_order(uneven_net):
+    """config.json has label2id in alphabetical order, which is not that of the logits."""
+    model = AutoModelForAudioClassification.from_pretrained(uneven_net).eval()
+    waveform = noise(1)
+    with torch.no_grad():
+        logits = model(torch.from_numpy((waveform - waveform.mean()) / waveform.std())[None]).logits
+    expected = dict(zip(LABELS, logits.softmax(-1)[0].tolist(), strict=True))
+    prediction = GenreClassifier(uneven_net, precision="fp32")(waveform, 16_000)
+    assert prediction.probabilities == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_window_of_a_short_waveform_ends_with_it(classifier):
+    (window,) = classifier(noise(0.6), 16_000).timeline
+    assert (window.start, window.end) == (0.0, 0.6)
 
 
 def test_a_file_its_bytes_and_its_waveform_get_the_same_answer(classifier, tmp_path):

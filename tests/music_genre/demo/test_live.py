@@ -74,6 +74,11 @@ def test_silence_is_no_music_and_keeps_the_last_answer():
     assert classifier.seconds == [1.0, 1.0]  # what was before the silence is not classified again
 
 
+def test_after_a_pause_another_song_is_named_at_once():
+    chunks = [second()] * 3 + [second(0)] + [second()]
+    assert run(Scripted(0.9, 0.9, 0.9, 0.1), chunks) == ["jazz"] * 4 + ["rock"]
+
+
 def test_no_more_than_a_window_is_kept_and_classified():
     classifier, session = Scripted(0.9), LiveSession()
     run(classifier, [second()] * 200, session)
