@@ -6,9 +6,7 @@
 Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and random weights: only
 speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
 example script with its default arguments (`example`) and ours (configs/gtzan.json) train in
-processes of their own, alternating. Our third epoch and those after it are `repeated`: their crops
-are those of the first two, whose features are known. Below the table is the rate of all epochs
-together. Timed are the steps after the first few.
+processes of their own, alternating. Timed are the steps after the first few.
 "Waiting" is the share of that time in which a step waits for its input. "Of the matrix rate" are
 the operations a second that transformers' own modules need for that training, over those that
 products of large matrices reach in the same precision. "Peak memory" is the GPU's, or the process's
@@ -41,7 +39,6 @@ from transformers import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import train_hf
 from benchmarks import course_recipe
 from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import (
@@ -57,13 +54,14 @@ from benchmarks.measuring import (
     spread,
 )
 from data_prep.prepare import prepare
+from data_prep.prepared import load_prepared
 from data_prep.synthetic import write_archive
 from music_genre import old_audio as audio
 from music_genre.evaluation.environment import hardware
 from music_genre.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
-from music_genre.training.callbacks import SetEpoch
-from music_genre.training.feature_store import N_NEW_EPOCHS
+from music_genre.training.seen import SeenTracks
+from music_genre.training.setup import find_base, make_run, use_all_cores
 
 WARM_UP = 2  # steps
 EXAMPLE_SECONDS = 20.0
@@ -165,16 +163,6 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
 
 
 def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
-    """With new crops in each step."""
-    trainer, n, seconds = of_recipe(folder, arguments)
-    n_new = N_NEW_EPOCHS * len(trainer.get_train_dataloader())
-    if WARM_UP + arguments.steps > n_new:
-        sys.exit(f"Only {n_new} steps have new crops: take more --clips_per_genre.")
-    trainer.add_callback(SetEpoch(trainer.train_dataset))
-    return trainer, n, seconds
-
-
-def of_recipe(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     data, model, recipe = parse_recipe([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
@@ -183,25 +171,14 @@ def of_recipe(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int
         "--eval_strategy", "no", "--save_strategy", "no",
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip
-    train_hf.prepare_cpu(recipe)
-    found = train_hf.find_model(model.model_name_or_path)
-    dataset, source = train_hf.load_data(data.dataset, data.split, 0)
-    trainer, _ = train_hf.make_trainer(found, dataset, source, model, recipe)
+    use_all_cores(recipe)
+    dataset, preparation = load_prepared(Path(data.dataset))
+    base, seen = find_base(model), SeenTracks("")
+    trainer = make_run(base, dataset, preparation, seen, model, recipe).trainer
     return trainer, recipe.per_device_train_batch_size, model.window_seconds
 
 
-def repeated(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
-    """`ours`, with the features of all crops in the store."""
-    trainer, n, seconds = of_recipe(folder, arguments)
-    crops = trainer.train_dataset
-    for first in range(0, len(crops), n):
-        batch = trainer.data_collator([crops[i] for i in range(first, min(first + n, len(crops)))])
-        with trainer.accelerator.autocast(), torch.no_grad():
-            trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
-    return trainer, n, seconds
-
-
-VARIANTS = {"course": course, "example": example, "ours": ours, "repeated": repeated}
+VARIANTS = {"course": course, "example": example, "ours": ours}
 
 
 # --- measuring ------------------------------------------------------------------------------
@@ -294,19 +271,9 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
             f"{median['warm_up']:.0f}",
             f"{median['peak_gb']:.1f}",
         )
-    print_epochs(results)
-
-
-def print_epochs(results: dict[str, list[dict]]) -> None:
-    """The rate of all epochs of configs/gtzan.json, of which the first ones have new crops."""
-    n = json.loads((ROOT / "configs" / "gtzan.json").read_text())["num_train_epochs"]
-    rates = [
-        n / (N_NEW_EPOCHS / new["rate"] + (n - N_NEW_EPOCHS) / known["rate"])
-        for new, known in zip(results["ours"], results["repeated"], strict=True)
-    ]
-    print(f"\n{n} epochs, {N_NEW_EPOCHS} with new crops: {spread(rates, '.1f')} seconds a second")
     for other in ("course", "example"):
-        times = [rate / run["rate"] for rate, run in zip(rates, results[other], strict=True)]
+        pairs = zip(results["ours"], results[other], strict=True)
+        times = [run["rate"] / of_other["rate"] for run, of_other in pairs]
         print(f"- times as fast as {other}: {spread(times, '.1f')}")
 
 

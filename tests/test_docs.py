@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from music_genre.training.arguments import RecipeArguments
-from music_genre.training.options import DataArguments, ModelArguments
+from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
 from tests.walk.walker import blocks_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +94,6 @@ RUN_BY = {
     "python -m baselines.images": "tests/baselines/test_images.py",
     "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
-    "python benchmarks/training.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
     "python benchmarks/songs.py": "tests/test_benchmarks.py",
     "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (

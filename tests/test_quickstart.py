@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForAudioClassification
 
 import train_hf
+from music_genre.loading import ModelFolder
 from music_genre.report import newest_run
 
 
@@ -37,11 +38,11 @@ def test_with_an_archive_in_data_the_model_lands_where_the_app_looks(
     ).save_pretrained(encoder)
     asked_for = []
 
-    def stand_in(name, revision=None):
-        asked_for.append(name)
-        return {"pretrained_model_name_or_path": str(encoder)}
+    def stand_in(arguments):
+        asked_for.append(arguments.model_name_or_path)
+        return ModelFolder(arguments.model_name_or_path, encoder, "abc")
 
-    monkeypatch.setattr(train_hf, "find_model", stand_in)
+    monkeypatch.setattr(train_hf, "find_base", stand_in)
     monkeypatch.setattr(sys, "argv", ["train_hf.py"])
     train_hf.main()
     assert asked_for == ["ntu-spml/distilhubert"]

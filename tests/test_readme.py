@@ -20,7 +20,7 @@ from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.publishing.hub import PUBLISHED, publish
-from music_genre.training.options import COMMITS
+from music_genre.training.arguments import COMMITS
 from tests.hub import HubDouble
 from tests.training_runs import RUN_FILES
 from tests.walk import standins

@@ -264,11 +264,6 @@ STILL_BROKEN: dict[str, int] = {
     "music_genre.evaluation.metrics": 2,
     "music_genre.kernels.resampling": 1,
     "music_genre.mel_cnn": 3,
-    "music_genre.training.arguments": 2,
-    "music_genre.training.feature_store": 1,
-    "music_genre.training.linear_probe": 1,
-    "music_genre.training.options": 6,
-    "music_genre.training.trainer": 13,
 }
 
 

@@ -11,7 +11,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from music_genre import GenreClassifier
 from music_genre.report import read_report
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.trainer import GenreTrainer
 from tests.families import FAMILIES, four_steps
 from tests.training_runs import (
     check_saved_is_best,
@@ -26,12 +26,12 @@ def test_the_best_checkpoint_is_saved_on_request_also_after_sigterm(
     family, prepared, tmp_path, monkeypatch
 ):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
     train(*four_steps(family, prepared, tmp_path, whole))
     check_saved_is_best(whole, best=2, last=4)
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
-        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(2))
+        patched.setattr(GenreTrainer, "training_step", step_interrupted_after(2))
         train(*four_steps(family, prepared, tmp_path, stopped))
     assert stop.value.code == 143
     train(*four_steps(family, prepared, tmp_path, stopped), "--resume_from_checkpoint", "last")

@@ -1,11 +1,9 @@
 """Training end to end on synthesised music and a tiny net."""
 
 import csv
-import importlib.util
 import itertools
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict, load_from_disk
 from huggingface_hub import ModelCard
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -23,8 +22,9 @@ from data_prep.gtzan import GENRES
 from data_prep.prepare import prepare
 from music_genre.cpu_modules import MatmulFeatureEncoder
 from music_genre.errors import InputError
+from music_genre.report import headline_split
 from music_genre.training.arguments import parse_arguments
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.trainer import GenreTrainer
 from tests import forked
 from tests.data_prep.archives import cut_archive
 from tests.training_runs import (
@@ -33,7 +33,6 @@ from tests.training_runs import (
     check_predictions,
     flags,
     read_report,
-    step_interrupted_after,
     train,
 )
 
@@ -160,15 +159,22 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     assert (tmp_path / "three" / "seed-0" / "model.safetensors").stat().st_mtime_ns == finished
     assert read_report(tmp_path / "three" / "seed-2")["train"]["resumed_at_step"] == 10
 
-    # A demonstration is repeated and stopped: what was there before is not a result of it.
-    sys.argv = ["train_hf.py", *options, "--seeds", "0", "1"]
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(2))
-        train_hf.main()
-    sys.argv += ["--resume_from_checkpoint", "last"]
+
+def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
+    prepared, tiny_config, tmp_path, monkeypatch
+):
+    minutes = []
+
+    def note(data, model, recipe):
+        minutes.append(recipe.time_budget_minutes)
+
+    monkeypatch.setattr(train_hf, "run", note)
+    monkeypatch.setattr(train_hf, "summarize_seeds", lambda folders: None)
+    monkeypatch.setattr(train_hf, "describe_seeds", lambda summary: "")
+    options = flags(prepared, tiny_config, tmp_path / "three", time_budget_minutes=30)
+    monkeypatch.setattr(sys, "argv", ["train_hf.py", *options, "--seeds", "0", "1", "2"])
     train_hf.main()
-    steps = [read_report(tmp_path / "three" / f"seed-{seed}")["train"] for seed in (0, 1)]
-    assert [train["resumed_at_step"] for train in steps] == [3, 0]
+    assert minutes == [pytest.approx(share, abs=0.1) for share in (10, 15, 30)]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +182,7 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     [
         {"precision": "bf16", "freeze_feature_encoder": True},
         {"precision": "bf16", "gradient_accumulation_steps": 2},
-        {"freeze_feature_encoder": True, "gradient_checkpointing": True},
+        {"freeze_feature_encoder": True, "activation_checkpointing": True},
     ],
 )
 def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
@@ -196,7 +202,7 @@ def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
 def test_behind_a_linear_probe_all_of_the_model_trains_in_its_precision(
     prepared, pretrained, tmp_path, monkeypatch
 ):
-    """The probe is scored before, in fp32. Convolutions are computed apart, for their store."""
+    """Accelerate prepares a model once; the probe is scored before that, in fp32."""
     dtypes, phase = {"training": set(), "scoring": set(), "else": set()}, ["else"]
 
     def during(name: str, function: Callable) -> Callable:
@@ -219,7 +225,9 @@ def test_behind_a_linear_probe_all_of_the_model_trains_in_its_precision(
 
     frames = MatmulFeatureEncoder._frames
     monkeypatch.setattr(MatmulFeatureEncoder, "_frames", watched_frames)
-    monkeypatch.setattr(ClipTrainer, "training_step", during("training", ClipTrainer.training_step))
+    monkeypatch.setattr(
+        GenreTrainer, "training_step", during("training", GenreTrainer.training_step)
+    )
     monkeypatch.setattr(train_hf, "evaluate", during("scoring", train_hf.evaluate))
     options = {"from_scratch": False, "freeze_feature_encoder": True, "max_steps": 2}
     hook = register_module_forward_hook(watch_linear)
@@ -270,11 +278,11 @@ def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
     try:
         torch.set_num_threads(1)
         monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-        train_hf.prepare_cpu(recipe)
+        train_hf.use_all_cores(recipe)
         assert torch.get_num_threads() == 1
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        monkeypatch.setattr(os, "cpu_count", lambda: 2)
-        train_hf.prepare_cpu(recipe)
+        monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+        train_hf.use_all_cores(recipe)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -283,9 +291,8 @@ def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_name_or_path": "ntu-spml/distilhubert"}, "no folder ntu-spml/distilhubert"),
+        ({"model_name_or_path": "ntu-spml/distilhubert"}, "--model_name_or_path names the model"),
         ({"model_name_or_path": "no/such/model/here"}, "no folder no/such/model/here"),
-        ({"dataset": "nobody/nothing"}, "neither a file or folder here nor a dataset"),
         ({"push_to_hub": True, "hub_model_id": "me/it"}, "is not pushed"),
         ({"learning_rate": 1e30, "max_grad_norm": 0}, "not a number by step"),
     ],
@@ -298,10 +305,67 @@ def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_confi
     assert not (output_dir / "report.json").exists()
 
 
+def test_the_same_command_after_a_finished_run_has_nothing_to_do(
+    prepared, pretrained, tmp_path, capsys
+):
+    """It was refused as "another run"."""
+    options = flags(prepared, pretrained, tmp_path / "run", from_scratch=False, num_train_epochs=0)
+    train(*options)
+    before = (tmp_path / "run" / "report.json").stat().st_mtime_ns
+    capsys.readouterr()
+    train(*options)
+    assert "is finished by this command: nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "run" / "report.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="holds another run"):
+        train(*options, "--mixup", "0.5")
+
+
+def test_a_run_of_no_epochs_that_was_stopped_while_it_scored_is_resumed(
+    prepared, pretrained, tmp_path, monkeypatch
+):
+    """It ended with exit code 0, no model and no report."""
+    options = flags(prepared, pretrained, tmp_path / "run", from_scratch=False, num_train_epochs=0)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(train_hf, "evaluate", stop)
+        train(*options)
+    assert not (tmp_path / "run" / "report.json").exists()
+    train(*options, "--resume_from_checkpoint", "last")
+    assert read_report(tmp_path / "run")["train"]["linear_probe"]["is_kept"]
+    check_predictions(tmp_path / "run", prepared)
+
+
+def test_a_base_that_was_trained_on_the_test_has_no_headline(
+    prepared, pretrained, tmp_path, capsys
+):
+    """Continued on another split, it was published with "0 of 20 test tracks in train"."""
+    dataset = load_from_disk(prepared)
+    parts = {"train": "test", "validation": "validation", "test": "train"}
+    swapped = DatasetDict({name: dataset[other] for name, other in parts.items()})
+    swapped.save_to_disk(tmp_path / "swapped")
+    preparation = json.loads((prepared / "preparation.json").read_text()) | {"is_synthetic": False}
+    for folder in (tmp_path / "swapped", tmp_path / "as-it-is"):
+        folder.mkdir(exist_ok=True)
+        (folder / "preparation.json").write_text(json.dumps(preparation))
+    dataset.save_to_disk(tmp_path / "as-it-is")
+    recipe = {"from_scratch": False, "num_train_epochs": 0}
+    train(*flags(tmp_path / "swapped", pretrained, tmp_path / "a", **recipe))
+    assert read_report(tmp_path / "a")["contamination"] is None
+    capsys.readouterr()
+    train(*flags(tmp_path / "as-it-is", tmp_path / "a", tmp_path / "b", **recipe))
+    report = read_report(tmp_path / "b")
+    assert report["test_tracks_seen_by_base"] == 10
+    assert "was trained on 10 of these 10 test tracks" in report["contamination"]
+    assert "Warning: the base model was trained on 10" in capsys.readouterr().out
+    assert headline_split(report) is None
+
+
 def test_a_tracker_that_is_not_installed_is_named(prepared, tiny_config, tmp_path, monkeypatch):
-    found = importlib.util.find_spec
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name, *a: None if name == "wandb" else found(name, *a)
+        "music_genre.training.setup.get_available_reporting_integrations", lambda: ["trackio"]
     )
     with pytest.raises(InputError, match="pip install wandb"):
         train(*flags(prepared, tiny_config, tmp_path / "run", report_to="wandb"))

@@ -12,9 +12,14 @@ from safetensors.torch import load_file
 
 import train_hf
 from music_genre.errors import InputError
-from music_genre.training import fallback
-from music_genre.training.checkpoints import hold_folder, replace_when_complete
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training import averaging
+from music_genre.training.checkpoints import (
+    FINISHING,
+    check_precision,
+    hold_folder,
+    move_into_place,
+)
+from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import (
     check_pipeline,
     check_predictions,
@@ -31,7 +36,7 @@ from tests.training_runs import (
 def stop_by_sigterm(after: int, options: list[str], monkeypatch) -> None:
     """A run that gets the signal in the step after so many, and ends as a stopped process does."""
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
-        patched.setattr(ClipTrainer, "training_step", step_interrupted_after(after))
+        patched.setattr(GenreTrainer, "training_step", step_interrupted_after(after))
         train(*options)
     assert stop.value.code == 143
 
@@ -121,48 +126,6 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_finished_demonstration_stays_until_another_one_is_finished(
-    tmp_path, prepared, tiny_config, monkeypatch
-):
-    """Files of the person stay for good; old checkpoints must not get in the new run's way."""
-    output_dir = tmp_path / "drive"
-    train(*flags(prepared, tiny_config, output_dir, num_train_epochs=2))
-    (output_dir / "thesis").mkdir()
-    (output_dir / "thesis" / "chapter.txt").write_text("mine")
-    first = content_of(output_dir)
-
-    again = flags(prepared, tiny_config, output_dir, num_train_epochs=1, seed=1)
-    stop_by_sigterm(4, again, monkeypatch)
-    stopped = content_of(output_dir)
-    finished = {name for name in first if "checkpoint-" not in name}
-    assert {"model.safetensors", "report.json"} < finished
-    assert {name: stopped[name] for name in finished} == {n: first[n] for n in finished}
-
-    train(*again, "--resume_from_checkpoint", "last")
-    assert read_report(output_dir)["seed"] == 1
-    assert read_report(output_dir)["train"]["steps"] == 10
-    assert content_of(output_dir)["model.safetensors"] != first["model.safetensors"]
-    assert (output_dir / "thesis" / "chapter.txt").read_text() == "mine"
-    assert {path.name for path in output_dir.glob("checkpoint-*")} == {
-        "checkpoint-5",
-        "checkpoint-10",
-    }
-    assert not list(output_dir.glob(".finishing*"))
-
-
-def test_a_persons_files_in_a_checkpoint_stop_a_repeated_demonstration(
-    tmp_path, prepared, tiny_config
-):
-    """The Trainer deletes old checkpoints with all that is in them."""
-    options = flags(prepared, tiny_config, tmp_path / "run", max_steps=1)
-    train(*options)
-    (tmp_path / "run" / "checkpoint-1" / "notes.txt").write_text("mine")
-    before = content_of(tmp_path)
-    with pytest.raises(InputError, match="holds another run"):
-        train(*options)
-    assert content_of(tmp_path) == before
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
 def test_a_new_run_does_not_overwrite_files_that_no_run_wrote(
     name, tmp_path, prepared, tiny_config
@@ -185,10 +148,12 @@ def test_an_interrupted_replacement_is_not_a_finished_run(tmp_path, monkeypatch)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", killed_after_one)
-    with pytest.raises(KeyboardInterrupt), replace_when_complete(tmp_path, True) as new:
-        for name in ("model.safetensors", "report.json"):
-            (new / name).write_text("new")
-    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
+    (tmp_path / FINISHING).mkdir()
+    for name in ("model.safetensors", "report.json"):
+        (tmp_path / FINISHING / name).write_text("new")
+    with pytest.raises(KeyboardInterrupt):
+        move_into_place(tmp_path, True)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"model.safetensors"}
 
 
 def test_a_second_run_keeps_out_of_a_folder_in_use(tmp_path, prepared, tiny_config):
@@ -212,8 +177,8 @@ def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeyp
 
     The weights of the two are averaged where fine-tuning is better.
     """
-    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
-    monkeypatch.setattr(fallback, "is_lower", lambda *_: True)
+    monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(averaging, "is_lower", lambda *_: True)
     best = {"load_best_model_at_end": True}
     train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
     moved = (tmp_path / "one").rename(tmp_path / "moved")
@@ -239,7 +204,7 @@ def check_saved_is_average(run_dir: Path, checkpoint: Path) -> None:
 
 def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkeypatch, capsys):
     """Without the probe and the best checkpoint of its run: later steps alone compete."""
-    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
     best = {"load_best_model_at_end": True}
     train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
     lone = (tmp_path / "one" / "checkpoint-4").rename(tmp_path / "lone")
@@ -263,12 +228,12 @@ def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(change, prepared, pre
         train(*options, "--resume_from_checkpoint", "last")
 
 
-def test_a_run_in_fp16_is_resumed_in_another_precision(prepared, pretrained, tmp_path):
-    train(*probe_options(prepared, pretrained, tmp_path / "run"))
-    torch.save({"scale": 65536.0}, tmp_path / "run" / "checkpoint-4" / "scaler.pt")
-    options = probe_options(prepared, pretrained, tmp_path / "run", max_steps=6)
-    train(*options, "--resume_from_checkpoint", "last")
-    assert read_report(tmp_path / "run")["train"]["steps"] == 6
+def test_a_run_in_fp16_is_resumed_in_fp16_alone(tmp_path):
+    """The Trainer ended in a traceback."""
+    torch.save({"scale": 65536.0}, tmp_path / "scaler.pt")
+    check_precision(str(tmp_path), "fp16")
+    with pytest.raises(InputError, match="was trained in fp16, and this run would use bf16"):
+        check_precision(str(tmp_path), "bf16")
 
 
 def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
@@ -286,8 +251,8 @@ def test_the_last_weights_are_averaged_with_the_linear_probe(
     validates, prepared, pretrained, tmp_path, monkeypatch
 ):
     """Also where validation found an earlier step better."""
-    monkeypatch.setattr(ClipTrainer, "evaluate", evaluation_favouring(2))
-    monkeypatch.setattr(fallback, "is_lower", lambda *_: True)
+    monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
+    monkeypatch.setattr(averaging, "is_lower", lambda *_: True)
     options = {"from_scratch": False, "max_steps": 4, "eval_strategy": "no"}
     if validates:
         options |= {"eval_strategy": "steps", "eval_steps": 2}
@@ -303,14 +268,14 @@ def test_the_last_weights_are_averaged_with_the_linear_probe(
 def saves(monkeypatch) -> list[int]:
     """The steps at which a checkpoint is written, in order."""
     steps: list[int] = []
-    save = ClipTrainer._save_checkpoint
+    save = GenreTrainer._save_checkpoint
 
     def count(self, *args, **kwargs):
         steps.append(self.state.global_step)
         os.kill(os.getpid(), signal.SIGTERM) if self.state.global_step == 6 else None
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(ClipTrainer, "_save_checkpoint", count)
+    monkeypatch.setattr(GenreTrainer, "_save_checkpoint", count)
     return steps
 
 

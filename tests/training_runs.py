@@ -20,7 +20,7 @@ import train_hf
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.training.arguments import parse_arguments
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.trainer import GenreTrainer
 from tests import forked
 
 RUN_FILES = {  # what every finished run leaves
@@ -76,9 +76,9 @@ def killed_in_step_28(options: list[str]) -> subprocess.CompletedProcess:
     """A process that is killed inside the third epoch."""
     code = f"""
 import signal, sys, train_hf
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import step_interrupted_after
-ClipTrainer.training_step = step_interrupted_after(27, signal.SIGKILL)
+GenreTrainer.training_step = step_interrupted_after(27, signal.SIGKILL)
 sys.argv = ["train_hf.py", *{options!r}]
 train_hf.main()
 """
@@ -110,8 +110,8 @@ def check_pipeline(run_dir: Path) -> None:
 
 
 def evaluation_favouring(step: int):
-    """Stands in for ClipTrainer.evaluate: that step's checkpoint is the best one."""
-    evaluate = ClipTrainer.evaluate
+    """Stands in for GenreTrainer.evaluate: that step's checkpoint is the best one."""
+    evaluate = GenreTrainer.evaluate
 
     def favour(self, *args, **kwargs):
         metrics = evaluate(self, *args, **kwargs)
@@ -121,8 +121,8 @@ def evaluation_favouring(step: int):
 
 
 def step_interrupted_after(step: int, number: int = signal.SIGTERM):
-    """Stands in for ClipTrainer.training_step: the process gets a signal inside the next step."""
-    training_step = ClipTrainer.training_step
+    """Stands in for GenreTrainer.training_step: the process gets a signal inside the next step."""
+    training_step = GenreTrainer.training_step
 
     def interrupted(self, *args, **kwargs):
         if self.state.global_step == step:

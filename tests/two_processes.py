@@ -16,7 +16,7 @@ import torch
 
 import train_hf
 from music_genre.training import linear_probe
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import evaluation_favouring
 
 RANK = os.environ["RANK"]
@@ -44,13 +44,13 @@ def fit_in_the_first_process_only(folder: Path) -> None:
 
 def save_what_is_trained(folder: Path) -> AbstractContextManager:
     """Each process leaves the model that it has trained."""
-    train = ClipTrainer.train
+    train = GenreTrainer.train
 
     def train_and_save(trainer, **kwargs):
         train(trainer, **kwargs)
         torch.save(trainer.model.state_dict(), folder / f"trained-{RANK}")
 
-    return mock.patch.object(ClipTrainer, "train", train_and_save)
+    return mock.patch.object(GenreTrainer, "train", train_and_save)
 
 
 if __name__ == "__main__":
@@ -60,6 +60,6 @@ if __name__ == "__main__":
     fit_in_the_first_process_only(file.parent)
     with save_what_is_trained(file.parent):
         run(runs["linear_probe"])
-    ClipTrainer.evaluate = evaluation_favouring(2)
+    GenreTrainer.evaluate = evaluation_favouring(2)
     for argv in runs["families"]:
         run(argv)

@@ -1,5 +1,6 @@
 """Metrics of a split: accuracy with its interval and macro-F1, by `evaluate`, without network."""
 
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ class GenreMetrics(evaluate.Metric):
     """
 
     def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)  # no cache file that processes would share
+        # No cache file that processes would share, no folder in HF_HOME: it may be read-only.
+        super().__init__(keep_in_memory=True, cache_dir=tempfile.gettempdir())
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -1,63 +1,193 @@
-"""The arguments of train_hf.py: read from a JSON file and flags, checked, and filled in."""
+"""The arguments of train_hf.py: a JSON file, and flags, which win. `HfArgumentParser` reads them.
+
+    data, model, recipe = parse_arguments(["configs/gtzan.json", "--learning_rate", "3e-5"])
+
+All options of transformers' `TrainingArguments` reach the Trainer, but for REFUSED.
+"""
 
 import difflib
 import json
 import multiprocessing
 import os
-from argparse import SUPPRESS, Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
+import joblib
 import torch
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
 from music_genre.errors import InputError
 from music_genre.precision import fast_precision
-from music_genre.training.data import DATA_DIR, find_archives, print_once
-from music_genre.training.options import (
-    RANGES,
-    DataArguments,
-    ModelArguments,
-    OptionParser,
-    RecipeOptions,
-    check_ranges,
-)
-from music_genre.training.trainer_options import (
-    METRICS,
-    REFUSED,
-    check_checkpoints,
-    check_schedule,
-    check_trainer_options,
-)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-REFERENCE_CONFIG, QUICKSTART_CONFIG = CONFIGS / "gtzan.json", CONFIGS / "quickstart.json"
+REFERENCE_CONFIG = CONFIGS / "gtzan.json"
+# Commits of the base models of configs/, so that a run can be repeated, and nothing that is pushed
+# to their repositories later is downloaded unseen.
+COMMITS = {
+    "ntu-spml/distilhubert": "fa87d96265d6b7af66e112faff6ff44df419cec9",
+    "MIT/ast-finetuned-audioset-10-10-0.4593": "f826b80d28226b62986cc218e5cec390b1096902",
+}
+METRICS = ("calibrated_loss", "loss", "accuracy", "macro_f1")  # of a validation
+# What people call these options elsewhere, where the spelling is too far off to be recognised.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "model": "model_name_or_path",
+    "output": "output_dir",
+    "resume": "resume_from_checkpoint",
+}
+
+_WINDOWS = "Validation needs the windows of whole clips, all of them and in their order."
+_SCORES = "Final scores are computed in fp32; --precision sets that of training."
+_EVERY = "Every run trains, validates and tests."
+# Options that would corrupt a run or break a promise; any value but the default is refused.
+REFUSED = {
+    "average_tokens_across_devices": "The loss is a mean over crops: processes average it already.",
+    "batch_eval_metrics": _WINDOWS,
+    "bf16_full_eval": _SCORES,
+    "dataloader_drop_last": _WINDOWS,
+    "dataloader_persistent_workers": "Crops depend on the epoch, so workers start anew in each.",
+    "do_eval": _EVERY,
+    "do_predict": _EVERY,
+    "do_train": _EVERY,
+    "enable_jit_checkpoint": "A run already saves on SIGTERM and Ctrl-C, after a whole step.",
+    "eval_do_concat_batches": _WINDOWS,
+    "fp16_full_eval": _SCORES,
+    "hub_strategy": "A run publishes its model once, when it is finished, and no pickled state.",
+    "hub_token": "A token does not belong on a command line or in a file that is shared: revoke "
+    "it, and give a new one to `hf auth login` or put it into HF_TOKEN.",
+    "ignore_data_skip": "A resumed run continues with the crops that come next.",
+    "label_names": "The label is the column of genres.",
+    "prediction_loss_only": _WINDOWS,
+    "remove_unused_columns": "Crops hold only what is needed.",
+}
 
 
 @dataclass
-class RecipeArguments(RecipeOptions, TrainingArguments):
-    """The Trainer's arguments, with defaults for this task. configs/*.json hold the figures."""
+class DataArguments:
+    dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder with a folder per genre, a table of paths and genres, a GTZAN "
+            "archive, a folder from data_prep, a folder of Parquet files, a dataset on the Hub, or "
+            "'synthetic'. By default the GTZAN archive in data/."
+        },
+    )
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Of GTZAN: filtered (the default, used in papers), artist, or random (used in "
+            "the audio course). Of other music: artist, album, random, or given by it; by default "
+            "the strictest that is known. A prepared dataset keeps its own.",
+            "choices": ["filtered", "artist", "album", "random", "given"],
+        },
+    )
+    split_seed: int = field(
+        default=0, metadata={"help": "Of splits that are drawn, not of the training."}
+    )
+    genre_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where the genres of files are: folders, names or tags. By default it is "
+            "recognised, except tags. A prepared dataset has them.",
+        },
+    )
 
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str = field(
+        default="ntu-spml/distilhubert",
+        metadata={"help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper."},
+    )
+    revision: str | None = field(
+        default=None,
+        metadata={
+            "help": "Branch, tag or commit of the model on the Hub; main is the newest. By default "
+            "DistilHuBERT and AST are taken at a fixed commit, others at main."
+        },
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Take the model's configuration, with random weights."}
+    )
+    linear_probe: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Start from a linear probe on the best layer; drop later layers. It is written "
+            "as a finished model first; --num_train_epochs 0 ends there. By default where it is "
+            "possible: not with --from_scratch."
+        },
+    )
+    window_seconds: float = field(
+        default=3.0, metadata={"help": "Length of a window, in training and in the saved model."}
+    )
+    freeze_feature_encoder: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Keep the convolutions of HuBERT, wav2vec2 and WavLM as they are, which saves "
+            "a third of the work. By default they are kept unless --from_scratch is given."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.window_seconds <= 60:
+            raise InputError(f"--window_seconds must be 0.5 to 60, not {self.window_seconds:g}.")
+        if self.revision is None and not Path(self.model_name_or_path).is_dir():
+            self.revision = COMMITS.get(self.model_name_or_path)
+
+
+@dataclass
+class RecipeArguments(TrainingArguments):
+    """The Trainer's arguments, with defaults for this task, and those of the recipe."""
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "By default runs/MODEL-DATASET."}
+    )
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "Number format of training; auto takes what the hardware is fast at.",
+            "choices": ["auto", "fp32", "fp16", "bf16"],
+        },
+    )
+    mixup: float = field(
+        default=0.0,
+        metadata={"help": "Mix crops in pairs, in shares from Beta(MIXUP, MIXUP); 0 mixes none."},
+    )
+    speed_perturbation: bool = field(
+        default=False, metadata={"help": "Play crops up to 15 percent slower or faster."}
+    )
+    spec_augment: bool = field(
+        default=False,
+        metadata={"help": "Mask parts of spectrograms, or of the features of HuBERT and kin."},
+    )
+    seeds: list[int] | None = field(
+        default=None,
+        metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N, and summarize the scores."},
+    )
+    time_budget_minutes: float | None = field(
+        default=None,
+        metadata={"help": "For the whole run, or all --seeds: training stops, scoring follows."},
+    )
+    fp16: bool | None = field(default=None, metadata={"help": "As --precision fp16; or not that."})
+    bf16: bool | None = field(default=None, metadata={"help": "As --precision bf16; or not that."})
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=2)  # the last one to resume from, and the best one
     logging_steps: float = field(default=10)
-    logging_nan_inf_filter: bool = field(default=False)  # a loss that is not finite ends the run
-    hub_private_repo: bool = field(default=True)
-    remove_unused_columns: bool = field(default=False)  # ClipDataset gives what is needed
+    average_tokens_across_devices: bool = field(default=False)
+    hub_private_repo: bool | None = field(default=True)
+    trackio_static_space_id: str | None = field(default=None)  # a Space only if it is named
+    remove_unused_columns: bool = field(default=False)
     dataloader_num_workers: int | None = field(default=None)  # up to 4 where there is a GPU
     do_train: bool = field(default=True)
     do_eval: bool = field(default=True)
     do_predict: bool = field(default=True)
 
     def __post_init__(self) -> None:
-        check_ranges(self, RANGES)
-        check_trainer_options(self)
-        if self.seeds and (len(set(self.seeds)) < max(2, len(self.seeds)) or not self.output_dir):
-            raise InputError(
-                "--seeds takes two or more different numbers, and needs an --output_dir."
-            )
+        _refuse(self)
         self.use_cpu = self.use_cpu or not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
         )
@@ -67,21 +197,20 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
             # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile. Where
             # processes are not forked, each worker would take seconds to start, in each epoch.
             has_workers = not self.use_cpu and multiprocessing.get_start_method() == "fork"
-            self.dataloader_num_workers = min(4, os.cpu_count() or 1) if has_workers else 0
+            self.dataloader_num_workers = min(4, joblib.cpu_count()) if has_workers else 0
         if self.load_best_model_at_end or self.save_strategy == "best":
             self.metric_for_best_model = self.metric_for_best_model or METRICS[0]
+        self.trackio_static_space_id = self.trackio_static_space_id or False
         output_dir = self.output_dir
         super().__post_init__()
         if output_dir is None:  # the Trainer would write to trainer_output/, where nobody looks
             self.output_dir = None
         if self.precision == "fp32":
             self.mixed_precision = "no"  # whatever `accelerate launch --mixed_precision` says
-        check_checkpoints(self)
-        check_schedule(self)
 
     @property
     def n_gpu(self) -> int:
-        """Of this process. With more the Trainer takes DataParallel, which knows no windows.
+        """Of this process: the Trainer's DataParallel would add gradients up, not average them.
 
         `accelerate launch` starts a process for each GPU.
         """
@@ -103,82 +232,114 @@ class RecipeArguments(RecipeOptions, TrainingArguments):
         else:
             device = "cpu" if self.use_cpu else "cuda" if torch.cuda.is_available() else "mps"
             precision, reason = fast_precision(torch.device(device))
+        if getattr(self, precision, None) is False:
+            return "fp32", f"--{precision} False"
         if precision == "fp16" and self.use_cpu:
             raise InputError("--precision fp16 needs a GPU: take fp32, or bf16.")
         return precision, reason
 
 
+def _refuse(arguments: RecipeArguments) -> None:
+    """
+    Raises:
+        InputError: an option would corrupt the run or break a promise.
+    """
+    defaults = {option.name: option.default for option in fields(arguments)}
+    for name, reason in REFUSED.items():
+        if getattr(arguments, name) not in (defaults[name], None):
+            raise InputError(f"--{name} cannot be set. {reason}")
+    seeds = arguments.seeds or []
+    for seed in (arguments.seed, *seeds):
+        if not 0 <= seed < 2**32:
+            raise InputError(f"A seed is a number from 0 to {2**32 - 1}, not {seed}.")
+    if seeds and (len(set(seeds)) < max(2, len(seeds)) or not arguments.output_dir):
+        raise InputError("--seeds takes two or more different numbers, and needs an --output_dir.")
+    if not 0 <= arguments.mixup < 100:
+        raise InputError(f"--mixup must be 0, for none, or more, not {arguments.mixup:g}.")
+    if arguments.time_budget_minutes is not None and not arguments.time_budget_minutes > 0:
+        raise InputError(
+            f"--time_budget_minutes must be above 0, not {arguments.time_budget_minutes:g}."
+        )
+    metric = (arguments.metric_for_best_model or METRICS[0]).removeprefix("eval_")
+    if metric not in METRICS:
+        raise InputError(f"--metric_for_best_model must be one of {', '.join(METRICS)}.")
+
+
+class _Parser(HfArgumentParser):
+    """Its errors are one line: a usage of a hundred options would hide it."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {' '.join(message.split())}\n")
+
+
 def parse_arguments(
-    argv: list[str], description: str | None = None
+    argv: list[str], description: str | None = None, default_config: Path = REFERENCE_CONFIG
 ) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
-    """Read the JSON file among the arguments, if there is one, then the flags, which win.
+    """Read the JSON file, if it is the first argument, else the default one; then the flags.
 
     An error is one line on stderr and exit code 2.
     """
-    parser = OptionParser((DataArguments, ModelArguments, RecipeArguments), description)
-    parser.add_argument("--help_all", action="help", help="List all options.")
-    for action in parser._actions:
-        if action.dest in REFUSED:
-            action.help = SUPPRESS
-    config = _find_config(parser, argv)
-    options, _ = parser.parse_known_args(argv, Namespace(**_read_config(parser, config)))
+    parser = _Parser(
+        (DataArguments, ModelArguments, RecipeArguments),
+        prog="train_hf.py",
+        usage="train_hf.py [CONFIG.json] [--OPTION VALUE ...]",
+        description=description,
+        allow_abbrev=False,
+    )
+    config = default_config
+    if argv and not argv[0].startswith("-"):
+        config, argv = Path(argv[0]), argv[1:]
+    values = _read_config(parser, config)
+    if {"-h", "--help"} & {*argv}:
+        parser.set_defaults(**values)  # help shows what a run without flags takes
     try:
-        return parser.parse_dict(vars(options))
+        _parse(parser, _as_flags(parser, config, values), f"{config}: ")
+        return _parse(parser, [*_as_flags(parser, config, values), *argv], "")
     except (ValueError, ImportError) as error:
         parser.error(str(error))
 
 
-def _find_config(parser: OptionParser, argv: list[str]) -> Path:
-    """The one argument that belongs to no option; or the reference, or the quickstart."""
-    names = {action.dest for action in parser._actions}
-    _, others = parser.parse_known_args(argv)
-    for text in others:
+def _parse(parser: _Parser, flags: list[str], where: str) -> tuple:
+    *arguments, unknown = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    for text in unknown:
+        name = text.lstrip("-").split("=")[0].replace("-", "_")
         if text.startswith("-"):
-            name = text.lstrip("-").split("=")[0].replace("-", "_")
-            parser.error(f"there is no option {text.split('=')[0]!r}{_closest(name, names)}")
-    if len(others) > 1:
-        parser.error(f"these belong to no option, and only one can be the JSON file: {others}")
-    if not others:
-        if argv or find_archives():
-            return REFERENCE_CONFIG
-        print_once(f"There is no GTZAN archive in {DATA_DIR}/, so this is the quickstart.")
-        return QUICKSTART_CONFIG
-    config = Path(others[0])
+            parser.error(f"{where}there is no option --{name}{_suggestion(name)}")
+        parser.error(f"{where}{text!r} belongs to no option; a JSON file comes first")
+    return tuple(arguments)
+
+
+def _suggestion(name: str) -> str:
+    groups = (DataArguments, ModelArguments, RecipeArguments)
+    names = [option.name for group in groups for option in fields(group)]
+    close = difflib.get_close_matches(name, names, n=1)
+    close = [OTHER_NAMES[name]] if name in OTHER_NAMES else close
+    return f"; did you mean --{close[0]}?" if close else ""
+
+
+def _read_config(parser: _Parser, config: Path) -> dict[str, Any]:
     if not config.is_file():
-        close = _closest(str(config), {str(path) for path in config.parent.glob("*.json")})
-        parser.error(f"{config} is neither an option nor a JSON file{close}")
-    return config
-
-
-def _read_config(parser: OptionParser, config: Path) -> dict[str, Any]:
-    """Every option's value after a JSON file, which is parsed as flags are: both are checked alike.
-
-    null is the value of an option that is not set.
-    """
-    parser.source = f"{config}: "
+        found = [str(path) for path in config.parent.glob("*.json")]
+        close = difflib.get_close_matches(str(config), found, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        parser.error(f"{config} is neither an option nor a JSON file{hint}")
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        parser.error(f"it cannot be read as JSON: {error}")
+        parser.error(f"{config} cannot be read as JSON: {error}")
     if not isinstance(content, dict):
-        parser.error("it must hold one JSON object, with options and their values")
-    hints = {n: h for group in parser.dataclass_types for n, h in get_type_hints(group).items()}
-    flags, unset = [], {}
+        parser.error(f"{config} must hold one JSON object, with options and their values")
+    return content
+
+
+def _as_flags(parser: _Parser, config: Path, content: dict[str, Any]) -> list[str]:
+    """A JSON file as flags, so that both are checked alike; null is an option that is not set."""
+    flags = []
     for name, value in content.items():
-        hint = hints.get(name)
-        if hint is None:
-            parser.error(f"there is no option {name!r}{_closest(name, set(hints))}")
-        if value is None and type(None) in get_args(hint):
-            unset[name] = None
-        elif isinstance(value, list) and "list" in str(hint):
+        if value is None:
+            parser.set_defaults(**{name: None})
+        elif isinstance(value, list):
             flags += [f"--{name}", *map(str, value)]
         else:
             flags.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
-    values = vars(parser.parse_known_args(flags)[0]) | unset
-    parser.source = ""
-    return values
-
-
-def _closest(name: str, options: set[str]) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return flags

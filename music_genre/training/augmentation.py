@@ -4,31 +4,17 @@ All of it is drawn from a generator that the caller keys by seed, epoch and crop
 or one with several processes, gets the crops of any other run.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
+import soxr
 import torch
-from torchaudio.transforms import FrequencyMasking, TimeMasking
+from torchaudio.transforms import SpecAugment
 
-from music_genre import old_audio as audio
+from music_genre.wav import num_samples, read_wav
 
-SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)  # ratios of small numbers resample fastest
+SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
 TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For crops: waking threads takes longer than these small operations."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@one_thread()
 def random_crop(
     data: bytes, window: int, rng: np.random.Generator, speed_perturbation: bool = False
 ) -> np.ndarray:
@@ -44,11 +30,11 @@ def random_crop(
     """
     factor = float(rng.choice(SPEEDS)) if speed_perturbation else 1.0
     length = round(window * factor)
-    start = int(rng.integers(max(0, audio.n_samples(data) - length) + 1))
-    crop = audio.read_wav(data, start, length)
+    start = int(rng.integers(max(0, num_samples(data) - length) + 1))
+    crop = read_wav(data, start, length)
     if len(crop) < length:
         crop = np.resize(np.roll(crop, rng.integers(len(crop))), length)
-    return np.resize(audio.resample(crop, round(audio.SAMPLING_RATE * factor)), window)
+    return np.resize(soxr.resample(crop, factor, 1.0) if factor != 1 else crop, window)
 
 
 def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
@@ -67,17 +53,17 @@ def mask_spectrograms(spectrograms: torch.Tensor, seed: int) -> torch.Tensor:
     """SpecAugment (Park et al., Interspeech 2019): two stripes of time and of frequency each.
 
     Args:
-        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own, filled
-            with the batch's mean.
+        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own.
+        seed: the random numbers of training are left alone.
     """
     n_frequencies, n_times = spectrograms.shape[1:]
-    masks = 2 * [
-        TimeMasking(int(TIME_MASKED * n_times), iid_masks=True),
-        FrequencyMasking(int(FREQUENCIES_MASKED * n_frequencies), iid_masks=True),
-    ]
-    masked, mean = spectrograms.unsqueeze(1), float(spectrograms.mean())
+    masks = SpecAugment(
+        n_time_masks=2,
+        time_mask_param=int(TIME_MASKED * n_times),
+        n_freq_masks=2,
+        freq_mask_param=int(FREQUENCIES_MASKED * n_frequencies),
+        iid_masks=True,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for mask in masks:
-            masked = mask(masked, mean)
-    return masked.squeeze(1)
+        return masks(spectrograms)

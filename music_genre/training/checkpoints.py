@@ -1,4 +1,4 @@
-"""The folder of a training run: its checkpoints, its lock, and how a finished run replaces another.
+"""The folder of a training run: its checkpoints, its lock, and how a new model replaces an old one.
 
 Nothing is deleted here that a run did not write.
 """
@@ -9,12 +9,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from music_genre.errors import InputError
 from music_genre.loading import LOADING_LOGGERS, without_warnings
@@ -23,20 +24,11 @@ from music_genre.report import REPORT_FILE, read_report
 LOCK_FILE = ".lock"
 UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
+FINISHING = ".finishing"  # folder in it, too, where a result is put together
+COMMAND_FILE = ".command.json"  # what `Command` says of the run
 CHOICE_FILE = "choice.json"  # in it: how the probe was chosen
 # Without one of these the Trainer would resume with another optimizer or other random numbers.
 STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
-# All that the Trainer writes into a checkpoint.
-CHECKPOINT_FILES = (
-    *STATE_FILES,
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "preprocessor_config.json",
-    "rng_state*.pth",
-    "scaler.pt",
-    "training_args.bin",
-)
 # Of what a finished run writes: names that a folder may hold for another reason.
 OVERWRITTEN = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
 
@@ -69,7 +61,27 @@ def _shape(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
     return weights[name].shape if name in weights else None
 
 
-def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
+@dataclass(frozen=True)
+class Command:
+    """What makes a run the same one: hashes of its options and of its data."""
+
+    options: str
+    data: str
+
+    def write(self, output_dir: Path) -> None:
+        (output_dir / COMMAND_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def of(cls, output_dir: Path) -> "Command | None":
+        """Of the run in a folder; None if it does not say."""
+        try:
+            known = json.loads((output_dir / COMMAND_FILE).read_text(encoding="utf-8"))
+            return cls(known["options"], known["data"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def find_checkpoint(output_dir: Path, wanted: str | None, command: Command) -> str | None:
     """The checkpoint to resume from, None to start anew. Nothing is changed.
 
     Args:
@@ -85,7 +97,7 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     if wanted and not is_linear_probe(wanted) and (missing := _missing(Path(wanted))):
         raise InputError(f"{wanted} is not a checkpoint to resume from: it has no {missing[0]}.")
     if not wanted or Path(wanted).absolute().parent != output_dir.absolute():
-        _check_is_free(output_dir)
+        _check_is_free(output_dir, command)
     return wanted
 
 
@@ -94,18 +106,29 @@ def is_linear_probe(checkpoint: str | None) -> bool:
     return bool(checkpoint) and Path(checkpoint, CHOICE_FILE).is_file()
 
 
-def _check_is_free(output_dir: Path) -> None:
-    """A new run may start in a folder that holds a finished demonstration, or nothing of a run."""
-    report = read_report(output_dir)
-    is_demonstration = bool(report and report.get("is_synthetic"))
-    checkpoints = list(output_dir.glob("checkpoint-*"))
-    if is_demonstration and all(map(_is_of_demonstration, checkpoints)):
-        return
-    if report or checkpoints:
-        raise InputError(
-            f"{output_dir} holds another run: choose another --output_dir, or resume that run with "
-            "--resume_from_checkpoint last."
-        )
+def save_linear_probe(
+    output_dir: Path,
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    choice: dict[str, Any],
+) -> None:
+    """Put the model as it is before fine-tuning aside, with what `fit_linear_probe` returned."""
+    folder = output_dir / LINEAR_PROBE
+    model.save_pretrained(folder)
+    feature_extractor.save_pretrained(folder)
+    (folder / CHOICE_FILE).write_text(json.dumps(choice), encoding="utf-8")
+
+
+def read_choice(output_dir: Path) -> dict[str, Any] | None:
+    """What `fit_linear_probe` returned in a run; None if its linear probe is not there."""
+    path = output_dir / LINEAR_PROBE / CHOICE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _check_is_free(output_dir: Path, command: Command) -> None:
+    """A new run may start in a folder that holds nothing of a run, nor what it would overwrite."""
+    if read_report(output_dir) or list(output_dir.glob("checkpoint-*")):
+        raise InputError(_what_is_there(output_dir, command))
     for name in OVERWRITTEN:
         if (output_dir / name).exists():
             raise InputError(
@@ -114,34 +137,34 @@ def _check_is_free(output_dir: Path) -> None:
             )
 
 
-def _is_of_demonstration(checkpoint: Path) -> bool:
-    """Whether a demonstration wrote it, and nobody put another file into it."""
-    files = list(checkpoint.iterdir()) if checkpoint.is_dir() else [checkpoint]
-    if not all(any(map(path.match, CHECKPOINT_FILES)) for path in files):
-        return False
-    try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(config.get("trained_on_synthetic_music"))
+def _what_is_there(output_dir: Path, command: Command) -> str:
+    there, beside = Command.of(output_dir), f"{output_dir}-2"
+    if not there or there.options != command.options:
+        return (
+            f"{output_dir} holds another run: choose another --output_dir, such as {beside}, or "
+            "resume that run with its own options and --resume_from_checkpoint last."
+        )
+    if there.data != command.data:
+        return (
+            f"{output_dir} holds a run of this command on other data: to train anew beside it, add "
+            f"--output_dir {beside}."
+        )
+    return f"{output_dir} holds this run, unfinished: add --resume_from_checkpoint last."
 
 
 def prepare_folder(output_dir: Path, checkpoint: str | None) -> None:
     """Make the folder of a run ready, by `checkpoint`, which `find_checkpoint` returned."""
     (output_dir / UNFINISHED_FILE).touch()
-    if checkpoint:
-        # A run that is resumed in another folder brings its linear probe along.
+    shutil.rmtree(output_dir / FINISHING, ignore_errors=True)  # of a run that was killed
+    if checkpoint:  # a run that is resumed in another folder brings its linear probe along
         there, here = Path(checkpoint).parent / LINEAR_PROBE, output_dir / LINEAR_PROBE
         if there.is_dir() and not here.exists():
             shutil.copytree(there, here)
-        return
-    # A demonstration is repeated. Its old checkpoints would be taken for the new ones; the finished
-    # model stays until the new one replaces it. Only what the Trainer writes is deleted, by name.
-    for old in output_dir.glob("checkpoint-*"):
-        for pattern in CHECKPOINT_FILES:
-            for path in old.glob(pattern):
-                path.unlink()
-        old.rmdir()  # fails where another file is in it
+
+
+def is_held(output_dir: Path) -> bool:
+    """Whether a run may be working in a folder."""
+    return (output_dir / LOCK_FILE).exists()
 
 
 @contextmanager
@@ -151,7 +174,13 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
     Raises:
         InputError: another run holds it.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / LOCK_FILE).touch()
+    except OSError as error:
+        raise InputError(
+            f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir."
+        ) from error
     lock = FileLock(output_dir / LOCK_FILE)
     try:
         lock.acquire(blocking=False)
@@ -168,22 +197,21 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def replace_when_complete(output_dir: Path, is_last: bool) -> Iterator[Path]:
-    """A temporary folder to write a result of a run to; its files then move into `output_dir`.
+def move_into_place(output_dir: Path, is_last: bool) -> None:
+    """Replace the result of a run by the one in FINISHING, of which every file is written.
 
-    An earlier result stays as it is until all of the new one is written. The report leaves first
-    and comes last: a folder without it holds no result. The last result finishes the run.
+    The report leaves first and comes last: a folder without it holds no result. The last result
+    finishes the run.
     """
-    with TemporaryDirectory(prefix=".finishing-", dir=output_dir) as temporary:
-        yield Path(temporary)
-        for path in Path(temporary).glob("*.safetensors"):
-            path.chmod(0o644)  # safetensors writes for the owner alone, unlike all others
-        (output_dir / REPORT_FILE).unlink(missing_ok=True)
-        for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == REPORT_FILE):
-            os.replace(path, output_dir / path.name)
-        if is_last:
-            (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
+    new = output_dir / FINISHING
+    for path in new.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes for the owner alone, unlike all others
+    (output_dir / REPORT_FILE).unlink(missing_ok=True)
+    for path in sorted(new.iterdir(), key=lambda path: path.name == REPORT_FILE):
+        os.replace(path, output_dir / path.name)
+    new.rmdir()
+    if is_last:
+        (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 def is_finished(output_dir: Path) -> bool:
@@ -193,7 +221,8 @@ def is_finished(output_dir: Path) -> bool:
 
 def _last(output_dir: Path) -> str:
     """The newest complete checkpoint: the disk may have been full at the newest of all."""
-    folders = sorted(output_dir.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[-1]))
+    numbered = [f for f in output_dir.glob("checkpoint-*") if f.name.split("-", 1)[1].isdigit()]
+    folders = sorted(numbered, key=lambda folder: int(folder.name.split("-")[1]))
     if not folders and is_linear_probe(probe := str(output_dir / LINEAR_PROBE)):
         return probe
     if not folders:
@@ -216,12 +245,24 @@ def _missing(folder: Path) -> list[str]:
     return missing
 
 
-def n_steps_of(checkpoint: str | None) -> int:
+def num_steps_of(checkpoint: str | None) -> int:
     """Steps that a checkpoint has behind it; read before training, which deletes old ones."""
     if not checkpoint or is_linear_probe(checkpoint):
         return 0
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
     return state["global_step"]
+
+
+def check_precision(checkpoint: str | None, precision: str) -> None:
+    """
+    Raises:
+        InputError: the Trainer cannot resume a run in fp16, which scales its loss, in another one.
+    """
+    if checkpoint and Path(checkpoint, "scaler.pt").exists() and precision != "fp16":
+        raise InputError(
+            f"{checkpoint} was trained in fp16, and this run would use {precision}: add "
+            "--precision fp16 on a GPU, or start a new run in another --output_dir."
+        )
 
 
 def check_steps_per_epoch(checkpoint: str | None, now: float) -> None:

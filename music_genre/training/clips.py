@@ -1,30 +1,21 @@
-"""Clips for the Trainer: random crops to train on, and all windows of a track to evaluate on."""
+"""Clips for training: random crops to train on, windows to validate on, whole tracks to score."""
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
+from torch.utils import data
 
-from music_genre import old_audio as audio
 from music_genre import windows
 from music_genre.training.augmentation import mix, random_crop
-from music_genre.training.feature_store import N_NEW_EPOCHS, FeatureStore
+from music_genre.wav import num_samples, read_wav
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to crops in training; see augmentation.py."""
-
-    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
-    speed_perturbation: bool = False
-    spec_augment: bool = False
-
-
-class ClipDataset(torch.utils.data.Dataset):
-    """Tracks for the Trainer: all windows of a track, as in evaluation.
+class TrackDataset(data.Dataset):
+    """All windows of each track, as a user of the model classifies it.
 
     A track is one clip, or the excerpts of a song that data_prep cut it to.
 
@@ -32,31 +23,29 @@ class ClipDataset(torch.utils.data.Dataset):
         clips: with the columns audio (WAV bytes), genre and track_id; with `start`, too, clips of
             one track_id are one track.
         window: samples.
-        max_samples: take so many from the middle of a clip; None takes all.
     """
 
-    def __init__(self, clips: Dataset, window: int, max_samples: int | None = None) -> None:
-        self.clips, self.window, self.max_samples = clips, window, max_samples
+    def __init__(self, clips: Dataset, window: int) -> None:
+        self.clips, self.window = clips, window
         self.tracks = rows_of_tracks(clips)
-
-    def middle(self, seconds: float) -> "ClipDataset":
-        return ClipDataset(self.clips, self.window, int(seconds * audio.SAMPLING_RATE))
 
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        rows = self.tracks[i]
-        if self.max_samples:
-            rows = [rows[len(rows) // 2]]
-        cuts = []
-        for row in rows:
-            clip = self.clips[row]
-            data = clip["audio"]["bytes"]
-            n_left = audio.n_samples(data) - self.max_samples if self.max_samples else 0
-            waveform = audio.read_wav(data, max(0, n_left) // 2, self.max_samples or -1)
-            cuts += windows.cut(waveform, self.window)
-        return {"windows": cuts, "label": clip["genre"]}
+    def __getitem__(self, i: int) -> list[np.ndarray]:
+        """Each float32, shape (window,)."""
+        return [cut for w in self.waveforms(i) for cut in windows.cut(w, self.window)]
+
+    def waveforms(self, i: int) -> list[np.ndarray]:
+        """Of the track's clips; float32, shape (samples,) each."""
+        return [read_wav(self.clips[row]["audio"]["bytes"]) for row in self.tracks[i]]
+
+    def middle(self, i: int, seconds: float, sampling_rate: int) -> list[np.ndarray]:
+        """The windows of so many seconds from the middle of a track."""
+        rows, length = self.tracks[i], int(seconds * sampling_rate)
+        clip = self.clips[rows[len(rows) // 2]]["audio"]["bytes"]
+        start = max(0, num_samples(clip) - length) // 2
+        return windows.cut(read_wav(clip, start, length), self.window)
 
     def of_tracks(self, column: str) -> list:
         """A column's value for each track."""
@@ -64,17 +53,15 @@ class ClipDataset(torch.utils.data.Dataset):
         return [values[rows[0]] for rows in self.tracks]
 
     @property
+    def labels(self) -> np.ndarray:
+        """Of each track; int, shape (tracks,)."""
+        return np.array(self.of_tracks("genre"), dtype=int)
+
+    @property
     def artists(self) -> list[str]:
         """Of each track; empty where it is unknown."""
         has_artists = "artist" in self.clips.column_names
         return self.of_tracks("artist") if has_artists else [""] * len(self)
-
-    def n_windows(self) -> int:
-        """Of all clips."""
-        return sum(
-            len(windows.window_starts(audio.n_samples(clip["bytes"]), self.window))
-            for clip in self.clips["audio"]
-        )
 
 
 def rows_of_tracks(clips: Dataset) -> list[list[int]]:
@@ -87,28 +74,62 @@ def rows_of_tracks(clips: Dataset) -> list[list[int]]:
     return list(rows.values())
 
 
-class CropDataset(torch.utils.data.Dataset):
+class WindowDataset(data.Dataset):
+    """Every window of a TrackDataset as a row, for the Trainer's validation.
+
+    The `labels` of a row are two numbers, the genre and the track's index: `compute_metrics` takes
+    the mean over the windows of a track.
+    """
+
+    def __init__(self, tracks: TrackDataset) -> None:
+        self.tracks = tracks
+        self.rows = [
+            (track, row, int(start))
+            for track, rows in enumerate(tracks.tracks)
+            for row in rows
+            for start in windows.window_starts(
+                num_samples(tracks.clips[row]["audio"]["bytes"]), tracks.window
+            )
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        track, row, start = self.rows[i]
+        clip, window = self.tracks.clips[row], self.tracks.window
+        samples = np.resize(read_wav(clip["audio"]["bytes"], start, window), window)
+        return {"samples": samples, "labels": np.array([clip["genre"], track])}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to crops in training; see augmentation.py."""
+
+    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
+    speed_perturbation: bool = False
+    spec_augment: bool = False
+
+
+class CropDataset(data.Dataset):
     """Random crops of clips, for training.
 
     An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
-    of a genre: otherwise the model would learn to expect the genres that have more clips. A crop
-    depends on seed, epoch and its index alone, so a resumed run gets the crops that an
-    uninterrupted one gets. With frozen convolutions crops repeat after N_NEW_EPOCHS epochs, as
-    features where there is room to keep these.
+    of a genre: otherwise the model would learn to expect the genres that have more clips. The turns
+    go on from one epoch to the next. A crop depends on seed, epoch and its index alone, so a
+    resumed run gets the crops that an uninterrupted one gets.
     """
 
     def __init__(
         self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
     ) -> None:
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
-        self.repeats = False  # after N_NEW_EPOCHS epochs
-        self.store: FeatureStore | None = None  # where the features of repeated crops are, if any
         self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
         self.augmentation = augmentation or Augmentation()
         some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
-        mean_length = np.mean([audio.n_samples(clip["bytes"]) for clip in some])
+        mean_length = np.mean([num_samples(clip["bytes"]) for clip in some])
         self.crops_per_clip = max(1, round(mean_length / window))
-        self.n_labels = clips.features["genre"].num_classes
+        self.num_labels = clips.features["genre"].num_classes
         genres = np.array(clips["genre"])
         self.of_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
 
@@ -116,30 +137,28 @@ class CropDataset(torch.utils.data.Dataset):
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        epoch = self.epoch % N_NEW_EPOCHS if self.repeats else self.epoch
-        key = epoch * len(self) + i
-        if self.store and (known := self.store.read(key)):
-            return {"key": key, "features": known[0], "target": known[1]}
-        rng = np.random.default_rng((self.seed, epoch, i))
-        item = make_crop(
-            self._clip_in_turn(key),
-            lambda: self._clip_in_turn(int(rng.integers(2**31))),
+        if data.get_worker_info():
+            # A launcher sends SIGTERM to all processes: the run saves, and needs its workers.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        rng = np.random.default_rng((self.seed, self.epoch, i))
+        return make_crop(
+            self.clip_in_turn(self.epoch * len(self) + i),
+            lambda: self.clip_in_turn(int(rng.integers(2**31))),
             self.window,
-            self.n_labels,
+            self.num_labels,
             self.augmentation,
             rng,
         )
-        return item | ({"key": key} if self.store else {})
 
     def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
         """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
         if not self.augmentation.speed_perturbation:
             return []
         rng = np.random.default_rng((self.seed, clips[0]))
-        data = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
-        return [random_crop(data[i % len(data)], self.window, rng, True) for i in range(n)]
+        wavs = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
+        return [random_crop(wavs[i % len(wavs)], self.window, rng, True) for i in range(n)]
 
-    def _clip_in_turn(self, n: int) -> dict[str, Any]:
+    def clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
         round_, genre = divmod(n, len(self.of_genre))
         clips = self.of_genre[genre]
@@ -150,12 +169,12 @@ def make_crop(
     clip: dict[str, Any],
     partner: Callable[[], dict[str, Any]],
     window: int,
-    n_labels: int,
+    num_labels: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """A crop of a clip with its target, shape (labels,); mixed with one of the partner."""
-    targets = np.eye(n_labels)
+    """A crop of a clip with its target, shape (num_labels,); mixed with one of the partner."""
+    targets = np.eye(num_labels)
     perturbs = augmentation.speed_perturbation
     samples = random_crop(clip["audio"]["bytes"], window, rng, perturbs)
     target = targets[clip["genre"]]
@@ -164,5 +183,5 @@ def make_crop(
         other = partner()
         samples = mix(samples, random_crop(other["audio"]["bytes"], window, rng, perturbs), share)
         target = share * target + (1 - share) * targets[other["genre"]]
-    item = {"crop": samples, "target": target.astype(np.float32)}
+    item = {"samples": samples, "labels": target.astype(np.float32)}
     return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})

@@ -7,126 +7,322 @@ fine-tuning" (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Und
 Out-of-Distribution", ICLR 2022). The last layers of a speech model know words rather than music:
 those behind the best layer are cut off. Layer and regularization are chosen together by
 cross-validation over the artists of train.
+
+FAMILIES says, for each type of model, which vectors the probe gets and how a head is written.
 """
 
-import itertools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
-from transformers import PreTrainedModel
+from torch.nn.functional import hardswish
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from music_genre import windows
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
-from music_genre.training.clips import ClipDataset, CropDataset
+from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import AST
-from music_genre.training.trainer import ClipTrainer
+from music_genre.training.processes import shared
 
-# Of a clip: windows spread over it, and as many random crops as make up the total, where the run
+# Of a track: windows spread over it, and as many random crops as make up the total, where the run
 # augments crops. More of one track teach a linear probe little.
 N_WINDOWS, N_WITH_CROPS = 4, 8
-BATCH_SIZE = 16  # windows
+# More tracks change a linear probe little, and all of their vectors are in memory at once.
+MAX_TRACKS, MAX_TRACKS_TO_CHOOSE = 4_000, 1_000
 N_FOLDS = 5
-WITH_PROJECTOR = ("hubert", "wav2vec2", "wavlm", "whisper")
-# C of the logistic regression on standardized features, where a clip weighs 1 on average. The layer
-# is chosen by the best of two (deeper ones may need another than the first), then C for that layer.
+# C of the logistic regression on standardized features, where a track weighs 1 on average. The
+# layer is chosen by the best of two (deeper ones may need another than the first), then C for it.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
 OTHER_STRENGTHS = (0.001, 0.003, 0.03)
+
+
+# --- what differs by family -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the probe reads a type of model, and writes its head.
+
+    Attributes:
+        vectors: what the linear layers of the head get if the model ends after layer 1, 2, ...;
+            from its input, shape (windows, ...), to a list of tensors of shape (windows, hidden).
+            A family without layers to cut returns one.
+        layers: the layers themselves, to be cut; empty where there are none.
+        write_head: put a standardization and a regression on it, shape (labels, hidden) and
+            (labels,), into the head.
+    """
+
+    vectors: Callable[[PreTrainedModel, torch.Tensor], list[torch.Tensor]]
+    layers: Callable[[PreTrainedModel], nn.ModuleList]
+    write_head: Callable[[PreTrainedModel, StandardScaler, np.ndarray, np.ndarray], None]
+
+
+def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Of each transformer layer, shape (windows, times, hidden)."""
+    outputs = model(**{model.main_input_name: inputs}, output_hidden_states=True)
+    return list(outputs.hidden_states[1:])  # the first is the input of the first layer
+
+
+def _speech_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """HuBERT, wav2vec2 and WavLM. The mean may come before the projector, which is linear."""
+    states = _hidden_states(model, inputs)
+    if getattr(model.config, "do_stable_layer_norm", False):
+        states = [model.base_model.encoder.layer_norm(state) for state in states]
+    return [state.mean(1) for state in states]
+
+
+def _whisper_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Whisper's last state has had its layer norm already."""
+    *states, last = _hidden_states(model, inputs)
+    states = [model.base_model.encoder.layer_norm(state) for state in states]
+    return [state.mean(1) for state in (*states, last)]
+
+
+def _ast_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """The mean of the two tokens, behind both norms."""
+    norm, head_norm = model.base_model.layernorm, model.classifier.layernorm
+    return [head_norm(norm(s)[:, :2].mean(1)) for s in _hidden_states(model, inputs)]
+
+
+def _write_projector(
+    model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    """With projector and classifier, the projector standardizes and rotates.
+
+    Its first outputs carry the regression: all of it, or the best approximation of their number.
+    The others are random, for fine-tuning to use.
+    """
+    n_inputs, n_outputs = len(scaler.mean_), model.projector.out_features
+    random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
+    principal = np.linalg.svd(weight, full_matrices=False)[2].T
+    n_orthogonal = min(n_inputs, n_outputs)
+    directions = np.linalg.qr(np.hstack([principal, random])[:, :n_orthogonal])[0]
+    left = random[:, : n_outputs - n_orthogonal]  # more outputs than inputs
+    projection = np.hstack([directions, left / np.sqrt(n_inputs)]).T
+    classifier = np.hstack([weight @ directions, np.zeros((len(weight), left.shape[1]))])
+    offset = -projection @ (scaler.mean_ / scaler.scale_)
+    set_linear(model.projector, projection / scaler.scale_, offset)
+    set_linear(model.classifier, classifier, bias)
+
+
+def _write_ast_head(
+    model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    scaled = weight / scaler.scale_
+    set_linear(model.classifier.dense, scaled, bias - scaled @ scaler.mean_)
+
+
+def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Behind its projector, whose activation no regression on pooled features passes unchanged."""
+    pooled = model.base_model(inputs).pooler_output
+    return [hardswish(model.projector(pooled))]
+
+
+def _write_classifier(
+    model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    scaled = weight / scaler.scale_
+    set_linear(model.classifier, scaled, bias - scaled @ scaler.mean_)
+
+
+def set_linear(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
+
+
+_SPEECH = Family(_speech_vectors, lambda model: model.base_model.encoder.layers, _write_projector)
+FAMILIES = {
+    "hubert": _SPEECH,
+    "wav2vec2": _SPEECH,
+    "wavlm": _SPEECH,
+    "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
+    AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_ast_head),
+    "efficientat": Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_classifier),
+}
+
+
+def can_have_linear_probe(model: PreTrainedModel) -> bool:
+    """Whether the family is known; a weighted sum chooses among the layers itself."""
+    has_sum = getattr(model.config, "use_weighted_layer_sum", False)
+    return model.config.model_type in FAMILIES and not has_sum
+
+
+# --- the same for all -----------------------------------------------------------------------
+
+
+def keep_layers(model: PreTrainedModel, n: int) -> None:
+    """Cut off the transformer layers behind the first `n`, in the net and in its configuration."""
+    layers = FAMILIES[model.config.model_type].layers(model)
+    if len(layers):
+        del layers[n:]
+        model.config.num_hidden_layers = n
 
 
 @dataclass
 class Features:
     """What the head gets of each window if the model ends after layer 1, 2, ..."""
 
-    layers: list[np.ndarray]  # of each layer, shape (windows, hidden)
-    clips: np.ndarray  # int, shape (windows,): the clip's index, rising
+    layers: list[np.ndarray]  # of each layer, float32, shape (windows, hidden)
+    tracks: np.ndarray  # int, shape (windows,): the track's index, rising
     labels: np.ndarray  # int, shape (windows,)
-    groups: np.ndarray  # str, shape (windows,): the artist, or the clip where that is unknown
+    groups: np.ndarray  # str, shape (windows,): the artist, or the track where that is unknown
     is_crop: np.ndarray  # bool, shape (windows,): augmented; to fit on, not to score
 
-    def weights(self, rows: np.ndarray) -> np.ndarray:
-        """For a regression on these rows: the windows of a clip share its weight, the clips of a
+    def of_tracks(self, tracks: np.ndarray) -> "Features":
+        """Those of some tracks, which are numbered anew."""
+        rows = np.isin(self.tracks, tracks)
+        return Features(
+            [layer[rows] for layer in self.layers],
+            np.unique(self.tracks[rows], return_inverse=True)[1],
+            self.labels[rows],
+            self.groups[rows],
+            self.is_crop[rows],
+        )
 
-        genre that of the genre.
-        """
-        clips, labels = self.clips[rows], self.labels[rows]
-        of_clip = 1 / np.bincount(clips)[clips]
-        clips_of_genre = np.bincount(labels, of_clip)
-        mean = clips_of_genre[clips_of_genre > 0].mean()
-        return of_clip * mean / clips_of_genre[labels]
-
-
-def transformer_layers(model: PreTrainedModel) -> nn.ModuleList:
-    base = model.base_model
-    return base.layers if model.config.model_type == AST else base.encoder.layers
-
-
-def has_linear_head(model: PreTrainedModel) -> bool:
-    """HuBERT, wav2vec2, WavLM and Whisper have a projector, the mean over time, and a classifier;
-
-    AST has the mean of two tokens, a norm and a linear layer. What other encoders do behind their
-    last layer, such as a norm, `head_input` does not know.
-    """
-    return model.config.model_type in (AST, *WITH_PROJECTOR)
+    def weights(self) -> np.ndarray:
+        """Windows of a track share its weight, the tracks of a genre that of the genre."""
+        of_track = 1 / np.bincount(self.tracks)[self.tracks]
+        tracks_of_genre = np.bincount(self.labels, of_track)
+        mean = tracks_of_genre[tracks_of_genre > 0].mean()
+        return of_track * mean / tracks_of_genre[self.labels]
 
 
-def keep_layers(model: PreTrainedModel, n: int) -> None:
-    """Cut off the transformer layers behind the first `n`, in the net and in its configuration."""
-    del transformer_layers(model)[n:]
-    model.config.num_hidden_layers = n
-
-
-def fit_linear_probe(trainer: ClipTrainer, crops: CropDataset) -> dict[str, Any]:
-    """Cut the model behind its best layer and set its head, both by the clips to train on.
+def fit_linear_probe(
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    crops: CropDataset,
+    accelerator: Accelerator,
+    is_quiet: bool = False,
+) -> dict[str, Any]:
+    """Cut the model behind its best layer and set its head, both by the tracks to train on.
 
     Processes share the forward passes; the first one chooses and fits for all.
 
     Returns:
-        `layers` that are kept, `of_layers`, the regression's `C`, and `cross_validated_accuracy`.
+        `layers` that are kept, `of_layers`, the regression's `C`, `cross_validated_accuracy`, and
+        `over`, what it was cross-validated over.
     """
-    model = trainer.model.eval()
-    features = extract_features(trainer, crops)
+    model.eval()
+    features, over = extract_features(model, feature_extractor, crops, accelerator, is_quiet)
     found = [None, None]
-    if trainer.accelerator.is_main_process:
+    if PartialState().is_main_process:
         # These products are small: with two threads of BLAS they took ten times as long on a
         # machine that others use, too.
         with threadpool_limits(1):
-            choice = choose_layer(features)
-        everything = np.arange(len(features.clips))
-        found = [
-            choice,
-            _fit(features.layers[choice["layers"] - 1], features, everything, choice["C"]),
-        ]
-    choice, pipeline = broadcast_object_list(found)
+            choice = _choose(features, over)
+            regression = _regression(choice["C"]).fit(
+                features.layers[choice["layers"] - 1],
+                features.labels,
+                logisticregression__sample_weight=features.weights(),
+            )
+        found = [choice, regression]
+    choice, regression = broadcast_object_list(found)
     keep_layers(model, choice["layers"])
-    _set_head(model, pipeline)
+    weight, bias = _weights_of_all_genres(regression[-1], model.config.num_labels)
+    FAMILIES[model.config.model_type].write_head(model, regression[0], weight, bias)
     return choice
 
 
 def describe_choice(choice: dict[str, Any]) -> str:
     return (
         f"Linear probe on layer {choice['layers']} of {choice['of_layers']}, C={choice['C']:g}: "
-        f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over the artists of "
-        "train."
+        f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over {choice['over']}."
     )
 
 
+def extract_features(
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    crops: CropDataset,
+    accelerator: Accelerator,
+    is_quiet: bool = False,
+) -> tuple[Features, str]:
+    """Features of up to MAX_TRACKS tracks, in every process; each computes its share.
+
+    Returns:
+        They, and what cross-validation over their groups is over, in words.
+    """
+    tracks = TrackDataset(crops.clips, crops.window)
+    chosen = np.sort(_in_turns(tracks.labels)[:MAX_TRACKS])
+    family = FAMILIES[model.config.model_type]
+
+    def vectors(n: int) -> tuple[int, list[np.ndarray]]:
+        cuts = tracks[chosen[n]]
+        plain = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
+        random = crops.augmented(tracks.tracks[chosen[n]], N_WITH_CROPS - len(plain))
+        inputs = windows.extract_features(feature_extractor, [*(cuts[i] for i in plain), *random])
+        with torch.no_grad(), accelerator.autocast():
+            layers = family.vectors(model, inputs.to(model.device))
+        return len(plain), [layer.float().cpu().numpy() for layer in layers]
+
+    found = shared(len(chosen), vectors, "Linear probe", is_quiet)
+    lengths = [len(layers[0]) for _, layers in found]
+    artists = tracks.artists
+    known = [artists[i] for i in chosen]
+    repeat = np.repeat(np.arange(len(chosen)), lengths)
+    is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
+    features = Features(
+        [np.concatenate(layer) for layer in zip(*(of for _, of in found), strict=True)],
+        repeat,
+        tracks.labels[chosen][repeat],
+        artist_groups(known)[repeat],
+        np.concatenate(is_crop),
+    )
+    return features, _over(known)
+
+
+def _choose(features: Features, over: str) -> dict[str, Any]:
+    """What `choose_layer` says of so many tracks as it has time for; and what it is over."""
+    first = np.unique(features.tracks, return_index=True)[1]
+    some = features.of_tracks(_in_turns(features.labels[first])[:MAX_TRACKS_TO_CHOOSE])
+    try:
+        return choose_layer(some) | {"over": over}
+    except OneGenreLeftError:
+        some.groups = some.tracks.astype(str)
+        over = "the tracks of train, and not its artists, of whom some genres have too few"
+        return choose_layer(some) | {"over": over}
+
+
+def _in_turns(labels: np.ndarray) -> np.ndarray:
+    """The order in which genres take turns, and the tracks of each come in a random order."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    turn = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        of_label = order[labels[order] == label]
+        turn[of_label] = np.arange(len(of_label))
+    return np.lexsort((labels, turn))
+
+
+def _over(artists: list[str]) -> str:
+    n_known = sum(map(bool, artists))
+    if n_known == len(artists):
+        return "the artists of train"
+    if not n_known:
+        return "the tracks of train, whose artists are not known"
+    return f"the artists of train, who are known for {n_known} of {len(artists)} tracks"
+
+
+class OneGenreLeftError(InputError):
+    """Without the artists of one part of the tracks, only one genre is left."""
+
+
 def choose_layer(features: Features) -> dict[str, Any]:
-    """The layer and the C of the least negative log-likelihood on clips of unknown artists."""
-    first = np.unique(features.clips, return_index=True)[1]
+    """The layer and the C of the least negative log-likelihood on tracks of unknown artists."""
+    first = np.unique(features.tracks, return_index=True)[1]
     references = features.labels[first]
 
     def score(n_layers: int, strength: float) -> tuple[float, int, float, float]:
@@ -146,174 +342,60 @@ def choose_layer(features: Features) -> dict[str, Any]:
 
 
 def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
-    """Probabilities of clips whose artist the regression was not fitted on.
+    """Probabilities of tracks whose artist the regression was not fitted on.
 
     Returns:
-        Shape (clips, genres).
+        Shape (tracks, genres).
 
     Raises:
-        InputError: there are too few clips, or artists, to leave some out.
+        InputError: there are too few tracks, or artists, to leave some out.
     """
-    n_of_genre = np.bincount(features.labels[~features.is_crop])
+    plain = ~features.is_crop
+    n_of_genre = np.bincount(features.labels[plain])
     # As many as scikit-learn allows.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
-    if n_folds < 2 or np.count_nonzero(n_of_genre) < 2:
-        raise InputError(
-            "The linear probe needs two genres, and two clips by different artists, in train: add "
-            "clips, or leave it out by --linear_probe False."
-        )
-    probabilities = np.zeros((len(layer), len(n_of_genre)))
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a genre of fewer clips than folds
-        for train, others in folds.split(layer, features.labels, features.groups):
-            if len(only := np.unique(features.labels[train])) == 1:  # few artists in all
-                probabilities[others, only] = 1
-                continue
-            pipeline = _fit(layer, features, train, strength)
-            # Few artists: a fold may lack a genre, whose probability is then 0.
-            columns = np.ix_(others, pipeline[-1].classes_)
-            probabilities[columns] = pipeline.predict_proba(layer[others])
-    scored = np.flatnonzero(~features.is_crop)
-    first = np.unique(features.clips[scored], return_index=True)[1]
-    n_windows = np.bincount(features.clips[scored])
-    return np.add.reduceat(probabilities[scored], first) / n_windows[n_windows > 0, None]
-
-
-def extract_features(trainer: ClipTrainer, crops: CropDataset) -> Features:
-    """Features of all clips, in every process; each computes its share."""
-    clips = ClipDataset(crops.clips, crops.window)
-    is_main = trainer.accelerator.is_main_process
-    rows: list[tuple[int, int, bool, list[np.ndarray]]] = []
-    with trainer.accelerator.split_between_processes(list(range(len(clips)))) as share:
-        n_workers = trainer.args.dataloader_num_workers  # they cut windows while a GPU computes
-        loader = DataLoader(
-            _WindowsToProbe(clips, crops), None, sampler=share, num_workers=n_workers,
-            collate_fn=list, generator=torch.Generator(),  # the run's own random numbers stay
-        )  # fmt: skip
-        is_hidden = trainer.args.disable_tqdm or not is_main
-        bar = tqdm(loader, "Linear probe", unit=" clips", disable=is_hidden)
-        windows_of_clips = itertools.chain.from_iterable(bar)
-        while batch := list(itertools.islice(windows_of_clips, BATCH_SIZE)):
-            rows += _add_layers(trainer, batch)
-    of_clip, labels, is_crop, layers = zip(*gather_object(rows), strict=True)
-    groups = artist_groups(clips.artists)[np.array(of_clip)]
-    stacked = [np.stack(layer) for layer in zip(*layers, strict=True)]
-    return Features(stacked, np.array(of_clip), np.array(labels), groups, np.array(is_crop))
-
-
-@dataclass
-class _WindowsToProbe(Dataset):
-    """Of each clip the windows: its index, its label, whether it is a random crop, samples."""
-
-    clips: ClipDataset
-    crops: CropDataset
-
-    def __getitem__(self, i: int) -> list[tuple[int, int, bool, np.ndarray]]:
-        item = self.clips[i]
-        chosen = np.linspace(0, len(item["windows"]) - 1, N_WINDOWS).round().astype(int)
-        plain = [item["windows"][j] for j in np.unique(chosen)]
-        random = self.crops.augmented(self.clips.tracks[i], N_WITH_CROPS - len(plain))
-        return [
-            (i, item["label"], is_random, window)
-            for is_random, of_kind in ((False, plain), (True, random))
-            for window in of_kind
-        ]
-
-
-def _add_layers(
-    trainer: ClipTrainer, batch: list[tuple[int, int, bool, np.ndarray]]
-) -> list[tuple[int, int, bool, list[np.ndarray]]]:
-    """Rows with features, float32, of every layer in the place of samples."""
-    model = trainer.model
-    cuts = windows.extract_features(trainer.processing_class, [samples for *_, samples in batch])
-    inputs = trainer._prepare_inputs({model.main_input_name: cuts})
-    layers: list[np.ndarray] = []
-
-    def keep(layer: nn.Module, _, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-        states = output[0] if isinstance(output, tuple) else output
-        layers.append(head_input(model, states).float().cpu().numpy())
-
-    hooks = [layer.register_forward_hook(keep) for layer in transformer_layers(model)]
-    try:
-        with torch.no_grad(), trainer.accelerator.autocast():
-            model(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [(*known, of_window) for (*known, _), *of_window in zip(batch, *layers, strict=True)]
-
-
-def head_input(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
-    """What the linear layers of the head get if a model ends with these states.
-
-    Args:
-        states: of a transformer layer, shape (clips, times, hidden).
-
-    Returns:
-        Shape (clips, hidden). The mean over time may come before the projector, which is linear.
-    """
-    base = model.base_model
-    if model.config.model_type == AST:
-        return model.classifier.layernorm(base.layernorm(states)[:, :2].mean(1))
-    if model.config.model_type == "whisper" or getattr(model.config, "do_stable_layer_norm", False):
-        states = base.encoder.layer_norm(states)
-    return states.mean(1)
-
-
-def _fit(layer: np.ndarray, features: Features, rows: np.ndarray, strength: float) -> Pipeline:
-    return _regression(strength).fit(
-        layer[rows],
-        features.labels[rows],
-        logisticregression__sample_weight=features.weights(rows),
+    too_few = OneGenreLeftError(
+        "The linear probe needs two genres, and two tracks of each, in train: add tracks, or leave "
+        "it out by --linear_probe False."
     )
+    if n_folds < 2 or np.count_nonzero(n_of_genre) < 2:
+        raise too_few
+    with warnings.catch_warnings():
+        # A genre of fewer tracks than folds; of fewer artists, whose probability is then 0.
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            found = cross_val_predict(
+                _regression(strength),
+                layer,
+                features.labels,
+                groups=features.groups,
+                cv=StratifiedGroupKFold(n_folds, shuffle=True, random_state=0),
+                method="predict_proba",
+                params={"logisticregression__sample_weight": features.weights()},
+            )
+        except ValueError as error:  # a fold leaves one genre
+            raise too_few from error
+    probabilities = np.zeros((len(layer), len(n_of_genre)))
+    probabilities[:, np.unique(features.labels)] = found
+    scored = features.tracks[plain]
+    first = np.unique(scored, return_index=True)[1]
+    return np.add.reduceat(probabilities[plain], first) / np.bincount(scored)[:, None]
 
 
 def _regression(strength: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 
-def _set_head(model: PreTrainedModel, pipeline: Pipeline) -> None:
-    """Write scaler and regression into the linear layers of the head.
-
-    With projector and classifier, the projector standardizes and rotates. Its first outputs carry
-    the regression: all of it, or the best approximation of their number. The others are random, for
-    fine-tuning to use.
-    """
-    scaler = pipeline[0]
-    weight, bias = _weights_of_all_genres(pipeline[-1], model.config.num_labels)
-    if model.config.model_type == AST:
-        scaled = weight / scaler.scale_
-        _set(model.classifier.dense, scaled, bias - scaled @ scaler.mean_)
-        return
-    n_inputs, n_outputs = len(scaler.mean_), model.projector.out_features
-    random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
-    principal = np.linalg.svd(weight, full_matrices=False)[2].T
-    n_orthogonal = min(n_inputs, n_outputs)
-    directions = np.linalg.qr(np.hstack([principal, random])[:, :n_orthogonal])[0]
-    left = random[:, : n_outputs - n_orthogonal]  # more outputs than inputs
-    projection = np.hstack([directions, left / np.sqrt(n_inputs)]).T
-    classifier = np.hstack([weight @ directions, np.zeros((len(weight), left.shape[1]))])
-    offset = -projection @ (scaler.mean_ / scaler.scale_)
-    _set(model.projector, projection / scaler.scale_, offset)
-    _set(model.classifier, classifier, bias)
-
-
 def _weights_of_all_genres(
-    regression: LogisticRegression, n_labels: int
+    regression: LogisticRegression, num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients, shape (labels, features), and intercepts, also of genres that train lacks."""
     coefficients, intercepts = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn keeps the log-odds of the second one only
         coefficients = np.vstack([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight = np.zeros((n_labels, coefficients.shape[1]))
-    bias = np.full(n_labels, intercepts.min() - 5.0)
+    weight = np.zeros((num_labels, coefficients.shape[1]))
+    bias = np.full(num_labels, intercepts.min() - 5.0)
     weight[regression.classes_], bias[regression.classes_] = coefficients, intercepts
     return weight, bias
-
-
-def _set(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))

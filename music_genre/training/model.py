@@ -23,7 +23,7 @@ from music_genre.loading import (
     unusable,
     without_warnings,
 )
-from music_genre.training.data import print_once
+from music_genre.training.processes import print_once
 
 # Families whose feature extractor gives spectrograms; the others take waveforms.
 AST = "audio-spectrogram-transformer"
@@ -47,11 +47,6 @@ def load_for_training(
         "id2label": dict(enumerate(labels)),
     }
     feature_extractor = load_feature_extractor(found)
-    if feature_extractor.sampling_rate != 16_000:
-        raise ModelError(
-            f"{found.name} takes audio of "
-            f"{feature_extractor.sampling_rate} Hz; the clips are prepared at 16,000 Hz."
-        )
     try:
         config = AutoConfig.from_pretrained(found.path, **names, **SAFELY)
         config.window_seconds = window_seconds

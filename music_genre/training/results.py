@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.leakage import describe_leakage
+from music_genre import GenreClassifier
 from music_genre.evaluation import plots
 from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import SplitScore, describe_summary
@@ -42,32 +43,41 @@ def describe_training(run: Run, seconds: float, steps_before: int = 0) -> dict[s
         "recipe": {
             "learning rate": arguments.learning_rate,
             "clips a step": crops_a_step,
-            "schedule": arguments.lr_scheduler_type.value,
+            "schedule": str(
+                getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
+            ),
             "weight decay": arguments.weight_decay,
         },
     }
 
 
 def make_report(
-    run: Run, scores: dict[str, SplitScore | None], training: dict[str, Any]
+    run: Run,
+    scores: dict[str, SplitScore | None],
+    temperature: float,
+    training: dict[str, Any],
+    labels: list[str],
 ) -> dict[str, Any]:
     """The content of report.json. It is published, so it has the names of folders, not paths."""
-    model_id = run.model_arguments.model_name_or_path
-    labels = list(run.trainer.model.config.label2id)
+    model_id, preparation = run.model_arguments.model_name_or_path, run.preparation
     return {
         "model": name_without_path(model_id),
         "base_model": None if Path(model_id).exists() else model_id,
-        "base_model_commit": run.base_model_commit,
+        "base_model_commit": run.base.commit,
         "from_scratch": run.model_arguments.from_scratch,
-        "dataset": name_without_path(run.source.name),
-        "is_synthetic": run.source.is_synthetic,
-        "split": run.source.split,
-        "split_description": run.source.split_description,
-        "leakage": run.source.leakage,
-        "leakage_description": run.source.leakage and describe_leakage(run.source.leakage),
+        "dataset": name_without_path(preparation.dataset_name),
+        "is_synthetic": preparation.is_synthetic,
+        "split": preparation.split,
+        "split_description": preparation.split_description,
+        "leakage": preparation.leakage,
+        "leakage_description": preparation.leakage and describe_leakage(preparation.leakage),
+        "test_tracks_seen_by_base": run.seen_test_tracks,
+        "contamination": run.contamination,
         "seed": run.arguments.seed,
         "window_seconds": run.model_arguments.window_seconds,
+        "sampling_rate": run.trainer.processing_class.sampling_rate,
         "one_pass_seconds": seconds_in_one_pass(run.trainer.processing_class),
+        "temperature": temperature,
         "train": training,
         "versions": versions(),
     } | {name: score.summary(labels) if score else None for name, score in scores.items()}
@@ -79,24 +89,30 @@ def name_without_path(name: str) -> str:
 
 
 def write_results(
-    run: Run, scores: dict[str, SplitScore | None], report: dict[str, Any], folder: Path
+    run: Run,
+    classifier: GenreClassifier,
+    scores: dict[str, SplitScore | None],
+    report: dict[str, Any],
+    folder: Path,
 ) -> None:
-    """Write weights, predictions and pictures into `folder`."""
-    trainer, labels = run.trainer, list(run.trainer.model.config.label2id)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
+    """Write weights, predictions, pictures and the tracks of train into `folder`."""
+    classifier.model.save_pretrained(folder)
+    classifier.feature_extractor.save_pretrained(folder)
+    run.seen.write(folder)
     for name, score in scores.items():
         if score:
-            write_predictions(folder / PREDICTIONS_FILES[name], score, labels)
+            write_predictions(folder / PREDICTIONS_FILES[name], score, classifier.labels)
     name = split_in_pictures(report)
     title = (
-        f"{report['dataset']}, {run.source.split} split, {name}: "
+        f"{report['dataset']}, {report['split']} split, {name}: "
         f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
     )
-    plots.plot_confusion_matrix(folder / "confusion_matrix.png", scores[name], labels, title)
+    plots.plot_confusion_matrix(
+        folder / "confusion_matrix.png", scores[name], classifier.labels, title
+    )
     plots.plot_reliability(folder / "reliability.png", report[name])
-    if trainer.state.log_history:
-        plots.plot_learning_curves(folder / LEARNING_CURVES_FILE, trainer.state.log_history)
+    if run.trainer.state.log_history:
+        plots.plot_learning_curves(folder / LEARNING_CURVES_FILE, run.trainer.state.log_history)
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:
@@ -112,4 +128,6 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
         )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")
+    if report["contamination"]:
+        print(f"Warning: {report['contamination']}.")
     print(f"Written to {folder}. Try it: python app.py --model {folder}")

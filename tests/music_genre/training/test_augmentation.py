@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from music_genre import old_audio as audio
 from music_genre.training import augmentation
+from music_genre.wav import to_pcm16, wav_bytes
 
 RATE = 16_000
 
 
 def wav(waveform: np.ndarray) -> bytes:
-    return audio.wav_bytes(audio.to_pcm16(waveform))
+    return wav_bytes(to_pcm16(waveform), RATE)
 
 
 def test_crops_reach_both_ends():

@@ -1,4 +1,4 @@
-"""The clock of a run, on a Trainer's state without a Trainer."""
+"""Signals, the clock and a bad loss, on a Trainer's state without a Trainer."""
 
 import os
 import signal
@@ -9,81 +9,75 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from music_genre.training.callbacks import FORECAST_STEPS, OncePerStep, SaveOnSigterm, TimeKeeper
+from music_genre.errors import InputError
+from music_genre.training.callbacks import LoadCheckpoint, StopOnBadLoss, StopOnSignal, StopOnTime
 
-ARGS = SimpleNamespace(
-    eval_strategy="epoch", save_strategy="epoch", num_train_epochs=3, device=torch.device("cpu")
-)
-
-
-def steps(keeper: TimeKeeper, n: int, monkeypatch, seconds_a_step: float) -> TrainerControl:
-    """Run `n` of 400 steps on a clock of our own; stop when the callback says so."""
-    clock = {"now": keeper.started + 10.0}  # ten seconds of loading
-    monkeypatch.setattr(time, "monotonic", lambda: clock["now"])
-    state = TrainerState(max_steps=400, num_train_epochs=4, is_world_process_zero=True, epoch=0.0)
-    control = TrainerControl()
-    keeper.on_train_begin(ARGS, state, control)
-    for step in range(1, n + 1):
-        clock["now"] += seconds_a_step
-        state.global_step, state.epoch = step, step / 100
-        keeper.on_step_end(ARGS, state, control)
-        if control.should_training_stop:
-            break
-    control.steps = state.global_step
-    return control
+ARGS = SimpleNamespace(save_strategy="epoch")
 
 
-def test_the_forecast_adds_up(monkeypatch, capsys):
-    keeper = TimeKeeper(0.0, None, validation=20.0, scoring=50.0)
-    steps(keeper, FORECAST_STEPS[1], monkeypatch, seconds_a_step=1.0)
-    # Loading, 400 steps, four validations less the quarter of an epoch that is over, scoring.
-    assert keeper.forecast == pytest.approx(10 + 400 + 3.75 * 20 + 50)
-    assert f"{keeper.forecast / 60:.1f} minutes" in capsys.readouterr().out
-
-
-def test_the_forecast_knows_that_crops_repeat_after_two_epochs(monkeypatch):
-    keeper = TimeKeeper(0.0, None, validation=20.0, scoring=50.0, known_share=0.5)
-    steps(keeper, FORECAST_STEPS[1], monkeypatch, seconds_a_step=1.0)
-    assert keeper.forecast == pytest.approx(10 + 200 + 0.5 * 200 + 3.75 * 20 + 50)
-
-
-def test_the_budget_is_kept_with_room_for_scoring(monkeypatch, capsys):
-    keeper = TimeKeeper(0.0, 200.0, validation=20.0, scoring=50.0)
-    control = steps(keeper, 400, monkeypatch, seconds_a_step=1.0)
-    assert control.should_training_stop
-    assert control.should_evaluate
-    assert control.should_save
-    assert keeper.stopped_early
-    assert control.steps == 121  # 10 + 121 + 20 + 50 is the first to be over 200
-    assert "of 400 steps fit into the budget" in capsys.readouterr().out
-
-
-def test_a_run_that_fits_is_left_alone(monkeypatch):
-    keeper = TimeKeeper(0.0, 1000.0, validation=20.0, scoring=50.0)
-    assert not steps(keeper, 400, monkeypatch, seconds_a_step=1.0).should_training_stop
-    assert not keeper.stopped_early
-
-
-def test_sigterm_is_waited_for_only_while_training():
-    before = signal.getsignal(signal.SIGTERM)
-    callback, control = SaveOnSigterm(), TrainerControl()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_step_and_only_while_training(number):
+    before = signal.getsignal(number)
+    callback, control = StopOnSignal(), TrainerControl()
     state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
     callback.on_train_begin(ARGS, state, control)
     callback.on_step_end(ARGS, state, control)
     assert not control.should_training_stop
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     callback.on_step_end(ARGS, state, control)
     assert control.should_training_stop
     assert control.should_save
+    assert callback.asked_by == number
+    os.kill(os.getpid(), signal.SIGTERM)  # as a launcher sends it that was stopped, too
+    assert callback.asked_by == number
     callback.on_train_end(ARGS, state, control)
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
 
 
-def test_a_step_is_validated_and_saved_once():
-    callback, state = OncePerStep(), TrainerState(global_step=5)
-    callback.on_evaluate(ARGS, state, TrainerControl())
-    callback.on_save(ARGS, state, TrainerControl())
-    for step, again in ((5, False), (6, True)):
-        control = TrainerControl(should_evaluate=True, should_save=True)
-        callback.on_epoch_end(ARGS, TrainerState(global_step=step), control)
-        assert control.should_evaluate == control.should_save == again
+def test_who_presses_ctrl_c_again_does_not_wait():
+    callback = StopOnSignal()
+    callback.on_train_begin(ARGS, TrainerState(), TrainerControl())
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    callback.on_train_end(ARGS, TrainerState(), TrainerControl())
+
+
+def test_training_stops_at_its_time(monkeypatch):
+    callback, control = StopOnTime(100.0), TrainerControl()
+    for now, stops in ((99.0, False), (101.0, True)):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        callback.on_step_end(ARGS, TrainerState(global_step=3, max_steps=9), control)
+        assert control.should_training_stop == callback.stopped_early == stops
+
+
+@pytest.mark.parametrize("due", ["should_log", "should_save", "should_evaluate"])
+def test_a_bad_loss_is_not_logged_or_saved(due):
+    """The step in which it happened may lie before the one that is logged."""
+    loss = SimpleNamespace(is_finite=torch.tensor(False))
+    callback, state = StopOnBadLoss(loss), TrainerState(global_step=7)
+    callback.on_step_end(ARGS, state, TrainerControl())
+    with pytest.raises(InputError, match="not a number by step 7"):
+        callback.on_step_end(ARGS, state, TrainerControl(**{due: True}))
+    with pytest.raises(InputError, match="not a number"):
+        callback.on_epoch_end(ARGS, state, TrainerControl())
+
+
+@pytest.mark.parametrize(("here", "there"), [(True, True), (False, True), (False, False)])
+def test_the_best_checkpoint_is_this_runs(here, there, tmp_path, monkeypatch, capsys):
+    """After a copy or a move, another run may be at the path that the Trainer noted."""
+    monkeypatch.setattr("music_genre.training.callbacks.load_weights", lambda *_: None)
+    for folder, is_there in (("here", here), ("there", there), ("noted", True)):
+        if is_there:
+            (tmp_path / folder / "checkpoint-2").mkdir(parents=True)
+    args = SimpleNamespace(output_dir=str(tmp_path / "here"), fsdp=None, deepspeed=None)
+    state = TrainerState(best_global_step=2, best_metric=0.5)
+    state.best_model_checkpoint = str(tmp_path / "noted" / "checkpoint-2")
+    callback = LoadCheckpoint(str(tmp_path / "there" / "checkpoint-4"))
+    callback.on_train_begin(args, state, TrainerControl())
+    if here or there:
+        expected = tmp_path / ("here" if here else "there") / "checkpoint-2"
+        assert state.best_model_checkpoint == str(expected)
+    else:
+        assert state.best_model_checkpoint is state.best_metric is None
+        assert "is gone: only later ones compete" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import checkpoints
 
+THIS = checkpoints.Command("options", "data")
 COMPLETE = (*checkpoints.STATE_FILES, "model.safetensors", "rng_state.pth")
 
 
@@ -59,14 +60,14 @@ def test_weights_must_be_complete(tmp_path, change):
 def test_the_last_one_is_the_one_of_most_steps(tmp_path):
     make(tmp_path, 90)
     newest = make(tmp_path, 100)
-    assert checkpoints.find_checkpoint(tmp_path, "last") == newest
-    assert checkpoints.n_steps_of(newest) == 100
+    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
+    assert checkpoints.num_steps_of(newest) == 100
 
 
 def test_one_that_the_disk_had_no_room_for_is_left_out(tmp_path, capsys):
     complete = make(tmp_path, 5)
     make(tmp_path, 10, files=("model.safetensors", "optimizer.pt"))
-    assert checkpoints.find_checkpoint(tmp_path, "last") == complete
+    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == complete
     assert "checkpoint-10 has no scheduler.pt" in capsys.readouterr().out
 
 
@@ -74,16 +75,35 @@ def test_one_that_the_disk_had_no_room_for_is_left_out(tmp_path, capsys):
 def test_a_missing_file_is_named_and_nothing_touched(tmp_path, name):
     wanted = make(tmp_path, 5, files=set(COMPLETE) - {name})
     with pytest.raises(InputError, match=f"it has no {name}"):
-        checkpoints.find_checkpoint(tmp_path, wanted)
+        checkpoints.find_checkpoint(tmp_path, wanted, THIS)
     with pytest.raises(InputError, match="is complete"):
-        checkpoints.find_checkpoint(tmp_path, "last")
+        checkpoints.find_checkpoint(tmp_path, "last", THIS)
     assert len(list((tmp_path / "checkpoint-5").iterdir())) == len(COMPLETE) - 1
 
 
-def test_a_folder_with_a_checkpoint_is_another_runs(tmp_path):
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (None, "holds another run"),
+        (checkpoints.Command("others", "data"), "holds another run"),
+        (checkpoints.Command("options", "more"), "on other data: to train anew beside it"),
+        (THIS, "holds this run, unfinished: add --resume_from_checkpoint last"),
+    ],
+)
+def test_what_is_in_a_folder_is_said(tmp_path, there, message):
+    """All of these were "another run", also the same command after one song more."""
     make(tmp_path, 5)
-    with pytest.raises(InputError, match="holds another run"):
-        checkpoints.find_checkpoint(tmp_path, None)
+    if there:
+        there.write(tmp_path)
+    with pytest.raises(InputError, match=message):
+        checkpoints.find_checkpoint(tmp_path, None, THIS)
+
+
+def test_a_copy_of_a_checkpoint_is_no_newer_one(tmp_path):
+    """int("backup") was a traceback."""
+    newest = make(tmp_path, 5)
+    (tmp_path / "checkpoint-10-backup").mkdir()
+    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
 
 
 def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path):

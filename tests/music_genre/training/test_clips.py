@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, Value, load_from_disk
 
-from music_genre import old_audio as audio
-from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
+from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
+from music_genre.wav import to_pcm16, wav_bytes
 
 WINDOW = 16_000
 
@@ -30,17 +30,17 @@ def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
     for change in ({"epoch": 1}, {"seed": 4}):
         other = CropDataset(clips, WINDOW, change.get("seed", 3), everything)
         other.epoch = change.get("epoch", 2)
-        assert not np.array_equal(other[7]["crop"], one[7]["crop"])
+        assert not np.array_equal(other[7]["samples"], one[7]["samples"])
 
 
 def test_mixup_shares_the_target(clips):
     crops = CropDataset(clips, WINDOW, 0, Augmentation(mixup=0.4))
-    targets = np.stack([crops[i]["target"] for i in range(30)])
+    targets = np.stack([crops[i]["labels"] for i in range(30)])
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
     of_own_genre = targets[np.arange(30), np.arange(30) % 10]  # they take turns
     assert (of_own_genre < 1).any()
     assert (targets.max(1) < 0.99).mean() > 0.3
-    plain = CropDataset(clips, WINDOW, 0)[0]["target"]
+    plain = CropDataset(clips, WINDOW, 0)[0]["labels"]
     assert plain.tolist() == np.eye(10)[0].tolist()
 
 
@@ -49,7 +49,7 @@ def tones() -> Dataset:
     time = np.arange(2 * WINDOW) / WINDOW
     waves = [0.5 * np.sin(2 * np.pi * hertz * time) for hertz in (200, 3000)]
     features = Features(audio={"bytes": Value("binary")}, genre=ClassLabel(names=["low", "high"]))
-    audio_column = [{"bytes": audio.wav_bytes(audio.to_pcm16(wave))} for wave in waves]
+    audio_column = [{"bytes": wav_bytes(to_pcm16(wave), WINDOW)} for wave in waves]
     return Dataset.from_dict({"audio": audio_column, "genre": [0, 1]}, features=features)
 
 
@@ -58,9 +58,9 @@ def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
     crops = CropDataset(tones(), WINDOW, 0, Augmentation(mixup=0.8))
     shares = []
     for i in range(40):
-        spectrum = np.abs(np.fft.rfft(crops[i]["crop"]))[[200, 3000]]
-        np.testing.assert_allclose(crops[i]["target"], spectrum / spectrum.sum(), atol=0.01)
-        shares.append(crops[i]["target"][i % 2])
+        spectrum = np.abs(np.fft.rfft(crops[i]["samples"]))[[200, 3000]]
+        np.testing.assert_allclose(crops[i]["labels"], spectrum / spectrum.sum(), atol=0.01)
+        shares.append(crops[i]["labels"][i % 2])
     assert min(shares) < 0.4
     assert max(s for s in shares if s < 0.99) > 0.6
 
@@ -69,31 +69,53 @@ def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
     by_genre = np.array(clips["genre"])
     uneven = clips.select([*np.flatnonzero(by_genre == 0)[:1], *np.flatnonzero(by_genre == 1)[:4]])
     crops = CropDataset(uneven, WINDOW, 0)  # 10 an epoch
-    targets = [int(crops[i]["target"].argmax()) for i in range(10)]
+    targets = [int(crops[i]["labels"].argmax()) for i in range(10)]
     assert targets == 5 * [0, 1]
-    used = {crops._clip_in_turn(n)["audio"]["bytes"] for n in range(10)}
+    used = {crops.clip_in_turn(n)["audio"]["bytes"] for n in range(10)}
     assert used == {clip["bytes"] for clip in uneven["audio"]}
 
 
+def test_turns_go_on_from_one_epoch_to_the_next(uneven):
+    """11 crops an epoch and three genres: the next epoch starts with the third, and other clips."""
+    clips = load_from_disk(uneven)["train"].cast_column("audio", Audio(decode=False))
+    crops = CropDataset(clips, 100 * WINDOW, 0)
+    assert len(crops) % 3, "otherwise this shows nothing"
+    labels = []
+    for crops.epoch in range(3):
+        labels += [int(crops[i]["labels"].argmax()) for i in range(len(crops))]
+    assert labels == [n % 3 for n in range(len(labels))]
+
+
 def test_the_middle_is_the_middle(clips):
-    whole = np.concatenate(ClipDataset(clips, 1)[0]["windows"])
-    (middle,) = ClipDataset(clips, 8_000).middle(0.5)[0]["windows"]
+    whole = np.concatenate(TrackDataset(clips, 1)[0])
+    (middle,) = TrackDataset(clips, 8_000).middle(0, 0.5, WINDOW)
     start = (len(whole) - 8_000) // 2
     np.testing.assert_array_equal(middle, whole[start : start + 8_000])
 
 
-def test_excerpts_of_a_song_are_one_track(clips):
-    """Rows of one track_id in a dataset of data_prep; other datasets have ids by chance."""
-    names = ["song", "other", "song", "song"]
-    song = clips.select(range(4)).remove_columns(["track_id", "start"])
-    song = song.add_column("track_id", names)
-    assert len(ClipDataset(song, WINDOW)) == 4
-    song = song.add_column("start", [0.0, 0.0, 30.0, 60.0])
-    tracks = ClipDataset(song, WINDOW)
-    assert (len(tracks), tracks.of_tracks("track_id")) == (2, ["song", "other"])
-    n_of_clip = [len(ClipDataset(song.select([i]), WINDOW)[0]["windows"]) for i in range(4)]
-    assert len(tracks[0]["windows"]) == n_of_clip[0] + n_of_clip[2] + n_of_clip[3]
-    assert tracks.n_windows() == sum(n_of_clip)
-    (middle,) = tracks.middle(0.5)[0]["windows"][:1]
-    (expected,) = ClipDataset(song.select([2]), WINDOW).middle(0.5)[0]["windows"][:1]
-    np.testing.assert_array_equal(middle, expected)
+def test_excerpts_of_a_song_are_one_track(uneven):
+    """Rows of one track_id; the middle of a song is in its middle excerpt."""
+    clips = load_from_disk(uneven)["test"].cast_column("audio", Audio(decode=False))
+    tracks = TrackDataset(clips, WINDOW)
+    assert (len(clips), len(tracks)) == (11, 7)
+    ids = tracks.of_tracks("track_id")
+    assert len(set(ids)) == 7
+    song = next(i for i, rows in enumerate(tracks.tracks) if len(rows) == 3)
+    apart = [TrackDataset(clips.select([row]), WINDOW) for row in tracks.tracks[song]]
+    expected = [window for one in apart for window in one[0]]
+    np.testing.assert_array_equal(tracks[song], expected)
+    np.testing.assert_array_equal(tracks.middle(song, 0.5, WINDOW), apart[1].middle(0, 0.5, WINDOW))
+
+
+def test_rows_of_validation_are_the_windows_of_tracks(uneven):
+    """What the Trainer averages over a track is what `GenreClassifier` averages."""
+    clips = load_from_disk(uneven)["validation"].cast_column("audio", Audio(decode=False))
+    tracks = TrackDataset(clips, WINDOW)
+    rows = [
+        row for row in map(WindowDataset(tracks).__getitem__, range(len(WindowDataset(tracks))))
+    ]
+    expected = [(window, tracks.labels[i], i) for i in range(len(tracks)) for window in tracks[i]]
+    assert len(rows) == len(expected)
+    for row, (window, label, track) in zip(rows, expected, strict=True):
+        np.testing.assert_array_equal(row["samples"], window)
+        assert row["labels"].tolist() == [label, track]

@@ -1,12 +1,11 @@
 """A linear probe on frozen features: the choice of its layer, its features, its head."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from datasets import Audio, load_from_disk
+from sklearn.pipeline import Pipeline
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -29,7 +28,7 @@ from music_genre import windows
 from music_genre.errors import InputError
 from music_genre.mel_cnn import MelCnnConfig, MelCnnForAudioClassification
 from music_genre.training import linear_probe
-from music_genre.training.clips import Augmentation, ClipDataset, CropDataset
+from music_genre.training.clips import Augmentation, CropDataset, TrackDataset
 
 SIZES = {
     "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -44,6 +43,11 @@ def hubert(**changes: object) -> HubertForSequenceClassification:
     return HubertForSequenceClassification(config).eval()
 
 
+def write_head(model: PreTrainedModel, regression: Pipeline) -> None:
+    found = linear_probe._weights_of_all_genres(regression[-1], model.config.num_labels)
+    linear_probe.FAMILIES[model.config.model_type].write_head(model, regression[0], *found)
+
+
 @pytest.mark.parametrize("n_outputs", [3, 12, 16, 40])
 def test_the_head_is_the_regression(n_outputs):
     """Projector and classifier together give the log-odds of scaler and regression.
@@ -55,7 +59,7 @@ def test_the_head_is_the_regression(n_outputs):
     features = rng.standard_normal((200, 16)) * rng.uniform(0.1, 30, 16) + 5
     labels = (features[:, 0] > 5).astype(int) + (features[:, 1] > 5)  # three of the four genres
     pipeline = linear_probe._regression(0.1).fit(features, labels)
-    linear_probe._set_head(model, pipeline)
+    write_head(model, pipeline)
     with torch.no_grad():
         logits = model.classifier(model.projector(torch.from_numpy(features).float()))
     probabilities = logits.softmax(-1).numpy()
@@ -70,7 +74,7 @@ def test_the_head_of_two_genres_is_the_regression(n_labels):
     model = hubert(num_labels=n_labels)
     features = np.random.default_rng(0).standard_normal((200, 16))
     pipeline = linear_probe._regression(0.1).fit(features, (features[:, 0] > 0.5).astype(int))
-    linear_probe._set_head(model, pipeline)
+    write_head(model, pipeline)
     with torch.no_grad():
         logits = model.classifier(model.projector(torch.from_numpy(features).float()))
     probabilities = logits.softmax(-1).numpy()[:, :2]
@@ -119,7 +123,7 @@ def test_layers_are_cut_off_in_net_and_configuration(family, n_layers, tmp_path)
     model, feature_extractor = tiny(family, n_layers)
     noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     inputs = windows.extract_features(feature_extractor, [noise])
-    assert linear_probe.has_linear_head(model)
+    assert linear_probe.can_have_linear_probe(model)
     linear_probe.keep_layers(model, 2)
     with torch.no_grad():
         kept = model(inputs, output_hidden_states=True)
@@ -198,12 +202,41 @@ def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
         return linear_probe.cross_validate(layer, features, 0.01)
 
     assert probabilities([0, 0, 0, 1, 1, 1], list("abcdef")).shape == (6, 2)
-    # In each fold one genre is left to fit on.
-    of_the_other = probabilities([0, 0, 0, 1, 1, 1], list("aaabbb"))
-    np.testing.assert_array_equal(of_the_other, [[0, 1]] * 3 + [[1, 0]] * 3)
     for labels, artists in ([0, 1], "ab"), ([0, 0, 1, 1], "aaaa"), ([0, 0, 0], "abc"):
-        with pytest.raises(InputError, match="two genres, and two clips by different artists"):
+        with pytest.raises(InputError, match="two genres, and two tracks of each"):
             probabilities(labels, list(artists))
+
+
+def test_without_enough_artists_tracks_are_left_out_and_that_is_said():
+    """All of the second genre is by one artist: without him one genre is left."""
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 6 + [1] * 6)
+    features = one_window_each([rng.standard_normal((12, 4))], labels)
+    features.groups = np.array(list("abcdef") + ["g"] * 6)
+    choice = linear_probe._choose(features, "the artists of train")
+    assert choice["over"].startswith("the tracks of train, and not its artists")
+
+
+@pytest.mark.parametrize(
+    ("artists", "over"),
+    [
+        (["Ada", "Bo"], "the artists of train"),
+        (["", ""], "the tracks of train, whose artists are not known"),
+        (["Ada", "", ""], "the artists of train, who are known for 1 of 3 tracks"),
+    ],
+)
+def test_what_is_not_known_is_not_claimed(artists, over):
+    assert linear_probe._over(artists) == over
+
+
+def test_the_memory_of_the_probe_is_bounded_and_genres_stay_in_it(monkeypatch):
+    labels = np.array([0] * 90 + [1] * 3 + [2] * 7)
+    order = linear_probe._in_turns(labels)
+    assert sorted(order) == list(range(100))
+    assert np.bincount(labels[order[:9]]).tolist() == [3, 3, 3]
+    some = one_window_each([np.arange(100.0)[:, None]], labels).of_tracks(order[:9])
+    assert some.tracks.tolist() == list(range(9))
+    assert sorted(some.layers[0][:, 0]) == sorted(order[:9])
 
 
 def assert_balanced(probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -219,26 +252,16 @@ def test_a_rare_genre_counts_as_much_in_cross_validation():
     assert_balanced(probabilities, features.labels)
 
 
-@pytest.fixture
-def one_process() -> SimpleNamespace:
-    """A trainer as far as fit_linear_probe needs it; the features are given."""
-    return SimpleNamespace(
-        model=hubert(num_labels=2), accelerator=SimpleNamespace(is_main_process=True)
-    )
-
-
-def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(
-    one_process, monkeypatch
-):
+def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(monkeypatch):
     rng = np.random.default_rng(0)
     best = uneven(rng)
     noise = [rng.standard_normal(best.layers[0].shape) for _ in range(2)]
     layers = [noise[0], best.layers[0], noise[1]]
     monkeypatch.setattr(
-        linear_probe, "extract_features", lambda *_: one_window_each(layers, best.labels)
+        linear_probe, "extract_features", lambda *_: (one_window_each(layers, best.labels), "")
     )
-    choice = linear_probe.fit_linear_probe(one_process, None)
-    model = one_process.model
+    model = hubert(num_labels=2)
+    choice = linear_probe.fit_linear_probe(model, None, None, None)
     assert choice["layers"] == model.config.num_hidden_layers == 2
     with torch.no_grad():
         projected = model.projector(torch.from_numpy(best.layers[0]).float())
@@ -250,23 +273,17 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(
 def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(family, prepared):
     """Also where a norm follows the last layer; windows spread over the clip, then crops."""
     model, feature_extractor = tiny(family)
-    accelerator = Accelerator(cpu=True)
-    trainer = SimpleNamespace(
-        model=model,
-        accelerator=accelerator,
-        args=SimpleNamespace(disable_tqdm=True, dataloader_num_workers=0),
-        processing_class=feature_extractor,
-        _prepare_inputs=lambda inputs: inputs,
-    )
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(speed_perturbation=True))
-    features = linear_probe.extract_features(trainer, crops)
-    assert features.clips.tolist() == [clip for clip in range(3) for _ in range(8)]
+    features, _ = linear_probe.extract_features(
+        model, feature_extractor, crops, Accelerator(cpu=True), is_quiet=True
+    )
+    assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(8)]
     assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
     assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(8)]
     artists = [artist or f"clip {i}" for i, artist in enumerate(train["artist"][:3])]
     assert features.groups.tolist() == [artist for artist in artists for _ in range(8)]
-    samples = [*ClipDataset(crops.clips, 16_000)[1]["windows"], *crops.augmented([1], 6)]
+    samples = [*TrackDataset(crops.clips, 16_000)[1], *crops.augmented([1], 6)]
     inputs = windows.extract_features(feature_extractor, samples)
     head = model.classifier.dense if family == "ast" else model.projector
     seen = []
@@ -303,14 +320,12 @@ def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     clips = np.array([0, 0, 0, 1, 2, 3])  # clip 0 has three windows
     labels = np.array([0, 0, 0, 0, 0, 1])
     features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
-    of_clips = np.bincount(clips, features.weights(np.arange(6)))
+    of_clips = np.bincount(clips, features.weights())
     np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
-    of_fewer = np.bincount(clips[1:5], features.weights(np.arange(1, 5)))
-    np.testing.assert_allclose(of_fewer, [1, 1, 1])
 
 
 def test_a_net_without_transformer_layers_has_no_linear_probe():
-    assert not linear_probe.has_linear_head(MelCnnForAudioClassification(MelCnnConfig()))
+    assert not linear_probe.can_have_linear_probe(MelCnnForAudioClassification(MelCnnConfig()))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -319,7 +334,7 @@ def test_the_head_is_the_regression_in_every_family(family):
     features = np.random.default_rng(0).standard_normal((200, 16)) * 3 + 1
     labels = (features[:, 0] > 1).astype(int) + (features[:, 1] > 1)
     pipeline = linear_probe._regression(0.1).fit(features, labels)
-    linear_probe._set_head(model, pipeline)
+    write_head(model, pipeline)
     states = torch.from_numpy(features).float()
     with torch.no_grad():
         is_ast = family == "ast"

@@ -1,68 +1,67 @@
-"""Which clips, and how much of them, the figures of a finished model come from."""
-
-from types import SimpleNamespace
+"""Which tracks, and how much of them, the figures of a finished model come from."""
 
 import numpy as np
 import pytest
-import torch
-from datasets import Dataset
+from accelerate import PartialState
 
-from music_genre import old_audio as audio
-from music_genre.evaluation.calibration import fit_temperature
-from music_genre.evaluation.metrics import SHORT_SECONDS
+from data_prep.prepared import load_prepared
+from music_genre import GenreClassifier
+from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.training import scoring
-from music_genre.training.clips import ClipDataset
+from music_genre.training.clips import TrackDataset
 
-RATE = audio.SAMPLING_RATE
-
-
-def clips(seconds: float, n: int = 20) -> ClipDataset:
-    wav = audio.wav_bytes(audio.to_pcm16(np.zeros(int(seconds * RATE), np.float32)))
-    rows = {"audio": [{"bytes": wav}] * n, "genre": [0, 1] * (n // 2), "track_id": range(n)}
-    return ClipDataset(Dataset.from_dict(rows), RATE)
+RATE = 16_000
 
 
-class FakeTrainer:
-    """Its answers tell what it was given: wrong on short clips, surer on 7 s than on 6 s."""
-
-    def __init__(self) -> None:
-        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
-        model.config = SimpleNamespace(num_labels=2)
-        self.model, self.before = model, model[0].weight.detach().clone()
-        self.accelerator = SimpleNamespace(unwrap_model=lambda model: model)
-
-    def score(self, dataset: ClipDataset) -> tuple[list[np.ndarray], np.ndarray]:
-        probabilities = []
-        for i in range(len(dataset)):
-            item = dataset[i]
-            n_seconds = len(item["windows"])
-            sure = {SHORT_SECONDS: 0.1, 6: 0.6, 7: 0.99}[n_seconds]
-            answer = [1 - sure, 1 - sure]
-            answer[item["label"]] = sure
-            probabilities.append(np.tile(answer, (n_seconds, 1)))
-        return probabilities, np.array(dataset.clips["genre"])
+@pytest.fixture(scope="module")
+def tracks(uneven) -> dict[str, TrackDataset]:
+    dataset, _ = load_prepared(uneven)
+    return {name: TrackDataset(dataset[name], RATE) for name in ("validation", "test")}
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    monkeypatch.setattr(scoring, "one_pass_probabilities", lambda *_: None)
-    trainer = FakeTrainer()
-    given = {"validation": clips(6), "test": clips(7)}
-    return trainer, given, *scoring.evaluate(trainer, given)
+@pytest.fixture(scope="module")
+def scored(uneven_net, tracks):
+    """The calibrated model, scores by split, and the temperature."""
+    return scoring.evaluate(uneven_net, tracks, is_quiet=True)
 
 
-def test_the_temperature_is_fitted_on_validation(scored):
-    trainer, given, _, temperature = scored
-    assert temperature == pytest.approx(fit_temperature(*trainer.score(given["validation"])))
-    assert temperature != pytest.approx(fit_temperature(*trainer.score(given["test"])), rel=0.05)
-    torch.testing.assert_close(trainer.model[0].weight, trainer.before / temperature)
+def test_the_temperature_is_that_of_validation_and_in_all_figures(scored, uneven_net, tracks):
+    _, scores, temperature = scored
+    plain = GenreClassifier(uneven_net, precision="fp32", device=str(PartialState().device))
+    windows = [plain.window_probabilities(tracks["validation"][i]) for i in range(5)]
+    assert temperature == pytest.approx(fit_temperature(windows, tracks["validation"].labels))
+    assert abs(temperature - 1) > 0.01, "otherwise this shows nothing"
+    for i, score in enumerate(scores["test"].short_probabilities):
+        short = plain.window_probabilities(tracks["test"].middle(i, 2.0, RATE))
+        np.testing.assert_allclose(score, with_temperature([short], temperature)[0], rtol=1e-5)
+        assert not np.allclose(score, short.mean(0), rtol=1e-3)
 
 
-def test_the_short_score_is_of_two_seconds_and_the_other_of_whole_clips(scored):
-    *_, scores, _ = scored
-    for score in scores.values():
-        is_right, is_right_if_short = (
-            (probabilities.argmax(-1) == score.references).mean()
-            for probabilities in (score.probabilities, score.short_probabilities)
-        )
-        assert (is_right, is_right_if_short) == (1, 0)
+def test_what_is_measured_is_what_is_served(scored, tracks, tmp_path):
+    classifier, scores, _ = scored
+    classifier.model.save_pretrained(tmp_path)
+    classifier.feature_extractor.save_pretrained(tmp_path)
+    served = GenreClassifier(tmp_path, precision="fp32", device=str(PartialState().device))
+    for name, score in scores.items():
+        for i, expected in enumerate(score.probabilities):
+            whole = served.window_probabilities(tracks[name][i]).mean(0)
+            np.testing.assert_allclose(whole, expected, rtol=1e-4)
+
+
+def test_one_pass_of_a_song_is_of_all_its_excerpts(scored, tracks):
+    classifier, scores, _ = scored
+    n_excerpts = [len(rows) for rows in tracks["test"].tracks]
+    assert sorted(n_excerpts) == [1, 1, 1, 1, 1, 3, 3]
+    for i, found in enumerate(scores["test"].one_pass_probabilities):
+        one_each = [
+            scoring.classify_in_one_pass(classifier.model, classifier.feature_extractor, waveform)
+            for waveform in tracks["test"].waveforms(i)
+        ]
+        np.testing.assert_allclose(found, np.mean(one_each, axis=0), rtol=1e-5)
+        if n_excerpts[i] > 1:
+            assert not np.allclose(found, one_each[0], rtol=1e-3)
+
+
+def test_scores_are_computed_in_fp32(uneven_net):
+    """Whatever precision training had; with a fast one a GPU's answers would differ."""
+    assert scoring.load(uneven_net).precision == "fp32"

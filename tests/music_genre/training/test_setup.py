@@ -1,27 +1,36 @@
 """How a run is set up: what is frozen, what a kind of model lacks, and where its folder is."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
 from music_genre.loading import find_model
-from music_genre.training.arguments import parse_arguments
-from music_genre.training.data import Source, load_data
-from music_genre.training.options import ModelArguments
-from music_genre.training.setup import default_output_dir, explain_launcher, make_trainer
+from music_genre.training import setup
+from music_genre.training.arguments import ModelArguments, RecipeArguments, parse_arguments
+from music_genre.training.seen import SeenTracks
+from music_genre.training.setup import (
+    TRACKIO_VARIABLES,
+    check_trackers,
+    default_output_dir,
+    explain_launcher,
+    make_run,
+)
 
 
 @pytest.fixture
 def set_up(prepared, tmp_path):
-    dataset, source = load_data(str(prepared), None, seed=0)
+    dataset, preparation = load_prepared(prepared)
 
     def set_up(model: str | Path, *options: str):
         argv = ["--model_name_or_path", str(model), "--from_scratch", "True", "--use_cpu"]
         argv += ["--output_dir", str(tmp_path), "--spec_augment", "False", "--window_seconds", "1"]
         _, model_arguments, recipe = parse_arguments([*argv, *options])
-        trainer, _ = make_trainer(find_model(str(model)), dataset, source, model_arguments, recipe)
-        return trainer
+        base, seen = find_model(str(model)), SeenTracks("")
+        return make_run(base, dataset, preparation, seen, model_arguments, recipe).trainer
 
     return set_up
 
@@ -35,9 +44,7 @@ def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_u
     assert not is_trained(set_up(tiny_config, "--freeze_feature_encoder", "True"))
 
 
-@pytest.mark.parametrize(
-    "option", ["linear_probe", "spec_augment", "freeze_feature_encoder", "gradient_checkpointing"]
-)
+@pytest.mark.parametrize("option", ["linear_probe", "spec_augment", "freeze_feature_encoder"])
 def test_what_a_kind_of_model_cannot_do_is_refused(option, set_up, root):
     with pytest.raises(InputError, match=f"--{option} has no effect on .*mel-cnn"):
         set_up(root / "configs" / "mel-cnn", f"--{option}", "True")
@@ -65,8 +72,21 @@ def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     ],
 )
 def test_a_run_is_named_after_model_and_dataset(model, dataset, folder):
-    source = Source(dataset, "filtered", "fault-filtered")
-    assert default_output_dir(ModelArguments(model_name_or_path=model), source) == folder
+    known = SimpleNamespace(dataset_name=dataset)
+    assert default_output_dir(ModelArguments(model_name_or_path=model), known) == folder
+
+
+@pytest.mark.parametrize("variable", TRACKIO_VARIABLES)
+def test_no_variable_makes_something_on_the_hub(variable, monkeypatch, capsys):
+    """trackio reads them where no option names a Space."""
+    monkeypatch.setenv(variable, "you/x")
+    monkeypatch.setattr(setup, "get_available_reporting_integrations", lambda: ["trackio"])
+    recipe = RecipeArguments("out", report_to=["trackio"], use_cpu=True)
+    assert recipe.trackio_static_space_id is False, "trackio would name one itself"
+    assert recipe.hub_private_repo
+    check_trackers(recipe)
+    assert variable not in os.environ
+    assert f"{variable} is set and not used" in capsys.readouterr().out
 
 
 def test_the_launchers_warning_is_explained_once(monkeypatch, tmp_path, capsys):

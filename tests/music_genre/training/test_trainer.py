@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Audio, load_from_disk
 from transformers import AutoModelForAudioClassification, set_seed
+from transformers.trainer_utils import EvalPrediction
 
 from music_genre.loading import find_model, load_feature_extractor
 from music_genre.training import trainer as training
@@ -29,7 +30,8 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
             tiny_classifier, hidden_dropout=0, attention_dropout=0, layerdrop=0,
             activation_dropout=0, feat_proj_dropout=0, final_dropout=0,
         )  # fmt: skip
-        trainer = training.ClipTrainer(
+        trainer = training.GenreTrainer(
+            compute_loss_func=training.CropLoss(),
             model=model,
             args=RecipeArguments(
                 str(tmp_path / "run"), max_steps=1, learning_rate=0.1,
@@ -64,7 +66,8 @@ def test_the_calibrated_loss_is_that_of_the_best_temperature():
 def test_workers_go_on_after_sigterm(prepared, tiny_classifier, tmp_path):
     """A launcher sends it to all processes; the run wants its workers for the step it is in."""
     clips = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-    trainer = training.ClipTrainer(
+    trainer = training.GenreTrainer(
+            compute_loss_func=training.CropLoss(),
         model=AutoModelForAudioClassification.from_pretrained(tiny_classifier),
         args=RecipeArguments(
             str(tmp_path), per_device_train_batch_size=1, dataloader_num_workers=1, use_cpu=True,
@@ -88,19 +91,40 @@ def test_workers_that_are_not_forked_get_the_collator(tiny_classifier):
     """Where processes are spawned, such as on a Mac, it is pickled."""
     extractor = load_feature_extractor(find_model(str(tiny_classifier)))
     collate = pickle.loads(pickle.dumps(training.Collate(extractor, "input_values")))
-    item = {"label": 1, "windows": [np.ones(16_000, np.float32)]}
-    assert collate([item])["labels"].tolist() == [1]
+    item = {"labels": np.array([1, 0]), "samples": np.ones(16_000, np.float32)}
+    assert collate([item])["labels"].tolist() == [[1, 0]]
 
 
-@pytest.mark.parametrize("input_name", ["input_values", "input_features"])
-def test_stripes_of_time_are_as_wide_as_they_may_be(input_name, monkeypatch):
+@pytest.mark.parametrize("has_time_first", [True, False])
+def test_stripes_of_time_are_as_wide_as_they_may_be(has_time_first, monkeypatch):
     """AST has time before frequency, Whisper after it."""
     seen = []
     monkeypatch.setattr(training, "mask_spectrograms", lambda s, _: seen.append(s.shape) or s)
     n_times, n_frequencies = 30, 8
-    shape = (n_times, n_frequencies) if input_name == "input_values" else (n_frequencies, n_times)
+    shape = (n_times, n_frequencies) if has_time_first else (n_frequencies, n_times)
     monkeypatch.setattr(training.windows, "extract_features", lambda *_: torch.rand(2, *shape))
-    item = {"crop": np.zeros(1), "target": np.zeros(2, np.float32), "mask_seed": 1}
-    batch = training.Collate(None, input_name)([item, item])
+    item = {"samples": np.zeros(1), "labels": np.zeros(2, np.float32), "mask_seed": 1}
+    batch = training.Collate(None, "spectrograms", has_time_first)([item, item])
     assert seen == [(2, n_frequencies, n_times)]
-    assert batch[input_name].shape == (2, *shape)
+    assert batch["spectrograms"].shape == (2, *shape)
+
+
+def test_the_loss_is_torchs_with_soft_targets_and_smoothing():
+    logits, targets = torch.randn(4, 3), torch.softmax(torch.randn(4, 3), -1)
+    loss = training.CropLoss(label_smoothing=0.3)
+    expected = torch.nn.functional.cross_entropy(logits, 0.7 * targets + 0.1)
+    torch.testing.assert_close(loss({"logits": logits}, targets), expected)
+    assert loss.is_finite
+    loss({"logits": logits * torch.inf}, targets)
+    assert not loss.is_finite
+
+
+def test_metrics_are_of_tracks_whatever_the_order_of_their_windows():
+    """Three tracks of 3, 1 and 2 windows: the mean over windows, then over tracks."""
+    logits = np.log([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.2, 0.8]])
+    labels = np.array([[0, 0], [0, 0], [0, 0], [1, 1], [0, 2], [0, 2]])
+    expected = [(0.8 + 0.3 + 0.6) / 3, 0.9, (0.7 + 0.2) / 2]
+    for order in (np.arange(6), np.array([4, 1, 3, 0, 5, 2])):
+        metrics = training.compute_metrics(EvalPrediction(logits[order], labels[order]))
+        assert metrics["loss"] == pytest.approx(-np.log(expected).mean())
+        assert metrics["accuracy"] == pytest.approx(2 / 3)

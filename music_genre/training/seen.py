@@ -1,0 +1,124 @@
+"""Which tracks a model was trained on, in a file beside its weights; and which it has seen before.
+
+A model that continues from another one has seen the other's tracks, too: an accuracy on them is
+that of tracks it was trained on. The file has hashes only, so no file name leaks.
+"""
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import soundfile
+from datasets import Dataset
+
+from music_genre.loading import ModelFolder
+
+TRACKS_FILE = "train_tracks.json"
+
+
+@dataclass(frozen=True)
+class SeenTracks:
+    """What a model was trained on: SHA-256 of each track's id, and of the samples of each clip."""
+
+    dataset: str
+    track_ids: frozenset[str] = field(default_factory=frozenset)
+    samples: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def of(cls, dataset: str, clips: Dataset) -> "SeenTracks":
+        """
+        Args:
+            clips: with the columns track_id and audio (16-bit WAV bytes).
+        """
+        samples = frozenset(_hash_samples(clip["bytes"]) for clip in clips["audio"])
+        return cls(dataset, frozenset(map(_hash_id, clips["track_id"])), samples)
+
+    @classmethod
+    def read(cls, folder: Path) -> "SeenTracks | None":
+        """Those of the model in a folder; None if it does not say."""
+        try:
+            known = json.loads((folder / TRACKS_FILE).read_text(encoding="utf-8"))
+            return cls(
+                str(known["dataset"]), frozenset(known["track_ids"]), frozenset(known["samples"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def joined(self, other: "SeenTracks | None") -> "SeenTracks":
+        if other is None:
+            return self
+        # Equal ids say something within one dataset only.
+        ids = other.track_ids if other.dataset == self.dataset else frozenset()
+        return SeenTracks(self.dataset, self.track_ids | ids, self.samples | other.samples)
+
+    def write(self, folder: Path) -> None:
+        content = {
+            "dataset": self.dataset,
+            "track_ids": sorted(self.track_ids),
+            "samples": sorted(self.samples),
+        }
+        (folder / TRACKS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def count(self, dataset: str, clips: Dataset) -> int:
+        """How many tracks of `clips` are among these."""
+        ids = self.track_ids if dataset == self.dataset else frozenset()
+        rows = zip(clips["track_id"], clips["audio"], strict=True)
+        return len(
+            {
+                track_id
+                for track_id, clip in rows
+                if _hash_id(track_id) in ids or _hash_samples(clip["bytes"]) in self.samples
+            }
+        )
+
+
+def _hash_id(track_id: str) -> str:
+    return hashlib.sha256(track_id.encode()).hexdigest()
+
+
+def _hash_samples(wav: bytes) -> str:
+    samples, _ = soundfile.read(io.BytesIO(wav), dtype="int16")
+    return hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+
+
+def describe_base(
+    found: ModelFolder, base: SeenTracks | None, dataset_name: str, kind: str, test: Dataset
+) -> tuple[int | None, str | None]:
+    """What the base model may know of the test tracks.
+
+    Args:
+        found: the base model.
+        base: what it says of its own training.
+        dataset_name, kind: of this run's dataset, as its preparation has them.
+
+    Returns:
+        How many test tracks it was trained on, None if it does not say; and the warning for a
+        person, None if there is nothing to warn of.
+    """
+    if base is not None:
+        n = base.count(dataset_name, test)
+        n_tracks = len(set(test["track_id"]))
+        warning = (
+            f"the base model was trained on {n} of these {n_tracks} test tracks, so the accuracy "
+            "on them is not that of music it does not know"
+        )
+        return n, warning if n else None
+    if kind == "gtzan" and _names_gtzan(found):
+        return None, (
+            "the base model's card or configuration names GTZAN: it may have been trained on these "
+            "test tracks, so the accuracy on them says little"
+        )
+    return None, None
+
+
+def _names_gtzan(found: ModelFolder) -> bool:
+    texts = [found.name] if found.commit else []
+    for name in ("README.md", "config.json"):
+        try:
+            texts.append((found.path / name).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+    return any(re.search("gtzan", text, re.IGNORECASE) for text in texts)
