@@ -60,6 +60,13 @@ def test_a_waveform_in_any_form_is_the_same_audio(source, rate):
     np.testing.assert_allclose(decoded(source, rate), TONE, atol=0.01)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_integers_have_the_full_scale_of_their_type(kind):
+    waveform = np.zeros(RATE, kind)
+    waveform[:2] = np.iinfo(kind).min, np.iinfo(kind).min // 2
+    assert decoded(waveform, RATE)[:3].tolist() == [-1.0, -0.5, 0.0]
+
+
 def test_a_negative_stride_is_the_reversed_waveform():
     np.testing.assert_array_equal(decoded(TONE[::-1], RATE), TONE[::-1])
 
