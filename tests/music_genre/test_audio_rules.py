@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -142,6 +143,24 @@ def test_a_damaged_frame_costs_its_own_length():
     waveform, lost = decode(bytes(data), RATE)
     assert 0.1 < lost < 1
     assert len(waveform) / RATE + lost == pytest.approx(10, abs=0.1)
+
+
+def test_a_stream_without_a_length_counts_its_damaged_packets():
+    """ADTS says nothing of its length: what is lost is known by the packets alone."""
+    target = io.BytesIO()
+    with av.open(target, "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sine(440, 8)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    data = bytearray(target.getvalue())
+    with av.open(io.BytesIO(bytes(data)), format="aac") as container:
+        packets = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
+    for at, size in packets[40:60]:
+        data[at + 7 : at + size] = b"\xff" * (size - 7)  # their headers stay
+    waveform, lost = decode(bytes(data), RATE)
+    assert lost == pytest.approx(20 * 1024 / RATE, abs=0.1)
+    assert len(waveform) / RATE + lost == pytest.approx(8, abs=0.2)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e7])

@@ -1,0 +1,92 @@
+"""Splits and leakage of music in which nothing is alike, by data_prep's own command; see uneven.py.
+
+Run: pytest tests/data_prep/test_unequal.py
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+import data_prep.__main__
+from tests.commands import run_here
+from tests.uneven import FILES, GTZAN_TRACKS, GTZAN_TWINS, run_data_prep
+
+SEEDS = range(4)
+
+
+def split_of_tracks(folder: Path) -> dict[str, str]:
+    dataset = load_from_disk(folder)
+    return {Path(track_id).stem: name for name in dataset for track_id in dataset[name]["track_id"]}
+
+
+@pytest.fixture(scope="module")
+def by_artist(uneven_source, tmp_path_factory) -> list[dict[str, str]]:
+    """The split of each track, for each of SEEDS."""
+    found = []
+    for seed in SEEDS:
+        folder = tmp_path_factory.mktemp("seeds") / "prepared"
+        run_data_prep(
+            uneven_source / "tracks.csv", "--split", "artist", "--seed", seed, "--min_tracks", 1,
+            "--clips_per_track", 1, "--clip_seconds", 1, "--output_dir", folder,
+        )  # fmt: skip
+        found.append(split_of_tracks(folder))
+    return found
+
+
+def test_leakage_is_of_train_alone(uneven):
+    """Ada and Bo are in train, Cy only in validation, and of one track nobody knows the artist."""
+    leakage = json.loads((uneven / "preparation.json").read_text())["leakage"]
+    assert leakage["test_tracks"] == 7
+    assert leakage["artist_in_train"] == 2
+    assert leakage["artist_unknown"] == 1
+    assert leakage["samples_in_train"] == 0
+
+
+def test_an_artist_is_on_one_side_whatever_the_seed(by_artist):
+    for split in by_artist:
+        for artist in ("Ada", "Bo", "Cy", "Dora", "Eve", "Fay"):
+            assert len({split[f.name] for f in FILES if f.artist == artist}) == 1
+    assert len({tuple(sorted(split.items())) for split in by_artist}) > 1
+
+
+def test_various_artists_are_no_artist(by_artist):
+    """Their tracks are not held together."""
+    names = [f.name for f in FILES if f.artist == "Various Artists"]
+    assert any(len({split[name] for name in names}) > 1 for split in by_artist)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_equal_samples_of_two_artists_are_on_one_side(uneven_gtzan, tmp_path, seed):
+    folder = tmp_path / "gtzan"
+    run_data_prep(uneven_gtzan, "--output_dir", folder, "--split", "artist", "--seed", seed)
+    split = {
+        track_id: name
+        for name, clips in load_from_disk(folder).items()
+        for track_id in clips["track_id"]
+    }
+    assert len(split) == sum(map(len, GTZAN_TRACKS.values()))
+    assert len({split[track_id] for track_id in GTZAN_TWINS}) == 1
+    marley = [f"reggae.{n:05d}" for n in range(5)]
+    assert len({split[track_id] for track_id in marley}) == 1
+
+
+def test_a_small_genre_that_is_wholly_in_a_large_one_is_refused(uneven_source, tmp_path):
+    """Three of twelve: most of the small one, and little of the large one."""
+    techno, rave = tmp_path / "music" / "techno", tmp_path / "music" / "rave"
+    techno.mkdir(parents=True)
+    rave.mkdir()
+    short = [f.name for f in FILES if f.seconds < 10][:12]
+    for name in short:
+        shutil.copy(uneven_source / f"{name}.wav", techno)
+    for name in short[:3]:
+        shutil.copy(uneven_source / f"{name}.wav", rave)
+    done = run_here(
+        data_prep.__main__.main, tmp_path / "music", "--min_tracks", 1,
+        "--output_dir", tmp_path / "prepared",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "hold the same recordings" in done.stderr
+    assert not (tmp_path / "prepared").exists()
