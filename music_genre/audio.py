@@ -3,7 +3,7 @@
     decoded = decode("song.mp3", 16_000)
     decoded.waveform, decoded.lost_seconds
 
-soundfile reads WAV, AIFF, FLAC and Ogg of one or two channels where it finds nothing wrong with
+soundfile reads WAV, AIFF and FLAC of one or two channels where it finds nothing wrong with
 them. PyAV, which brings FFmpeg along, reads everything else packet by packet: a damaged packet is
 skipped and counted, as FFmpeg's command line does. soxr resamples. This module imports no torch,
 so that a decoder process (isolation.py) starts fast and stays small.
@@ -13,8 +13,10 @@ import hashlib
 import io
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -56,7 +58,9 @@ FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 WITH_LENGTH = frozenset(
     ["aiff", "ape", "au", "caf", "dsf", "flac", "matroska", "mov", "ogg", "tta", "w64", "wav", "wv"]
 )
-MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC", b"OggS")
+# Of Ogg, which may go on with other channels, libsndfile reads the first part and says nothing.
+MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC")
+OGG_PAGE = re.compile(rb"OggS\0(.)", re.DOTALL)
 DAMAGED = "it is not audio in a format known here, or is damaged"
 
 Source = bytes | str | os.PathLike
@@ -231,7 +235,20 @@ class _PyAVReader:
     missing = 0.0  # FFmpeg's length takes it in, where there is one
 
     def __init__(self, file: BinaryIO) -> None:
+        self._file, self._links, self._kind = file, 0, None
         file.seek(0)
+        self._open(file)
+        self.rate, self.lost_seconds = self._stream.rate, 0.0
+        _check_format(self.rate, self._stream.channels)
+        self._layout = "mono" if self._stream.channels == 1 else "stereo"
+        self.length = None
+        if WITH_LENGTH & set(self._container.format.name.split(",")):
+            if self._stream.duration:
+                self.length = float(self._stream.duration * self._stream.time_base)
+            elif self._container.duration and len(self._container.streams) == 1:
+                self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
+
+    def _open(self, file: BinaryIO) -> None:
         try:
             self._container = av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
         except MemoryError:
@@ -246,15 +263,6 @@ class _PyAVReader:
             self.close()
             raise AudioError("it is compressed in a way not known here, or is damaged")
         self._stream.thread_type = "NONE"  # callers decode several files at once themselves
-        self.rate, self.lost_seconds = self._stream.rate, 0.0
-        _check_format(self.rate, self._stream.channels)
-        self._layout = "mono" if self._stream.channels == 1 else "stereo"
-        self.length = None
-        if WITH_LENGTH & set(self._container.format.name.split(",")):
-            if self._stream.duration:
-                self.length = float(self._stream.duration * self._stream.time_base)
-            elif self._container.duration and len(self._container.streams) == 1:
-                self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
 
     def packets(self) -> Iterator[av.Packet]:
         """All packets from here on, across places where the container is damaged."""
@@ -267,8 +275,21 @@ class _PyAVReader:
                 return
             except MemoryError:
                 raise
+            except av.error.PatchWelcomeError:  # Ogg goes on with another rate or other channels
+                n_bad += 1
+                self._open_next_link()
             except av.FFmpegError:
                 n_bad += 1
+
+    def _open_next_link(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        pages = [(page.start(), page[1][0] & 2) for page in re.finditer(OGG_PAGE, data)]
+        links = [at for (_, before), (at, is_first) in pairwise(pages) if is_first and not before]
+        if self._links < len(links):
+            self._container.close()
+            self._open(_Bytes(data[links[self._links] :]))
+            self._links += 1
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         frames, length = [], 0  # a frame is 20 ms or so: joined, so that callers have less to do
@@ -304,25 +325,24 @@ class _PyAVReader:
                         yield samples[n_before:]
 
     def _to_float(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:  # files are joined, and damage looks like other formats
+            self._kind = kind
+            self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self.rate)
         frame.pts = None  # the resampler would compare it with those before
         try:
+            _check_format(frame.sample_rate, frame.layout.nb_channels)
             converted = self._resampler.resample(frame)
-        except (av.FFmpegError, ValueError):  # its rate or its channels are others than before
-            self._resampler = self._new_resampler()
-            try:
-                converted = self._resampler.resample(frame)
-            except (av.FFmpegError, ValueError):
-                self.lost_seconds += frame.samples / (frame.sample_rate or self.rate)
-                return
+        except MemoryError:
+            raise
+        except (av.FFmpegError, ValueError):
+            self.lost_seconds += frame.samples / (frame.sample_rate or self.rate)
+            return
         for one in converted:
             yield one.to_ndarray().T
 
-    def _new_resampler(self) -> av.AudioResampler:
-        return av.AudioResampler(format="fltp", layout=self._layout, rate=self.rate)
-
     def _seek(self, start: float) -> float | None:
         """Go to shortly before `start`; the place in seconds, or None if the first frame tells."""
-        self._resampler = self._new_resampler()
         if start <= PREROLL:
             return 0.0
         began = (self._stream.start_time or 0) * self._stream.time_base
