@@ -463,7 +463,7 @@ def _open(source: Source) -> BinaryIO:
         raise AudioError("it is no file")  # a pipe would be waited for, a device has no end
     else:
         # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
-        file = _File(source)
+        file = _File(os.fspath(source))
     if not file.read(1):
         file.close()
         raise AudioError("the file is empty")

@@ -11,7 +11,10 @@ another process. Processes are spawned, so a program that makes a pool needs
 
 import multiprocessing
 import signal
-from concurrent.futures import Future, TimeoutError
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from music_genre.audio import AudioError
+from music_genre.errors import InputError
 
 MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # the OOM killer sends the first
@@ -32,17 +36,69 @@ class DecoderError(AudioError):
         self.is_temporary = is_temporary
 
 
-def decoder_pool(num_processes: int) -> ProcessPool:
-    """Processes with a limit of memory, each started when it is first needed."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPool(num_processes, initializer=_limit_process, context=context)
+class DecoderPool:
+    """Processes with a limit of memory, started when the first task comes.
+
+    pebble gives a pool up if one of its processes ends while it waits. Then the next task gets a
+    new pool: a page or a scan runs for days.
+    """
+
+    def __init__(self, num_processes: int) -> None:
+        self._num_processes = num_processes
+        self._lock = threading.Lock()
+        self._pool = self._new_pool()
+        self._is_open = True
+
+    def _new_pool(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(self._num_processes, initializer=_limit_process, context=context)
+
+    def schedule(
+        self, function: Callable, args: Iterable[Any] = (), timeout: float | None = None
+    ) -> Future:
+        """Run a function in a process; its time, in seconds, counts from when it starts there.
+
+        Give a timeout: it also ends the wait for a process that has ended in silence.
+        """
+        with self._lock:
+            if self._is_open and not self._pool.active:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = self._new_pool()
+            return self._pool.schedule(function, args=args, timeout=timeout)
+
+    def close(self) -> None:
+        """Take no more tasks; `join` waits for those there are."""
+        self._is_open = False
+        self._pool.close()
+
+    def stop(self) -> None:
+        """End the processes now."""
+        self._is_open = False
+        self._pool.stop()
+
+    def join(self) -> None:
+        self._pool.join()
+
+    def __enter__(self) -> "DecoderPool":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.stop() if kind else self.close()
+        self.join()
+
+
+def decoder_pool(num_processes: int) -> DecoderPool:
+    return DecoderPool(num_processes)
 
 
 def result(future: Future) -> Any:
-    """Wait for a task of the pool; returns and raises what its function does.
+    """Wait for a task of the pool; returns what its function does.
 
     Raises:
-        DecoderError: its process crashed, took too long or needed too much memory.
+        DecoderError: its process crashed, took too long or needed too much memory, or a decoder
+            has a bug.
+        InputError, OSError: what the function raises.
     """
     try:
         return future.result()
@@ -51,14 +107,24 @@ def result(future: Future) -> Any:
     except MemoryError as error:
         raise DecoderError("decoding it needs too much memory") from error
     except ProcessExpired as error:
-        code = error.exitcode or 0
-        how = f"exit code {code}"
-        if code < 0:
-            with suppress(ValueError):
-                how = signal.Signals(-code).name
-        is_from_outside = -code in FROM_OUTSIDE
-        what = "was ended from outside" if is_from_outside else "crashed"
-        raise DecoderError(f"its decoder {what} ({how})", is_from_outside) from error
+        raise _how_it_ended(error.exitcode or 0) from error
+    except BrokenProcessPool as error:
+        reason = "its decoder was ended from outside, or could not be started"
+        raise DecoderError(reason, is_temporary=True) from error
+    except (InputError, OSError, CancelledError):
+        raise
+    except Exception as error:
+        raise DecoderError(f"it cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _how_it_ended(exit_code: int) -> DecoderError:
+    how = f"exit code {exit_code}"
+    if exit_code < 0:
+        with suppress(ValueError):
+            how = signal.Signals(-exit_code).name
+    if -exit_code in FROM_OUTSIDE:
+        return DecoderError(f"its decoder was ended from outside ({how})", is_temporary=True)
+    return DecoderError(f"its decoder crashed ({how})")
 
 
 def _limit_process() -> None:

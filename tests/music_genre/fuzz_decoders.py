@@ -3,8 +3,9 @@
     python tests/music_genre/fuzz_decoders.py --mutations 200
 
 Each file is decoded in a decoder process. It prints, by format, the share of files that give at
-least 90 % of the seconds that `ffmpeg` gives, and fails if one is below 99 %, or if a decoder process
-ends. A file of which less than half is left may be refused. The n-th file is the same in every run.
+least 90 % of the seconds that `ffmpeg` gives, and fails if one is below 99 %, or if a decoder
+process ends. A file of which less than half is left may be refused. The n-th file is the same in
+every run.
 """
 
 import argparse

@@ -4,14 +4,10 @@ import subprocess
 import sys
 
 
-def test_mutated_files_end_in_sound_or_a_sentence(root):
-    result = subprocess.run(
-        [sys.executable, root / "tests" / "music_genre" / "fuzz_decoders.py", "--n", "200"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def test_damaged_files_give_what_ffmpeg_gives(root):
+    script = root / "tests" / "music_genre" / "fuzz_decoders.py"
+    command = [sys.executable, script, "--mutations", "6"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "200 files: " in result.stdout
-    assert "'sound': " in result.stdout and "'a sentence': " in result.stdout
+    assert result.stdout.count("100.0% of 6") == 13
     assert result.stderr == ""
