@@ -45,7 +45,7 @@ def click() -> np.ndarray:
         (sine(30, 3), False),
         (sine(50, 3, 0.005) + sine(150, 3, 0.003), True),
         (sine(50, 3, 0.005) + sine(440, 3, 0.003), False),
-        (sine(60, 3, 0.2), False),
+        (sine(60, 3, 0.05), False),
         (np.append(np.zeros(3 * RATE), sine(440, 0.4)), False),
         (np.append(sine(440, 0.4), np.zeros(3 * RATE)), False),
     ],

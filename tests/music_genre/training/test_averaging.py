@@ -27,6 +27,17 @@ ONE_MORE = EVEN | (np.arange(N_TRACKS) == 1)
 FIRST_THIRD = np.arange(N_TRACKS) < 13
 
 
+def choose(of_average: list[np.ndarray], artists: int, monkeypatch) -> dict:
+    """Of a probe that is right on every second track, and the average with a fine-tuned model."""
+    quality = {"probe": predictions(EVEN), "average": of_average}
+    monkeypatch.setattr(averaging, "average", lambda *_: None)
+    monkeypatch.setattr(averaging, "load", lambda folder: folder.name)
+    monkeypatch.setattr(averaging, "score_windows", lambda name, *_: quality[name])
+    names = [f"artist {i * artists // N_TRACKS}" for i in range(N_TRACKS)]
+    tracks = SimpleNamespace(artists=names, labels=REFERENCES)
+    return averaging.average_and_choose(Path("average"), Path("probe"), tracks)
+
+
 @pytest.mark.parametrize(
     ("fine_tuned", "artists", "is_kept"),
     [
@@ -41,17 +52,18 @@ FIRST_THIRD = np.arange(N_TRACKS) < 13
 def test_the_linear_probe_is_kept_unless_it_is_beaten_beyond_chance(
     fine_tuned, artists, is_kept, monkeypatch
 ):
-    quality = {"probe": predictions(EVEN), "average": predictions(fine_tuned)}
-    monkeypatch.setattr(averaging, "average", lambda *_: None)
-    monkeypatch.setattr(averaging, "load", lambda folder: folder.name)
-    monkeypatch.setattr(averaging, "score_windows", lambda name, *_: quality[name])
-    names = [f"artist {i * artists // N_TRACKS}" for i in range(N_TRACKS)]
-    tracks = SimpleNamespace(artists=names, labels=REFERENCES)
-    found = averaging.average_and_choose(Path("average"), Path("probe"), tracks)
+    found = choose(predictions(fine_tuned), artists, monkeypatch)
     assert found["is_kept"] == is_kept
     assert (found["fine_tuned_calibrated_loss"] < found["calibrated_loss"]) == (
         fine_tuned.sum() > EVEN.sum()
     )
+
+
+def test_what_is_compared_is_calibrated(monkeypatch):
+    """Better on a third of the tracks, and much too sure of itself."""
+    found = choose(predictions(EVEN | FIRST_THIRD, p=0.998), N_TRACKS, monkeypatch)
+    assert not found["is_kept"]
+    assert found["fine_tuned_calibrated_loss"] < found["calibrated_loss"]
 
 
 def test_weights_are_averaged_one_by_one(tmp_path):
