@@ -31,7 +31,7 @@ COMMANDS = {
     "train_hf.py, a wrong option": ["train_hf.py", "--learning_rat", "1"],
     "train_hf.py, no such file": ["train_hf.py", "nowhere.json"],
     "python -m data_prep --help": ["-m", "data_prep", "--help"],
-    "python -m music_genre.library --help": ["-m", "music_genre.library", "--help"],
+    "python -m music_genre --help": ["-m", "music_genre", "--help"],
     "python -m music_genre.publishing --help": ["-m", "music_genre.publishing", "--help"],
     "python -m baselines --help": ["-m", "baselines", "--help"],
     "app.py --help": ["app.py", "--help"],

@@ -1,6 +1,6 @@
 """Python processes that need not import torch and transformers again, which takes five seconds.
 
-    result = forked.run(["-m", "music_genre.library", music, "--model", model])
+    result = forked.run(["-m", "music_genre", "scan", music, "--model", model])
 
 Each is forked from a server of the standard library that has imported those packages and nothing of
 this project. Otherwise it is a process as any other: it has its own environment, folder, output,

@@ -19,7 +19,7 @@ from data_prep.synthetic import write_archive
 from tests import forked
 
 FIGURE_SCRIPTS = {
-    "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "shards", "soak",
+    "ablation", "course_recipe", "data_prep", "growth", "library", "serving", "soak",
     "songs", "start_up", "training", "transformers_js", "whole_run",
 }  # fmt: skip
 SHARED_MODULES = {"inputs", "measuring", "page_client"}
@@ -142,12 +142,6 @@ def test_library(run, measured_here, tiny_classifier):
     text = run("library", "--model", tiny_classifier, *sizes)
     assert text.startswith("60 files, 0.07 h of audio")
     assert {"a loop of pipeline(...)", "ours"} <= rows(text).keys()
-
-
-def test_shards(run, measured_here):
-    measured_here("shards")
-    table = rows(run("shards", "--n_files", 1200))
-    assert table["0/1"][0] == "1,212" and 50 < int(table["3/16"][0]) < 100
 
 
 def test_soak(run, tiny_classifier):

@@ -96,25 +96,15 @@ RUN_BY = {
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
     "python benchmarks/songs.py": "tests/test_benchmarks.py",
-    "accelerate launch --multi_gpu --num_processes 2 -m music_genre.library": (
-        "tests/music_genre/library/test_interrupted.py"
-    ),
-    'from datasets import load_dataset\n\nload_dataset("parquet"': (
-        "tests/music_genre/library/test_shards.py"
-    ),
-    "python -m music_genre.library --output genres.parquet --merge": (
-        "tests/music_genre/library/test_command.py"
-    ),
     "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
     "H=http://127.0.0.1:7860": "tests/test_readme.py",
-    "python -m music_genre.library --output genres.parquet --undo": (
+    "python -m music_genre scan ~/Music --model runs/mine": (
         "tests/music_genre/library/test_command.py"
     ),
-    "python -m music_genre.library ~/Music --model runs/mine": (
-        "tests/music_genre/library/test_thresholds.py"
+    "python -m music_genre scan ~/Music --model you/distilhubert-gtzan": "tests/test_readme.py",
+    "python -m music_genre tag ~/Music --table genres.parquet": (
+        "tests/music_genre/library/test_command.py"
     ),
-    "python -m music_genre.library ~/Music --model you/distilhubert-gtzan --output genres.parquet "
-    "--write_tags --dry_run": "tests/test_readme.py",
     "accelerate launch train_hf.py configs/gtzan-ast.json": "tests/test_train_families.py",
     "hf jobs run": "tests/test_docs.py",
     'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (

@@ -194,7 +194,7 @@ def test_the_demo_as_a_space(walk, hub):
 
 def test_a_whole_library(walk):
     n_files = standins.write_music(Path(walk.environment["HOME"]) / "Music")
-    block = walk.take(f"^python -m music_genre.library ~/Music --model {REPO} ")
+    block = walk.take(f"^python -m music_genre scan ~/Music --model {REPO} ")
     walk.run(*block)
     table = pyarrow.parquet.read_table(walk.folder / "genres.parquet").to_pylist()
     assert len(table) == n_files
@@ -204,7 +204,9 @@ def test_a_whole_library(walk):
     again = walk.run(*block)  # "The same command continues after a stop."
     assert pyarrow.parquet.read_table(walk.folder / "genres.parquet").to_pylist() == table
     walk.note(f"    {again.splitlines()[-1]}")
-    listed = walk.run(*walk.take_from("docs/library.md", "--write_tags --dry_run$"))
+    listed = walk.run(
+        *walk.take_from("docs/library.md", "^python -m music_genre tag .*genres.parquet$")
+    )
     assert "No file was changed" in listed
     walk.note(f"    {listed.splitlines()[-1]}")
 

@@ -1,20 +1,33 @@
 """The genre, or a field of one's own, in a file's tags: read and set, by mutagen.
 
-ID3 (MP3), Vorbis comments (FLAC, Ogg, Opus) and MP4. A field of one's own is a TXXX frame in ID3
-and a freeform atom in MP4.
+    read_field("song.mp3").values
+    edit_copy("song.mp3", "copy.mp3", ["jazz", "blues"])
+
+ID3 (MP3, AIFF, WAV), Vorbis comments (FLAC, Ogg, Opus) and MP4. A field of one's own is a TXXX
+frame in ID3 and a freeform atom in MP4. mutagen inflates compressed frames without a bound, so all
+this runs in isolated processes (music_genre.isolation).
 """
 
+import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import mutagen
+from mutagen import aiff, flac, id3, mp3, mp4, ogg, wave
 from mutagen.easyid3 import EasyID3
 from mutagen.easymp4 import EasyMP4Tags
 
+from music_genre.audio import packets_sha256
 from music_genre.errors import InputError
 
-SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b")
-TYPES = ("EasyMP3", "EasyMP4", "FLAC", "OggVorbis", "OggOpus", "OggFLAC")  # of mutagen
+SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aif", ".aiff", ".wav")
+WITH_ID3 = (mp3.MP3, aiff.AIFF, wave.WAVE)
+WITH_TAGS = (*WITH_ID3, flac.FLAC, ogg.OggFileType, mp4.MP4)
 GENRE = "genre"
+SEPARATOR = "; "  # of several values in ID3v2.3, which has one; players split there
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,39}")
 
 
@@ -22,74 +35,172 @@ class TagError(InputError):
     """A file is left as it is; the message says why."""
 
 
+class Field(NamedTuple):
+    """stored: the texts in the file, such as (17); values: what they mean, such as Rock.
+
+    has_tags: whether the file has tags of a kind that has this field.
+    """
+
+    stored: list[str]
+    values: list[str]
+    has_tags: bool
+
+
 def check_field(name: str) -> str | None:
     """What is wrong with the name of a field of one's own; None if nothing is."""
     if not FIELD_NAME.fullmatch(name):
         return "--tag_field takes letters, digits and _, such as GENRE_PREDICTED."
-    known = {*EasyID3.valid_keys, *EasyMP4Tags.Set, GENRE}
-    if name.lower() in known - _registered:
+    if name.lower() in {*EasyID3.valid_keys, *EasyMP4Tags.Set, GENRE}:
         return f"--tag_field {name} is a field that players use: take a name of its own."
     return None
 
 
-_registered: set[str] = set()  # fields of one's own that mutagen was told of
-
-
-def _register(name: str) -> None:
-    key = name.lower()
-    if key != GENRE and key not in _registered:
-        EasyID3.RegisterTXXXKey(key, name)
-        EasyMP4Tags.RegisterFreeformKey(key, name)
-        _registered.add(key)
-
-
-def read_field(path: str, name: str = GENRE) -> list[str]:
-    """The values of a field, without empty ones.
-
-    Raises:
-        TagError: the file has no tags that are known here, or broken ones.
+def read_field(path: str, name: str = GENRE) -> Field:
+    """Raises:
+    TagError: the file has no tags that are known here, or broken ones.
     """
-    return _values(_open(path, name), name)
+    with _reasons("read"):
+        file = _open(path)
+        if file.tags is None:
+            values = _id3v1_genre(path) if name == GENRE and isinstance(file, mp3.MP3) else []
+            return Field([], values, False)
+        if not isinstance(file, WITH_ID3):
+            stored = [_text(value) for value in file.tags.get(_key(file, name), [])]
+            return Field(stored, stored, True)
+        frame = file.tags.get(_key(file, name))
+        if frame is None:
+            return Field([], [], True)
+        values = frame.genres if name == GENRE else frame.text
+        return Field([str(text) for text in frame.text], [str(text) for text in values], True)
 
 
-def set_field(path: str, value: str, name: str = GENRE) -> list[str]:
-    """Set a field to one value. Returns the values that it had.
+def set_field(path: str, values: list[str], name: str = GENRE) -> None:
+    """Set a field; no values remove it.
 
     Raises:
         TagError: as `read_field`, or its tags cannot be written.
     """
-    file = _open(path, name)
-    try:
+    with _reasons("written"):
+        file = _open(path)
+        if isinstance(file, WITH_ID3):
+            return _set_in_id3(path, file, values, name)
         if file.tags is None:
             file.add_tags()
-        before = [str(one) for one in file.get(name, [])]
-        if before != [value]:
-            file[name] = [value]
-            # Old players do not read ID3v2.4, so a tag keeps its version.
-            is_old = type(file).__name__ == "EasyMP3" and _begins_with(path, b"ID3\x03")
-            file.save(**({"v2_version": 3} if is_old else {}))
-        return before
-    except Exception as error:  # whatever mutagen raises for broken tags
-        raise TagError(f"its tags cannot be written ({type(error).__name__}: {error})") from error
+        key = _key(file, name)
+        if not values:
+            if key in file.tags:
+                del file.tags[key]
+        elif isinstance(file, mp4.MP4) and name != GENRE:
+            file.tags[key] = [mp4.MP4FreeForm(value.encode()) for value in values]
+        else:
+            file.tags[key] = values
+        file.save()
 
 
-def _open(path: str, name: str) -> mutagen.FileType:
-    _register(name)
+def remove_tags(path: str) -> None:
+    """Remove all tags but ID3v1; of a file that had none before.
+
+    Raises:
+        TagError: they cannot be removed.
+    """
+    with _reasons("removed"):
+        file = _open(path)
+        if isinstance(file, mp3.MP3):
+            id3.delete(path, delete_v1=False, delete_v2=True)
+        else:
+            file.delete()
+
+
+def edit_copy(path: str, copy: str, values: list[str], field: str, is_removed: bool) -> None:
+    """Make a copy whose field has other values, and which is on the disk.
+
+    Args:
+        is_removed: remove all tags instead.
+
+    Raises:
+        TagError: more than the tag would change, or the tag cannot be written.
+    """
+    shutil.copyfile(path, copy)
+    if is_removed:
+        remove_tags(copy)
+    else:
+        set_field(copy, values, field)
+    if packets_sha256(path) != packets_sha256(copy):
+        raise TagError("writing its tag would change more than the tag")
+    with open(copy, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _set_in_id3(path: str, file: mutagen.FileType, values: list[str], name: str) -> None:
+    v1 = _id3v1(path) if isinstance(file, mp3.MP3) else b""
+    version = 3  # what all players read
+    if file.tags is None:
+        file.add_tags()
+        # Players that find ID3v2 do not look at ID3v1.
+        for frame in (id3.ParseID3v1(v1, v2_version=3) or {}).values() if v1 else ():
+            file.tags.add(frame)
+    elif file.tags.version[1] == 4:
+        version = 4
+    elif file.tags.version[1] == 2:
+        file.tags.update_to_v23()
+    key = _key(file, name)
+    file.tags.delall(key)
+    if values:
+        text = values if version == 4 else [SEPARATOR.join(values)]
+        frame = id3.TCON if name == GENRE else id3.TXXX
+        more = {} if name == GENRE else {"desc": name}
+        file.tags.add(frame(encoding=id3.Encoding.UTF16, text=text, **more))
+    file.tags.save(path, v2_version=version, v23_sep=None)
+    if v1:  # mutagen fills it in from the other frames
+        with open(path, "r+b") as raw:
+            raw.seek(-len(v1), 2)
+            raw.write(v1)
+
+
+@contextmanager
+def _reasons(what: str) -> Iterator[None]:
     try:
-        file = mutagen.File(path, easy=True)
+        yield
+    except TagError:
+        raise
     except Exception as error:  # whatever mutagen raises for broken tags
-        raise TagError(f"its tags cannot be read ({type(error).__name__}: {error})") from error
-    if type(file).__name__ not in TYPES:
+        reason = f"{type(error).__name__}: {error}"
+        raise TagError(f"its tags cannot be {what} ({reason})") from error
+
+
+def _open(path: str) -> mutagen.FileType:
+    """A file with its tags as they are: neither frames nor versions are changed."""
+    file = mutagen.File(path)
+    if not isinstance(file, WITH_TAGS):
         raise TagError("its content is of a kind that has no known tags")
+    if isinstance(file, WITH_ID3):
+        is_old = file.tags is not None and file.tags.version[1] == 2  # its frames have other names
+        file = type(file)(path, translate=is_old, load_v1=False)
     return file
 
 
-def _values(file: mutagen.FileType, name: str) -> list[str]:
-    if file.tags is None:
-        return []
-    return [text for value in file.get(name, []) if (text := str(value).strip())]
+def _key(file: mutagen.FileType, name: str) -> str:
+    if isinstance(file, WITH_ID3):
+        return "TCON" if name == GENRE else f"TXXX:{name}"
+    if isinstance(file, mp4.MP4):
+        return "\xa9gen" if name == GENRE else f"----:com.apple.iTunes:{name}"
+    return name
 
 
-def _begins_with(path: str, magic: bytes) -> bool:
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _id3v1(path: str) -> bytes:
+    """The 128 bytes at the end of a file that has them."""
     with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
+        file.seek(max(0, os.path.getsize(path) - 128))
+        data = file.read()
+    return data if len(data) == 128 and data.startswith(b"TAG") else b""
+
+
+def _id3v1_genre(path: str) -> list[str]:
+    """Its zero byte is Blues, but most programs that write it mean nothing."""
+    v1 = _id3v1(path)
+    is_known = v1 and 0 < v1[127] < len(id3.TCON.GENRES)
+    return [id3.TCON.GENRES[v1[127]]] if is_known else []

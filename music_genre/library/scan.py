@@ -1,42 +1,59 @@
 """Scan a music library into one table: one row per file, resumed after any interruption.
 
-Finds the files of this process's share, leaves out those that have a row, and classifies the
-others; `table.py` keeps the rows, `shards.py` shares, and `journal.py` knows what ended a scan.
+    scan(GenreClassifier("runs/mine"), [Path("music")], Path("genres.parquet"))
+
+files.py finds the files, table.py knows which of them have a row, decoding.py decodes the others,
+and `classify` makes rows of them. ray_scan.py does the last two on many machines.
 """
 
 import hashlib
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
-from music_genre import old_audio as audio
-from music_genre.classifier import GenreClassifier
+from music_genre import windows
+from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
-from music_genre.library.batches import FilePrediction, classify_files
-from music_genre.library.journal import GIVEN_UP, Journal
-from music_genre.library.shards import Shard
+from music_genre.library.decoding import DecodedFile, File, decode_files
+from music_genre.library.files import Found, describe_kinds, describe_others, find_files
 from music_genre.library.table import (
-    File,
-    LineWriter,
-    ResultTable,
+    PartWriter,
     Row,
     check_settings,
-    columns_of,
-    flat,
-    is_final,
+    have_valid_row,
     read_rows,
-    read_settings,
+    rows_in,
+    rows_in_unreadable,
+    rows_of,
+    schema_of,
     write_table,
 )
+from music_genre.report import is_demonstration
 
-ALL = Shard()
+N_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share `index`, counted from 0, of `count`: by a hash of the path below the root."""
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, path: str) -> bool:
+        return zlib.crc32(path.encode()) % self.count == self.index
+
+
+Decoded = Iterable[tuple[File, DecodedFile | InputError]]
+Rows = Callable[[Iterable[File]], Iterator[Row]]
 
 
 def scan(
@@ -44,126 +61,110 @@ def scan(
     roots: Sequence[Path],
     output: Path,
     seconds: float | None = None,
-    shard: Shard = ALL,
-) -> ResultTable:
-    """Classify the audio files under `roots` that have no row yet, and write the table.
+    exclude: Sequence[str] = (),
+    shard: Shard = Shard(),
+) -> tuple[pa.Table, bool]:
+    """Classify the audio files under `roots` that have no valid row yet, and write the table.
 
     Args:
-        roots: folders and files.
-        output: the table, in the format of its suffix, one of FORMATS; of a shard it is
-            `shard.table(output)`.
+        roots: folders and files; see `find_files`.
+        output: the table, in the format of its suffix, one of FORMATS.
         seconds: how much of each file is processed, from its middle; None for all.
-        shard: the files to process, and to have rows for.
+        exclude: see `find_files`.
+        shard: the files to process now. The table has the rows of all.
 
     Returns:
-        The rows, by path.
+        The table, and whether all folders could be read.
 
     Raises:
         InputError: there are no files, or the rows that are there come from another model.
     """
+
+    def rows(files: Iterable[File]) -> Iterator[Row]:
+        with closing(decode_files(files, classifier.sampling_rate, seconds)) as decoded:
+            yield from classify(classifier, decoded)
+
+    return scan_with(rows, settings_of(classifier, seconds), roots, output, exclude, shard)
+
+
+def scan_with(
+    rows: Rows,
+    settings: dict[str, Any],
+    roots: Sequence[Path],
+    output: Path,
+    exclude: Sequence[str] = (),
+    shard: Shard = Shard(),
+) -> tuple[pa.Table, bool]:
+    """`scan` with any function that makes the rows of files."""
     parts = Path(f"{output}.parts")
-    files = find_files(roots, shard)
-    check_settings(parts, settings_of(classifier, seconds))
-    rows = read_rows(parts, files, str(shard))
-    todo = [file for file, row in rows.items() if not is_final(row)]
-    which = f" in shard {shard.index}/{shard.count}" if shard.count > 1 else ""
-    print(f"{len(files):,} audio files{which}, {len(files) - len(todo):,} of them known.")
-    if todo:
-        with Journal(parts, str(shard)) as journal, LineWriter(parts, str(shard)) as writer:
-            by_path = {file.path: file for file in todo}
-            for prediction in _with_bar(_classify(classifier, todo, seconds, journal), len(todo)):
-                file = by_path[prediction.path]
-                rows[file] = writer.append(to_row(file, prediction, classifier.labels))
-                journal.end(file.path)
-    table, settings = ResultTable(rows.values()), read_settings(parts)
-    flat_rows = (flat(row, settings) for row in table)
-    write_table(shard.table(output), columns_of(settings["labels"]), flat_rows)
-    return table
+    found = find_files(roots, exclude)
+    check_settings(parts, settings)
+    schema = schema_of(settings["labels"])
+    todo, n_todo = files_without_row(found, read_rows(parts, settings["labels"]), shard)
+    n_files = len(found.files)
+    which = f"{n_files - n_todo:,} of them known"
+    if shard.count > 1:
+        which = f"{n_todo:,} to do in shard {shard.index}/{shard.count}"
+    print(
+        f"{n_files:,} audio files ({describe_kinds(found.kinds)}), {which}.{describe_others(found)}"
+    )
+    n_same = 0
+    with PartWriter(parts, schema) as writer:
+        for row in tqdm(rows(todo), total=n_todo, unit=" files", smoothing=0.05):
+            n_same += row.pop("is_same", False)
+            writer.append(row)
+    if n_same:
+        print(f"{n_same:,} files had another time or other tags, but the same audio: no change.")
+    table = _write(output, found, read_rows(parts, settings["labels"]), settings)
+    return table, not found.unreadable
 
 
-def _classify(
-    classifier: GenreClassifier, files: Sequence[File], seconds: float | None, journal: Journal
-) -> Iterator[FilePrediction]:
-    others = (file for file in files if file.path not in journal.interrupted)
-    yield from classify_files(classifier, journal.starting(others), seconds)
-    last = [file for file in files if file.path in journal.interrupted]
-    if last:
-        print(f"{len(last):,} files were being processed when a scan ended: now one at a time.")
-    for file in last:
-        if journal.interrupted[file.path]:
-            yield FilePrediction(file.path, error=GIVEN_UP)
-        else:
-            yield from classify_files(classifier, journal.starting([file], True), seconds)
+def files_without_row(found: Found, rows: pa.Table, shard: Shard) -> tuple[Iterator[File], int]:
+    """The files to process, and how many they are."""
+    of_files = rows_of(found.files, rows)
+    is_todo = pa.compute.invert(have_valid_row(found.files, of_files))
+    if shard.count > 1:
+        is_mine = pa.array([shard.has(path) for path in found.files["path"].to_pylist()])
+        is_todo = pa.compute.and_(is_todo, is_mine)
+    files, known = found.files.filter(is_todo), of_files.filter(is_todo)
+
+    def todo() -> Iterator[File]:
+        for file, row in zip(rows_in(files), rows_in(known), strict=True):
+            is_known = row["packets_sha256"] is not None and not row["is_temporary"]
+            location = found.location(file["path"])
+            yield File(**file, location=location, known=row if is_known else None)
+
+    return todo(), len(files)
 
 
-def _with_bar(predictions: Iterator[FilePrediction], n_files: int) -> Iterator[FilePrediction]:
-    processed, started = 0.0, time.monotonic()
-    # Of the processes that a launcher starts on a machine, the first one shows its progress.
-    is_hidden = os.environ.get("LOCAL_RANK", "0") != "0"
-    with tqdm(total=n_files, unit=" files", disable=is_hidden, smoothing=0.05) as bar:
-        for prediction in predictions:
-            yield prediction
-            processed += prediction.seconds_processed
-            rate = processed / (time.monotonic() - started)
-            bar.set_postfix_str(f"{rate:.0f} s of audio per second", refresh=False)
-            bar.update()
-
-
-def find_files(roots: Sequence[Path], shard: Shard = ALL) -> list[File]:
-    """A shard of all audio files under folders, by their suffix, and of files given by name.
-
-    They are sorted by path. Links to folders are not followed. Hidden files are left out; so are,
-    with a warning, folders that cannot be read.
-
-    Raises:
-        InputError: a root does not exist, or there are no files, in this shard or any other.
-    """
-    paths, n_found = set(), 0
-    roots_there = [os.path.abspath(root) for root in roots]
-    for root in roots_there:
-        if not os.path.exists(root):
-            raise InputError(f"There is no file or folder {root}.")
-        # Below the outermost root that holds it, a file has one name whatever root it is found by.
-        above = [os.path.join(other, "") for other in roots_there if os.path.isdir(other)]
-        base = min((o for o in above if os.path.join(root, "").startswith(o)), key=len, default="")
-        for path in [root] if os.path.isfile(root) else _walk(root):
-            n_found += 1
-            name = path[len(base) :] if base else os.path.basename(path)
-            if shard.has(name):
-                paths.add(path)
-    if not n_found:
-        raise InputError(f"There are no audio files in {', '.join(map(str, roots))}.")
-    return [_file(path) for path in sorted(paths)]
-
-
-def _walk(root: str) -> Iterator[str]:
-    for folder, subfolders, names in os.walk(root, onerror=_warn):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if os.path.splitext(name)[1].lower() in audio.SUFFIXES and not name.startswith("."):
-                yield os.path.join(folder, name)
-
-
-def _file(path: str) -> File:
-    try:
-        status = os.stat(path)
-    except OSError:  # a link to nothing, or just deleted; decoding reports it
-        return File(path, 0, 0)
-    return File(path, status.st_size, status.st_mtime_ns)
-
-
-def _warn(error: OSError) -> None:
-    print(f"warning: left out {error.filename}: {error.strerror}", file=sys.stderr)
+def _write(output: Path, found: Found, rows: pa.Table, settings: dict[str, Any]) -> pa.Table:
+    of_files = rows_of(found.files, rows)
+    of_files = of_files.filter(pa.compute.is_valid(of_files["path"]))
+    kept = rows_in_unreadable(found, rows)
+    if found.unreadable:
+        items = list(found.unreadable.items())[:N_NAMES_SHOWN]
+        names = ", ".join(f"{name} ({reason})" for name, reason in items)
+        print(
+            f"{len(found.unreadable):,} folders or files could not be read: {names}. "
+            f"Their rows from earlier scans are kept."
+        )
+    n_gone = len(rows) - len(of_files) - len(kept)
+    if n_gone:
+        print(f"{n_gone:,} files of earlier scans are not there now: they are not in the table.")
+    return write_table(output, pa.concat_tables([of_files, kept]), settings)
 
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
     """What all rows of a table have in common. A local model's revision is a hash of its files."""
+    folder, config = Path(classifier.model_id), classifier.model.config
+    is_synthetic = bool(getattr(config, "trained_on_synthetic_music", False))
     return {
         "model": classifier.model_id,
-        "revision": classifier.commit or _hash_of_model(Path(classifier.model_id)),
+        "revision": classifier.commit or _hash_of_model(folder),
         "window_seconds": classifier.window_seconds,
         "seconds": seconds,
         "labels": classifier.labels,
+        "is_demonstration": is_synthetic or is_demonstration(folder),
     }
 
 
@@ -175,25 +176,86 @@ def _hash_of_model(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def to_row(file: File, prediction: FilePrediction, labels: Sequence[str]) -> Row:
-    """A row; probabilities are rounded to six places.
+# --- rows -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _InWork:
+    file: File
+    decoded: DecodedFile
+    n_left: int  # windows that the model has not seen
+    probabilities: list[np.ndarray]
+
+
+def classify(classifier: GenreClassifier, decoded: Decoded) -> Iterator[Row]:
+    """Yield a row for every file, in the order they are finished; files share batches.
+
+    The probabilities are those of `GenreClassifier`, up to rounding. All batches have the same
+    size, so that a window's result does not depend on its neighbours: an interrupted scan gives the
+    same figures as an uninterrupted one.
+    """
+    window = int(classifier.window_seconds * classifier.sampling_rate)
+    batch: list[tuple[_InWork, np.ndarray]] = []
+    for file, outcome in decoded:
+        if isinstance(outcome, InputError):
+            yield error_row(file, outcome)
+            continue
+        if outcome.waveform is None:
+            yield file.known | _key(file) | {"is_same": True}
+            continue
+        cuts = windows.cut(outcome.waveform, window)
+        in_work = _InWork(file, outcome, len(cuts), [])
+        for cut in cuts:
+            batch.append((in_work, cut))
+            if len(batch) == BATCH_SIZE:
+                yield from _classify_batch(classifier, batch)
+                batch = []
+    if batch:
+        yield from _classify_batch(classifier, batch)
+
+
+def _classify_batch(
+    classifier: GenreClassifier, batch: list[tuple[_InWork, np.ndarray]]
+) -> Iterator[Row]:
+    cuts = [cut for _, cut in batch]
+    cuts += [cuts[-1]] * (BATCH_SIZE - len(cuts))
+    for (in_work, _), row in zip(batch, classifier.window_probabilities(cuts), strict=False):
+        in_work.probabilities.append(row)
+        in_work.n_left -= 1
+        if not in_work.n_left:
+            yield genre_row(classifier, in_work)
+
+
+def _key(file: File) -> Row:
+    return {
+        "path": file.path,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "scanned_ns": time.time_ns(),
+    }
+
+
+def error_row(file: File, error: InputError) -> Row:
+    is_temporary = getattr(error, "is_temporary", False)
+    return _key(file) | {"error": str(error), "is_temporary": is_temporary}
+
+
+def genre_row(classifier: GenreClassifier, in_work: _InWork) -> Row:
+    """A row; probabilities, the mean over windows, are rounded to six places.
 
     `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
     1 is no idea.
     """
-    row: Row = asdict(file) | {
-        "duration": prediction.duration and round(prediction.duration, 3),
-        "seconds_processed": round(prediction.seconds_processed, 3),
-        "genre": None,
-        "uncertainty": None,
-        "probabilities": None,
-        "error": prediction.error,
-        "is_temporary": prediction.is_temporary,
+    decoded, labels = in_work.decoded, classifier.labels
+    p = np.mean(in_work.probabilities, axis=0)
+    entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
+    return _key(in_work.file) | {
+        "packets_sha256": decoded.packets_sha256,
+        "duration": decoded.duration and round(decoded.duration, 3),
+        "genre": labels[int(p.argmax())],
+        **{f"p_{label}": round(value, 6) for label, value in zip(labels, p.tolist(), strict=True)},
+        "uncertainty": round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0,
+        "seconds_processed": round(len(decoded.waveform) / classifier.sampling_rate, 3),
+        "lost_seconds": round(decoded.lost_seconds, 3),
+        "is_temporary": False,
     }
-    if prediction.probabilities is not None:
-        p = prediction.probabilities
-        entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
-        row["genre"] = labels[int(p.argmax())]
-        row["uncertainty"] = round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0
-        row["probabilities"] = [round(value, 6) for value in p.tolist()]
-    return row

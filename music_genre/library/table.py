@@ -1,66 +1,50 @@
-"""The rows of a library's table: on disk as they come, then as one file to read.
+"""The rows of a library's table: Parquet parts as they are made, then one file to read.
 
-Every process appends its rows to a file of its own in OUTPUT.parts as soon as it has them, so a
-kill loses only the files in progress, which a journal there names. A row is valid while its file
-has the same size and time of change. The table is written anew from the rows, in one step.
+A scan appends its rows to OUTPUT.parts, some hundred at a time, so that a kill loses only those in
+work. A row is valid while its file has the same size and time of change. The last row of a file
+counts. The table is written anew from the rows, in one step.
 """
 
-import csv
-import datetime
-import errno
-import io
 import json
 import os
-import re
-import socket
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow
-from pyarrow import parquet
+import pyarrow as pa
+from pyarrow import compute, csv, dataset, parquet
 
 from music_genre.errors import InputError
+from music_genre.library.files import Found
 
-FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
-SYNC_SECONDS = 5.0  # a power cut loses the rows of so long; a kill loses none that was written
+PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
-ROW_GROUP = 10_000  # rows of the table in memory at a time
-TEXT_COLUMNS = ("path", "genre", "model", "revision", "error")  # the others hold numbers
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class File:
-    path: str  # absolute
-    size: int  # bytes
-    mtime_ns: int
-
+SETTINGS_FILE = "settings.json"
+OF_PARTS = ("size", "mtime_ns", "packets_sha256", "scanned_ns", "is_temporary")  # not in the table
 
 Row = dict[str, Any]
-# Each row as a line of JSON, which takes a fraction of the memory; None where there is no row.
-JsonRows = dict[File, bytes | None]
-TEMPORARY = b'"is_temporary": true'  # in a name the quotation marks would be escaped
 
 
-class ResultTable:
-    """The rows of some files, in their order; each is parsed when it is needed."""
+def schema_of(labels: Sequence[str]) -> pa.Schema:
+    """The columns of a part."""
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    return pa.schema(
+        [
+            *(("path", text), ("size", whole), ("mtime_ns", whole)),
+            *(("packets_sha256", text), ("scanned_ns", whole)),
+            *(("duration", number), ("genre", text)),
+            *((f"p_{label}", number) for label in labels),
+            *(("uncertainty", number), ("seconds_processed", number), ("lost_seconds", number)),
+            *(("error", text), ("is_temporary", pa.bool_())),
+        ]
+    )
 
-    def __init__(self, lines: Collection[bytes]) -> None:
-        self._lines = lines
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def __iter__(self) -> Iterator[Row]:
-        return map(json.loads, self._lines)
-
-
-# --- rows on disk ---------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------
 
 
 def check_settings(parts: Path, settings: dict[str, Any]) -> None:
@@ -78,10 +62,7 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
             "results of one model and one --seconds: give another --output, or delete "
             f"{parts} to process all files again."
         )
-    if before == settings and (parts / "settings.json").exists():
-        return
-    # Other processes may do the same at the same time.
-    with replacing(parts / "settings.json", f"{socket.gethostname()}-{os.getpid()}") as file:
+    with replacing(parts / SETTINGS_FILE) as file:
         file.write(json.dumps(settings).encode())
 
 
@@ -93,162 +74,163 @@ def _describe(settings: dict[str, Any], names: list[str]) -> str:
 
 
 def read_settings(parts: Path) -> dict[str, Any]:
+    """Empty where no scan has begun.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    path = parts / SETTINGS_FILE
     try:
-        return json.loads((parts / "settings.json").read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: delete {parts}, and scan again.") from error
 
 
-def lines_of(parts: Path, shard: str, suffix: str = ".jsonl") -> Iterator[bytes]:
-    """What was written for a shard, such as 00003-of-00016, or in scans of other numbers of shards.
+def read_rows(parts: Path, labels: Sequence[str]) -> pa.Table:
+    """The last row of each file that was ever scanned, of `schema_of`.
 
-    What the others of 16 write is passed over.
+    Raises:
+        InputError: a part is damaged.
     """
-    of_others = re.compile(rf"[^-]+-(?!{shard})\d{{5}}-{shard.partition('-')[2]}-")
-    for path in sorted(parts.glob(f"*{suffix}")):
-        if not of_others.match(path.name):
-            with path.open("rb") as file:
-                yield from file
-
-
-def read_rows(parts: Path, files: Iterable[File], shard: str) -> JsonRows:
-    """The rows of these files, in their order. A line that a crash left incomplete is skipped."""
-    rows: JsonRows = dict.fromkeys(files)
-    for line in lines_of(parts, shard):
+    schema, tables = schema_of(labels), []
+    for path in sorted(parts.glob("*.parquet")):
         try:
-            row = json.loads(line)
-            key = File(row["path"], row["size"], row["mtime_ns"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        # A clock that jumps changes the order of the lines: what is final stays.
-        if key in rows and not (is_final(rows[key]) and TEMPORARY in line):
-            rows[key] = line
-    return rows
+            tables.append(dataset.dataset(path, schema, format="parquet").to_table())
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{path} is damaged: delete it, and its files are scanned again."
+            ) from error
+    rows = pa.concat_tables(tables) if tables else schema.empty_table()
+    order = compute.sort_indices(rows["scanned_ns"])
+    keys = pa.table({"path": rows["path"].take(order), "row": order})
+    last = keys.group_by("path", use_threads=False).aggregate([("row", "last")])
+    return rows.take(last["row_last"])
 
 
-def is_final(line: bytes | None) -> bool:
-    """Whether a row exists that the next scan need not make again."""
-    return line is not None and TEMPORARY not in line
+class PartWriter:
+    """Collects rows, and writes them as Parquet files that are complete whenever they are seen."""
 
+    def __init__(self, parts: Path, schema: pa.Schema) -> None:
+        self.parts, self.schema = parts, schema
+        self._rows: list[Row] = []
+        self._began = time.monotonic()
 
-class LineWriter:
-    """Appends lines of JSON to a file of its own; no two processes ever write to the same one."""
-
-    def __init__(self, parts: Path, shard: str = "00000-of-00001", suffix: str = ".jsonl") -> None:
-        parts.mkdir(parents=True, exist_ok=True)
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.path = parts / f"{now}-{shard}-{socket.gethostname()}-{os.getpid()}{suffix}"
-        self._file = self.path.open("xb", buffering=0)  # what is written survives a kill
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> "LineWriter":
+    def __enter__(self) -> "PartWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.flush()
 
-    def close(self) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def append(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= PART_ROWS or time.monotonic() - self._began > PART_SECONDS:
+            self.flush()
 
-    def append(self, entry: dict[str, Any]) -> bytes:
-        """Returns the line.
+    def flush(self) -> None:
+        if self._rows:
+            with replacing(self.parts / f"{time.time_ns()}-{uuid.uuid4().hex}.parquet") as file:
+                parquet.write_table(pa.Table.from_pylist(self._rows, self.schema), file)
+        self._rows, self._began = [], time.monotonic()
 
-        Raises:
-            OSError: the disk is full. What was cut there is skipped when it is read.
-        """
-        line = json.dumps(entry).encode() + b"\n"
-        if self._file.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
-        return line
+
+# --- files and their rows -------------------------------------------------------------------
+
+
+def rows_of(files: pa.Table, rows: pa.Table) -> pa.Table:
+    """The row of each file, in the order of the files; nulls where there is none."""
+    return rows.take(compute.index_in(files["path"], value_set=rows["path"]))
+
+
+def have_valid_row(files: pa.Table, of_files: pa.Table) -> pa.ChunkedArray:
+    """Whether each file has a row that the next scan need not make again; boolean.
+
+    A file whose size the system does not tell keeps the row that it has.
+
+    Args:
+        of_files: what `rows_of` returns.
+    """
+    is_same = compute.and_(
+        compute.equal(files["size"], of_files["size"]),
+        compute.equal(files["mtime_ns"], of_files["mtime_ns"]),
+    )
+    is_same = compute.or_(compute.fill_null(is_same, False), compute.is_null(files["size"]))
+    # Null where there is no row.
+    is_final = compute.fill_null(compute.invert(of_files["is_temporary"]), False)
+    return compute.and_(is_same, is_final)
+
+
+def rows_in_unreadable(found: Found, rows: pa.Table) -> pa.Table:
+    """The rows of files in folders that could not be listed this time."""
+    is_there = compute.is_in(rows["path"], value_set=found.files["path"])
+    is_kept = pa.array([False] * len(rows))
+    for folder in found.unreadable:
+        start = "" if folder == "." else f"{folder}/"
+        is_kept = compute.or_(is_kept, compute.starts_with(rows["path"], start))
+    return rows.filter(compute.and_(is_kept, compute.invert(is_there)))
 
 
 # --- the table ------------------------------------------------------------------------------
 
 
-def write_table(output: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+def write_table(output: Path, rows: pa.Table, settings: dict[str, Any]) -> pa.Table:
     """Write the table in one step: a reader finds the old one or the new one, never a part.
 
-    rows: as `flat` returns them.
+    Args:
+        rows: of `schema_of`.
+
+    Returns:
+        What was written: without the columns that only a scan needs, sorted by path.
     """
+    table = rows.drop_columns(list(OF_PARTS)).sort_by("path")
+    for name in ("model", "revision"):
+        column = pa.repeat(pa.scalar(settings[name], pa.string()), len(table))
+        table = table.add_column(table.schema.get_field_index("error"), name, column)
     with replacing(output) as file:
         if output.suffix == ".parquet":
-            _write_parquet(file, iter(rows), columns)
+            parquet.write_table(table, file)
         elif output.suffix == ".csv":
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            writer = csv.DictWriter(text, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-            text.detach()
+            csv.write_csv(table, file)
         else:
-            for row in rows:
+            for row in rows_in(table):
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return table
 
 
-def columns_of(labels: Iterable[str]) -> list[str]:
-    return [
-        *("path", "duration", "genre", *(f"p_{label}" for label in labels)),
-        *("uncertainty", "seconds_processed", "model", "revision", "error"),
-    ]
-
-
-def flat(row: Row, settings: dict[str, Any]) -> Row:
-    """A row as the table has it: one column per label, those of `columns_of`."""
-    labels = settings["labels"]
-    probabilities = row["probabilities"] or [None] * len(labels)
-    values = {
-        **row,
-        **{f"p_{label}": p for label, p in zip(labels, probabilities, strict=True)},
-        "path": printable(row["path"]),
-        "model": settings["model"],
-        "revision": settings["revision"],
-    }
-    return {column: values[column] for column in columns_of(labels)}
-
-
-def printable(path: str) -> str:
-    """A path as text: names that are not UTF-8 get escapes such as \\xef."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _write_parquet(file: BinaryIO, table: Iterator[Row], columns: Sequence[str]) -> None:
-    text, number = pyarrow.string(), pyarrow.float64()
-    types = [(name, text if name in TEXT_COLUMNS else number) for name in columns]
-    schema = pyarrow.schema(types)
-    with parquet.ParquetWriter(file, schema) as writer:
-        while rows := list(islice(table, ROW_GROUP)):
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+def rows_in(table: pa.Table) -> Iterator[Row]:
+    """The rows as dicts, few of them in memory at a time."""
+    for batch in table.to_batches(max_chunksize=1_000):
+        yield from batch.to_pylist()
 
 
 @contextmanager
-def replacing(path: Path, mark: str = "new") -> Iterator[BinaryIO]:
-    """A file to write; it replaces `path` when it is complete and on the disk.
-
-    mark: of the process, where several may write the same file.
-    """
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write; it replaces `path` when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{mark}")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def first_errors(rows: Iterable[Row]) -> Iterator[str]:
+def first_errors(table: pa.Table) -> Iterator[str]:
     """A line for each of the first files with an error."""
-    with_error = (row for row in rows if row["error"])
-    for row in islice(with_error, N_ERRORS_SHOWN):
-        yield f"  {printable(row['path'])}: {row['error']}"
+    with_error = table.filter(compute.is_valid(table["error"]))
+    for row in islice(rows_in(with_error), N_ERRORS_SHOWN):
+        yield f"  {row['path']}: {row['error']}"
 
 
-def summarize(rows: Iterable[Row]) -> str:
-    genres, n_errors = Counter(), 0
-    for row in rows:
-        n_errors += row["error"] is not None
-        genres.update([row["genre"]] if row["genre"] else [])
-    counts = ", ".join(f"{genre} {n:,}" for genre, n in genres.most_common())
-    return f"{counts or 'no genres'}; {n_errors:,} with an error"
+def summarize(table: pa.Table) -> str:
+    counts = compute.value_counts(compute.drop_null(table["genre"])).to_pylist()
+    counts = sorted(counts, key=lambda one: one["counts"], reverse=True)
+    genres = ", ".join(f"{one['values']} {one['counts']:,}" for one in counts)
+    n_errors = len(table) - table["error"].null_count
+    text = f"{genres or 'no genres'}; {n_errors:,} with an error"
+    lost = compute.sum(table["lost_seconds"]).as_py()
+    return f"{text}; {lost:.1f} s could not be decoded" if lost else text

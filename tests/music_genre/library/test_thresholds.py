@@ -1,14 +1,28 @@
-"""Thresholds that keep a precision on validation."""
+"""Thresholds that keep a precision on clips that the model was not trained on."""
 
 import pytest
 
 from music_genre.errors import InputError
-from music_genre.library.thresholds import describe, fit_thresholds, read_predictions
+from music_genre.library.thresholds import (
+    FILES,
+    describe,
+    find_thresholds,
+    fit_thresholds,
+    read_predictions,
+)
 
 
 def clips(genre: str, *pairs: tuple[float, bool]) -> list[tuple[str, str, float]]:
     """Clips that are predicted as `genre`, with the probability and whether that is right."""
     return [(genre if is_right else "other", genre, p) for p, is_right in pairs]
+
+
+def write(path, rows: list[tuple[str, str, float]]) -> None:
+    lines = ["track_id,genre,prediction,jazz,rock"]
+    for i, (true, predicted, p) in enumerate(rows):
+        cells = (p, 1 - p) if predicted == "jazz" else (1 - p, p)
+        lines.append(f"{i},{true},{predicted},{cells[0]},{cells[1]}")
+    path.write_text("\n".join(lines) + "\n")
 
 
 def test_the_lowest_probability_that_keeps_the_precision():
@@ -32,17 +46,31 @@ def test_a_genre_with_few_clips_or_many_errors_gets_none():
     thresholds = fit_thresholds(few + wrong + good, 0.9)
     assert list(thresholds) == ["pop"]
     text = describe(thresholds, ["jazz", "pop", "rock"], 0.9)
-    assert "pop: 0.70 and more (100% of 5 clips right)" in text
+    assert "pop: 0.70 and more (100% of 5 clips of validation right)" in text
     assert "never, too few clips that sure: jazz, rock" in text
 
 
-def test_predictions_are_read_beside_the_model(tmp_path):
-    (tmp_path / "predictions_validation.csv").write_text(
-        "track_id,genre,prediction,jazz,rock\na,jazz,rock,0.2,0.8\n"
+def test_cross_validated_predictions_serve_genres_of_few_validation_clips(tmp_path):
+    write(
+        tmp_path / FILES["validation"],
+        clips("jazz", *[(0.9, True)] * 3) + clips("rock", *[(0.8, True)] * 5),
     )
-    assert read_predictions(str(tmp_path), None) == [("jazz", "rock", 0.8)]
+    with_cross = clips("jazz", *[(0.7, True)] * 9) + clips("rock", *[(0.6, True)] * 9)
+    write(tmp_path / FILES["cross-validation"], with_cross)
+    found = find_thresholds(str(tmp_path), None, ["rock", "jazz"], 0.9)
+    assert {genre: (one.probability, one.source) for genre, one in found.items()} == {
+        "rock": (0.8, "validation"),
+        "jazz": (0.7, "cross-validation"),
+    }
 
 
-def test_a_model_without_predictions_says_what_else_can_be_done(tmp_path):
-    with pytest.raises(InputError, match="has none: use --min_confidence"):
-        read_predictions(str(tmp_path), None)
+def test_where_nothing_can_serve_it_says_what_to_do(tmp_path):
+    write(tmp_path / FILES["validation"], clips("jazz", *[(0.9, True)] * 3))
+    with pytest.raises(InputError, match=r"of 3 clips of validation: use --min_confidence, or"):
+        find_thresholds(str(tmp_path), None, ["jazz", "rock"], 0.9)
+    (tmp_path / FILES["validation"]).unlink()
+    with pytest.raises(InputError, match="of no clips: use --min_confidence"):
+        find_thresholds(str(tmp_path), None, ["jazz", "rock"], 0.9)
+    (tmp_path / FILES["validation"]).write_text("genre,prediction\njazz,jazz\n")
+    with pytest.raises(InputError, match="holds no predictions"):
+        read_predictions(str(tmp_path), None, FILES["validation"])

@@ -1,0 +1,144 @@
+"""Read the files of a library in isolated processes, some files ahead of the model.
+
+    for file, decoded in decode_files(files, 16_000):
+        ...
+
+Nothing here imports torch or pyarrow, so that the processes stay small.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+
+from music_genre import audio
+from music_genre.errors import InputError
+from music_genre.isolation import DecoderError, decoder_pool, result
+
+TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
+MAX_FILES_AHEAD = 64
+MAX_BYTES_AHEAD = 64 * 2**20  # of files, which are compressed; twice the processes may be more
+MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
+
+
+class File(NamedTuple):
+    """One file. `size` (bytes) and `mtime_ns` are None where the system does not tell them."""
+
+    path: str  # below the root, as text: the key of its row
+    location: str  # on this machine
+    size: int | None
+    mtime_ns: int | None
+    known: dict[str, Any] | None = None  # its last row, if size or time were others then
+
+
+class DecodedFile(NamedTuple):
+    """One file, or its middle.
+
+    waveform: float32, shape (samples,); None where the packets are those that were known.
+    duration: seconds; of a file that was decoded in part, what its header claims, or None.
+    """
+
+    waveform: np.ndarray | None
+    duration: float | None = None
+    lost_seconds: float = 0.0
+    packets_sha256: str | None = None
+
+
+def decode_file(
+    source: audio.Source,
+    sampling_rate: int,
+    seconds: float | None = None,
+    known_sha256: str | None = None,
+) -> DecodedFile:
+    """Decode a file, or `seconds` from its middle, unless its packets have a known hash.
+
+    Raises:
+        AudioError: it cannot be used, or is too short or silent.
+        OSError: it cannot be read.
+    """
+    try:
+        packets_sha256 = audio.packets_sha256(source)
+    except audio.AudioError:
+        packets_sha256 = None
+    if packets_sha256 and packets_sha256 == known_sha256:
+        return DecodedFile(None)
+    start, claimed = 0.0, None
+    if seconds:
+        claimed = audio.measure(source)
+        start = max(0.0, (claimed - seconds) / 2)
+    try:
+        waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
+    except audio.AudioError:
+        if not start:
+            raise
+        start = 0.0  # the header claims more than there is
+        waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
+    decoded_seconds = len(waveform) / sampling_rate
+    if decoded_seconds < MIN_SECONDS:
+        raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
+    is_whole = not start and decoded_seconds < (seconds or math.inf)
+    if audio.is_silent(waveform, sampling_rate):
+        raise audio.AudioError("it is silent" if is_whole else "its middle is silent")
+    duration = decoded_seconds if is_whole else claimed
+    return DecodedFile(waveform, duration, lost_seconds, packets_sha256)
+
+
+def decode_files(
+    files: Iterable[File], sampling_rate: int, seconds: float | None = None
+) -> Iterator[tuple[File, DecodedFile | InputError]]:
+    """Each file decoded, or the reason why not, in the order they get ready."""
+    tasks = (
+        (file, (file.location, sampling_rate, seconds, (file.known or {}).get("packets_sha256")))
+        for file in files
+    )
+    return in_processes(decode_file, tasks)
+
+
+def in_processes(
+    function: Callable, tasks: Iterable[tuple[File, tuple]]
+) -> Iterator[tuple[File, Any | InputError]]:
+    """What a function returns for each file, as they get ready; errors are values as well.
+
+    Args:
+        tasks: files, and the arguments of the function.
+    """
+    num_processes = joblib.cpu_count()
+    pool = decoder_pool(num_processes)
+    pending: dict[Future, File] = {}
+    try:
+        for file, arguments in tasks:
+            pending[pool.schedule(function, args=arguments, timeout=TIMEOUT)] = file
+            while _is_enough(pending, num_processes):
+                yield from _ready(pending)
+        while pending:
+            yield from _ready(pending)
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
+    if len(pending) < 2 * num_processes:
+        return False
+    n_bytes = sum(file.size or 0 for file in pending.values())
+    return len(pending) >= MAX_FILES_AHEAD or n_bytes >= MAX_BYTES_AHEAD
+
+
+def _ready(pending: dict[Future, File]) -> Iterator[tuple[File, Any | InputError]]:
+    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+        yield pending.pop(future), outcome(future)
+
+
+def outcome(future: Future) -> Any | InputError:
+    """What a process returned, or why there is nothing."""
+    try:
+        return result(future)
+    except InputError as error:
+        return error
+    except OSError as error:
+        return DecoderError(f"it cannot be read: {error.strerror or error}", is_temporary=True)
+    except Exception as error:  # whatever a file makes a library raise costs that file
+        return DecoderError(f"it cannot be used ({type(error).__name__}: {error})")

@@ -1,0 +1,151 @@
+"""Find the audio files of a music library, each named by its path below the scanned folder.
+
+    found = find_files([Path("~/Music").expanduser()], exclude=["Podcasts"])
+    found.files["path"], found.unreadable
+
+So a library keeps its rows when it is moved, or mounted elsewhere.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pyarrow as pa
+
+from music_genre.audio import SUFFIXES
+from music_genre.errors import InputError
+
+# What network drives, Windows and macOS keep beside the music; compared in lower case.
+BINS = frozenset(
+    [
+        *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle"),
+        *("$recycle.bin", "recycled", "recycler", "system volume information"),
+        *("__macosx", "lost+found"),
+    ]
+)
+FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+
+
+@dataclass
+class Found:
+    """What is below some roots.
+
+    files: of FILES, sorted by path.
+    kinds: how many files of each suffix are read; `other_kinds`, are not.
+    unreadable: folders and files that the system did not show, as paths below the root.
+    links: linked folders; they are not followed.
+    """
+
+    base: str
+    files: pa.Table = field(default_factory=FILES.empty_table)
+    kinds: Counter[str] = field(default_factory=Counter)
+    other_kinds: Counter[str] = field(default_factory=Counter)
+    unreadable: dict[str, str] = field(default_factory=dict)  # and the reason
+    links: list[str] = field(default_factory=list)
+    odd_names: dict[str, str] = field(default_factory=dict)  # as text -> as the system has it
+
+    def location(self, path: str) -> str:
+        return os.path.join(self.base, self.odd_names.get(path, path))
+
+
+def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
+    """All audio files below folders, by their suffix, and files given by name.
+
+    Hidden files and folders, bins and linked folders are left out.
+
+    Args:
+        roots: their paths are below the folder that holds them all.
+        exclude: patterns such as `Podcasts` or `*/live/*`, for names and for paths below the root.
+
+    Raises:
+        InputError: a root does not exist, or there are no files.
+    """
+    tops = [os.path.abspath(root) for root in roots]
+    for top in tops:
+        if not os.path.exists(top):
+            raise InputError(f"There is no file or folder {top}.")
+    folders = [top if os.path.isdir(top) else os.path.dirname(top) for top in tops]
+    found = Found(os.path.commonpath(folders))
+    rows: dict[str, tuple[int | None, int | None]] = {}
+    for top in tops:
+        for path in [top] if os.path.isfile(top) else _walk(top, found, exclude):
+            name = _below(path, found)
+            found.kinds[_suffix(path)] += 1
+            rows[name] = _status(path, name, found)
+    if not rows and not found.unreadable:
+        raise InputError(f"There are no audio files in {', '.join(tops)}.{describe_others(found)}")
+    paths = sorted(rows)
+    columns = [paths, [rows[path][0] for path in paths], [rows[path][1] for path in paths]]
+    found.files = pa.table(columns, schema=FILES)
+    return found
+
+
+def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
+    def is_wanted(folder: str, name: str) -> bool:
+        if name.startswith("."):
+            return False
+        below = os.path.relpath(os.path.join(folder, name), found.base)
+        return not any(fnmatch(name, one) or fnmatch(below, one) for one in exclude)
+
+    for folder, subfolders, names in os.walk(top, onerror=_noting(found)):
+        wanted = [one for one in subfolders if is_wanted(folder, one) and one.lower() not in BINS]
+        linked = {one for one in wanted if os.path.islink(os.path.join(folder, one))}
+        found.links += [_below(os.path.join(folder, one), found) for one in sorted(linked)]
+        subfolders[:] = [one for one in wanted if one not in linked]
+        for name in names:
+            if is_wanted(folder, name):
+                if _suffix(name) in SUFFIXES:
+                    yield os.path.join(folder, name)
+                else:
+                    found.other_kinds[_suffix(name)] += 1
+
+
+def _noting(found: Found) -> Callable[[OSError], None]:
+    def note(error: OSError) -> None:
+        found.unreadable[_below(error.filename, found)] = error.strerror or str(error)
+
+    return note
+
+
+def _status(path: str, name: str, found: Found) -> tuple[int | None, int | None]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # a link to nothing is no trouble of a drive
+            found.unreadable[name] = error.strerror or str(error)
+        return None, None
+    return status.st_size, status.st_mtime_ns
+
+
+def _below(path: str, found: Found) -> str:
+    """A path below the root as text; bytes that are not UTF-8 become escapes such as \\xef."""
+    below = os.path.relpath(path, found.base)
+    text = os.fsencode(below).decode("utf-8", "backslashreplace")
+    if text != below:
+        found.odd_names[text] = below
+    return text.replace(os.sep, "/")
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def describe_kinds(kinds: Counter[str]) -> str:
+    """The commonest kinds, such as `12 .jpg, 3 .txt`."""
+    commonest = sorted(kinds.items(), key=lambda one: (-one[1], one[0]))[:12]
+    return ", ".join(f"{n:,} {kind or 'without a suffix'}" for kind, n in commonest)
+
+
+def describe_others(found: Found) -> str:
+    """What was left out, and why, for people."""
+    lines = []
+    if found.other_kinds:
+        lines.append(f"Files of kinds that are not read: {describe_kinds(found.other_kinds)}.")
+    if found.links:
+        links = ", ".join(found.links[:3])
+        lines.append(f"{len(found.links):,} linked folders were not followed: {links}.")
+    return "".join(f"\n{line}" for line in lines)

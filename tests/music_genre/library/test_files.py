@@ -1,0 +1,89 @@
+"""Which files are found, and what is said of the others."""
+
+import os
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from music_genre.errors import InputError
+from music_genre.library.files import describe_others, find_files
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def paths(*roots: Path, **options) -> list[str]:
+    return find_files(roots, **options).files["path"].to_pylist()
+
+
+def test_hidden_files_bins_and_patterns_are_left_out(tmp_path):
+    bins = ("#recycle", "@eaDir/x.mp3", "lost+found", "$RECYCLE.BIN/S-1-5", "@Recycle", "#snapshot")
+    touch(tmp_path, *(f"{name}/a.mp3" for name in (*bins, "System Volume Information", ".trash")))
+    touch(tmp_path, ".a.mp3", "a.mp3", "Podcasts/b.mp3", "x/Podcasts/c.mp3", "x/live/d.MP3")
+    assert paths(tmp_path) == ["Podcasts/b.mp3", "a.mp3", "x/Podcasts/c.mp3", "x/live/d.MP3"]
+    assert paths(tmp_path, exclude=["Podcasts"]) == ["a.mp3", "x/live/d.MP3"]
+    assert paths(tmp_path, exclude=["x/P*", "*.MP3"]) == ["Podcasts/b.mp3", "a.mp3"]
+
+
+def test_kinds_are_counted_and_linked_folders_named(tmp_path):
+    touch(tmp_path, "a.mp3", "b.MP3", "c.ape", "x.jpg", "y.jpg", "z.mid", "README")
+    (tmp_path / "more").symlink_to(tmp_path)
+    found = find_files([tmp_path])
+    assert found.kinds == {".mp3": 2, ".ape": 1}
+    said = describe_others(found)
+    assert "kinds that are not read: 2 .jpg, 1 without a suffix, 1 .mid." in said
+    assert "1 linked folders were not followed: more." in said
+
+
+def test_several_roots_are_named_below_the_folder_that_holds_them(tmp_path):
+    touch(tmp_path, "a/1.mp3", "b/c/1.mp3", "b/2.mp3")
+    assert paths(tmp_path / "a") == ["1.mp3"]
+    assert paths(tmp_path / "a", tmp_path / "b" / "c") == ["a/1.mp3", "b/c/1.mp3"]
+    assert paths(tmp_path / "b" / "2.mp3", tmp_path / "b") == ["2.mp3", "c/1.mp3"]
+
+
+def test_a_name_that_is_no_text_is_escaped_and_found(tmp_path):
+    name = os.fsencode(tmp_path) + b"/na\xefve.wav"
+    Path(os.fsdecode(name)).write_bytes(b"x")
+    found = find_files([tmp_path])
+    assert found.files["path"].to_pylist() == ["na\\xefve.wav"]
+    assert os.path.exists(found.location("na\\xefve.wav"))
+
+
+def test_nothing_to_scan_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="no file or folder"):
+        find_files([tmp_path / "nowhere"])
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match=r"no audio files(.|\n)*1 \.jpg"):
+        find_files([tmp_path])
+
+
+@pytest.mark.parametrize("how", ["listing", "stat"])
+def test_rows_of_what_cannot_be_read_this_time_are_kept(how, tmp_path, monkeypatch, noise, scan_to):
+    music, output = tmp_path / "music", tmp_path / "out.csv"
+    for name in ("open/a.wav", "locked/b.wav", "locked/deep/c.wav", "locked too/d.wav"):
+        (music / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(music / name, noise(1), 16_000)
+    before = scan_to(output, music)
+    assert scan_to.is_complete
+    name = {"listing": "scandir", "stat": "stat"}[how]
+    real = getattr(os, name)
+
+    def refuse(path, *args, **options):
+        if f"{music}/locked" in str(path) and "too" not in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, refuse)
+        assert scan_to(output, music) == before
+    assert not scan_to.is_complete
+    assert "could not be read: locked" in scan_to.said
+    assert "Their rows from earlier scans are kept." in scan_to.said
+    (music / "locked" / "b.wav").unlink()
+    assert len(scan_to(output, music)) == 3
+    assert scan_to.is_complete
