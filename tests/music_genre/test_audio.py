@@ -4,6 +4,7 @@ import io
 import subprocess
 import tracemalloc
 
+import av
 import mutagen
 import numpy as np
 import pytest
@@ -121,6 +122,21 @@ def test_channels_are_averaged():
     np.testing.assert_allclose(decode(written(stereo), RATE)[0], sweep(1) / 2, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("right", "expected"),
+    [
+        (0.5, 0.75),
+        (-0.5, 0.25),  # the mean has a tenth of the power
+        (-0.8, 1.0),  # an eightieth: the left channel, which is louder
+        (-1.25, -1.25),
+    ],
+)
+def test_the_mean_of_channels_keeps_a_twentieth_of_their_power(right, expected):
+    stereo = np.stack([sweep(1), right * sweep(1)], axis=1)
+    waveform = decode(written(stereo, subtype="FLOAT"), RATE).waveform
+    np.testing.assert_allclose(waveform, expected * sweep(1), atol=1e-4)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.98])
 @pytest.mark.parametrize("options", [None, ["-f", "mp3"]])
 def test_of_channels_that_cancel_out_the_louder_is_taken(share, options):
@@ -170,6 +186,9 @@ MUSIC = sweep(5, 16_000)
         (np.where(T < 4.4, 0, MUSIC), False),
         (np.where(T % 0.5 < 0.02, MUSIC, 0), False),
         (0.1 * np.sin(2 * np.pi * 55 * T), False),
+        (0.04 * np.sin(2 * np.pi * 60 * T), False),
+        (HUM + 0.003 * MUSIC, False),
+        (1e-4 * MUSIC, True),
         (MUSIC[:4000], False),
     ],
 )
@@ -188,6 +207,18 @@ def test_a_damaged_frame_is_skipped_and_counted():
     waveform, lost = decode(bytes(data), RATE)
     assert 0.1 < lost < 1
     assert len(waveform) / RATE + lost == pytest.approx(20, abs=0.05)
+
+
+def test_a_stream_without_a_length_counts_its_damaged_packets():
+    """ADTS says nothing of its length: what is lost is known by the packets alone."""
+    data = bytearray(converted(written(sweep(8)), "-c:a", "aac", "-f", "adts"))
+    with av.open(io.BytesIO(bytes(data)), format="aac") as container:
+        packets = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
+    for at, size in packets[40:60]:
+        data[at + 7 : at + size] = b"\xff" * (size - 7)  # their headers stay
+    waveform, lost = decode(bytes(data), RATE)
+    assert lost == pytest.approx(20 * 1024 / RATE, abs=0.1)
+    assert len(waveform) / RATE + lost == pytest.approx(8, abs=0.2)
 
 
 @pytest.mark.parametrize("share", [0.7, 0.3])
@@ -251,8 +282,9 @@ def test_a_part_behind_the_end_has_no_samples():
 
 def test_a_file_longer_than_the_limit_is_refused_and_not_cut(monkeypatch):
     monkeypatch.setattr(audio, "MAX_SECONDS", 2.0)
+    assert len(decode(written(sweep(2)), RATE).waveform) == 2 * RATE
     with pytest.raises(AudioError, match="longer than"):
-        decode(written(sweep(4)), RATE)
+        decode(written(sweep(2.1)), RATE)
     assert len(decode(written(sweep(4)), RATE, start=1, seconds=2).waveform) == 2 * RATE
 
 
