@@ -15,6 +15,11 @@ import sys
 # times slower; threads that sleep cost less where the CPU is free.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from music_genre.training.launcher import stop_with_launcher
+
+if __name__ == "__main__":
+    stop_with_launcher()
+
 from music_genre.training.arguments import REFERENCE_CONFIG, parse_arguments
 
 if __name__ == "__main__":  # a wrong option need not wait for the other imports
@@ -58,7 +63,6 @@ from music_genre.training.checkpoints import (
     save_linear_probe,
 )
 from music_genre.training.data import QUICKSTART_CONFIG, find_archives, load_data, prepare
-from music_genre.training.launcher import stop_with_launcher
 from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers
 from music_genre.training.processes import print_once
 from music_genre.training.results import (
@@ -313,7 +317,6 @@ def main() -> None:
         config = QUICKSTART_CONFIG
     arguments = parse_arguments(argv, __doc__, config)
     recipe = arguments[-1]
-    stop_with_launcher()
     explain_launcher()
     with exit_with_message(lambda: what_is_left(recipe.output_dir)):
         try:

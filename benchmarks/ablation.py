@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
 
-Source of the table in docs/training.md. Cross-validation over artists: the clips of train and
+Source of the table in docs/ablation.md. Cross-validation over artists: the clips of train and
 validation are divided into five folds, of which three are trained on, one is validation (it decides
 between linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row
 is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to

@@ -65,6 +65,8 @@ def test_a_run_leaves_what_is_promised(run_dir):
     assert report["train"]["precision"] == "fp32"
     assert report["train"]["audio_seconds_per_second"] > 0
     assert report["leakage"] is None, "synthesised music has no artists"
+    assert json.loads((run_dir / "config.json").read_text())["trained_on_synthetic_music"]
+    assert report["sampling_rate"] == 16_000
 
 
 @pytest.mark.parametrize(

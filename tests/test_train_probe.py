@@ -1,6 +1,8 @@
 """The linear probe is a complete model first; fine-tuning then replaces it, or not."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
@@ -69,6 +71,18 @@ def test_a_run_that_is_stopped_at_the_first_step_leaves_the_linear_probe(
     train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
     assert is_finished(run_dir)
     assert read_report(run_dir)["train"]["steps"] == 10
+
+
+def test_fine_tuning_starts_from_the_probe_as_it_was_before_calibration(options, tmp_path):
+    run_dir = tmp_path / "run"
+    train(*options, "--max_steps", "1", "--learning_rate", "1e-30", "--save_strategy", "steps",
+          "--save_steps", "1")  # fmt: skip
+    assert abs(read_report(run_dir)["temperature"] - 1) > 0.01, "otherwise this shows nothing"
+    probe, trained = (
+        load_file(run_dir / folder / "model.safetensors")
+        for folder in ("linear_probe", "checkpoint-1")
+    )
+    assert all(torch.equal(probe[name], trained[name]) for name in probe)
 
 
 def test_a_run_of_no_epochs_needs_a_linear_probe(options):

@@ -11,12 +11,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
+from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
+from music_genre.loading import find_model
 from music_genre.report import PREDICTIONS_FILES
-from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from music_genre.training.checkpoints import Command, find_checkpoint, hold_folder
+from music_genre.training.clips import CropDataset
+from music_genre.training.linear_probe import extract_features
+from music_genre.training.model import load_for_training
 from tests import forked
 from tests.families import FAMILIES, four_steps
 from tests.training_runs import (
@@ -34,7 +41,7 @@ PLAIN["per_device_eval_batch_size"] = 4
 
 
 @pytest.fixture(scope="module")
-def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path, str]:
+def two(root, prepared, uneven, tiny_config, pretrained, tmp_path_factory) -> tuple[Path, str]:
     """A folder with runs of two processes, which are started once; and what they printed.
 
     --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
@@ -43,7 +50,7 @@ def two(root, prepared, tiny_config, pretrained, tmp_path_factory) -> tuple[Path
     probe = {"from_scratch": False, "max_steps": 2, "warmup_steps": 0, "use_cpu": True}
     runs = {
         "plain": flags(prepared, tiny_config, folder / "plain", **PLAIN),
-        "linear_probe": flags(prepared, pretrained, folder / "linear_probe", **probe),
+        "linear_probe": flags(uneven, pretrained, folder / "linear_probe", **probe),
         "families": [
             [*four_steps(family, prepared, folder / "models", folder / family), "--use_cpu", "True"]
             for family in FAMILIES
@@ -84,6 +91,23 @@ def test_the_first_process_chooses_the_linear_probe_for_all(two):
     assert printed.count("Linear probe on layer") == 1
 
 
+def test_two_processes_probe_every_track_once(two, uneven, pretrained):
+    """Of nine tracks one has five and the other four; split unevenly, one would be there twice."""
+    folder, _ = two
+    clips = load_prepared(uneven)[0]["train"]
+    base = find_model(str(pretrained))
+    labels = clips.features["genre"].names
+    model, feature_extractor = load_for_training(base, labels, 1.0, from_scratch=False)
+    crops = CropDataset(clips, 16_000, 0)
+    features, _ = extract_features(model.eval(), feature_extractor, crops, Accelerator(cpu=True))
+    assert len(set(features.tracks)) % 2
+    for rank in (0, 1):
+        found = torch.load(folder / f"probe-{rank}", weights_only=False)
+        expected = [features.tracks, features.labels, *features.layers]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_fine_tuning_from_a_linear_probe_averages_the_gradients_of_all(two):
     """The probe is scored before training: after that each process trained a model of its own."""
     folder, _ = two
@@ -115,10 +139,14 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to wait for")
-def test_training_saves_and_stops_when_its_launcher_is_killed(
-    root, prepared, tiny_config, tmp_path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_training_saves_and_stops_when_its_launcher_is_stopped(
+    number, root, prepared, tiny_config, tmp_path
 ):
-    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone."""
+    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone.
+
+    Ctrl-C reaches both; its launcher ends in a traceback while the run saves.
+    """
     output_dir = tmp_path / "run"
     options = flags(
         prepared, tiny_config, output_dir, max_steps=100_000, save_strategy="steps",
@@ -134,7 +162,10 @@ def test_training_saves_and_stops_when_its_launcher_is_killed(
         wait_for(lambda: list(output_dir.glob("checkpoint-*/trainer_state.json")))
         with pytest.raises(InputError, match="Another run is still working"):
             train(*options, "--resume_from_checkpoint", "last")
-        launcher.terminate()
+        if number == signal.SIGINT:
+            os.killpg(launcher.pid, number)
+        else:
+            launcher.send_signal(number)
         launcher.wait()
         wait_for(lambda: is_free(output_dir))
     finally:
@@ -142,4 +173,5 @@ def test_training_saves_and_stops_when_its_launcher_is_killed(
             os.killpg(launcher.pid, signal.SIGKILL)
     said = re.search(r"Stopped after step (\d+); it is saved", log.read_text())
     assert said, log.read_text()[-2000:]
-    assert find_checkpoint(output_dir, "last") == str(output_dir / f"checkpoint-{said[1]}")
+    last = find_checkpoint(output_dir, "last", Command("", ""))
+    assert last == str(output_dir / f"checkpoint-{said[1]}")

@@ -29,6 +29,7 @@ RUN_FILES = {  # what every finished run leaves
     "preprocessor_config.json",
     "README.md",
     "report.json",
+    "train_tracks.json",
     "predictions.csv",
     "predictions_validation.csv",
     "confusion_matrix.png",

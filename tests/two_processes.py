@@ -29,16 +29,22 @@ def run(argv: list[str]) -> None:
 
 
 def fit_in_the_first_process_only(folder: Path) -> None:
-    """Each process leaves the model that it starts from."""
+    """Each process leaves the features that it has, and the model that it starts from."""
     if RANK != "0":
-        linear_probe.choose_layer = linear_probe._fit = None
-    fit = linear_probe.fit_linear_probe
+        linear_probe._choose = linear_probe._regression = None
+    fit, extract = linear_probe.fit_linear_probe, linear_probe.extract_features
 
-    def fit_and_save(trainer, clips):
-        choice = fit(trainer, clips)
-        torch.save(trainer.model.state_dict(), folder / f"rank-{RANK}")
+    def extract_and_save(*arguments):
+        features, over = extract(*arguments)
+        torch.save([features.tracks, features.labels, *features.layers], folder / f"probe-{RANK}")
+        return features, over
+
+    def fit_and_save(model, *arguments):
+        choice = fit(model, *arguments)
+        torch.save(model.state_dict(), folder / f"rank-{RANK}")
         return choice
 
+    linear_probe.extract_features = extract_and_save
     train_hf.fit_linear_probe = fit_and_save
 
 
