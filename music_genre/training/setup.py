@@ -178,17 +178,20 @@ def make_run(
     tracks = {name: TrackDataset(dataset[name], window) for name in ("validation", "test")}
     loss = CropLoss(arguments.label_smoothing_factor)
     has_time_first = model.config.model_type == AST
-    trainer = GenreTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=crops,
-        eval_dataset=WindowDataset(tracks["validation"]),
-        data_collator=Collate(feature_extractor, model.main_input_name, has_time_first),
-        processing_class=feature_extractor,
-        compute_loss_func=loss,
-        compute_metrics=compute_metrics,
-        callbacks=[SetEpoch(crops), StopOnBadLoss(loss)],
-    )
+    try:
+        trainer = GenreTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=crops,
+            eval_dataset=WindowDataset(tracks["validation"]),
+            data_collator=Collate(feature_extractor, model.main_input_name, has_time_first),
+            processing_class=feature_extractor,
+            compute_loss_func=loss,
+            compute_metrics=compute_metrics,
+            callbacks=[SetEpoch(crops), StopOnBadLoss(loss)],
+        )
+    except (ValueError, RuntimeError) as error:  # options that do not go together or go here
+        raise InputError(str(error).splitlines()[0]) from error
     base_tracks = None if model_arguments.from_scratch else SeenTracks.read(base.path)
     n_seen, contamination = None, None
     if not model_arguments.from_scratch and not preparation.is_synthetic:
