@@ -1,4 +1,4 @@
-"""What the fine-tuned model is compared with: CSV features, spectrogram images, the table of all.
+"""What the fine-tuned model is compared with: feature tables and images of the same archive.
 
 Run: python -m baselines --help. Baselines use the core, evaluation and data_prep; nothing imports
 them.

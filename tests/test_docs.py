@@ -90,8 +90,7 @@ def test_the_tests_that_security_names_exist():
 
 # How a block of docs/ begins: the test that runs it, with other names and smaller sizes.
 RUN_BY = {
-    "python -m baselines --dataset": "tests/baselines/test_comparison.py",
-    "python -m baselines.images": "tests/baselines/test_images.py",
+    "python -m baselines": "tests/baselines/test_feature_tables.py",
     "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",

@@ -1,0 +1,141 @@
+"""scikit-learn on the feature tables of the Kaggle archive: an RBF SVM, and boosted trees.
+
+Run by `python -m baselines`. A table has 57 features per track (`features_30_sec.csv`), or per
+tenth of a track (`features_3_sec.csv`): means and variances of 28 descriptors, and the tempo. They
+come with the archive, for all of GTZAN's tracks; no features are computed here.
+"""
+
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from baselines.comparison import Row, score
+from data_prep import splits
+from data_prep.archive import FEATURE_TABLES, open_archive
+from data_prep.gtzan import GENRES, as_tracks
+from music_genre.errors import InputError
+
+NOT_FEATURES = ["filename", "length", "label"]  # the length tells nothing of the music
+N_FOLDS = N_DRAWS = 10
+Parts = list[tuple[np.ndarray, np.ndarray]]  # rows to train on, rows to test on
+
+
+def new_models() -> dict[str, ClassifierMixin]:
+    return {
+        "RBF SVM": make_pipeline(StandardScaler(), SVC(C=10)),
+        "boosted trees": HistGradientBoostingClassifier(early_stopping=False, random_state=0),
+    }
+
+
+def feature_rows(archive: Path, methods: Sequence[str]) -> list[Row]:
+    """Both models on each table of the archive, on each split."""
+    return [
+        evaluate(name, f"CSV, {what}", split, table, parts)
+        for what, table in read_tables(archive).items()
+        for split, parts in parts_of(table, methods)
+        for name in new_models()
+    ]
+
+
+def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
+    """The archive's tables: a row per track or segment, indexed by track; `label`, then features.
+
+    Raises:
+        InputError: the archive has no such table, or one that cannot be used.
+    """
+    tables = {}
+    with open_archive(archive, {".csv"}) as members:
+        for member in members:
+            if member.basename in FEATURE_TABLES:
+                seconds = member.basename.split("_")[1]
+                tables[f"{seconds} s"] = read_table(member.read(), member.basename)
+    if not tables:
+        raise InputError(f"{archive} has none of {', '.join(sorted(FEATURE_TABLES))}.")
+    return tables
+
+
+def read_table(content: bytes, name: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(io.BytesIO(content))
+        table.index = table["filename"].str.extract(r"^(\w+\.\d{5})\.", expand=False)
+        table = table[table["label"].isin(GENRES) & table.index.notna()]
+        features = table.drop(columns=NOT_FEATURES).astype(float)
+    except (AttributeError, KeyError, ValueError) as error:
+        reason = str(error)[:80]  # it may repeat a cell, which may be of any size
+        raise InputError(f"{name} is no feature table of GTZAN: {reason}.") from error
+    if features.empty or not np.isfinite(features).all(axis=None):
+        raise InputError(f"{name} has no rows, or a cell that is not a finite number.")
+    return features.assign(label=table["label"])
+
+
+def parts_of(table: pd.DataFrame, methods: Sequence[str]) -> Iterator[tuple[str, Parts]]:
+    """By the name of a split: what is trained on and tested on; segments of a track together.
+
+    Beside the held-out tracks of a list, as many tracks at random: the rest is what the leak gives.
+    """
+    tracks, labels = table.index.to_numpy(), table["label"].to_numpy()
+    for method in methods:
+        if method == "random":
+            folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
+            yield "random, 10 folds", list(folds.split(tracks, labels, tracks))
+            continue
+        assignment = splits.assign(as_tracks(dict.fromkeys(tracks, "")), method)
+        split = pd.Series(tracks).map(assignment)
+        train, test = (np.flatnonzero(split == name) for name in ("train", "test"))
+        if not len(train) or not len(test):
+            raise InputError(f"The {method} split of these tracks has no train or no test part.")
+        yield method, [(train, test)]
+        if table.index.is_unique:
+            draws = StratifiedShuffleSplit(
+                N_DRAWS, train_size=len(train), test_size=len(test), random_state=0
+            )
+            yield f"random, as small as {method}", list(draws.split(tracks, labels))
+
+
+def evaluate(name: str, what: str, split: str, table: pd.DataFrame, parts: Parts) -> Row:
+    """Train on the first rows of each part, and predict the tracks of the others.
+
+    A track's prediction is the highest mean of its segments' scores, as a clip's is over windows.
+    """
+    of_parts, seconds, features = [], 0.0, table.drop(columns="label")
+    for train, test in parts:
+        model, start = new_models()[name], time.monotonic()
+        model.fit(features.iloc[train], table["label"].iloc[train])
+        seconds += time.monotonic() - start
+        scores = pd.DataFrame(
+            model.decision_function(features.iloc[test]),
+            columns=model.classes_,
+            index=table.index[test],
+        )
+        predictions = scores.groupby(level=0).mean().idxmax(axis=1)
+        of_parts.append(predictions == table["label"].groupby(level=0).first()[predictions.index])
+    of_tracks: Mapping[str, float] = (
+        pd.concat(of_parts).astype(float).groupby(level=0).mean().to_dict()
+    )
+    size = describe_size(model)
+    if len(parts) == N_DRAWS and split.startswith("random, as small"):
+        # Tracks are drawn several times: the interval is the mean of the draws'.
+        of_draws = [score(part.astype(float).to_dict()) for part in of_parts]
+        accuracy = float(np.mean([one[0] for one in of_draws]))
+        low, high = np.mean([one[1] for one in of_draws], axis=0)
+        return Row(
+            name, what, split, accuracy, (low, high), of_draws[0][2], size, seconds / N_DRAWS
+        )
+    return Row(name, what, split, *score(of_tracks), size, seconds / len(parts))
+
+
+def describe_size(model: ClassifierMixin) -> str:
+    """What such a model has in place of parameters."""
+    if hasattr(model, "steps"):
+        return f"{model[-1].n_support_.sum():,} support vectors"
+    return f"{model.n_iter_ * len(model.classes_):,} trees"
