@@ -28,7 +28,6 @@ from safetensors import SafetensorError
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
-    PreTrainedConfig,
     PreTrainedModel,
     SequenceFeatureExtractor,
 )
@@ -165,13 +164,6 @@ def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
         raise unusable(found, error) from error
 
 
-def register_own_types(found: ModelFolder) -> None:
-    """Make transformers know the mel CNN, the baseline of this project, where it is asked for."""
-    config, _ = PreTrainedConfig.get_config_dict(found.path)
-    if config.get("model_type") == "mel-cnn":
-        import music_genre.mel_cnn  # noqa: F401
-
-
 def load_classifier(found: ModelFolder) -> PreTrainedModel:
     """A fine-tuned model, for serving: safetensors only, no code from its repository.
 
@@ -179,7 +171,6 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
         ModelError: it cannot be loaded, or it is no classifier with labels from 0 on.
     """
     try:
-        register_own_types(found)
         with without_warnings(*LOADING_LOGGERS):
             model, info = AutoModelForAudioClassification.from_pretrained(
                 found.path, **SAFELY, use_safetensors=True, output_loading_info=True

@@ -263,7 +263,6 @@ STILL_BROKEN: dict[str, int] = {
     "music_genre.demo.server": 1,
     "music_genre.evaluation.metrics": 2,
     "music_genre.kernels.resampling": 1,
-    "music_genre.mel_cnn": 3,
 }
 
 

@@ -19,7 +19,6 @@ from music_genre.loading import (
     ModelError,
     ModelFolder,
     load_feature_extractor,
-    register_own_types,
     unusable,
     without_warnings,
 )
@@ -41,7 +40,6 @@ def load_for_training(
         window_seconds: length of the windows that the model processes; kept in config.json.
         from_scratch: take the configuration only, with random weights.
     """
-    register_own_types(found)
     names = {
         "label2id": {label: i for i, label in enumerate(labels)},
         "id2label": dict(enumerate(labels)),

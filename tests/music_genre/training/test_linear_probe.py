@@ -26,7 +26,6 @@ from transformers import (
 
 from music_genre import windows
 from music_genre.errors import InputError
-from music_genre.mel_cnn import MelCnnConfig, MelCnnForAudioClassification
 from music_genre.training import linear_probe
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset
 
@@ -322,10 +321,6 @@ def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
     of_clips = np.bincount(clips, features.weights())
     np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
-
-
-def test_a_net_without_transformer_layers_has_no_linear_probe():
-    assert not linear_probe.can_have_linear_probe(MelCnnForAudioClassification(MelCnnConfig()))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -44,12 +44,6 @@ def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_u
     assert not is_trained(set_up(tiny_config, "--freeze_feature_encoder", "True"))
 
 
-@pytest.mark.parametrize("option", ["linear_probe", "spec_augment", "freeze_feature_encoder"])
-def test_what_a_kind_of_model_cannot_do_is_refused(option, set_up, root):
-    with pytest.raises(InputError, match=f"--{option} has no effect on .*mel-cnn"):
-        set_up(root / "configs" / "mel-cnn", f"--{option}", "True")
-
-
 def test_a_linear_probe_on_random_weights_is_refused(set_up, tiny_config):
     with pytest.raises(InputError, match=r"--linear_probe has no effect .* with random weights"):
         set_up(tiny_config, "--linear_probe", "True")
