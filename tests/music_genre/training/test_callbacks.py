@@ -10,9 +10,22 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
-from music_genre.training.callbacks import LoadCheckpoint, StopOnBadLoss, StopOnSignal, StopOnTime
+from music_genre.training.callbacks import (
+    LoadCheckpoint,
+    SetEpoch,
+    StopOnBadLoss,
+    StopOnSignal,
+    StopOnTime,
+)
 
 ARGS = SimpleNamespace(save_strategy="epoch")
+
+
+@pytest.mark.parametrize(("done", "epoch"), [(0.0, 0), (2.0, 2), (2.4, 2)])
+def test_clips_know_the_epoch_from_zero_on_also_when_it_is_resumed_inside(done, epoch):
+    clips = SimpleNamespace(epoch=None)
+    SetEpoch(clips).on_epoch_begin(ARGS, TrainerState(epoch=done), TrainerControl())
+    assert clips.epoch == epoch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
