@@ -3,9 +3,10 @@
 `music-genre publish` writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its
 int8 form, if that gives the same answers. The graph's input has the name of the model's main input
 (`input_values` or `input_features`): float32, what the feature extractor makes of windows, shape
-(batch, ...). `logits` has the shape (batch, labels). In the int8 form, weights of matrix products
-are int8, one scale per output channel, and activations are quantized as they come; convolutions
-stay in float32. transformers.js takes it by default in a browser.
+(batch, ...). EfficientAT's graph has its feature extractor inside and takes waveforms at 32 kHz,
+shape (batch, samples). `logits` has the shape (batch, labels). In the int8 form, weights of matrix
+products are int8, one scale per output channel, and activations are quantized as they come;
+convolutions stay in float32. transformers.js takes it by default in a browser.
 """
 
 import logging
@@ -57,19 +58,20 @@ def export(folder: Path) -> dict[str, Any]:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")
     classifier = GenreClassifier(folder, device="cpu", precision="fp32")
-    model = Logits(load_classifier(find_model(str(folder)))).eval()  # without modules for the CPU
+    model = load_classifier(find_model(str(folder)))  # without modules for the CPU
+    graph = Logits(model, front_end(classifier)).eval()
     path, quantized_path = folder / ONNX_FILE, folder / QUANTIZED_FILE
     unchecked = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
     try:
-        write_graph(model, noise(classifier, 2, 1.0), unchecked)
+        write_graph(graph, graph_input(classifier, noise(classifier, 2, 1.0)), unchecked)
         difference = largest_difference(classifier, unchecked)
         if not difference <= MAX_DIFFERENCE:
             raise OnnxError(
                 f"The ONNX form of {folder} computes other numbers than PyTorch: logits differ by "
                 f"up to {difference:.1g}."
             )
-        quantize(unchecked, quantized_path)
+        quantize(unchecked, quantized_path, ["Gemm"] if graph.front_end else ["MatMul", "Gemm"])
         quantized = compare(classifier, quantized_path)
         quantized["is_kept"] = quantized["mean_difference"] <= MAX_MEAN_DIFFERENCE
         if not quantized["is_kept"]:
@@ -86,21 +88,39 @@ def export(folder: Path) -> dict[str, Any]:
     }
 
 
-def noise(classifier: GenreClassifier, batch: int, n_windows: float) -> torch.Tensor:
-    """Model input for noise: float32, shape (batch, ...)."""
+def noise(classifier: GenreClassifier, batch: int, n_windows: float) -> list[np.ndarray]:
+    """Waveforms of noise, float32, shape (samples,) each."""
     samples = int(classifier.window_seconds * n_windows * classifier.sampling_rate)
     waveforms = np.random.default_rng(batch).standard_normal((batch, samples))
-    return extract_features(classifier.feature_extractor, list(waveforms.astype(np.float32)))
+    return list(waveforms.astype(np.float32))
+
+
+def front_end(classifier: GenreClassifier) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What the graph does with waveforms before the model, if the feature extractor is in torch."""
+    return getattr(classifier.feature_extractor, "log_mel", None)
+
+
+def graph_input(classifier: GenreClassifier, waveforms: list[np.ndarray]) -> torch.Tensor:
+    """What the graph takes for these windows: float32, shape (batch, ...)."""
+    if front_end(classifier):
+        return torch.from_numpy(np.stack(waveforms))
+    return extract_features(classifier.feature_extractor, waveforms)
 
 
 class Logits(torch.nn.Module):
-    """A model with one output, a tensor, for the graph."""
+    """A model with one output, a tensor, for the graph; with a front end, of waveforms."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        front_end: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.front_end = front_end
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features = self.front_end(inputs) if self.front_end else inputs
         return self.model(**{self.model.main_input_name: features}).logits
 
 
@@ -140,28 +160,35 @@ def largest_difference(classifier: GenreClassifier, path: Path) -> float:
     """Largest difference of a logit between the graph and the model, over batches and lengths."""
     run, largest = load_graph(path), 0.0
     for batch, n_windows in enumerate(CHECKED_LENGTHS, start=1):
-        features = noise(classifier, batch, n_windows)
+        waveforms = noise(classifier, batch, n_windows)
+        features = extract_features(classifier.feature_extractor, waveforms)
         with torch.inference_mode():
             expected = Logits(classifier.model)(features).numpy()
-        largest = max(largest, float(np.abs(run(features) - expected).max()))
+        found = run(graph_input(classifier, waveforms))
+        largest = max(largest, float(np.abs(found - expected).max()))
     return largest
 
 
 def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
-    """A function from features to logits, both of shape (batch, ...)."""
+    """A function from what the graph takes to logits, both of shape (batch, ...)."""
     import onnxruntime  # an optional package: `export` names it where it is missing
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda features: session.run(["logits"], {name: features.numpy()})[0]
+    return lambda inputs: session.run(["logits"], {name: inputs.numpy()})[0]
 
 
-def quantize(source: Path, target: Path) -> None:
-    """Write the int8 form of the graph in `source`."""
+def quantize(source: Path, target: Path, operators: list[str]) -> None:
+    """Write the int8 form of the graph in `source`.
+
+    Args:
+        operators: types of the nodes whose weights become int8. Mel bands of a front end are a
+            MatMul over many orders of magnitude, which int8 does not have.
+    """
     from onnxruntime.quantization import quantize_dynamic  # optional: `export` names it
 
     with quiet(None):  # it recommends steps that are for convolutions
-        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+        quantize_dynamic(source, target, op_types_to_quantize=operators, per_channel=True)
 
 
 def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
@@ -177,7 +204,7 @@ def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
     for file in sorted(EXAMPLES.glob("*.ogg")):
         windows = cut(audio.decode(file, rate).waveform, int(classifier.window_seconds * rate))
         expected = classifier.window_probabilities(windows)
-        logits = run(extract_features(classifier.feature_extractor, windows))
+        logits = run(graph_input(classifier, windows))
         found = torch.from_numpy(logits).double().softmax(-1).numpy()
         differences.extend(np.abs(found - expected).max(axis=1))
         changed.extend(found.argmax(axis=1) != expected.argmax(axis=1))

@@ -17,6 +17,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from music_genre.efficientat import EfficientATConfig, EfficientATFeatureExtractor
 from music_genre.loading import ModelError
 from music_genre.publishing import onnx
 
@@ -87,6 +88,31 @@ def test_a_model_of_spectrograms(tmp_path):
     assert session.get_inputs()[0].shape == ["batch", 80, 100]
 
 
+@pytest.mark.usefixtures("one_piece")
+def test_efficientats_graph_takes_waveforms(tmp_path):
+    """Its front end is inside, and in float32 in both forms; every clip length and batch goes."""
+    config = EfficientATConfig(width_multiplier=0.1, window_seconds=1.0)
+    feature_extractor = EfficientATFeatureExtractor()
+    folder = saved(tmp_path / "efficientat", config, feature_extractor)
+    exported = onnx.export(folder)
+    assert exported["max_difference"] <= onnx.MAX_DIFFERENCE
+    assert exported["quantized"]["is_kept"]
+    assert exported["quantized"]["mean_difference"] < 0.01
+    assert not exported["transformers_js"]
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [
+        ("input_values", ["batch", "samples"])
+    ]
+    model = AutoModelForAudioClassification.from_pretrained(folder).eval()
+    for shape in ((1, 5000), (3, 70_001)):
+        waveforms = 0.1 * np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        features = feature_extractor(waveforms, return_tensors="pt")
+        with torch.inference_mode():
+            expected = model(**features).logits.numpy()
+        (logits,) = session.run(["logits"], {"input_values": waveforms})
+        assert logits == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.fixture(scope="module")
 def graph(jazz_model, tmp_path_factory):
     """The exporter takes seconds."""
@@ -132,7 +158,7 @@ def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, graph, tmp_path
     (folder / "onnx").mkdir()
     (folder / onnx.QUANTIZED_FILE).write_bytes(b"of other weights")
 
-    def quantize_badly(source, target):
+    def quantize_badly(source, target, operators):
         graph = load(source)
         for tensor in graph.graph.initializer:
             if list(tensor.dims) == [10]:  # the bias that makes it answer jazz
