@@ -188,7 +188,7 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
         PartialState().wait_for_everyone()
         return choice
     config = type(trainer.model.config).from_pretrained(checkpoint)
-    keep_layers(trainer.model, config.num_hidden_layers)
+    keep_layers(trainer.model, getattr(config, "num_hidden_layers", 0))
     if is_linear_probe(checkpoint):
         load_weights(trainer.model, Path(checkpoint))
         print_once("No step of fine-tuning was saved: the run continues from the linear probe.")

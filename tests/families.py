@@ -13,6 +13,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from music_genre.efficientat import EfficientATConfig, EfficientATFeatureExtractor
 from tests.training_runs import flags
 
 SPEECH = {
@@ -38,6 +39,10 @@ FAMILIES = {
             max_length=128, num_mel_bins=32,
         ),
         ASTFeatureExtractor(max_length=128, num_mel_bins=32),
+    ),
+    "efficientat": (
+        EfficientATConfig(width_multiplier=0.1),
+        EfficientATFeatureExtractor(sampling_rate=16_000, max_frequency=7_500),
     ),
 }  # fmt: skip
 

@@ -56,6 +56,7 @@ BLOCKS = (
 LAST_EXPANSION = 6  # of the last convolution
 HEAD_CHANNELS = 1280
 SQUEEZE_DIVISOR = 4
+FROZEN_BLOCKS = 6  # what every sound has, such as onsets and pitches, is heard in the first ones
 
 
 class EfficientATConfig(PreTrainedConfig):
@@ -330,6 +331,14 @@ class EfficientATModel(EfficientATPreTrainedModel):
         self.last = EfficientATConvolution(num_channels, self.num_features, activation=nn.Hardswish)
         self.post_init()
 
+    def train(self, mode: bool = True) -> "EfficientATModel":
+        """Batch norms that are not trained keep their statistics, too."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
     def forward(
         self,
         input_values: torch.Tensor,
@@ -379,6 +388,16 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(num_hidden, config.num_labels)
         self.post_init()
+
+    def freeze_feature_encoder(self) -> None:
+        """Train neither the first blocks nor any batch norm: few clips spoil both."""
+        net = self.efficientat
+        for part in (net.stem, *net.blocks[:FROZEN_BLOCKS]):
+            part.requires_grad_(False)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+        net.train(net.training)
 
     def forward(
         self,

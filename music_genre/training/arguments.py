@@ -100,7 +100,10 @@ class DataArguments:
 class ModelArguments:
     model_name_or_path: str = field(
         default="ntu-spml/distilhubert",
-        metadata={"help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper."},
+        metadata={
+            "help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper, "
+            "EfficientAT."
+        },
     )
     revision: str | None = field(
         default=None,
@@ -126,8 +129,9 @@ class ModelArguments:
     freeze_feature_encoder: bool | None = field(
         default=None,
         metadata={
-            "help": "Keep the convolutions of HuBERT, wav2vec2 and WavLM as they are, which saves "
-            "a third of the work. By default they are kept unless --from_scratch is given."
+            "help": "Keep the first convolutions of HuBERT, wav2vec2, WavLM and EfficientAT as "
+            "they are, which saves a third of the work. By default they are kept unless "
+            "--from_scratch is given."
         },
     )
 

@@ -34,7 +34,7 @@ from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
 from music_genre.training.clips import CropDataset, TrackDataset
-from music_genre.training.model import AST
+from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
 # Of a track: windows spread over it, and as many random crops as make up the total, where the run
@@ -97,6 +97,12 @@ def _ast_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Ten
     return [head_norm(norm(s)[:, :2].mean(1)) for s in _hidden_states(model, inputs)]
 
 
+def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """What the last layer of the head gets: the layer before it knows AudioSet's classes."""
+    pooled = model.base_model(inputs).pooler_output
+    return [nn.functional.hardswish(model.projector(pooled))]
+
+
 def _write_projector(
     model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
 ) -> None:
@@ -118,11 +124,13 @@ def _write_projector(
     set_linear(model.classifier, classifier, bias)
 
 
-def _write_ast_head(
+def _write_last_layer(
     model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
 ) -> None:
+    """AST and EfficientAT: the last layer takes the vectors as they are."""
     scaled = weight / scaler.scale_
-    set_linear(model.classifier.dense, scaled, bias - scaled @ scaler.mean_)
+    last = getattr(model.classifier, "dense", model.classifier)
+    set_linear(last, scaled, bias - scaled @ scaler.mean_)
 
 
 def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -150,7 +158,8 @@ FAMILIES = {
     "wav2vec2": _SPEECH,
     "wavlm": _SPEECH,
     "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
-    AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_ast_head),
+    AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_last_layer),
+    EFFICIENTAT: Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_last_layer),
     "efficientat": Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_classifier),
 }
 
@@ -165,7 +174,10 @@ def can_have_linear_probe(model: PreTrainedModel) -> bool:
 
 
 def keep_layers(model: PreTrainedModel, n: int) -> None:
-    """Cut off the transformer layers behind the first `n`, in the net and in its configuration."""
+    """Cut off the transformer layers behind the first `n`, in the net and in its configuration.
+
+    A net that has none stays as it is.
+    """
     layers = FAMILIES[model.config.model_type].layers(model)
     if len(layers):
         del layers[n:]
@@ -238,8 +250,9 @@ def fit_linear_probe(
 
 
 def describe_choice(choice: dict[str, Any]) -> str:
+    layer = f" on layer {choice['layers']} of {choice['of_layers']}" * (choice["of_layers"] > 1)
     return (
-        f"Linear probe on layer {choice['layers']} of {choice['of_layers']}, C={choice['C']:g}: "
+        f"Linear probe{layer}, C={choice['C']:g}: "
         f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over {choice['over']}."
     )
 

@@ -25,8 +25,8 @@ from music_genre.loading import (
 from music_genre.training.processes import print_once
 
 # Families whose feature extractor gives spectrograms; the others take waveforms.
-AST = "audio-spectrogram-transformer"
-SPECTROGRAM_MODELS = ("whisper", AST)
+AST, EFFICIENTAT = "audio-spectrogram-transformer", "efficientat"
+SPECTROGRAM_MODELS = ("whisper", AST, EFFICIENTAT)
 
 
 def load_for_training(

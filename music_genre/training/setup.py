@@ -25,7 +25,7 @@ from music_genre.training.checkpoints import Command
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
 from music_genre.training.data import missing_genres
 from music_genre.training.linear_probe import can_have_linear_probe
-from music_genre.training.model import AST, SPECTROGRAM_MODELS, load_for_training
+from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.processes import print_once
 from music_genre.training.seen import SeenTracks, describe_base
 from music_genre.training.trainer import Collate, CropLoss, GenreTrainer, compute_metrics
@@ -177,7 +177,7 @@ def make_run(
     crops = CropDataset(dataset["train"], window, arguments.seed, augmentation)
     tracks = {name: TrackDataset(dataset[name], window) for name in ("validation", "test")}
     loss = CropLoss(arguments.label_smoothing_factor)
-    has_time_first = model.config.model_type == AST
+    has_time_first = model.main_input_name == "input_values"  # AST, EfficientAT
     try:
         trainer = GenreTrainer(
             model=model,

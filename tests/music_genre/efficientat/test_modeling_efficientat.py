@@ -167,6 +167,22 @@ def test_loss_and_gradients(model):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_frozen_parts_stay_as_they_were_in_training(model):
+    """The first blocks, and of batch norms the running statistics, too."""
+    model.freeze_feature_encoder()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    features = EfficientATFeatureExtractor()([music(0.5), music(0.5, 1)], return_tensors="pt")
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    model.eval()
+    model.train()(**features, labels=torch.tensor([2, 0])).loss.backward()
+    optimizer.step()
+    changed = {n for n, tensor in model.state_dict().items() if not tensor.equal(before[n])}
+    blocks = {name.split(".")[2] for name in changed if "blocks" in name}
+    assert blocks == {str(i) for i in range(6, 15)}
+    assert not [name for name in changed if "stem" in name or "normalization" in name]
+    assert {"projector.weight", "efficientat.last.convolution.weight"} <= changed
+
+
 def test_it_learns_from_random_weights():
     set_seed(0)
     config = EfficientATConfig(width_multiplier=0.1, num_labels=2, classifier_dropout=0.0)

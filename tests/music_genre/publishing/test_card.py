@@ -439,6 +439,12 @@ def test_a_model_at_another_rate():
     assert not re.search(r"\b(80000|16,?000)\b|16 kHz", text)
 
 
+def test_onnx_of_a_model_that_transformers_lacks_takes_waveforms():
+    text = model_card(REPORT | {"model_type": "efficientat"}, "you/mine").text
+    assert '{"input_values": audio[None]}' in text and "AutoFeatureExtractor" not in text
+    assert "AutoFeatureExtractor" in model_card(REPORT, "you/mine").text
+
+
 def test_a_model_that_transformers_lacks_says_whose_code_runs():
     report = REPORT | {"model_type": "efficientat", "onnx": None}
     card = model_card(report, "you/mine")

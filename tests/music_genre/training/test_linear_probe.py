@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from music_genre import windows
+from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset
@@ -321,6 +322,27 @@ def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
     of_clips = np.bincount(clips, features.weights())
     np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
+
+
+def test_efficientats_probe_is_its_last_layer():
+    """It has no layers to cut, and the layer before the last one stays as AudioSet taught it."""
+    torch.manual_seed(0)
+    config = EfficientATConfig(width_multiplier=0.1, num_labels=4)
+    model = EfficientATForAudioClassification(config).eval()
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    inputs = torch.randn(60, 100, 128) * torch.rand(60, 1, 1)
+    linear_probe.keep_layers(model, 1)
+    (vectors,) = linear_probe.FAMILIES["efficientat"].vectors(model, inputs)
+    labels = (vectors[:, 0] > vectors[:, 0].median()).long() + 2
+    pipeline = linear_probe._regression(0.1).fit(vectors.detach().numpy(), labels.numpy())
+    write_head(model, pipeline)
+    with torch.no_grad():
+        probabilities = model(inputs).logits.softmax(-1).numpy()[:, 2:]
+    np.testing.assert_allclose(
+        probabilities, pipeline.predict_proba(vectors.detach().numpy()), atol=0.02
+    )
+    changed = {n for n, tensor in model.state_dict().items() if not tensor.equal(tensors[n])}
+    assert changed == {"classifier.weight", "classifier.bias"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
