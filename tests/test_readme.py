@@ -19,7 +19,8 @@ from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
-from music_genre.publishing.hub import PUBLISHED, publish
+from music_genre.publishing.card import CUSTOM_CODE
+from music_genre.publishing.hub import PREDICTIONS, PUBLISHED, publish
 from music_genre.training.arguments import COMMITS
 from tests.hub import HubDouble
 from tests.training_runs import RUN_FILES
@@ -149,11 +150,12 @@ def test_preparing_and_training_step_by_step(walk, hub):
 
 
 def test_publishing_gives_the_model_back(walk, hub):
-    walk.run(*walk.take(f"^python -m music_genre.publishing runs/mine {REPO}$"))
+    walk.run(*walk.take(f"^python -m music_genre publish runs/mine {REPO}$"))
     files = hub.files(REPO)
-    assert set(files) == {*PUBLISHED, ".gitattributes"}
+    published = {*PUBLISHED, *PREDICTIONS} - {*CUSTOM_CODE.values()}
+    assert set(files) == {*published, ".gitattributes"}
     assert hub.storage.load("models", REPO)["private"]
-    for name in PUBLISHED:
+    for name in published:
         assert files[name] == (walk.folder / "runs" / "mine" / name).read_bytes()
     walk.note(f"    {REPO}: {', '.join(sorted(files))}")
 
@@ -178,9 +180,7 @@ def test_serving_the_published_model(walk):
 
 
 def test_the_demo_as_a_space(walk, hub):
-    walk.run(
-        *walk.take(f"^python -m music_genre.publishing --space you/music-genre --model {REPO}$")
-    )
+    walk.run(*walk.take(f"^python -m music_genre space you/music-genre --model {REPO}$"))
     space = hub.storage.load("spaces", "you/music-genre")
     files = hub.files("you/music-genre", "spaces")
     assert {"README.md", "app.py", "requirements.txt"} <= set(files)

@@ -86,7 +86,7 @@ def _values(report: dict) -> dict:
     shown_name = split_in_pictures(report)
     results = {split: _result(report[split]) for split in ("validation", "test") if report[split]}
     shown, is_new = results[shown_name], report["from_scratch"]
-    rate = report.get("sampling_rate", 16_000)
+    rate = report["sampling_rate"]
     model, probe = plain(report["model"]), report["train"].get("linear_probe")
     is_linear_probe = bool(probe and probe["is_kept"])
     way = "with a linear probe" if is_linear_probe else "fine-tuned"
@@ -111,7 +111,7 @@ def _values(report: dict) -> dict:
         if is_gtzan(report)
         else [],
         "split_name": "its own split"
-        if report["split"] == "its own"
+        if report["split"] == "given"
         else f"the {report['split']} split",
         "leakage_text": report["leakage_description"]
         or "unknown, the dataset does not name the artists",

@@ -76,6 +76,7 @@ def make_report(
         "seed": run.arguments.seed,
         "window_seconds": run.model_arguments.window_seconds,
         "sampling_rate": run.trainer.processing_class.sampling_rate,
+        "model_type": run.trainer.model.config.model_type,
         "one_pass_seconds": seconds_in_one_pass(run.trainer.processing_class),
         "temperature": temperature,
         "train": training,

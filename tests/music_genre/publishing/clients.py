@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import train_hf
-from music_genre.publishing.__main__ import main
+from music_genre.__main__ import main
 from music_genre.publishing.hub import PUBLISHED
 from tests import forked
 from tests.commands import run_here
@@ -30,7 +30,11 @@ def environment(hub: HubDouble, home: Path, token: str | None = WRITER, **more: 
 def push_here(
     hub: HubDouble, home: Path, *arguments: object, token: str | None = WRITER
 ) -> subprocess.CompletedProcess:
-    return run_here(main, *arguments, environment=environment(hub, home, token))
+    return run_here(main, "publish", *arguments, environment=environment(hub, home, token))
+
+
+def space_here(hub: HubDouble, home: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return run_here(main, "space", *arguments, environment=environment(hub, home))
 
 
 def start_push(hub: HubDouble, folder: Path, home: Path) -> tuple[BaseProcess, Path]:

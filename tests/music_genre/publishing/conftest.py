@@ -1,20 +1,23 @@
 """One tiny model, trained and pushed by train_hf.py; the tests push copies of its run."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from datasets import load_from_disk
 
+from data_prep.prepared import PREPARATION_FILE
 from tests.hub import HubDouble
 from tests.music_genre.publishing.clients import assert_no_token, enlarge, train_here
 
 
 @pytest.fixture(scope="session")
 def real_looking(prepared, tmp_path_factory) -> Path:
-    """The synthesised clips without what says so: as somebody's own audio dataset."""
-    folder = tmp_path_factory.mktemp("own") / "dataset"
-    load_from_disk(prepared).save_to_disk(folder)
+    """The synthesised clips without what says so: as somebody's own music."""
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("own") / "dataset")
+    path = folder / PREPARATION_FILE
+    changes = {"kind": "folders", "is_synthetic": False, "dataset_name": "own music"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     return folder
 
 

@@ -297,7 +297,7 @@ def test_a_run_on_synthesised_music_claims_nothing(repo_id):
 def test_what_a_run_has_not_is_not_in_its_card():
     changes = {
         "test": None, "leakage_description": None, "onnx": None, "dataset": "you/songs",
-        "split": "its own", "split_description": "its own split",
+        "split": "given", "split_description": "its own split",
         "from_scratch": True, "train": {k: v for k, v in REPORT["train"].items() if k != "recipe"},
     }  # fmt: skip
     card = model_card(REPORT | changes, "you/mine")

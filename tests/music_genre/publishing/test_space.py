@@ -18,15 +18,15 @@ from music_genre.publishing.space import (
     space_files,
     space_requirements,
 )
-from tests.music_genre.publishing.clients import ROOT, assert_no_token, push_here
+from tests.music_genre.publishing.clients import ROOT, assert_no_token, space_here
 
-COMMAND = ["--space", "you/demo", "--model"]
+COMMAND = ["you/demo", "--model"]
 NOT_SERVING = {"training", "evaluation", "publishing", "library"}
 
 
 def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
     hub.add_repo("you/tiny")
-    result = push_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
+    result = space_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
     assert result.returncode == 0, result.stderr
     repo, files = hub.storage.load("spaces", "you/demo"), hub.files("you/demo", "spaces")
     assert repo["private"] and repo["sdk"] == "gradio"
@@ -45,7 +45,7 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
 def test_a_gated_model_is_not_fetched_by_the_build_either(hub, tmp_path):
     hub.add_repo("you/tiny")
     hub.storage.save(hub.storage.load("models", "you/tiny") | {"gated": "auto"})
-    result = push_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
+    result = space_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
     assert result.returncode == 0, result.stderr
     assert "you/tiny is private or gated: in the settings of you/demo" in result.stderr
     card = hub.files("you/demo", "spaces")["README.md"].decode()
@@ -53,7 +53,7 @@ def test_a_gated_model_is_not_fetched_by_the_build_either(hub, tmp_path):
 
 
 def test_a_space_without_its_model_is_refused(hub, tmp_path):
-    result = push_here(hub, tmp_path / "home", *COMMAND, "you/none")
+    result = space_here(hub, tmp_path / "home", *COMMAND, "you/none")
     assert result.returncode == 2
     assert "you/none cannot be found on the Hub" in result.stderr.splitlines()[-1]
     assert hub.storage.load("spaces", "you/demo") is None
