@@ -35,9 +35,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from music_genre import old_audio as audio
 from music_genre.evaluation.metrics import SHORT_SECONDS
 from music_genre.precision import fast_precision
+from music_genre.wav import read_wav
 
 MAX_SECONDS = 30.0
 
@@ -65,9 +65,9 @@ def encode(
     def preprocess(rows: dict) -> dict:
         arrays = []
         for clip in rows["audio"]:
-            waveform = audio.read_wav(clip["bytes"])
+            waveform = read_wav(clip["bytes"])
             if seconds:
-                most = int(seconds * audio.SAMPLING_RATE)
+                most = int(seconds * feature_extractor.sampling_rate)
                 start = max(0, len(waveform) - most) // 2
                 waveform = waveform[start : start + most]
             arrays.append(waveform)

@@ -4,7 +4,7 @@
     python benchmarks/data_prep.py "data/GTZAN Genre Collection.zip" --runs 3
     python benchmarks/data_prep.py --times 10                       # every clip ten times over
 
-Source of the figures of preparation in docs/data.md. Both go from the archive to a dataset that can
+Source of the table "Preparation" in docs/speed.md. Both go from the archive to a dataset that can
 be trained on. The course (unit 4) unpacks it, then `datasets.map` decodes, resamples, runs the
 feature extractor and caches arrays of floats; with one process, as the course has it, and with two.
 Its rate without the unpacking stands beside. Each variant runs in a process of its own,
@@ -24,7 +24,6 @@ import zipfile
 from pathlib import Path
 
 import datasets
-import torchaudio  # noqa: F401  the seconds are without its import
 from transformers import Wav2Vec2FeatureExtractor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -5,9 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
     HubertConfig,
     HubertForSequenceClassification,
     Wav2Vec2FeatureExtractor,
@@ -15,7 +12,6 @@ from transformers import (
 
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import synthesise
-from music_genre import old_audio as audio
 
 
 def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> Path:
@@ -35,19 +31,7 @@ def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> Path:
     return folder
 
 
-def save_random(configuration: Path, folder: Path) -> None:
-    """Save a net of a folder's configuration, with random weights."""
-    torch.manual_seed(0)
-    genres = {
-        "id2label": dict(enumerate(GENRES)),
-        "label2id": {genre: i for i, genre in enumerate(GENRES)},
-    }
-    config = AutoConfig.from_pretrained(configuration, **genres, window_seconds=1.0)
-    AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
-    AutoFeatureExtractor.from_pretrained(configuration).save_pretrained(folder)
-
-
-def music(seconds: float) -> np.ndarray:
-    """Synthesised, repeated after 30 s: float32, shape (samples,), at 16 kHz."""
-    piece = synthesise("jazz", 7, min(seconds, 30.0), audio.SAMPLING_RATE)
-    return np.resize(piece, int(seconds * audio.SAMPLING_RATE))
+def music(seconds: float, sampling_rate: int) -> np.ndarray:
+    """Synthesised, repeated after 30 s: float32, shape (samples,)."""
+    piece = synthesise("jazz", 7, min(seconds, 30.0), sampling_rate)
+    return np.resize(piece, int(seconds * sampling_rate)).astype(np.float32)

@@ -4,12 +4,12 @@
     python benchmarks/library.py --n_files 2000 --longest 15 --also ARCHIVE
     python benchmarks/library.py --n_files 200 --model runs/mine --runs 3
 
-Source of the table in docs/library.md. Makes a library of synthesised music in mixed formats and
-lengths, then alternates between the variants, each in a process of its own, timed without imports
-and loading. The loop decodes a file with the project's decoder, hands the whole of it to the
-pipeline, and takes the next. By default all have a net of DistilHuBERT's architecture with random
-weights; the scan classifies windows of 5 s. One more variant is the scan with decoders in its own
-process, as they would be if none could crash. Memory and user time are without decoder processes.
+Source of the table "Scan" in docs/speed.md. Makes a library of synthesised music of mixed formats
+and lengths, then alternates between the variants, each in a process of its own, timed without
+imports and loading. The loop decodes a file with the project's decoder, hands the whole of it to
+the pipeline, and takes the next. By default all have a net of DistilHuBERT's architecture with
+random weights; the scan classifies windows of 5 s. One more variant is the scan with decoders in
+its own process. Memory and user time are without decoder processes.
 """
 
 import argparse

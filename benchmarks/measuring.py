@@ -1,4 +1,4 @@
-"""How the benchmarks measure: alternating variants, a process for each, operations, tables."""
+"""How the benchmarks measure: alternating variants, a process for each, and tables."""
 
 import json
 import os
@@ -9,13 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from benchmarks.inputs import music
-from music_genre.loading import find_model, load_classifier, load_feature_extractor
-from music_genre.windows import extract_features
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,36 +63,3 @@ def print_head(*names: str) -> None:
     """The head of a Markdown table: text on the left, figures on the right."""
     print_row(*names)
     print_row("---", *["---:"] * (len(names) - 1))
-
-
-def count_operations(model: str | Path, seconds: float) -> tuple[int, int]:
-    """Floating point operations of transformers' own forward pass over a window.
-
-    Returns:
-        Those of the feature encoder, 0 where the model has none, and those of the whole pass.
-    """
-    found = find_model(str(model))
-    net = load_classifier(found)
-    net.set_attn_implementation("eager")  # the counter does not know the products of the others
-    features = extract_features(load_feature_extractor(found), [music(seconds)])
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(features)
-    encoder = f"{type(net).__name__}.{net.base_model_prefix}.feature_extractor"
-    of_modules = counter.get_flop_counts()
-    return sum(of_modules.get(encoder, {}).values()), counter.get_total_flops()
-
-
-def matrix_products(
-    n_operations: float, dtype: torch.dtype, device: torch.device
-) -> tuple[Callable[[], None], int]:
-    """Products of large matrices, of about as many operations, and their exact number."""
-    a = torch.randn(2048, 2048).to(device, dtype)
-    of_one = 2 * len(a) ** 3
-    n_products = max(1, round(n_operations / of_one))
-
-    def multiply() -> None:
-        for _ in range(n_products):
-            product = a @ a
-        product[0, 0].item()  # waits for a GPU
-
-    return multiply, n_products * of_one

@@ -1,10 +1,9 @@
-"""`GenreClassifier` beside `pipeline("audio-classification")`: a clip, a song, and the limit.
+"""`GenreClassifier` beside `pipeline("audio-classification")`: a clip and a song.
 
     python benchmarks/serving.py     # DistilHuBERT's architecture, random weights
 
 Source of the table "Serving" in docs/speed.md. All variants run in one process, alternating, on the
-same array and with the same number of threads. The limit is arithmetic: the time of large matrix
-products with as many floating point operations as transformers' own pass over the same windows.
+same array and with the same number of threads.
 """
 
 import argparse
@@ -21,17 +20,9 @@ from transformers import pipeline
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inputs import music, save_distilhubert
-from benchmarks.measuring import (
-    alternate,
-    count_operations,
-    matrix_products,
-    print_head,
-    print_row,
-    spread,
-)
+from benchmarks.measuring import alternate, print_head, print_row, spread
 from music_genre import GenreClassifier
-from music_genre.old_audio import SAMPLING_RATE
-from music_genre.precision import DTYPES, fast_precision
+from music_genre.precision import fast_precision
 from music_genre.windows import cut
 
 CLIP_SECONDS = 30
@@ -49,58 +40,40 @@ def parse_arguments() -> argparse.Namespace:
 
 def compare(model: str, arguments: argparse.Namespace) -> None:
     classifiers = {"fp32": GenreClassifier(model, precision="fp32")}
-    device = classifiers["fp32"].device
+    device, rate = classifiers["fp32"].device, classifiers["fp32"].sampling_rate
     fast, _ = fast_precision(device)
     if fast not in classifiers:
         classifiers[fast] = GenreClassifier(model, precision=fast)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, also in the convolutions of a GPU
     peer = pipeline("audio-classification", model=model, top_k=None, device=device)
-    clip, song = music(CLIP_SECONDS), music(arguments.song_seconds)
-    window_seconds = classifiers["fp32"].window_seconds
-    window = int(window_seconds * SAMPLING_RATE)
+    clip, song = music(CLIP_SECONDS, rate), music(arguments.song_seconds, rate)
+    window = int(classifiers["fp32"].window_seconds * rate)
 
     def ask_peer(waveform: np.ndarray) -> list[dict]:
-        return peer({"raw": waveform, "sampling_rate": SAMPLING_RATE})
+        return peer({"raw": waveform, "sampling_rate": rate})
 
     on_clip = {"pipeline, one pass": lambda: ask_peer(clip)}
     on_song = {"pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]}
-    n_operations = count_operations(model, window_seconds)[1] * len(cut(clip, window))
-    share_done = {}
     for precision, classifier in classifiers.items():
-        multiply, n_done = matrix_products(n_operations, DTYPES[precision], device)
-        share_done[precision] = n_done / n_operations
-        on_clip[f"limit, {precision}"] = multiply
-        on_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, SAMPLING_RATE)
-        on_song[f"ours, {precision}"] = lambda c=classifier: c(song, SAMPLING_RATE)
+        on_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, rate)
+        on_song[f"ours, {precision}"] = lambda c=classifier: c(song, rate)
     print(f"{torch.get_num_threads()} threads, medians of {arguments.runs} rounds (extremes)")
-    print_head("", "seconds", "times as fast", "times the limit")
-    seconds = alternate(on_clip, arguments.runs)
-    limits = {
-        precision: statistics.median(seconds.pop(f"limit, {precision}")) / share_done[precision]
-        for precision in classifiers
-    }
-    print_rows(f"{CLIP_SECONDS} s", seconds, limits)
-    print_rows(f"{arguments.song_seconds} s", alternate(on_song, arguments.runs), {})
+    print_head("", "seconds", "times as fast")
+    print_rows(f"{CLIP_SECONDS} s", alternate(on_clip, arguments.runs))
+    print_rows(f"{arguments.song_seconds} s", alternate(on_song, arguments.runs))
     of_windows = [{a["label"]: a["score"] for a in ask_peer(part)} for part in cut(clip, window)]
     for precision, classifier in classifiers.items():
         difference = max(
             abs(np.mean([scores[label] for scores in of_windows]) - probability)
-            for label, probability in classifier(clip, SAMPLING_RATE).probabilities.items()
+            for label, probability in classifier(clip, rate).probabilities.items()
         )
         print(f"{precision}: a probability differs from the pipeline's by up to {difference:.1e}")
 
 
-def print_rows(what: str, seconds: dict[str, list[float]], limits: dict[str, float]) -> None:
+def print_rows(what: str, seconds: dict[str, list[float]]) -> None:
     of_peer = statistics.median(next(iter(seconds.values())))
     for name, times in seconds.items():
-        median = statistics.median(times)
-        limit = limits.get(name.removeprefix("ours, "))
-        print_row(
-            f"{what}: {name}",
-            spread(times, ".3g"),
-            f"{of_peer / median:.2f}",
-            f"{median / limit:.2f}" if limit else "",
-        )
+        ratio = of_peer / statistics.median(times)
+        print_row(f"{what}: {name}", spread(times, ".3g"), f"{ratio:.2f}")
 
 
 def main() -> None:

@@ -6,18 +6,13 @@
 Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and random weights: only
 speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
 example script with its default arguments (`example`) and ours (configs/gtzan.json) train in
-processes of their own, alternating. Timed are the steps after the first few.
-"Waiting" is the share of that time in which a step waits for its input. "Of the matrix rate" are
-the operations a second that transformers' own modules need for that training, over those that
-products of large matrices reach in the same precision. "Peak memory" is the GPU's, or the process's
-where there is none.
-`--profile` also prints what each run spends its time on, and slows the runs down.
+processes of their own, alternating. Timed are the steps after the first few. "Peak memory" is the
+GPU's, or the process's where there is none.
 """
 
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -43,9 +38,6 @@ from benchmarks import course_recipe
 from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import (
     ROOT,
-    alternate,
-    count_operations,
-    matrix_products,
     medians,
     peak_gigabytes,
     print_head,
@@ -56,12 +48,11 @@ from benchmarks.measuring import (
 from data_prep.prepare import prepare
 from data_prep.prepared import load_prepared
 from data_prep.synthetic import write_archive
-from music_genre import old_audio as audio
 from music_genre.evaluation.environment import hardware
-from music_genre.precision import DTYPES
 from music_genre.training.arguments import parse_arguments as parse_recipe
 from music_genre.training.seen import SeenTracks
 from music_genre.training.setup import find_base, make_run, use_all_cores
+from music_genre.wav import read_wav
 
 WARM_UP = 2  # steps
 EXAMPLE_SECONDS = 20.0
@@ -78,42 +69,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clip_seconds", type=float, default=30.0, help="of each clip")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--model", type=Path, help="default: DistilHuBERT's architecture")
-    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-class Clock:
-    """Time after the warm-up, and how much of it a step waited for its batch; in seconds."""
+class Clock(TrainerCallback):
+    """The seconds of the steps after the warm-up."""
 
-    def __init__(
-        self, trainer: Trainer, steps: int, profiler: torch.profiler.profile | None
-    ) -> None:
-        clock, get_batch_samples = self, trainer.get_batch_samples
-        self.waiting, began = 0.0, time.perf_counter()
+    def __init__(self, steps: int) -> None:
+        self.last_step, self.start, self.seconds = WARM_UP + steps, 0.0, 0.0
 
-        def timed(*args, **kwargs):
-            start = time.perf_counter()
-            batches = get_batch_samples(*args, **kwargs)
-            clock.waiting += time.perf_counter() - start
-            return batches
-
-        class Callback(TrainerCallback):
-            def on_step_end(self, args, state, control, **kwargs) -> None:
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                if state.global_step == WARM_UP:
-                    clock.start, clock.waiting = time.perf_counter(), 0.0
-                    clock.warm_up = clock.start - began
-                    if profiler:
-                        profiler.start()
-                if state.global_step == WARM_UP + steps:
-                    clock.seconds = time.perf_counter() - clock.start
-                    if profiler:
-                        profiler.stop()
-
-        trainer.get_batch_samples = timed
-        trainer.add_callback(Callback())
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if state.global_step == WARM_UP:
+            self.start = time.perf_counter()
+        if state.global_step == self.last_step:
+            self.seconds = time.perf_counter() - self.start
 
 
 # --- the variants: a trainer, the clips in a step, and the seconds of each -------------------
@@ -135,14 +107,15 @@ def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, 
     They are read by data_prep here, as the script's own way needs one more package.
     """
     seconds = min(EXAMPLE_SECONDS, arguments.clip_seconds)
-    most, model_id = int(seconds * audio.SAMPLING_RATE), str(folder / "model")
+    model_id = str(folder / "model")
     feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, return_attention_mask=True)
+    most = int(seconds * feature_extractor.sampling_rate)
     rng = np.random.default_rng(0)
 
     def transform(rows: dict) -> dict:
         crops = []
         for clip in rows["audio"]:
-            waveform = audio.read_wav(clip["bytes"])
+            waveform = read_wav(clip["bytes"])
             start = rng.integers(max(0, len(waveform) - most) + 1)
             crops.append(waveform[start : start + most])
         inputs = feature_extractor(crops, sampling_rate=feature_extractor.sampling_rate)
@@ -186,44 +159,13 @@ VARIANTS = {"course": course, "example": example, "ours": ours}
 
 def measure(variant: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     trainer, clips_a_step, seconds = VARIANTS[variant](folder, arguments)
-    profiler = torch.profiler.profile() if arguments.profile else None
-    clock = Clock(trainer, arguments.steps, profiler)
+    clock = Clock(arguments.steps)
+    trainer.add_callback(clock)
     trainer.train()
-    if profiler:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        table = profiler.key_averages().table(f"self_{device}_time_total", row_limit=15)
-        (folder / f"{variant}.txt").write_text(f"\n{variant}\n{table}\n")
     peak = peak_gigabytes()
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2**30
-    rate = clips_a_step * seconds * arguments.steps / clock.seconds
-    return {
-        "rate": rate,
-        "of_matrix_rate": rate * cost_of_a_second(folder, variant, seconds) / matrix_rate(trainer),
-        "waiting": clock.waiting / clock.seconds,
-        "warm_up": clock.warm_up,
-        "peak_gb": peak,
-    }
-
-
-def cost_of_a_second(folder: Path, variant: str, seconds: float) -> float:
-    """Floating point operations that training needs for a second of audio, in clips of `seconds`.
-
-    What is trained takes three times the forward pass: gradients of its input and of its weights.
-    The course trains the convolutions, the others freeze them.
-    """
-    encoder, whole = count_operations(folder / "model", seconds)
-    times = {"course": 3, "example": 1, "ours": 1, "repeated": 0}[variant]
-    return (3 * (whole - encoder) + times * encoder) / seconds
-
-
-def matrix_rate(trainer: Trainer) -> float:
-    """Floating point operations a second in products of large matrices, in training's precision."""
-    dtype = DTYPES.get(trainer.accelerator.mixed_precision, torch.float32)
-    device = trainer.args.device
-    multiply, n_operations = matrix_products(2e10 if device.type == "cpu" else 2e13, dtype, device)
-    seconds = alternate({"products": multiply}, 5)["products"]
-    return n_operations / statistics.median(seconds)
+    return {"rate": clips_a_step * seconds * arguments.steps / clock.seconds, "peak_gb": peak}
 
 
 def main() -> None:
@@ -234,7 +176,6 @@ def main() -> None:
         return
     options = ["--steps", arguments.steps, "--precision", arguments.precision]
     options += ["--clip_seconds", arguments.clip_seconds]
-    options += ["--profile"] if arguments.profile else []
     results: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -247,8 +188,6 @@ def main() -> None:
         for _ in range(arguments.runs):
             for variant in VARIANTS:
                 results[variant].append(run_apart(__file__, "--one", variant, folder, *options))
-                if arguments.profile:
-                    print((folder / f"{variant}.txt").read_text())
     print_table(results, arguments)
 
 
@@ -257,20 +196,10 @@ def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -
         f"{hardware()}, {arguments.precision}, medians of {arguments.runs} alternating runs "
         "(extremes)"
     )
-    print_head(
-        "recipe", "seconds of audio a second", "of the matrix rate", "waiting for input",
-        "warm-up, s", "peak memory, GB",
-    )  # fmt: skip
+    print_head("recipe", "seconds of audio a second", "peak memory, GB")
     for variant, runs in results.items():
-        median = medians(runs)
-        print_row(
-            variant,
-            spread([run["rate"] for run in runs], ".1f"),
-            f"{median['of_matrix_rate']:.0%}",
-            f"{median['waiting']:.1%}",
-            f"{median['warm_up']:.0f}",
-            f"{median['peak_gb']:.1f}",
-        )
+        rates = spread([run["rate"] for run in runs], ".1f")
+        print_row(variant, rates, f"{medians(runs)['peak_gb']:.1f}")
     for other in ("course", "example"):
         pairs = zip(results["ours"], results[other], strict=True)
         times = [run["rate"] / of_other["rate"] for run, of_other in pairs]

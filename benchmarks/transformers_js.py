@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,10 +27,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import print_head, print_row
-from music_genre import GenreClassifier
-from music_genre import old_audio as audio
-from music_genre.publishing.onnx import ONNX_FILE, export
-from music_genre.publishing.quantized import EXAMPLES, QUANTIZED_FILE
+from music_genre import GenreClassifier, audio
+from music_genre.publishing.onnx import EXAMPLES, ONNX_FILE, QUANTIZED_FILE, export
 from music_genre.windows import cut
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,10 +45,10 @@ const answers = [];
 for (const { file, length } of JSON.parse(readFileSync(request))) {
   const bytes = readFileSync(file);
   const samples = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  const started = performance.now(), windows = [];
+  const windows = [];
   for (let start = 0; start < samples.length; start += length)
     windows.push(await classify(samples.slice(start, start + length), { top_k: null }));
-  answers.push({ windows, seconds: (performance.now() - started) / 1000 });
+  answers.push(windows);
 }
 console.log(JSON.stringify(answers));
 """
@@ -78,8 +75,8 @@ def serving(folder: Path, prefix: str) -> Iterator[str]:
 
 def in_node(
     folder: Path, packages: Path, classifier: GenreClassifier, files: list[Path]
-) -> list[tuple[dict[str, float], float]]:
-    """Probabilities and seconds for each file, by the pipeline of transformers.js."""
+) -> list[dict[str, float]]:
+    """Probabilities of each file, by the pipeline of transformers.js."""
     window = int(classifier.window_seconds * classifier.sampling_rate)
     with tempfile.TemporaryDirectory() as name, serving(folder, ON_THE_HUB) as address:
         work = Path(name)
@@ -87,7 +84,7 @@ def in_node(
         (work / "classify.mjs").write_text(NODE)
         request = []
         for i, file in enumerate(files):
-            waveform, _ = audio.decode(file, 600, to=classifier.sampling_rate)
+            waveform = audio.decode(file, classifier.sampling_rate).waveform
             np.concatenate(cut(waveform, window)).astype("<f4").tofile(work / f"{i}.f32")
             request.append({"file": f"{i}.f32", "length": window})
         (work / "request.json").write_text(json.dumps(request))
@@ -99,16 +96,13 @@ def in_node(
         sys.exit(f"node: {result.stderr[-2000:]}")
     answers = []
     for answer in json.loads(result.stdout.splitlines()[-1]):
-        rows = [{row["label"]: row["score"] for row in window} for window in answer["windows"]]
-        mean = {label: float(np.mean([row[label] for row in rows])) for label in rows[0]}
-        answers.append((mean, answer["seconds"]))
+        rows = [{row["label"]: row["score"] for row in window} for window in answer]
+        answers.append({label: float(np.mean([row[label] for row in rows])) for label in rows[0]})
     return answers
 
 
-def in_browser(
-    folder: Path, packages: Path, files: list[Path], screenshot: Path | None = None
-) -> list[tuple[dict[str, float], float]]:
-    """Probabilities and seconds for each file, as docs/browser.html shows them."""
+def in_browser(folder: Path, packages: Path, files: list[Path]) -> list[dict[str, float]]:
+    """Probabilities of each file, as docs/browser.html shows them."""
     from playwright.sync_api import Route, sync_playwright
 
     def answer(route: Route) -> None:
@@ -140,10 +134,7 @@ def in_browser(
             if "cannot be" in text:
                 sys.exit(f"browser: {text}")
             rows = [row.split("\t") for row in page.locator("table").inner_text().splitlines()]
-            seconds = float(text.rpartition("took ")[2].partition(" s")[0])
-            answers.append(({label: float(p) for label, p in rows}, seconds))
-        if screenshot:
-            page.screenshot(path=screenshot)
+            answers.append({label: float(p) for label, p in rows})
         browser.close()
     return answers
 
@@ -159,28 +150,21 @@ def main() -> None:
     )
     parser.add_argument("model", type=Path, help="the folder of a model")
     parser.add_argument("--packages", type=Path, required=True, help="a node_modules folder")
-    parser.add_argument("--screenshot", type=Path, help="of the page, a PNG")
     arguments = parser.parse_args()
     folder, packages = arguments.model, arguments.packages
     if not all((folder / name).is_file() for name in (ONNX_FILE, QUANTIZED_FILE)):
         export(folder)
     classifier = GenreClassifier(folder, device="cpu", precision="fp32")
     files = sorted(EXAMPLES.glob("*.ogg"))
-    expected = []
-    for file in files:
-        started = time.perf_counter()
-        expected.append((classifier(file).probabilities, time.perf_counter() - started))
+    expected = [classifier(file).probabilities for file in files]
     node = in_node(folder, packages, classifier, files)
-    browser = in_browser(folder, packages, files, arguments.screenshot)
-    print_head(
-        "10 s of", "PyTorch", "Node, fp32", "browser, int8", "seconds: PyTorch", "Node", "wasm"
-    )
+    browser = in_browser(folder, packages, files)
+    print_head("10 s of", "PyTorch", "Node, fp32", "browser, int8")
     for file, *answers in zip(files, expected, node, browser, strict=True):
-        label = max(answers[0][0], key=answers[0][0].get)
-        found = [f"{label} {probabilities[label]:.4f}" for probabilities, _ in answers]
-        print_row(file.stem, *found, *(f"{seconds:.2f}" for _, seconds in answers))
+        label = max(answers[0], key=answers[0].get)
+        print_row(file.stem, *(f"{label} {found[label]:.4f}" for found in answers))
     for name, answers in (("Node", node), ("browser", browser)):
-        largest = max(difference(a, b) for (a, _), (b, _) in zip(answers, expected, strict=True))
+        largest = max(difference(a, b) for a, b in zip(answers, expected, strict=True))
         print(f"{name}: probabilities within {largest:.1g} of PyTorch's")
 
 

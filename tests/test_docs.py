@@ -94,13 +94,14 @@ RUN_BY = {
     "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
     "python benchmarks/soak.py": "tests/test_benchmarks.py",
-    "python benchmarks/songs.py": "tests/test_benchmarks.py",
+    "python benchmarks/library.py": "tests/test_benchmarks.py",
+    "python benchmarks/serving.py": "tests/test_benchmarks.py",
+    "python benchmarks/training.py": "tests/test_benchmarks.py",
     "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
     "H=http://127.0.0.1:7860": "tests/test_readme.py",
     "python -m music_genre scan ~/Music --model runs/mine": (
         "tests/music_genre/library/test_command.py"
     ),
-    "python -m music_genre scan ~/Music --model you/distilhubert-gtzan": "tests/test_readme.py",
     "python -m music_genre tag ~/Music --table genres.parquet": (
         "tests/music_genre/library/test_command.py"
     ),
