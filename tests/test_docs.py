@@ -107,6 +107,10 @@ RUN_BY = {
     ),
     "accelerate launch train_hf.py configs/gtzan-ast.json": "tests/test_train_families.py",
     "hf jobs run": "tests/test_docs.py",
+    "python -m music_genre.efficientat mn10": "tests/music_genre/efficientat/test_main.py",
+    'pipeline("audio-classification", model="you/efficientat-gtzan"': (
+        "tests/music_genre/efficientat/test_modeling_efficientat.py"
+    ),
     'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (
         "tests/data_prep/test_upload.py"
     ),

@@ -27,6 +27,15 @@ EXAMPLE_FILE = "example.ogg"
 OWN_LICENSE = "apache-2.0"  # of weights that come from no other model
 # Model types that transformers lacks: the file of the repository that holds their code.
 CUSTOM_CODE = {"efficientat": "modeling_efficientat.py"}
+# Where the pretrained weights of a model type are all from one place, under one licence.
+PRETRAINED = {
+    "efficientat": (
+        "mit",
+        "The weights that training started from are those of EfficientAT (F. Schmid, K. Koutini "
+        "and G. Widmer, ICASSP 2023, https://github.com/fschmid56/EfficientAT, MIT licence), "
+        "which were trained on AudioSet.",
+    )
+}
 
 
 def is_gtzan(report: dict[str, Any]) -> bool:
@@ -46,7 +55,12 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
     """
     name = repo_id.rstrip("/").split("/")[-1]
     is_new, results, onnx = report["from_scratch"], _eval_results(report), report.get("onnx")
-    license_fields = {"license": OWN_LICENSE} if is_new else base_license or {}
+    license_fields = base_license or {}
+    known_license, origin_of_weights = PRETRAINED.get(report.get("model_type"), (None, None))
+    if is_new:
+        license_fields, origin_of_weights = {"license": OWN_LICENSE}, None
+    elif known_license:
+        license_fields = {"license": known_license}
     has_widget = not report["is_synthetic"] and report.get("model_type") not in CUSTOM_CODE
     data = ModelCardData(
         library_name="transformers",
@@ -72,6 +86,7 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
         "repository": None if "/you/" in REPOSITORY else REPOSITORY,
         "is_gtzan": is_gtzan(report),
         "license": license_fields.get("license"),
+        "origin_of_weights": origin_of_weights,
     }
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **report | values)
 

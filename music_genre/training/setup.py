@@ -78,7 +78,14 @@ def find_base(arguments: ModelArguments) -> ModelFolder:
     try:
         return find_model(arguments.model_name_or_path, arguments.revision)
     except ModelError as error:
-        raise ModelError(f"{error} --model_name_or_path names the model to start from.") from error
+        name = Path(arguments.model_name_or_path)
+        hint = ""
+        if name.name.startswith("efficientat-"):  # whose weights are not on the Hub in this form
+            size = name.name.removeprefix("efficientat-")
+            hint = f" `python -m music_genre.efficientat {size} {name}` makes it."
+        raise ModelError(
+            f"{error} --model_name_or_path names the model to start from.{hint}"
+        ) from error
 
 
 def use_all_cores(arguments: RecipeArguments) -> None:

@@ -439,6 +439,23 @@ def test_a_model_at_another_rate():
     assert not re.search(r"\b(80000|16,?000)\b|16 kHz", text)
 
 
+def test_the_card_says_where_efficientats_weights_are_from():
+    report = REPORT | {"model_type": "efficientat", "base_model": None}
+    card = model_card(report, "you/mine")
+    assert card.data.license == "mit"
+    assert "those of EfficientAT" in card.text and "trained on AudioSet" in card.text
+    new = model_card(report | {"from_scratch": True}, "you/mine")
+    assert new.data.license == "apache-2.0" and "AudioSet" not in new.text
+    assert "AudioSet" not in model_card(REPORT, "you/mine").text
+
+
+def test_a_probe_of_the_whole_net_cuts_nothing_off():
+    probe = {"is_kept": True, "C": 0.01, "layers": 1, "of_layers": 1}
+    report = REPORT | {"train": REPORT["train"] | {"linear_probe": probe}}
+    text = model_card(report, "you/mine").text
+    assert "output of the pretrained net. " in text and "cut off" not in text
+
+
 def test_onnx_of_a_model_that_transformers_lacks_takes_waveforms():
     text = model_card(REPORT | {"model_type": "efficientat"}, "you/mine").text
     assert '{"input_values": audio[None]}' in text and "AutoFeatureExtractor" not in text

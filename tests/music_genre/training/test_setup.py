@@ -98,3 +98,12 @@ def test_the_launchers_warning_is_explained_once(monkeypatch, tmp_path, capsys):
     config.write_text("")
     explain_launcher()
     assert not capsys.readouterr().out
+
+
+def test_an_efficientat_that_is_not_there_says_how_it_is_made():
+    options = ModelArguments(model_name_or_path="my/models/efficientat-mn10")
+    with pytest.raises(InputError, match=r"efficientat mn10 my/models/efficientat-mn10` makes it"):
+        setup.find_base(options)
+    with pytest.raises(InputError) as other:
+        setup.find_base(ModelArguments(model_name_or_path="my/models/hubert"))
+    assert "makes it" not in str(other.value)
