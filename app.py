@@ -3,6 +3,7 @@
     python app.py                                  # MODEL_ID, or else the newest run in runs/
     python app.py --model runs/distilhubert-gtzan
     python app.py --model you/distilhubert-gtzan --revision v1 --port 7861
+    python app.py --host 0.0.0.0                   # for other machines, too: docs/serving.md
 
 A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify and
 /classify_batch; "Use via API" at the foot of the page shows how.
@@ -10,6 +11,7 @@ A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify
 
 import argparse
 import os
+import tempfile
 
 from music_genre.errors import InputError, exit_with_message
 from music_genre.report import is_demonstration, newest_run
@@ -19,7 +21,9 @@ def main() -> None:
     arguments = parse_arguments()
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with exit_with_message("Stopped."):
+    with exit_with_message("Stopped."), tempfile.TemporaryDirectory() as uploads:
+        # What visitors send is gone when the program ends.
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
         from music_genre.classifier import GenreClassifier
@@ -32,11 +36,17 @@ def main() -> None:
         print(f"{model_line(classifier)}, {n_labels} labels, on {classifier.device}.", flush=True)
         page = build(classifier)
         try:
-            serve(page, server_port=arguments.port)
+            serve(
+                page,
+                server_name=arguments.host,
+                server_port=arguments.port,
+                root_path=arguments.root_path,
+            )
         except OSError as error:
             port = arguments.port or "from 7860 to 7959"
             raise InputError(
-                f"Port {port} is taken or not allowed: choose one by --port."
+                f"Port {port} is taken or not allowed: choose one by --port, and by --host an "
+                "address that this machine has."
             ) from error
 
 
@@ -47,6 +57,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="a folder, or the id of a model on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--port", type=port, help="default: the first free one from 7860 on")
+    parser.add_argument("--host", help="address to listen at; default: this machine only")
+    parser.add_argument("--root_path", help="where a proxy has the page, such as /genre")
     return parser.parse_args()
 
 

@@ -2,21 +2,17 @@
 
     python benchmarks/soak.py --clients 32 --minutes 20 --model runs/quickstart
     python benchmarks/soak.py --clients 4 --minutes 2 --kinds live      # latency while listening
-    python benchmarks/soak.py --clients 4 --minutes 2 --failing 10      # decoders that crash
 
-Source of the live latency in docs/serving.md. Starts app.py and lets clients ask it, one request
-after another, for all it offers: songs in several formats, batches, live listening, broken files,
-and more files than are allowed. Prints the seconds of each kind, the server's memory, and the files
-it keeps. "live chunk" is the time from before a chunk of one second is uploaded to the arrival of
-its answer; client and server share the machine, so the client's work is in the figures too. With
-`--failing` one more client sends, at this interval, files that make their decoder crash, loop or
-take memory, by what tests/failing_decoders adds to decoder processes. Exits with 1 after an error
+Starts app.py and lets clients ask it, one request after another, for all it offers: songs in
+several formats, batches, live listening, broken files, and more files than are allowed. Prints the
+seconds of each kind, the server's memory, and the files it keeps. "live chunk" is the time from
+before a second of sound is sent to the arrival of its answer. docs/serving.md quotes it. Client and
+server share the machine, so the client's work is in the figures too. Exits with 1 after an error
 that is not a refusal by a stated limit.
 """
 
 import argparse
 import io
-import itertools
 import random
 import statistics
 import sys
@@ -34,10 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import print_head, print_row
-from benchmarks.page_client import Listener, LiveResult, Server, Visitor, serving
 from data_prep.synthetic import SAMPLING_RATE, synthesise
-from music_genre import old_audio as audio
-from tests.failing_decoders import ENVIRONMENT, beginning
+from music_genre.wav import to_pcm16
+from tests.page_client import Listener, Server, Visitor, serving
 
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")
 LISTEN_SECONDS = 10
@@ -52,7 +47,6 @@ class Log:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.refused: dict[str, int] = defaultdict(int)
         self.errors: list[str] = []
-        self.live: list[LiveResult] = []
         self.lock = threading.Lock()
 
     def add(self, kind: str, seconds: list[float]) -> None:
@@ -74,25 +68,16 @@ def songs() -> dict[str, bytes]:
     files = {}
     for i, kind in enumerate(FORMATS):
         buffer = io.BytesIO()
-        pcm = audio.to_pcm16(synthesise("rock", i, 20.0))
+        pcm = to_pcm16(synthesise("rock", i, 20.0))
         soundfile.write(buffer, pcm, SAMPLING_RATE, format=kind)
         files[f"song.{kind.lower()}"] = buffer.getvalue()
     return files
 
 
-def takes(n_takes: int) -> list[list[bytes]]:
-    """Synthesised music as WAV files of one second each, a list for each client.
-
-    No two are alike: the server stores equal files once, and deletes a chunk after its answer.
-    """
+def take() -> list[np.ndarray]:
+    """Synthesised music as pieces of one second each, int16."""
     music = synthesise("disco", 1, float(LISTEN_SECONDS), MICROPHONE)
-    return [
-        [
-            audio.wav_bytes(audio.to_pcm16(second * (1 - i / 100)), MICROPHONE)
-            for second in np.array_split(music, LISTEN_SECONDS)
-        ]
-        for i in range(n_takes)
-    ]
+    return np.array_split(to_pcm16(music), LISTEN_SECONDS)
 
 
 def classify(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
@@ -123,11 +108,6 @@ def too_many(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> s
     return "" if outcome == "error" and "between 1 and" in str(result) else f"{outcome} {result}"
 
 
-def failing(visitor: Visitor, way: str) -> str:
-    outcome, result = visitor.call("classify", visitor.upload("song.mp3", beginning(way)))
-    return "" if outcome == "error" and "decod" in str(result) else f"{outcome} {result}"
-
-
 REQUESTS = {"classify": classify, "batch": batch, "broken": broken, "too many": too_many}
 SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "live": 3}
 
@@ -135,10 +115,7 @@ SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "live": 3}
 # --- the clients ----------------------------------------------------------------------------
 
 
-def client(
-    server: Server, kinds: list[str], files: dict, take: list[bytes], seed: int, end: float,
-    log: Log,
-) -> None:  # fmt: skip
+def client(server: Server, kinds: list[str], files: dict, seed: int, end: float, log: Log) -> None:
     rng = random.Random(seed)
     visitor = Visitor(server.address)
     is_first = True
@@ -148,9 +125,8 @@ def client(
         start = time.monotonic()
         try:
             if kind == "live":
-                result = Listener(server.address).listen(take)
+                result = Listener(server.address).listen(take(), MICROPHONE)
                 log.add("live chunk", result.latencies)
-                log.live.append(result)
                 error = result.error
             else:
                 error = REQUESTS[kind](visitor, files, rng)
@@ -162,31 +138,16 @@ def client(
             log.add(kind, [time.monotonic() - start])
 
 
-def failing_client(server: Server, every: float, end: float, log: Log) -> None:
-    visitor, ways = Visitor(server.address), itertools.cycle(("abort", "segfault", "loop", "8 GB"))
-    start = time.monotonic()
-    while not log.seconds["failing"] or start < end:
-        if error := failing(visitor, next(ways)):
-            log.fail("failing", error)
-            return
-        log.add("failing", [time.monotonic() - start])
-        time.sleep(max(0.0, min(start + every, end) - time.monotonic()))
-        start = time.monotonic()
-
-
 def soak(
-    server: Server, kinds: list[str], n_clients: int, seconds: float, every: float | None
+    server: Server, kinds: list[str], n_clients: int, seconds: float
 ) -> tuple[Log, list[tuple[float, float]]]:
     """What the clients saw, and the memory of server and decoders in megabytes once a second."""
-    log, files, of_clients = Log(), songs(), takes(n_clients)
+    log, files = Log(), songs()
     end = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=client, args=(server, kinds, files, of_clients[i], i, end, log))
+        threading.Thread(target=client, args=(server, kinds, files, i, end, log))
         for i in range(n_clients)
     ]
-    if every:
-        arguments = (server, every, end, log)
-        threads.append(threading.Thread(target=failing_client, args=arguments))
     memory = []
     for thread in threads:
         thread.start()
@@ -205,8 +166,6 @@ def report(log: Log, memory: list[tuple[float, float]], before: float, server: S
         print_row(
             kind, len(log.seconds[kind]), refused, f"{p50:.3f}", f"{p95:.3f}", f"{max(times):.3f}"
         )
-    n_lost, n_sent = sum(one.n_lost for one in log.live), sum(one.n_sent for one in log.live)
-    print(f"live chunks lost: {n_lost} of {n_sent}")
     tenth = max(1, len(memory) // 10)
     for name, used in zip(("server", "decoders"), zip(*memory, strict=True), strict=True):
         second, sixth, last = (
@@ -221,9 +180,8 @@ def report(log: Log, memory: list[tuple[float, float]], before: float, server: S
     total = [sum(one) for one in memory]
     print(f"memory: {before:.0f} MB before; {max(total):.0f} MB at the peak")
     kept = server.files()
-    n_chunks = sum(path.name == "audio.wav" for path in kept)
     size = sum(path.stat().st_size for path in kept) / 1e6
-    print(f"files kept: {len(kept)}, {size:.0f} MB, {n_chunks} of them live chunks")
+    print(f"files kept: {len(kept)}, {size:.0f} MB")
     print(f"tracebacks in the server's log: {server.log.read_text().count('Traceback')}")
     print(f"errors: {len(log.errors)}")
     for error in log.errors[:20]:
@@ -237,20 +195,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES))
-    parser.add_argument("--failing", type=float, help="seconds between files that end a decoder")
     parser.add_argument("--model", help="a folder or an id; default: DistilHuBERT's architecture")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = arguments.model or str(save_distilhubert(folder / "model"))
-        environment = ENVIRONMENT if arguments.failing else {}
-        with serving(model, folder, **environment) as server:
+        with serving(model, folder) as server:
             print(server.log.read_text().split("\n")[0], flush=True)
             before = sum(server.resident())
             seconds = 60 * arguments.minutes
-            log, memory = soak(
-                server, arguments.kinds, arguments.clients, seconds, arguments.failing
-            )
+            log, memory = soak(server, arguments.kinds, arguments.clients, seconds)
             report(log, memory, before, server)
     sys.exit(bool(log.errors))
 

@@ -7,30 +7,26 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 import app
-from benchmarks.page_client import Listener
 from data_prep.synthetic import synthesise
-from music_genre import old_audio as audio
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
-from music_genre.demo import server
-from music_genre.demo.about import about, find_report
+from music_genre.demo import server, uploads
+from music_genre.demo.about import about, find_report, is_demonstration
 from music_genre.demo.uploads import MAX_FILE_MB
-from music_genre.errors import InputError
 from music_genre.report import newest_run
+from music_genre.wav import to_pcm16
+from tests.page_client import Listener, Visitor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,16 +57,62 @@ def test_about_leaves_out_what_the_card_leaves_out(classifier):
     assert "**75.0%** of 50 validation clips" in text
 
 
-@pytest.fixture(scope="module")
-def uploads(tmp_path_factory):
-    """Where the page keeps what visitors send."""
-    return tmp_path_factory.mktemp("uploads")
+FOREIGN_SCORES = [
+    0.93,
+    [],
+    {"accuracy": 0.9},
+    {"per_genre": 3},
+    {"per_genre": {"jazz": 3}},
+    {"per_genre": {"jazz": {"n": 9}}},
+]
+
+
+@pytest.mark.parametrize("score", FOREIGN_SCORES)
+def test_a_report_of_another_program_does_not_stop_the_page(classifier, score):
+    assert "Unknown" in about(classifier, {"test": score}, 35)
+
+
+@pytest.mark.parametrize(
+    ("is_marked", "report", "expected"),
+    [
+        (True, None, True),
+        (False, {"is_synthetic": True}, True),
+        (True, {"is_synthetic": False}, True),
+        (False, {"is_synthetic": False}, False),
+        (False, None, False),
+    ],
+)
+def test_a_demonstration_is_known_by_its_configuration_or_its_report(
+    classifier, monkeypatch, is_marked, report, expected
+):
+    monkeypatch.setattr(classifier.model.config, "trained_on_synthetic_music", is_marked)
+    assert is_demonstration(classifier, report) is expected
+    assert ("A demonstration" in introduction(classifier, report)) is expected
+    assert ("no music classifier" in about(classifier, report, 35)) is expected
+
+
+def introduction(classifier, report):
+    return page_module._introduction(classifier, "mine", report)
+
+
+def test_the_page_says_which_model_it_is_and_if_it_knows_one_genre_only(classifier, monkeypatch):
+    assert "**mine** knows 10 genres." in introduction(classifier, None)
+    monkeypatch.setattr(classifier, "labels", ["jazz"])
+    assert "knows one genre, jazz, so that is its answer to any" in introduction(classifier, None)
+
+
+def test_examples_are_called_by_a_genre_only_if_the_model_knows_it():
+    labels = ["Hip-Hop", "Jazz", "techno"]
+    assert page_module.example_label("hiphop", labels) == "Hip-Hop"
+    assert page_module.example_label("jazz", labels) == "Jazz"
+    assert page_module.example_label("classical", labels) == "piano and strings"
+    assert set(page_module.HEARD_IN) == {file.stem for file in page_module.EXAMPLES.glob("*.ogg")}
 
 
 @pytest.fixture(scope="module")
-def address(classifier, uploads):
+def address(classifier, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         page = page_module.build(classifier)
         _, url, _ = server.serve(
             page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
@@ -115,16 +157,30 @@ def test_api_errors_are_sentences_without_paths(client, tmp_path):
     assert "/" not in str(caught.value) and "Traceback" not in str(caught.value)
 
 
-def call(address, file):
-    """POST to /classify as curl would; returns the text of the event that answers."""
-    request = urllib.request.Request(
-        f"{address}gradio_api/call/classify",
-        json.dumps({"data": [file]}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    event = json.load(urllib.request.urlopen(request))["event_id"]
-    answer = urllib.request.urlopen(f"{address}gradio_api/call/classify/{event}", timeout=30)
-    return answer.read().decode()
+def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatch):
+    """However they come: by the page's functions, by /classify or by /classify_batch."""
+    at_once, most, lock = 0, 0, threading.Lock()
+    classify_upload = uploads.classify_upload
+
+    def counted(*arguments):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.3)
+        with lock:
+            at_once -= 1
+        return classify_upload(*arguments)
+
+    monkeypatch.setattr(uploads, "classify_upload", counted)
+    monkeypatch.setattr(page_module, "classify_upload", counted)
+    visitor = Visitor(address.rstrip("/"))
+    file = visitor.upload("song.wav", song.read_bytes())
+    page = {"show": file, "show_1": [file], "classify": file, "classify_batch": [file]}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(visitor.call, [*page] * 2, [*page.values()] * 2))
+    assert [outcome for outcome, _ in answers] == ["complete"] * 8
+    assert most == 2
 
 
 def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
@@ -133,7 +189,7 @@ def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
     application, url, _ = server.serve(page, **options)
     for _ in range(8):
-        call(url, None)
+        Visitor(url.rstrip("/")).call("classify", None)
     assert len(application.state_holder.session_data) <= 5
     page.close()
 
@@ -144,70 +200,30 @@ def test_the_sound_of_a_listener_is_forgotten(classifier, monkeypatch):
     page = page_module.build(classifier)
     application, url, _ = server.serve(page, prevent_thread_lock=True, quiet=True)
     sessions = application.state_holder.session_data.values()
-    chunk = audio.wav_bytes(audio.to_pcm16(synthesise("disco", 1, 1.0, 16_000)))
-    assert not Listener(url.rstrip("/")).listen([chunk] * 2, 0.5).error
+    chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
+    assert not Listener(url.rstrip("/")).listen([chunk] * 2, 16_000, 0.5).error
     assert any(session.state_data for session in sessions)
     wait_for(lambda: not any(session.state_data for session in sessions))
     page.close()
 
 
-@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
-@pytest.mark.parametrize("path", ["/etc/hostname", str(ROOT / "app.py"), "../../etc/hostname"])
-def test_files_of_the_server_are_out_of_reach(address, path, meta):
-    answer = call(address, {"path": path, **meta})
-    assert "event: error" in answer and path not in answer
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.com/song.mp3",
-        "http://127.0.0.1/gradio_api/file=/etc/hostname",
-        "http://127.0.0.1/gradio_api/file=..%2f..%2fetc/hostname",
-        "http://127.0.0.1/gradio_api/file=/tmp%00",
-    ],
-)
-def test_addresses_are_not_fetched(address, url):
-    answer = call(address, {"path": url, "meta": {"_type": "gradio.FileData"}})
-    assert "not fetched" in answer
-
-
-def test_the_address_of_an_upload_is_the_upload(address, song):
-    """As MCP clients name their files: no host, this page's neither, is asked for it."""
-    path = httpx.post(f"{address}gradio_api/upload", files={"files": song.read_bytes()}).json()[0]
-    url = f"http://nowhere.invalid/gradio_api/file={path}"
-    answer = call(address, {"path": url, "meta": {"_type": "gradio.FileData"}})
-    assert '"genre": "jazz"' in answer
-
-
-def test_the_page_serves_no_addresses(address):
-    url = "http://example.com/song.mp3"
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{address}gradio_api/file={url}")
-    assert caught.value.code == 403
-
-
-@pytest.mark.parametrize(("module", "name"), server.REPLACED)
-def test_a_gradio_without_the_functions_to_replace_is_refused(monkeypatch, module, name):
-    monkeypatch.delattr(module, name)
-    with pytest.raises(InputError, match=rf"no {module.__name__}\.{name}.*requirements\.txt"):
-        server.replace_functions()
-
-
-def test_two_visitors_who_record_share_nothing(address):
-    """One sends chunks of 1 s, the other of 10 s: each headline counts its own visitor's only."""
-    pcm = audio.to_pcm16(synthesise("disco", 1, 33.0, 16_000))
-    short, long = np.split(pcm[: 3 * 16_000], 3), np.split(pcm[3 * 16_000 :], 3)
-    takes = [[audio.wav_bytes(chunk) for chunk in chunks] for chunks in (short, long)]
+def test_two_visitors_who_listen_share_nothing(address, tmp_path):
+    """One sends chunks of 1 s, the other of 5 s: each headline counts its own visitor's only."""
+    pcm = to_pcm16(synthesise("disco", 1, 18.0, 16_000))
+    takes = [np.split(pcm[: 3 * 16_000], 3), np.split(pcm[3 * 16_000 :], 3)]
     visitors = [Listener(address.rstrip("/")) for _ in takes]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda visitor, take: visitor.listen(take, 0.5), visitors, takes))
-    seconds = [
-        [int(s) for s in re.findall(r"processed 0:(\d\d)", str(visitor.headlines))]
-        for visitor in visitors
-    ]
-    assert all(len(of_one) > 1 for of_one in seconds)
-    assert set(seconds[0]) <= {1, 2, 3} and set(seconds[1]) <= {10, 20, 30}
+        results = list(pool.map(lambda v, take: v.listen(take, 16_000, 0.5), visitors, takes))
+    seconds = [re.findall(r"processed 0:(\d\d)", str(result.headlines)) for result in results]
+    assert seconds == [["01", "02", "03"], ["05", "10", "15"]]
+
+
+def test_live_sound_leaves_no_file(address):
+    folder = Path(page_module.gr.utils.get_upload_folder())
+    before = set(folder.rglob("*"))
+    chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
+    result = Listener(address.rstrip("/")).listen([chunk] * 3, 16_000, 0.1)
+    assert len(result.headlines) == 3 and set(folder.rglob("*")) == before
 
 
 def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
@@ -216,21 +232,6 @@ def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
         file.truncate(MAX_FILE_MB * 2**20 + 1)
     with pytest.raises(Exception, match=r"(?i)413|exceed"):
         Client(address, verbose=False).predict(file=handle_file(large), api_name="/classify")
-
-
-def test_an_upload_that_breaks_off_leaves_nothing(address, uploads):
-    """gradio has it in none of its lists, and would never delete it."""
-    before = set(uploads.iterdir())
-    host, port = urlsplit(address).netloc.split(":")
-    head = (
-        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000000\r\n"
-        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
-        '--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
-    )
-    with socket.create_connection((host, int(port))) as visitor:
-        visitor.sendall(head.encode() + bytes(200_000))
-        wait_for(lambda: set(uploads.iterdir()) > before)
-    wait_for(lambda: set(uploads.iterdir()) == before)
 
 
 def wait_for(condition, seconds=20.0):
@@ -255,12 +256,13 @@ def in_a_process(*arguments, cwd):
 
 
 @pytest.fixture
-def run_app(monkeypatch, capsys):
+def run_app(monkeypatch, capsys, tmp_path):
     def run_app(*arguments, cwd, **environment):
         """Run it in this process, which has imported what it needs."""
         monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
         monkeypatch.chdir(cwd)
-        for name, value in {"MODEL_ID": "", **environment}.items():
+        own = {"MODEL_ID": "", "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+        for name, value in {**own, **environment}.items():
             monkeypatch.setenv(name, value)
         code = 0
         try:
@@ -281,7 +283,7 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
 @pytest.fixture
 def printed(run_app, monkeypatch):
     """What it prints before it serves, line by line."""
-    monkeypatch.setattr(server, "serve", lambda page, server_port: None)
+    monkeypatch.setattr(server, "serve", lambda page, **options: None)
     return lambda *arguments, cwd: run_app(*arguments, cwd=cwd).stdout.splitlines()
 
 

@@ -22,7 +22,7 @@ FIGURE_SCRIPTS = {
     "ablation", "course_recipe", "data_prep", "library", "serving", "soak", "training",
     "transformers_js",
 }  # fmt: skip
-SHARED_MODULES = {"inputs", "measuring", "page_client"}
+SHARED_MODULES = {"inputs", "measuring"}
 
 
 @pytest.fixture

@@ -2,39 +2,40 @@
 
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from music_genre.classifier import GenreClassifier
-from music_genre.report import REPORT_FILE, headline_split, read_report, why_not_in_headline
+from music_genre.errors import InputError
+from music_genre.loading import find_model
+from music_genre.report import headline_split, read_report, why_not_in_headline
+
+
+def model_name(classifier: GenreClassifier) -> str:
+    """Its id on the Hub, or its folder's name without where that is: visitors read this."""
+    path = Path(classifier.model_id)
+    return path.resolve().name if path.is_dir() else classifier.model_id
 
 
 def model_line(classifier: GenreClassifier) -> str:
-    """One line that says what is loaded. A local folder's name only: visitors read this too."""
-    path = Path(classifier.model_id)
-    name = path.resolve().name if path.is_dir() else classifier.model_id
+    """One line that says what is loaded."""
     origin = f"revision {classifier.commit}" if classifier.commit else "from a local folder"
     return (
-        f"{name} ({origin}): "
+        f"{model_name(classifier)} ({origin}): "
         f"{classifier.model.num_parameters() / 1e6:.1f} million parameters, classifies "
         f"windows of {classifier.window_seconds:g} s"
     )
 
 
-def is_synthetic(classifier: GenreClassifier) -> bool:
-    return bool(getattr(classifier.model.config, "trained_on_synthetic_music", False))
-
-
 def find_report(classifier: GenreClassifier) -> dict | None:
     """report.json of the model's folder, or of its repository; None if there is none."""
-    if Path(classifier.model_id).is_dir():
-        return read_report(Path(classifier.model_id))
-
     try:
-        file = hf_hub_download(classifier.model_id, REPORT_FILE, revision=classifier.commit)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return read_report(find_model(classifier.model_id, classifier.commit).path)
+    except InputError:  # the Hub's cache was cleared meanwhile
         return None
-    return read_report(Path(file).parent)
+
+
+def is_demonstration(classifier: GenreClassifier, report: dict | None) -> bool:
+    """Whether the model's configuration or its report says that it learnt synthesised music."""
+    is_marked = getattr(classifier.model.config, "trained_on_synthetic_music", False)
+    return bool(is_marked or (report or {}).get("is_synthetic"))
 
 
 def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -> str:
@@ -49,7 +50,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
         f"- It processes {classifier.window_seconds:g} s at a time: the form of a piece is beyond "
         "it."
     )
-    if is_synthetic(classifier):
+    if is_demonstration(classifier, report):
         limits = (
             "**Classify real music.** It was trained on music that this project synthesised: a "
             "demonstration, no music classifier."
@@ -67,6 +68,13 @@ def _accuracy(report: dict | None) -> str:
     """Of the split that stands for the model, as on its card."""
     if not report:
         return "Unknown: the model comes without the project's report of an evaluation."
+    try:
+        return _figures(report)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return "Unknown: the report that comes with the model was not written by this project."
+
+
+def _figures(report: dict) -> str:
     name = headline_split(report)
     if not name:
         return f"Unknown. {why_not_in_headline(report)}"

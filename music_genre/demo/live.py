@@ -1,23 +1,41 @@
 """Live listening: one visitor's microphone, classified once a second, shown without flickering."""
 
-import threading
+import base64
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from music_genre.classifier import GenreClassifier, top_two
+from music_genre.audio import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, AudioError
+from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures
-from music_genre.old_audio import AudioError
 
-CHUNK_SECONDS = 1.0
-MAX_WAIT = 0.5  # seconds that a chunk waits for a busy model before it is merged with the next
+CHUNK_SECONDS = 1.0  # that the page sends; more, where an answer took longer
+MAX_CHUNK_SECONDS = 10  # that it keeps for a busy server; what is older is missing
 MIN_NEW_SECONDS = 0.5  # of new sound to classify, whatever the length of chunks
 QUIET_RMS = 1e-3  # full scale is 1: below -60 dB is a silent room
 SMOOTHING = 0.35  # weight of the newest second in what is shown
 TAKE_LEAD, HOLD_LEAD = 0.15, 0.05  # ahead of the next genre: to be named, and to stay named
+
+
+def read_chunk(sound: Any) -> tuple[np.ndarray, int] | None:
+    """What the page sends: {"sampling_rate": hertz, "pcm": base64 of 16-bit mono samples}.
+
+    Returns:
+        float32, shape (samples,), and the sampling rate; None for anything else.
+    """
+    try:
+        sampling_rate, text = int(sound["sampling_rate"]), sound["pcm"]
+        is_rate = MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE
+        if not is_rate or len(text) > 4 * MAX_CHUNK_SECONDS * sampling_rate:
+            return None
+        pcm = np.frombuffer(base64.b64decode(text, validate=True), "<i2")
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return None
+    return (pcm / np.float32(32768), sampling_rate) if len(pcm) else None
 
 
 @dataclass
@@ -41,8 +59,6 @@ class LiveSession:
         if self.started is None:
             self.started = now - duration
         self.seconds += duration
-        # gradio keeps one waiting chunk per visitor, the newest. If the model takes longer than a
-        # chunk lasts, sound is lost: `missing` grows, and the page says so.
         self.missing = now - self.started - self.seconds
         self.is_quiet = bool(np.sqrt(np.mean(chunk**2)) < QUIET_RMS)
         if self.is_quiet or sampling_rate != self.sampling_rate:
@@ -52,32 +68,24 @@ class LiveSession:
             window = int(window_seconds * sampling_rate)
             self.waveform = np.concatenate([self.waveform, chunk])[-window:]
 
-    def classify(self, classifier: GenreClassifier, model_free: threading.Lock) -> None:
-        """Classify the last window and smooth over the predictions before it.
-
-        If the model stays busy for MAX_WAIT seconds this does nothing: the next chunk's window
-        covers this one's sound too.
-        """
+    def classify(self, classifier: GenreClassifier) -> None:
+        """Classify the last window and smooth over the predictions before it."""
         since = self.history[-1][1] if self.history else 0.0
         new = min(len(self.waveform) / max(self.sampling_rate, 1), self.seconds - since)
         if self.is_quiet or new < MIN_NEW_SECONDS:
             return
-        if not model_free.acquire(timeout=MAX_WAIT):
-            return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
-        except AudioError:  # silent at the model's rate: its sound lies above 8 kHz
+        except AudioError:  # such as a hum, or sound above half the model's sampling rate
             return
-        finally:
-            model_free.release()
         self.n_predictions += 1
         weight = max(SMOOTHING, 1 / self.n_predictions)  # at first all count alike
         before = self.probabilities or newest
         self.probabilities = {g: weight * p + (1 - weight) * before[g] for g, p in newest.items()}
-        (best, share), (_, second_share) = top_two(self.probabilities)
+        (best, share), (_, second_share) = pictures.best_two(self.probabilities)
         lead = HOLD_LEAD if best == self.genre else TAKE_LEAD
         self.genre = best if share - second_share >= lead else None
-        since = max(since, self.seconds - 2)
+        since = max(since, self.seconds - 2 * CHUNK_SECONDS)
         self.history.append((since, self.seconds, self.probabilities))
 
     def as_html(self, labels: Sequence[str]) -> tuple[str, str]:
@@ -86,7 +94,7 @@ class LiveSession:
         if self.is_quiet:
             note = "waiting for sound that is loud enough"
         if self.probabilities:
-            (best, share), (second, second_share) = top_two(self.probabilities)
+            (best, share), (second, second_share) = pictures.best_two(self.probabilities)
             word, note, kind = best, f"{share:.0%} sure", ""
             if self.genre is None:
                 word, kind = "unsure", "open"

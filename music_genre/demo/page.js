@@ -1,5 +1,11 @@
-// What the page does in the browser. NO_MICROPHONE and NO_ROOM, headlines as HTML, are defined before
-// this.
+// What the page does in the browser. REFUSALS, headlines as HTML by reason, is defined before this.
+
+const CHUNK_SECONDS = 1, KEPT_SECONDS = 10, LISTEN_SECONDS = 180;
+// Browsers clean up speech by default, and take music for noise.
+const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
+  process([[samples]]) { if (samples) this.port.postMessage(samples.slice()); return true; }
+})`;
 
 const genrePage = {
   // Screen readers hear a new genre once, and not the whole result each second.
@@ -14,88 +20,101 @@ const genrePage = {
     }).observe(element, {childList: true, subtree: true, characterData: true});
   },
 
-  // On a phone the result is below what fits the screen.
+  // On a phone the result may be below what fits the screen.
   showResult() {
     const head = document.querySelector('.genre-head');
     if (head.getBoundingClientRect().bottom > innerHeight)
       head.scrollIntoView({block: 'center', behavior: 'smooth'});
   },
 
-  pressStop() {
-    document.querySelector('#microphone [class*=stop-button]')?.click();
-  },
+  refusal: '', // why there is no microphone
+  stopListening() {},
+  answered() {},
 
-  // gradio starts another stream where `time_limit` ends one, so the page presses Stop itself.
-  startListening(seconds) {
-    clearTimeout(genrePage.timer);
-    genrePage.timer = setTimeout(genrePage.pressStop, seconds * 1000);
-    // Other machines' pages without https have none.
-    if (!navigator.mediaDevices) genrePage.showInstead(NO_MICROPHONE);
-  },
+  // The button of Listen. Sends the newest sound once a second, or when the last answer is there.
+  listener(element, props, trigger) {
+    const button = element.querySelector('button');
+    let microphone = null, isOpening = false;
 
-  // gradio does not tell the page when a visitor, or the browser, refuses the microphone.
-  showInstead(headline) {
-    setTimeout(() => {  // "listening…" is on its way and would replace it
-      const head = document.querySelector('#live .genre-head');
-      if (isVisible(head)) head.outerHTML = headline;
-    }, 1000);
+    async function start() {
+      if (isOpening) return;
+      isOpening = true;
+      try {
+        microphone = await openMicrophone();
+      } catch (error) {
+        const reasons = {NotAllowedError: 'refused', NotFoundError: 'none', NoHttpsError: 'http'};
+        genrePage.refusal = REFUSALS[reasons[error.name] ?? 'broken'];
+        trigger('refused');
+        return;
+      } finally {
+        isOpening = false;
+      }
+      button.textContent = 'Stop';
+      button.classList.add('is-on');
+      trigger('start_recording');
+      let isFirst = true, isWaiting = false;
+      genrePage.answered = () => { isWaiting = false; };
+      const send = setInterval(() => {
+        if (isWaiting || microphone.seconds() < CHUNK_SECONDS / 2) return;
+        isWaiting = true;
+        props.value = {...microphone.take(), is_first: isFirst};
+        isFirst = false;
+        trigger('input');
+      }, 1000 * CHUNK_SECONDS);
+      const end = setTimeout(stop, 1000 * LISTEN_SECONDS);
+      genrePage.stopListening = stop;
+
+      function stop() {
+        clearInterval(send);
+        clearTimeout(end);
+        genrePage.stopListening = () => {};
+        microphone.close();
+        microphone = null;
+        button.textContent = 'Listen';
+        button.classList.remove('is-on');
+        trigger('stop_recording');
+      }
+    }
+
+    button.addEventListener('click', () => (microphone ? genrePage.stopListening() : start()));
   },
 };
 
-// Browsers clean up speech by default and take music for noise. gradio has no option for that.
-if (navigator.mediaDevices) {
-  const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
-  const raw = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
-  media.getUserMedia = async (wish) => {
-    const stream = ask({...wish, audio: {...wish?.audio, ...raw}});
-    stream.catch(() => genrePage.showInstead(NO_MICROPHONE));
-    if (isVisible(document.querySelector('#microphone'))) await recorderIsLoaded();
-    return stream;
+async function openMicrophone() {
+  if (!navigator.mediaDevices) // of a page that has neither https nor the name localhost
+    throw Object.assign(Error('no https'), {name: 'NoHttpsError'});
+  const stream = await navigator.mediaDevices.getUserMedia({audio: RAW});
+  const context = new AudioContext(), rate = context.sampleRate;
+  await context.audioWorklet.addModule(
+    URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'})));
+  const tap = new AudioWorkletNode(context, 'tap', {channelCount: 1, channelCountMode: 'explicit'});
+  let parts = [], length = 0;
+  tap.port.onmessage = ({data}) => {
+    parts.push(data);
+    length += data.length;
+    while (length > KEPT_SECONDS * rate) length -= parts.shift().length;
+  };
+  context.createMediaStreamSource(stream).connect(tap).connect(context.destination); // it is silent
+  return {
+    seconds: () => length / rate,
+    take() {
+      const pcm = new Int16Array(length);
+      let at = 0;
+      for (const part of parts) for (const sample of part)
+        pcm[at++] = Math.max(-32768, Math.min(32767, Math.round(32768 * sample)));
+      parts = [];
+      length = 0;
+      return {sampling_rate: rate, pcm: toBase64(new Uint8Array(pcm.buffer))};
+    },
+    close() {
+      stream.getTracks().forEach((track) => track.stop());
+      context.close();
+    },
   };
 }
 
-function isVisible(element) {
-  return Boolean(element?.getClientRects().length);
+function toBase64(bytes) {
+  let text = '';
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
 }
-
-// gradio 6.31 fails without a word if it gets the microphone before its recorder for live sound,
-// which it loads when Listen is opened. It is there when it can write WAV.
-async function recorderIsLoaded() {
-  const end = performance.now() + 10000;
-  while (performance.now() < end) {
-    const loaded = performance.getEntriesByType('resource').map((entry) => entry.name);
-    for (const module of loaded.filter((name) => name.includes('/assets/module-'))) {
-      const recorder = (await import(module)).MediaRecorder;
-      if (recorder?.isTypeSupported('audio/wav')) return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
-// gradio's Audio refuses a file whose name does not end like music, with a list of MIME types.
-// The server looks at the content instead, and says in a sentence what it cannot use.
-function withAudioType(files) {
-  const list = new DataTransfer();
-  for (const file of files)
-    list.items.add(new File([file], file.name, {type: 'audio/unknown'}));
-  return list;
-}
-addEventListener('change', (event) => {
-  if (event.target.matches?.('#song input[type=file]'))
-    event.target.files = withAudioType(event.target.files).files;
-}, true);
-addEventListener('drop', (event) => {
-  if (event.target.closest?.('#song') && event.dataTransfer?.files.length)
-    Object.defineProperty(event, 'dataTransfer', {value: withAudioType(event.dataTransfer.files)});
-}, true);
-
-// gradio says nothing when the server cannot store a chunk of live sound, and "listening…" would stay.
-const send = window.fetch.bind(window);
-window.fetch = async (address, options) => {
-  const response = await send(address, options);
-  if (response.status === 400 && String(address).includes('/upload')) {
-    genrePage.pressStop();
-    genrePage.showInstead(NO_ROOM);
-  }
-  return response;
-};

@@ -1,7 +1,6 @@
 """The page: its tabs and its API. `server.serve(build(classifier))` shows it."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,39 @@ import pandas as pd
 from gradio.processing_utils import save_bytes_to_cache
 
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
-from music_genre.demo import pictures
-from music_genre.demo.about import about, find_report, is_synthetic
-from music_genre.demo.live import CHUNK_SECONDS, LiveSession
+from music_genre.demo import pictures, uploads
+from music_genre.demo.about import about, find_report, is_demonstration, model_name
+from music_genre.demo.live import LiveSession, read_chunk
 from music_genre.demo.uploads import (
-    DECODERS,
     FORMATS,
+    MAX_AT_ONCE,
     MAX_FILE_MB,
     MAX_FILES,
     MAX_SONG_SECONDS,
-    TABLE,
-    as_csv,
-    as_table,
     classify_upload,
     classify_uploads,
-    received,
 )
 from music_genre.errors import InputError
 
 MAX_WAITING = 32  # requests; more are told that the queue is full
-MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
 CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
-MAX_LISTENERS = 4  # at a time; a fifth waits
-LISTEN_SECONDS = 180
-STATE_SECONDS = 60  # that a listener's megabyte is kept after the last chunk; they come each second
+STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CHUNK_NAME = "audio.wav"  # what gradio's page calls every chunk
+HEARD_IN = {  # what the examples are called by a model that does not know their genre
+    "blues": "blues guitar and piano",
+    "classical": "piano and strings",
+    "country": "banjo and guitar",
+    "disco": "strings on a straight beat",
+    "hiphop": "deep bass, slow beat",
+    "jazz": "brass and walking bass",
+    "metal": "distorted guitar, fast drums",
+    "pop": "synthesiser and organ",
+    "reggae": "organ off the beat",
+    "rock": "rock guitar and drums",
+}
 
 NO_SONG = pictures.headline("no song yet", "drop one, record one, or take an example", "open")
-NOT_LISTENING = pictures.headline("not listening", "press Record to start", "open")
+NOT_LISTENING = pictures.headline("not listening", "press Listen to start", "open")
 
 SHARES = {"type": "object", "additionalProperties": {"type": "number"}}
 CELL = {"start": {"type": "number"}, "end": {"type": "number"}, "probabilities": SHARES}
@@ -50,42 +53,48 @@ ANSWER = {
     "timeline": {"type": "array", "items": {"type": "object", "properties": CELL}},
     "seconds": {"type": "number"},
     "is_truncated": {"type": "boolean"},
+    "lost_seconds": {"type": "number"},
 }
 BATCH_ANSWER = {"file": {"type": "string"}, "error": {"type": "string"}} | ANSWER
 
 
 def build(classifier: GenreClassifier) -> gr.Blocks:
     """The whole page and its API."""
-    rate = classifier.sampling_rate
-    DECODERS.start(MAX_AT_ONCE + MAX_LISTENERS)
-    classifier(np.ones(rate, np.float32), rate)  # the first pass is slow: not for a visitor
+    rate, name, report = classifier.sampling_rate, model_name(classifier), find_report(classifier)
+    uploads.DECODERS.schedule(abs, args=[0])  # starts its processes
+    classifier(np.random.default_rng(0).uniform(-1, 1, rate), rate)  # the first pass is slow
     with gr.Blocks(
-        title="Music genre", analytics_enabled=False, delete_cache=(CHECK_SECONDS, CACHE_SECONDS)
+        title=f"{name} · music genre",
+        analytics_enabled=False,
+        delete_cache=(CHECK_SECONDS, CACHE_SECONDS),
     ) as page:
-        gr.Markdown(
-            "# Which genre is it?\nDrop a song, record a few seconds, or let it listen. "
-            f"It knows {len(classifier.labels)} genres."
-        )
-        if is_synthetic(classifier):
-            gr.Markdown(
-                "**A demonstration:** this model was trained on synthesised music. What it says "
-                "about real music means nothing.",
-                elem_id="demonstration",
-            )
+        gr.Markdown(_introduction(classifier, name, report), elem_id="introduction")
         with gr.Tab("Song") as song_tab:
             song = _song_tab(classifier)
-        # Made with the page: Record does nothing until gradio's recorder has been loaded.
-        with gr.Tab("Listen", render_children=True) as listen_tab:
-            _listen_tab(classifier, listen_tab)
+        with gr.Tab("Listen"):
+            _listen_tab(classifier)
         with gr.Tab("Files") as files_tab:
             files = _files_tab(classifier)
         with gr.Tab("About") as about_tab:
             kept_minutes = (CACHE_SECONDS + CHECK_SECONDS) // 60
-            gr.Markdown(about(classifier, find_report(classifier), kept_minutes))
+            gr.Markdown(about(classifier, report, kept_minutes))
         for tab in (song_tab, files_tab, about_tab):  # recording goes on only where visitors see it
-            tab.select(None, js="() => genrePage.pressStop()")
+            tab.select(None, js="() => genrePage.stopListening()")
         _add_api(classifier, song, files)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
+
+
+def _introduction(classifier: GenreClassifier, name: str, report: dict | None) -> str:
+    labels = classifier.labels
+    lines = ["# Which genre is it?", f"**{name}** knows {len(labels)} genres."]
+    if len(labels) == 1:
+        lines[1] = f"**{name}** knows one genre, {labels[0]}, so that is its answer to any sound."
+    if is_demonstration(classifier, report):
+        lines.append(
+            "> **A demonstration:** this model was trained on synthesised music. What it says "
+            "about real music means nothing."
+        )
+    return "\n\n".join(lines)
 
 
 def _result(head: str, body: str, elem_id: str) -> list[gr.HTML]:
@@ -109,7 +118,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
         except InputError as error:
             return pictures.headline(str(error), "", "error"), empty
 
-    with gr.Row():
+    with gr.Row(elem_classes="answer-first"):
         with gr.Column(scale=2, min_width=300):
             song = gr.Audio(
                 label="Song or recording",
@@ -124,14 +133,16 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                 f"{MAX_SONG_SECONDS / 60:g} minutes only the beginning is processed."
             )
             examples = sorted(EXAMPLES.glob("*.ogg"))
-            gr.Examples(
-                [str(path) for path in examples],
-                song,
-                label="Examples, synthesised by this project",
-                example_labels=[path.stem for path in examples],
-                cache_examples=False,
-                api_visibility="private",
-            )
+            heard = [example_label(path.stem, classifier.labels) for path in examples]
+            with gr.Column(elem_classes="last"):
+                gr.Examples(
+                    [str(path) for path in examples],
+                    song,
+                    label="Examples, synthesised by this project",
+                    example_labels=heard,
+                    cache_examples=False,
+                    api_visibility="private",
+                )
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, empty, "answer")
     song.change(None, js="() => genrePage.showResult()")
@@ -146,20 +157,27 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
     return song
 
 
-def _listen_tab(classifier: GenreClassifier, tab: gr.Tab) -> None:
-    labels, model_free = classifier.labels, threading.Lock()
+def example_label(genre: str, labels: list[str]) -> str:
+    """The model's own name of a genre, or else what is heard."""
 
-    def process(path: str | None, session: LiveSession | None) -> tuple[LiveSession, str, str]:
-        session = session or LiveSession()
-        try:
-            path = received(path)
-            chunk, sampling_rate = DECODERS.decode(path, pictures.LIVE_SECONDS)
-        except (InputError, OSError, TypeError):  # an empty chunk, or none
+    def plain(text: str) -> str:
+        return "".join(filter(str.isalnum, text.casefold()))
+
+    known = (label for label in labels if plain(label) == plain(genre))
+    return next(known, HEARD_IN.get(genre, genre))
+
+
+def _listen_tab(classifier: GenreClassifier) -> None:
+    labels = classifier.labels
+
+    def process(sound: Any, session: LiveSession | None) -> tuple[LiveSession, str, str]:
+        chunk = read_chunk(sound)
+        if chunk is None:
             return gr.skip()
-        if path.name == CHUNK_NAME:  # or three minutes would leave 17 MB behind
-            path.unlink(missing_ok=True)
-        session.add_chunk(chunk, sampling_rate, classifier.window_seconds)
-        session.classify(classifier, model_free)
+        if session is None or sound.get("is_first"):
+            session = LiveSession()
+        session.add_chunk(*chunk, classifier.window_seconds)
+        session.classify(classifier)
         return session, *session.as_html(labels)
 
     def stop(session: LiveSession | None) -> str:
@@ -167,68 +185,56 @@ def _listen_tab(classifier: GenreClassifier, tab: gr.Tab) -> None:
 
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            microphone = gr.Audio(
-                label="Microphone",
-                type="filepath",
-                sources=["microphone"],
-                streaming=True,
-                elem_id="microphone",
+            listener = gr.HTML(
+                html_template="<button>Listen</button>",
+                js_on_load="genrePage.listener(element, props, trigger)  // may say 'refused'",
+                elem_id="listener",
             )
             gr.Markdown(
-                "Press Record and play music near the microphone. “Unsure” means that no genre is "
-                f"clearly ahead. It stops by itself after {LISTEN_SECONDS // 60} minutes, and up "
-                f"to {MAX_LISTENERS} visitors can listen at a time."
+                "Press Listen and play music near the microphone. “Unsure” means that no genre is "
+                "clearly ahead. It stops by itself after 3 minutes."
             )
         with gr.Column(scale=3, min_width=300):
             result = _result(NOT_LISTENING, LiveSession().as_html(labels)[1], "live")
     state = gr.State(None, time_to_live=STATE_SECONDS)
-    microphone.start_recording(LiveSession, None, state, queue=False, api_visibility="private")
-    # The component of gradio 6.31 forgets `stream_every` when it appears, and then sends chunks of
-    # a tenth of a second and loses many: it is reminded, and in the browser, so at once.
-    remind = {"__type__": "update", "stream_every": CHUNK_SECONDS}
-    tab.select(None, None, microphone, js=f"() => ({json.dumps(remind)})")
-    at_start = json.dumps([remind, *LiveSession().as_html(labels)])
-    microphone.start_recording(
-        None,
-        None,
-        [microphone, *result],
-        js=f"() => {{ genrePage.startListening({LISTEN_SECONDS}); return {at_start} }}",
-    )
-    microphone.stop_recording(stop, state, result[0], queue=False, api_visibility="private")
-    microphone.stream(
+    at_start = json.dumps(LiveSession().as_html(labels))
+    listener.start_recording(None, None, result, js=f"() => {at_start}")
+    listener.refused(None, None, result[0], js="() => genrePage.refusal")
+    listener.stop_recording(stop, state, result[0], queue=False, api_visibility="private")
+    answer = listener.input(
         process,
-        [microphone, state],
+        [listener, state],
         [state, *result],
-        stream_every=CHUNK_SECONDS,
-        time_limit=LISTEN_SECONDS + 10,
-        concurrency_limit=MAX_LISTENERS,
+        concurrency_limit=1,  # listeners take turns: the model is busy with one at a time
+        concurrency_id="live",
         show_progress="hidden",
         api_visibility="private",
     )
+    answer.then(None, js="() => genrePage.answered()")
 
 
 def _files_tab(classifier: GenreClassifier) -> gr.File:
-    def for_page(table: pd.DataFrame) -> pd.DataFrame:
-        return table[list(TABLE)].fillna({"genre": "not usable"})  # a phone shows no remark
-
-    def show(paths: list[str] | None) -> Iterator[tuple[pd.DataFrame, Any]]:
+    def show(paths: list[str] | None) -> Iterator[tuple[str, pd.DataFrame, Any]]:
         answers: list[dict] = []
         try:
             for answer in classify_uploads(classifier, paths):
                 answers.append(answer)
-                yield for_page(as_table(answers, classifier.labels)), gr.skip()
+                table = uploads.as_table(answers, classifier.labels)
+                yield uploads.count(table, len(paths)), uploads.for_page(table), gr.skip()
         except InputError as error:
             raise gr.Error(str(error), title="Nothing done", print_exception=False) from error
-        table = as_table(answers, classifier.labels)
-        file = save_bytes_to_cache(as_csv(table), "genres.csv", cache_dir=download.GRADIO_CACHE)
-        yield for_page(table), gr.update(value=file, interactive=True)
+        file = save_bytes_to_cache(
+            uploads.as_csv(table), "genres.csv", cache_dir=download.GRADIO_CACHE
+        )
+        yield gr.skip(), gr.skip(), gr.update(value=file, interactive=True)
 
     # No `file_types`: gradio goes by what a name ends in, and would refuse all for one of them.
     files = gr.File(label="Songs", file_count="multiple", type="filepath")
     gr.Markdown(f"Up to {MAX_FILES} files of {MAX_FILE_MB} MB each: {FORMATS}.")
     button = gr.Button("Classify", variant="primary", interactive=False)
+    done = gr.Markdown("", elem_id="done")
     table = gr.Dataframe(
-        headers=list(TABLE),
+        headers=list(uploads.TABLE),
         datatype=["str", "str", "number", "str", "number", "str"],
         label="Results. To sort, open the ⋮ of a heading.",
         column_widths=[140, 100, 95, 130, 105, 480],
@@ -238,13 +244,15 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
     )
     download = gr.DownloadButton("Download as CSV", interactive=False)
     files.change(
-        lambda paths: (gr.update(interactive=bool(paths)), None, gr.update(interactive=False)),
+        lambda paths: (gr.update(interactive=bool(paths)), "", None, gr.update(interactive=False)),
         files,
-        [button, table, download],  # rows of files that are gone would be taken for theirs
+        [button, done, table, download],  # rows of files that are gone would be taken for theirs
         queue=False,
         api_visibility="private",
     )
-    button.click(show, files, [table, download], concurrency_id="files", api_visibility="private")
+    button.click(
+        show, files, [done, table, download], concurrency_id="files", api_visibility="private"
+    )
     return files
 
 

@@ -13,13 +13,13 @@ from html import escape
 
 import numpy as np
 from matplotlib import image
-from torchaudio.functional import melscale_fbanks
+from transformers.audio_utils import mel_filter_bank
 
-from music_genre.classifier import Prediction
+from music_genre.classifier import Prediction, top_two
 
 Cell = tuple[float, float, Mapping[str, float]]  # start second, end second, probabilities
 
-HIGHEST = 8000.0  # hertz: half the sampling rate of the models
+HIGHEST = 8000.0  # hertz: above it there is little to see
 N_MELS = 64
 FLOOR = -80.0  # decibels below the loudest
 COLUMNS = 600  # of a spectrogram: about the pixels it is shown on
@@ -31,6 +31,11 @@ TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds
 def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def best_two(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The likeliest genre and the runner-up, which is ("", 0.0) where there is one label only."""
+    return [*top_two(probabilities), ("", 0.0)][:2]
 
 
 def headline(word: str, note: str, kind: str = "") -> str:
@@ -79,7 +84,7 @@ def of_live(probabilities: Mapping[str, float], history: Iterable[Cell], now: fl
 
 def _aligned(labels: Sequence[str], content: str) -> str:
     """One column of names for all pictures, as wide as they need, within limits."""
-    rems = min(10.0, max(5.4, 0.6 * max(map(len, labels))))
+    rems = min(18.0, max(5.4, 0.62 * max(map(len, labels))))
     return f'<div style="--names:{rems:.1f}rem">{content}</div>'
 
 
@@ -197,7 +202,7 @@ def mel_decibels(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     power = np.abs(np.fft.rfft(frames)) ** 2
     with warnings.catch_warnings():  # at low sampling rates the highest mels are empty
         warnings.simplefilter("ignore")
-        filters = melscale_fbanks(power.shape[1], 0.0, HIGHEST, N_MELS, sampling_rate).numpy()
+        filters = mel_filter_bank(power.shape[1], N_MELS, 0.0, HIGHEST, sampling_rate)
     loudness = 10 * np.log10(np.maximum(power @ filters, 1e-10))
     return np.maximum(loudness - loudness.max(), FLOOR).T
 

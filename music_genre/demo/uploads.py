@@ -11,17 +11,19 @@ import numpy as np
 import pandas as pd
 from gradio.utils import get_upload_folder
 
-from music_genre import old_audio as audio
-from music_genre.classifier import GenreClassifier, Prediction, Progress, top_two
-from music_genre.decoder_pool import Decoders
+from music_genre.audio import AudioError, decode, loss_in_words
+from music_genre.classifier import GenreClassifier, Prediction, Progress
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
+from music_genre.isolation import decoder_pool, result
 
 MAX_FILES = 20  # in one batch
 MAX_FILE_MB = 100
 MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
-DECODERS = Decoders(seconds=5, stalled_after=60)  # others wait meanwhile
+MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
+DECODING_SECONDS = 30  # until a file is given up; others wait meanwhile
+DECODERS = decoder_pool(MAX_AT_ONCE)
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
@@ -35,6 +37,7 @@ class ClassifiedFile:
     waveform: np.ndarray
     sampling_rate: int
     is_truncated: bool  # the file continues after what was processed
+    lost_seconds: float  # of what was processed, what could not be decoded
 
     @property
     def seconds(self) -> float:
@@ -48,17 +51,20 @@ class ClassifiedFile:
             "timeline": [vars(cell) for cell in self.prediction.timeline],
             "seconds": self.seconds,
             "is_truncated": self.is_truncated,
+            "lost_seconds": self.lost_seconds,
         }
 
     def as_html(self) -> tuple[str, str]:
         """The headline and the pictures."""
-        (genre, share), (second, second_share) = top_two(self.prediction.probabilities)
+        (genre, share), (second, second_share) = pictures.best_two(self.prediction.probabilities)
         note = f"{share:.0%} sure"
-        if share - second_share < TAKE_LEAD:
+        if second and share - second_share < TAKE_LEAD:
             note += f", a close call with {second} ({second_share:.0%})"
         note += f" · processed {pictures.clock(self.seconds)}"
         if self.is_truncated:
             note += ", the rest was left out"
+        if loss := loss_in_words(self.lost_seconds, self.seconds):
+            note += f" · {loss}"
         return pictures.headline(genre, note), pictures.of_file(
             self.prediction, self.waveform, self.sampling_rate
         )
@@ -67,27 +73,29 @@ class ClassifiedFile:
 def classify_upload(
     classifier: GenreClassifier, path: str | os.PathLike, progress: Progress | None = None
 ) -> ClassifiedFile:
-    """Decode and classify a local file, up to MAX_SONG_SECONDS.
+    """Decode and classify a file that was sent, up to MAX_SONG_SECONDS.
 
     Raises:
         InputError: it cannot be used; the message names the file, without its folder.
     """
-    name = shown_name(path)
+    file, rate = received(path), classifier.sampling_rate
     try:
-        rate = classifier.sampling_rate
-        path = received(path)
-        waveform, _ = DECODERS.decode(path, MAX_SONG_SECONDS + 1, to=rate)  # a second more tells
+        task = DECODERS.schedule(  # a second more tells whether there is more
+            decode, args=[file, rate, 0.0, MAX_SONG_SECONDS + 1], timeout=DECODING_SECONDS
+        )
+        waveform, lost_seconds = result(task)
         limit = int(MAX_SONG_SECONDS * rate)
         is_truncated, waveform = len(waveform) > limit, waveform[:limit]
-        if audio.is_silent(waveform):
-            raise InputError(f"“{name}” is silent: try another recording.")
         prediction = classifier(waveform, rate, progress)
-        return ClassifiedFile(prediction, waveform, rate, is_truncated)
-    except audio.AudioError as error:
-        raise InputError(f"“{name}” cannot be used: {error}. Send music as {FORMATS}.") from error
+    except (AudioError, OSError) as error:
+        reason = error if isinstance(error, AudioError) else "it cannot be read"
+        raise InputError(
+            f"“{shown_name(path)}” cannot be used: {reason}. Send music as {FORMATS}."
+        ) from error
+    return ClassifiedFile(prediction, waveform, rate, is_truncated, lost_seconds)
 
 
-def received(path: str | os.PathLike) -> Path:
+def received(path: str | os.PathLike) -> str:
     """The real path of a file that was sent to this page.
 
     gradio lets some forms of a path through unchecked, so that a visitor can name any file of the
@@ -99,7 +107,7 @@ def received(path: str | os.PathLike) -> Path:
     with suppress(ValueError):  # what no path can hold, such as a null character
         real, folder = os.path.realpath(path), os.path.realpath(get_upload_folder())
         if Path(real).is_relative_to(folder) and os.path.isfile(real):
-            return Path(real)
+            return real
     raise InputError(f"“{shown_name(path)}” is not among the files that were sent: send it again.")
 
 
@@ -137,12 +145,37 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> pd.Dat
         if "error" in answer:
             rows.append({"file": name, "remark": answer["error"]})
             continue
-        (genre, share), (second, _) = top_two(answer["probabilities"])
-        remark = "only the beginning was processed" if answer["is_truncated"] else ""
-        values = (name, genre, round(100 * share), second, round(answer["seconds"], 1), remark)
+        (genre, share), (second, _) = pictures.best_two(answer["probabilities"])
+        values = (
+            name, genre, round(100 * share), second, round(answer["seconds"], 1), _remark(answer)
+        )  # fmt: skip
         shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
         rows.append(dict(zip(TABLE, values, strict=True)) | shares)
     return pd.DataFrame(rows, columns=[*TABLE, *labels])
+
+
+def _remark(answer: dict[str, Any]) -> str:
+    remarks = [
+        "only the beginning was processed" if answer["is_truncated"] else None,
+        loss_in_words(answer["lost_seconds"], answer["seconds"]),
+    ]
+    return "; ".join(filter(None, remarks))
+
+
+def for_page(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of TABLE; files that cannot be used come first, where they are seen."""
+    is_usable = table["genre"].notna()
+    shown = table[list(TABLE)].fillna({"genre": "not usable"})  # a phone shows no remark
+    return pd.concat([shown[~is_usable], shown[is_usable]])
+
+
+def count(table: pd.DataFrame, n_files: int) -> str:
+    """How many files are done, and how many of them cannot be used."""
+    n_failed = int(table["genre"].isna().sum())
+    text = f"{len(table)} of {n_files} files done"
+    if n_failed:
+        text += f", **{n_failed} not usable**: {'it comes' if n_failed == 1 else 'they come'} first"
+    return f"{text}."
 
 
 def as_csv(table: pd.DataFrame) -> bytes:

@@ -1,12 +1,13 @@
+import base64
 import itertools
-import threading
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from music_genre.classifier import Prediction, WindowPrediction
 from music_genre.demo import live
-from music_genre.demo.live import LiveSession
+from music_genre.demo.live import LiveSession, read_chunk
 
 
 class Scripted:
@@ -32,12 +33,12 @@ def second(loudness=0.1, sampling_rate=8000):
     return (loudness * noise).astype(np.float32)
 
 
-def run(classifier, chunks, session=None, lock=None):
+def run(classifier, chunks, session=None):
     """Feed chunks; returns the shown word after each."""
     session, words = session or LiveSession(), []
     for chunk in chunks:
         session.add_chunk(chunk, 8000, classifier.window_seconds)
-        session.classify(classifier, lock or threading.Lock())
+        session.classify(classifier)
         head, _ = session.as_html(classifier.labels)
         words.append(head.split('">')[2].split("<")[0])
     return words
@@ -87,14 +88,40 @@ def test_no_more_than_a_window_is_kept_and_classified():
     assert "−30 s" in session.as_html(classifier.labels)[1]
 
 
-def test_chunks_that_find_the_model_busy_are_merged(monkeypatch):
-    monkeypatch.setattr("music_genre.demo.live.MAX_WAIT", 0.01)
-    classifier, session, lock = Scripted(0.9), LiveSession(), threading.Lock()
-    with lock:  # another visitor's answer takes long
-        assert run(classifier, [second()] * 2, session, lock) == ["listening…"] * 2
-    assert run(classifier, [second()], session, lock) == ["jazz"]
-    assert classifier.seconds == [3.0]
-    assert session.history[-1][1] == 3.0
+def test_after_a_pause_smoothing_starts_anew():
+    """The song before the pause has no say in what the next one is."""
+    classifier = Scripted(0.9, 0.9, 0.9, 0.9, 0.1)
+    words = run(classifier, [*[second()] * 4, second(0), second()])
+    assert words == [*["jazz"] * 5, "rock"]
+
+
+def test_a_model_with_one_label_is_sure_of_it():
+    classifier = Scripted(1.0)
+    classifier.labels = ("jazz",)
+    session = LiveSession(probabilities={"jazz": 1.0}, genre="jazz")
+    assert "jazz" in session.as_html(classifier.labels)[0]
+
+
+def test_a_chunk_is_read_as_the_page_writes_it():
+    pcm = np.array([0, 16384, -32768], "<i2")
+    chunk = {"sampling_rate": 48_000, "pcm": base64.b64encode(pcm).decode(), "is_first": True}
+    waveform, sampling_rate = read_chunk(chunk)
+    assert waveform.tolist() == [0, 0.5, -1] and waveform.dtype == np.float32
+    assert sampling_rate == 48_000
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [None, 7, "x", [], {}, {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}},
+     {"sampling_rate": 48_000}, {"sampling_rate": 48_000, "pcm": ""},
+     {"sampling_rate": 48_000, "pcm": "AAA"}, {"sampling_rate": 48_000, "pcm": "AA=="},
+     {"sampling_rate": 48_000, "pcm": "é" * 4}, {"sampling_rate": 48_000, "pcm": None},
+     {"sampling_rate": 1, "pcm": "AAAA"}, {"sampling_rate": float("inf"), "pcm": "AAAA"},
+     {"sampling_rate": "x", "pcm": "AAAA"}, {"sampling_rate": 8_000, "pcm": "A" * 10**6}],
+)  # fmt: skip
+def test_anything_else_is_no_chunk(sound):
+    """It comes from a visitor."""
+    assert read_chunk(sound) is None
 
 
 def test_lost_sound_is_said(monkeypatch):

@@ -65,5 +65,5 @@ def test_names_are_escaped_and_long_ones_do_not_push_the_bars_away():
     name = "<b>" + "very " * 20
     html = pictures.of_nothing([name, "a"])
     assert "<b>very" not in html
-    assert "--names:10.0rem" in html
+    assert "--names:18.0rem" in html
     assert "--names:5.4rem" in pictures.of_nothing(["a", "b"])

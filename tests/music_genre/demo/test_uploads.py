@@ -8,18 +8,22 @@ import pytest
 
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
-from music_genre import old_audio as audio
+from music_genre.classifier import Prediction, WindowPrediction
 from music_genre.demo import pictures
 from music_genre.demo.uploads import (
     MAX_FILES,
     TABLE,
+    ClassifiedFile,
     as_csv,
     as_table,
     classify_upload,
     classify_uploads,
+    count,
+    for_page,
     shown_name,
 )
 from music_genre.errors import InputError
+from music_genre.wav import wav_bytes
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def test_longer_files_are_truncated_and_the_page_says_so(classifier, song, monke
     [
         ("text.mp3", b"I am a text.\n" * 50, "not audio"),
         ("empty.wav", b"", "empty"),
-        ("short.wav", audio.wav_bytes(np.full(100, 9999, "<i2")), "shorter"),
+        ("short.wav", wav_bytes(np.full(100, 9999, "<i2"), 16_000), "shorter"),
         ("list.m3u", b"#EXTM3U\nhttp://127.0.0.1/x.mp3\n", "not audio"),
         ("picture.mp3", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not audio"),
     ],
@@ -92,6 +96,31 @@ def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     assert list(table.columns) == [*TABLE, *GENRES]
     assert table.loc[0, "seconds"] == 12.0 and table.loc[0, "remark"] == ""
     assert "cannot be used" in table.loc[1, "remark"]
+    assert list(for_page(table)["file"]) == ["=cmd.mp3", "song.wav"], "what failed comes first"
+    assert count(table, 3) == "2 of 3 files done, **1 not usable**: it comes first."
+    assert count(table[:1], 3) == "1 of 3 files done."
+
+
+def answered(lost_seconds):
+    shares = {"jazz": 0.9, "rock": 0.1}
+    prediction = Prediction("jazz", shares, [WindowPrediction(0.0, 5.0, shares)])
+    return ClassifiedFile(prediction, np.ones(16_000 * 5, np.float32), 16_000, False, lost_seconds)
+
+
+def test_what_could_not_be_decoded_is_said():
+    loss = "2.1 s of 0:07 could not be decoded"
+    assert loss in answered(2.1).as_html()[0] and "decoded" not in answered(0.0).as_html()[0]
+    assert answered(2.1).as_json()["lost_seconds"] == 2.1
+    table = as_table([{"file": "a.mp3"} | answered(2.1).as_json()], ["jazz", "rock"])
+    assert table.loc[0, "remark"] == loss
+
+
+def test_a_model_with_one_label_answers():
+    shares = {"jazz": 1.0}
+    prediction = Prediction("jazz", shares, [WindowPrediction(0.0, 1.0, shares)])
+    answer = ClassifiedFile(prediction, np.ones(16_000, np.float32), 16_000, False, 0.0)
+    assert "100% sure" in answer.as_html()[0]
+    assert as_table([{"file": "a.mp3"} | answer.as_json()], ["jazz"]).loc[0, "genre"] == "jazz"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,7 @@ def test_no_name_is_a_formula_for_a_spreadsheet(name):
 
 def test_silence_is_no_music(classifier, tmp_path):
     path = tmp_path / "silence.wav"
-    path.write_bytes(audio.wav_bytes(np.zeros(32_000, "<i2")))
+    path.write_bytes(wav_bytes(np.zeros(32_000, "<i2"), 16_000))
     with pytest.raises(InputError, match="is silent"):
         classify_upload(classifier, path)
 
