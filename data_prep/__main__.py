@@ -5,18 +5,24 @@
     python -m data_prep ~/Music --genre_from tags --genres "Techno,House,Ambient"
     python -m data_prep "GTZAN Genre Collection.zip" --output_dir data/gtzan
 
-A source is a folder with a folder per genre, a table of paths and genres (.csv, .jsonl, .parquet),
-a library with genre tags, GTZAN in any form, or a zip or tar of any of these. The result is a
-folder for `datasets.load_from_disk`, with manifest.csv and a dataset card.
+A source is a folder with a folder per genre, a table of paths and genres (.csv, .tsv, .xlsx,
+.jsonl, .parquet), a library with genre tags, GTZAN in any form, a zip or tar of any of these, a
+dataset on the Hub or on the disk, or `synthetic`. The result is a folder for
+`datasets.load_from_disk`, with manifest.csv and a dataset card.
 """
 
+# Decoder processes import this file: what takes long to import is imported in the functions.
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions, parse_columns
+from data_prep.prepared import DATA_DIR, SAMPLING_RATE, default_output_dir
 from music_genre.errors import InputError, exit_with_message
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
+SYNTHETIC = "synthetic"  # as a source: music that this program makes
 SPLITS = "filtered", "artist", "album", "random", "given"
 
 
@@ -28,10 +34,16 @@ def parse_arguments() -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "archives", nargs="*", type=Path, metavar="SOURCE",
-        help="folder, table, zip or tar; of GTZAN several are merged",
+        "archives", nargs="*", metavar="SOURCE",
+        help="folder, table, zip, tar, dataset or `synthetic`; of GTZAN several are merged",
     )  # fmt: skip
-    parser.add_argument("--output_dir", type=Path, help="default: data/gtzan or data/SOURCE-SPLIT")
+    parser.add_argument(
+        "--output_dir", type=Path, help="default: data/SOURCE-prepared or data/SOURCE-SPLIT"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true",
+        help="replace another preparation in the output folder; never anything else",
+    )  # fmt: skip
     parser.add_argument(
         "--split", choices=SPLITS,
         help="GTZAN: filtered (its default, used in papers), artist or random (used in courses); "
@@ -40,10 +52,14 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="for splits that are drawn (0)")
     parser.add_argument(
+        "--sampling_rate", type=int, default=SAMPLING_RATE,
+        help="hertz, of the dataset: what the model takes, such as 32000 for EfficientAT (16000)",
+    )  # fmt: skip
+    parser.add_argument(
         "--on_bad_clip", choices=("drop", "fail"), default="drop",
         help="drop a file that cannot be used and list it in manifest.csv, or stop (drop)",
     )  # fmt: skip
-    _add_own_genres(parser)
+    _add_custom_genres(parser)
     parser.add_argument(
         "--download", action="store_true",
         help="download GTZAN from Kaggle (1.2 GB; needs `pip install kagglehub` and network)",
@@ -60,12 +76,14 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.public and not arguments.push_to_hub:
         parser.error("--public needs --push_to_hub USER/NAME.")
     if bool(arguments.archives) == arguments.download:
-        parser.error("give a SOURCE (folder, table, zip or tar), or --download to fetch GTZAN.")
+        parser.error(
+            "give a SOURCE (folder, table, zip, tar or dataset), or --download to fetch GTZAN."
+        )
     return arguments
 
 
-def _add_own_genres(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("genres of your own")
+def _add_custom_genres(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("custom genres")
     group.add_argument(
         "--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)"
     )
@@ -92,16 +110,14 @@ def _add_own_genres(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     arguments = parse_arguments()
     with exit_with_message("Stopped: nothing was written.", OSError):
-        from data_prep.prepare import prepare
-        from data_prep.prepared import default_output_dir
-        from data_prep.sources.recognise import is_gtzan
+        from data_prep.prepare import AnotherPreparationError, prepare
 
         archives = [download()] if arguments.download else arguments.archives
-        folder = arguments.output_dir or (
-            Path("data/gtzan")
-            if arguments.download or is_gtzan(archives[0])
-            else default_output_dir(archives, arguments.split)
+        folder = arguments.output_dir or default_output_dir(
+            archives, arguments.split, arguments.sampling_rate
         )
+        if archives == [SYNTHETIC]:
+            archives = [synthesise()]
         options = SourceOptions(
             columns=parse_columns(arguments.columns),
             **{
@@ -110,9 +126,16 @@ def main() -> None:
                 if name != "columns"
             },
         )
-        preparation = prepare(
-            archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip, options
-        )
+        try:
+            preparation = prepare(
+                archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip, options,
+                arguments.sampling_rate, arguments.overwrite,
+            )  # fmt: skip
+        except AnotherPreparationError as error:
+            command = ["python", "-m", "data_prep", *sys.argv[1:], "--overwrite"]
+            raise InputError(
+                f"{error} Choose another --output_dir, or replace it: {shlex.join(command)}"
+            ) from error
         print_summary(preparation, folder)
     if arguments.push_to_hub:
         with exit_with_message(f"Stopped: the upload is incomplete, {folder} is complete."):
@@ -122,6 +145,17 @@ def main() -> None:
                 folder, arguments.push_to_hub, needs_rights(preparation), arguments.public
             )
             print(f"Uploaded to {repo_id} ({'public' if arguments.public else 'private'}).")
+
+
+def synthesise() -> Path:
+    """An archive of synthesised music, written where there is none yet."""
+    from data_prep.synthetic import write_archive
+
+    archive = DATA_DIR / f"{SYNTHETIC}.zip"
+    if not archive.is_file():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        write_archive(archive)
+    return archive
 
 
 def download() -> Path:
@@ -156,6 +190,16 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         + ", ".join(f"{name} {n}" for name, n in counts.items())
         + f".\nLeakage: {describe_leakage(preparation['leakage'])}."
     )
+    if preparation["n_incomplete"]:
+        print(
+            f"{preparation['lost_seconds']:g} s of {preparation['n_incomplete']} damaged files "
+            "could not be decoded (lost_seconds in manifest.csv)."
+        )
+    if preparation["n_temporary"]:
+        print(
+            f"{preparation['n_temporary']} files could not be read this time, for a reason that "
+            "may pass: --overwrite tries again."
+        )
     for tracks in preparation["identical_samples"]:
         print(f"Identical samples: {', '.join(tracks)}.")
     for warning in preparation["warnings"]:

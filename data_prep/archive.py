@@ -1,8 +1,8 @@
 """Read archives of music safely, without extracting them: zip, tar (also compressed) or a folder.
 
 `open_archive(path)` yields one `Member` per file that can be audio or a table. Nothing is written
-to disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: reads are
-bounded by MAX_MEMBER_BYTES, whole archives by MAX_MEMBERS and MAX_TOTAL_BYTES.
+to disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: what is inflated
+of one member is bounded by MAX_MEMBER_BYTES, of a whole archive by MAX_MEMBERS and MAX_TOTAL_BYTES.
 """
 
 import lzma
@@ -12,14 +12,14 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from music_genre import old_audio as audio
+from music_genre import audio
 from music_genre.errors import InputError
 
 FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
@@ -27,11 +27,17 @@ MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthe
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
+MAX_HEADER_BYTES = 2**20  # of a long name in a tar
 
 BROKEN_ARCHIVE = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError,
     struct.error, RuntimeError, ValueError, OverflowError,
 )  # fmt: skip
+OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
+DEFLATE64 = 9
+ZIP_METHODS = {
+    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
+}  # fmt: skip
 
 
 class ArchiveError(InputError):
@@ -44,14 +50,34 @@ class MemberError(InputError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside an archive. `read()` returns its bytes or raises MemberError, in any thread.
+    """A file of a source. It can be sent to another process and read there.
 
-    `path` is where it lies on the disk, if it is a file in a folder: it need not be read whole.
+    Attributes:
+        path: of a file on the disk, which need not be read whole.
+        archive, index: a zip, and the file's place in its list.
+        data: its bytes, where they had to be read at once.
+        problem: why it cannot be read.
     """
 
     name: str
-    read: Callable[[], bytes]
     path: Path | None = None
+    archive: Path | None = None
+    index: int = 0
+    data: bytes | None = None
+    problem: str = ""
+
+    def read(self) -> bytes:
+        """
+        Raises:
+            MemberError: it cannot be read, or is larger than MAX_MEMBER_BYTES.
+        """
+        if self.problem:
+            raise MemberError(self.problem)
+        if self.data is not None:
+            return self.data
+        if self.archive:
+            return _read_zipped(self.archive, self.index)
+        return _read_file(self.path)
 
     @property
     def basename(self) -> str:
@@ -67,42 +93,33 @@ class Member:
 
 
 @contextmanager
-def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Iterator[Member]]:
+def open_archive(
+    path: Path, suffixes: Set[str] = audio.SUFFIXES, to_read: Set[str] | None = None
+) -> Iterator[Iterator[Member]]:
     """Open an archive for its audio, feature tables and marker, in the archive's own order.
-
-    Members can be read, in any thread, until the context ends.
 
     Args:
         suffixes: of the files that are wanted besides tables and marker, e.g. {".png"}.
+        to_read: of the files that are going to be read, if not of all: a tar skips the others.
 
     Raises:
         ArchiveError: there is no such file, it is not an archive, or it is damaged, or too large;
             the iterator raises it, too.
     """
-    with ExitStack() as stack:
-        budget, wanted = _Budget(path), partial(_wanted, suffixes)
-        if path.is_dir():
-            members = _folder_members(path, budget, wanted)
-        elif not path.is_file():
-            raise ArchiveError(f"{path}: there is no such file or folder.")
-        elif zipfile.is_zipfile(path):
-            with _damage_named(path):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-            members = _zip_members(archive, budget, wanted)
-        else:
-            members = _tar_members(stack.enter_context(_open_tar(path)), budget, wanted)
-        yield _until_damage(members, path)
+    if path.is_dir():
+        yield _folder_members(path, suffixes)
+    elif not path.is_file():
+        raise ArchiveError(f"{path}: there is no such file or folder.")
+    elif zipfile.is_zipfile(path):
+        yield _until_damage(_zip_members(path, suffixes), path)
+    else:
+        with _open_tar(path) as archive:
+            yield _until_damage(_tar_members(archive, path, suffixes, to_read), path)
 
 
 def _until_damage(members: Iterator[Member], path: Path) -> Iterator[Member]:
-    with _damage_named(path):
-        yield from members
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
     try:
-        yield
+        yield from members
     except ArchiveError:
         raise
     except BROKEN_ARCHIVE as error:
@@ -111,7 +128,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _wanted(suffixes: Set[str], name: str) -> bool:
+def _is_wanted(name: str, suffixes: Set[str]) -> bool:
     basename = PurePosixPath(name.replace("\\", "/")).name
     if "__MACOSX" in name or basename.startswith("._"):  # litter of the macOS Finder
         return False
@@ -119,63 +136,89 @@ def _wanted(suffixes: Set[str], name: str) -> bool:
     return suffix in suffixes or basename in FEATURE_TABLES or basename == MARKER
 
 
-class _Budget:
-    """Counts what was read from an archive, and refuses an archive that is too large."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.members, self.bytes = path, 0, 0
-
-    def spend(self, members: int = 0, n_bytes: int = 0) -> None:
-        self.members += members
-        self.bytes += n_bytes
-        if self.members > MAX_MEMBERS or self.bytes > MAX_TOTAL_BYTES:
-            raise ArchiveError(
-                f"{self.path} holds more than {MAX_MEMBERS:,} files or "
-                f"{MAX_TOTAL_BYTES / 2**30:.0f} GB: prepare a part of it, or list the files to use "
-                "in a table."
-            )
-
-    def read(self, file: IO[bytes]) -> bytes:
-        """Read a member to its end, whatever size its header has, but not beyond the limit."""
-        data = file.read(MAX_MEMBER_BYTES + 1)
-        self.spend(n_bytes=len(data))
-        if len(data) > MAX_MEMBER_BYTES:
-            raise MemberError(
-                f"larger than {MAX_MEMBER_BYTES // 2**20} MB: unpack the archive, give the folder"
-            )
-        return data
+def _check_size(path: Path, n_members: int, n_bytes: int) -> None:
+    if n_members > MAX_MEMBERS or n_bytes > MAX_TOTAL_BYTES:
+        raise ArchiveError(
+            f"{path} holds more than {MAX_MEMBERS:,} files or {MAX_TOTAL_BYTES / 2**30:.0f} GB: "
+            "unpack it and give the folder, or prepare a part of it."
+        )
 
 
-def _zip_members(
-    archive: zipfile.ZipFile, budget: _Budget, wanted: Callable[[str], bool]
-) -> Iterator[Member]:
-    budget.spend(members=len(archive.filelist))
-    for info in archive.infolist():
-        if not info.is_dir() and wanted(info.filename):
-            yield Member(info.filename, partial(_read_zipped, archive, info, budget))
+def _read_bounded(file: IO[bytes]) -> bytes:
+    """Read to the end, whatever size a header claims, but not beyond the limit."""
+    data = file.read(MAX_MEMBER_BYTES + 1)
+    if len(data) > MAX_MEMBER_BYTES:
+        raise MemberError(
+            f"larger than {MAX_MEMBER_BYTES // 2**20} MB: unpack the archive, give the folder"
+        )
+    return data
 
 
-def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> bytes:
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise MemberError("a symbolic link, not a file")
-    if info.flag_bits & 0x1:
-        raise MemberError("encrypted: unpack it with its password first")
+# --- zip ------------------------------------------------------------------------------------
+
+
+def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
+    entries = _open_zip(path, *_state(path)).infolist()
+    wanted = [
+        (i, entry)
+        for i, entry in enumerate(entries)
+        if not entry.is_dir() and _is_wanted(entry.filename, suffixes)
+    ]
+    # zipfile inflates no more of a file than the list says.
+    sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for _, entry in wanted)
+    _check_size(path, len(entries), sum(sizes))
+    problems = [_problem(entry) for _, entry in wanted]
+    if problems and all(problem.endswith("first") for problem in problems):
+        raise ArchiveError(f"{path}: its files are {problems[0]}, and give the folder.")
+    for (i, entry), problem in zip(wanted, problems, strict=True):
+        yield Member(entry.filename, archive=path, index=i, problem=problem)
+
+
+def _problem(entry: zipfile.ZipInfo) -> str:
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "a symbolic link, not a file"
+    if entry.flag_bits & 0x1:
+        return "encrypted: unpack the archive with its password first"
+    if entry.compress_type not in ZIP_METHODS:
+        name = "Deflate64" if entry.compress_type == DEFLATE64 else "an unusual method"
+        return f"compressed by {name}, which is not read here: unpack the archive first"
+    return ""
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _open_zip(path: Path, *state: int) -> zipfile.ZipFile:
+    """One for all members that a process reads: its list of files is long."""
+    return zipfile.ZipFile(path)
+
+
+def _read_zipped(path: Path, index: int) -> bytes:
     try:
-        with archive.open(info) as file:
-            return budget.read(file)
-    except (ArchiveError, MemberError):
+        archive = _open_zip(path, *_state(path))
+        with archive.open(archive.infolist()[index]) as file:
+            return _read_bounded(file)
+    except MemberError:
         raise
-    except BROKEN_ARCHIVE as error:
+    except (*BROKEN_ARCHIVE, IndexError) as error:
         raise MemberError(f"damaged in the archive ({_first_line(error)})") from error
+
+
+# --- tar ------------------------------------------------------------------------------------
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
     """tarfile reads long names and extended headers whole, whatever their size; this does not."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type not in tarfile.REGULAR_TYPES and self.size > 2**20:
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        return super()._proc_member(archive)
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type not in tarfile.REGULAR_TYPES and info.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes")
+        return info
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:
@@ -183,56 +226,84 @@ def _open_tar(path: Path) -> tarfile.TarFile:
         # "r|*" reads from front to back: a seek in a compressed stream would start it again.
         return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
     except BROKEN_ARCHIVE as error:
+        with path.open("rb") as file:
+            head = file.read(8)
+        for magic, kind in OTHER_ARCHIVES.items():
+            if head.startswith(magic):
+                raise ArchiveError(
+                    f"{path} is a {kind} archive, which is not read here: unpack it and give the "
+                    "folder, or pack it as a zip."
+                ) from error
         raise ArchiveError(
             f"{path} is not a zip, tar archive or folder, or its end is missing: download it again."
         ) from error
 
 
 def _tar_members(
-    archive: tarfile.TarFile, budget: _Budget, wanted: Callable[[str], bool]
+    archive: tarfile.TarFile, path: Path, suffixes: Set[str], to_read: Set[str] | None
 ) -> Iterator[Member]:
+    n_members = n_bytes = 0
     for info in archive:
         archive.members.clear()  # tarfile would keep every header
-        budget.spend(members=1)
-        if info.isdir() or not wanted(info.name):
-            budget.spend(n_bytes=info.size)  # it is decompressed even if it is skipped
-        elif not info.isreg():
-            yield Member(info.name, partial(_refuse, "a link or a device, not a file"))
-        else:  # read at once: the stream cannot go back
-            try:
-                data = budget.read(archive.extractfile(info))
-            except MemberError as error:
-                yield Member(info.name, partial(_refuse, str(error)))
-            else:
-                yield Member(info.name, lambda data=data: data)
+        n_members += 1
+        n_bytes += info.size  # what is skipped is inflated as well
+        _check_size(path, n_members, n_bytes)
+        if info.isdir() or not _is_wanted(info.name, suffixes):
+            continue
+        if not info.isreg():
+            yield Member(info.name, problem="a link or a device, not a file")
+            continue
+        if to_read is not None and PurePosixPath(info.name).suffix.lower() not in to_read:
+            yield Member(info.name, problem="it was skipped")
+            continue
+        try:  # at once: the stream cannot go back
+            yield Member(info.name, data=_read_bounded(archive.extractfile(info)))
+        except MemberError as error:
+            yield Member(info.name, problem=str(error))
 
 
-def _refuse(reason: str) -> bytes:
-    raise MemberError(reason)
+# --- folder ---------------------------------------------------------------------------------
 
 
-def _folder_members(path: Path, budget: _Budget, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    for folder, subfolders, names in os.walk(path):
-        subfolders.sort()
-        for file in sorted(Path(folder, name) for name in names):
+def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
+    for folder, names in walk(path):
+        for file in sorted(folder / name for name in names):
             name = file.relative_to(path).as_posix()
-            if wanted(name):
-                budget.spend(members=1)
-                yield file_member(name, file, budget)
+            if _is_wanted(name, suffixes):
+                yield Member(name, file)
 
 
-def file_member(name: str, path: Path, budget: _Budget | None = None) -> Member:
-    """A file on the disk as a member; a pipe or a broken link is one that cannot be read."""
-    read = partial(_read_file, path, budget or _Budget(path))
-    return Member(name, read, path if path.is_file() else None)
+def walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders below a folder, each once, with the names of their files. Links are followed.
+
+    A link to a folder that is in `path` anyway, or that holds `path`, is not.
+    """
+    root = path.resolve()
+    seen: set[Path] = set()
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        subfolders.sort()
+        subfolders[:] = [
+            name for name in subfolders if _is_to_follow(Path(folder, name), root, seen)
+        ]
+        yield Path(folder), names
 
 
-def _read_file(path: Path, budget: _Budget) -> bytes:
+def _is_to_follow(folder: Path, root: Path, seen: set[Path]) -> bool:
+    if not folder.is_symlink():
+        return True
+    target = folder.resolve()
+    if target in seen or target.is_relative_to(root) or root.is_relative_to(target):
+        return False
+    seen.add(target)
+    return True
+
+
+def _read_file(path: Path) -> bytes:
     if not path.is_file():  # a broken link, or a pipe that opening would wait on
         raise MemberError("a broken link or a device, not a file")
     try:
         with path.open("rb") as file:
-            return budget.read(file)
+            return _read_bounded(file)
     except OSError as error:
         raise MemberError(f"cannot be read ({error.strerror})") from error
 

@@ -15,7 +15,7 @@ def dataset_card(preparation: dict) -> DatasetCard:
     """Build the card from the content of `preparation.json`."""
     is_synthetic, is_gtzan = preparation["is_synthetic"], preparation["kind"] == "gtzan"
     if is_gtzan:
-        title = "Synthesised music in ten styles" if is_synthetic else "GTZAN genres, 16 kHz"
+        title = "Synthesised music in ten styles" if is_synthetic else "GTZAN genres"
         license = "apache-2.0" if is_synthetic else "unknown"
     else:
         title, license = preparation["dataset_name"], preparation["license"]

@@ -1,84 +1,129 @@
 """Cut a track to clips: whole if it is short, else excerpts spread over it, silence skipped.
 
-Of a song only the excerpts are decoded, from where they begin, so that memory and time do not grow
-with its length. A file that does not say how long it is, or is shorter than it says, is decoded
-once more, to measure it.
+`decode_member` runs in a decoder process and writes the clips as WAVs. Of a song only the excerpts
+are decoded, from where they begin, so that memory and time do not grow with its length. One that
+is shorter than its header says is decoded whole and cut then.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from music_genre import old_audio as audio
-from music_genre.decoder_pool import DecoderError
+from data_prep.archive import Member
+from data_prep.tags import Tags, read_tags
+from data_prep.track import Clip
+from music_genre.audio import AudioError, Decoded, decode, is_silent, measure
 from music_genre.errors import InputError
-from music_genre.old_audio import Opener
+from music_genre.wav import to_pcm16, wav_bytes
 
 MIN_SECONDS = 1.0
 MAX_SECONDS = 60.0  # of a clip that is taken whole; a longer file is a song
-LONGEST = 24 * 3600.0  # seconds of a file
 QUIET = 1e-3  # root mean square of a second, full scale is 1; a fade ends below this
 # Where in its part of the song an excerpt may lie, from 0 to 1; the first one with sound is taken.
 PLACES = (0.5, 0.25, 0.75, 0.0, 1.0)
 
-Source = Path | bytes
-Excerpt = tuple[float, np.ndarray]  # start in seconds; float32 at 16 kHz, shape (samples,)
-
 
 @dataclass(frozen=True)
 class Cutting:
-    """How songs are cut."""
+    """How files are cut. `are_songs`: a file of more than MAX_SECONDS is a song, not a mistake."""
 
+    sampling_rate: int = 16_000  # hertz
     clips_per_track: int = 3
     clip_seconds: float = 30.0
+    are_songs: bool = True
 
 
-def whole(source: Source, open_file: Opener) -> Excerpt:
-    """A clip of at most MAX_SECONDS; `open_file` is that of `audio.decode`.
+class Excerpt(NamedTuple):
+    """`start` in seconds; `waveform` float32, shape (samples,); of it could not be decoded."""
+
+    start: float
+    waveform: np.ndarray
+    lost_seconds: float
+
+
+class DecodedTrack(NamedTuple):
+    """What became of a file. `sha256`: of the int16 samples of all clips."""
+
+    clips: list[Clip]
+    seconds: float
+    lost_seconds: float
+    sha256: str
+    tags: Tags
+
+
+class WritingError(InputError):
+    """A clip cannot be written, so none can."""
+
+
+def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool) -> DecodedTrack:
+    """Decode a file, and write its clips beside `stem`.
 
     Raises:
-        AudioError: it cannot be decoded, or is longer.
+        MemberError, OSError: it cannot be read.
+        AudioError: it cannot be decoded, is too short or too long, or silent.
+        WritingError: there is no room for a clip.
     """
-    waveform, _ = audio.decode(source, MAX_SECONDS + 1, audio.SAMPLING_RATE, open_file=open_file)
-    if len(waveform) > MAX_SECONDS * audio.SAMPLING_RATE:
-        raise audio.AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
-    return 0.0, waveform
+    source = member.path if member.path and member.path.is_file() else member.read()
+    excerpts = cut(source, cutting)
+    rate = cutting.sampling_rate
+    n_samples = sum(len(excerpt.waveform) for excerpt in excerpts)
+    if n_samples < MIN_SECONDS * rate:
+        raise AudioError(f"shorter than {MIN_SECONDS:g} s")
+    if all(is_silent(excerpt.waveform, rate) for excerpt in excerpts):
+        raise AudioError("silent")
+    sha256, clips = hashlib.sha256(), []
+    for i, excerpt in enumerate(excerpts):
+        pcm = to_pcm16(excerpt.waveform)
+        sha256.update(pcm)
+        path = stem.with_name(f"{stem.name}-{i}.wav")
+        try:
+            path.write_bytes(wav_bytes(pcm, rate))
+        except OSError as error:
+            raise WritingError(f"{path} cannot be written: {error.strerror}.") from error
+        clips.append(Clip(excerpt.start, path))
+    lost = sum(excerpt.lost_seconds for excerpt in excerpts)
+    tags = read_tags(source) if with_tags else Tags()
+    return DecodedTrack(clips, n_samples / rate, lost, sha256.hexdigest(), tags)
 
 
-def cut(source: Source, cutting: Cutting, open_file: Opener = audio.open_audio) -> list[Excerpt]:
-    """The clips of a track of any length; `open_file` is that of `audio.decode`.
+def cut(source: Path | bytes, cutting: Cutting) -> list[Excerpt]:
+    """The clips of a track of any length.
 
     Raises:
         AudioError: it cannot be decoded, or is silent wherever an excerpt may lie.
     """
-    with open_file(source) as file:
-        duration = file.duration
-    if duration is None or duration <= MAX_SECONDS:
-        waveform, _ = audio.decode(
-            source, MAX_SECONDS + 1, audio.SAMPLING_RATE, open_file=open_file
-        )
-        if len(waveform) <= MAX_SECONDS * audio.SAMPLING_RATE:
-            return [(0.0, waveform)]
-        duration = _measure(source, open_file)
-    try:
-        return _spread(source, duration, cutting, open_file)
-    except _Short:  # than its header says
-        duration = _measure(source, open_file)
-        return _spread(source, duration, cutting, open_file, is_measured=True)
+    rate = cutting.sampling_rate
+    duration = measure(source)
+    if duration <= MAX_SECONDS:
+        waveform, lost_seconds = decode(source, rate, seconds=MAX_SECONDS + 1)
+        if len(waveform) <= MAX_SECONDS * rate:
+            return [Excerpt(0.0, waveform, lost_seconds)]
+    if not cutting.are_songs:
+        raise AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
+    if duration > MAX_SECONDS:
+        try:
+            return _spread(duration, cutting, partial(decode, source, rate))
+        except _ShorterError:
+            pass
+    whole = decode(source, rate).waveform
+
+    def part(start: float, seconds: float) -> Decoded:
+        return Decoded(whole[int(start * rate) :][: int(seconds * rate)], 0.0)
+
+    return _spread(len(whole) / rate, cutting, part)
 
 
-class _Short(InputError):
+class _ShorterError(Exception):
     """There is less audio than the header says."""
 
 
 def _spread(
-    source: Source,
-    duration: float,
-    cutting: Cutting,
-    open_file: Opener,
-    is_measured: bool = False,
+    duration: float, cutting: Cutting, decode_part: Callable[[float, float], Decoded]
 ) -> list[Excerpt]:
     seconds = min(cutting.clip_seconds, duration)
     n = max(1, min(cutting.clips_per_track, int(duration / seconds)))
@@ -87,51 +132,26 @@ def _spread(
     for i in range(n):
         for place in PLACES:
             start = round(i * part + place * (part - seconds), 2)
-            waveform = _excerpt(source, start, seconds, open_file)
-            if not is_measured and len(waveform) < 0.9 * seconds * audio.SAMPLING_RATE:
-                raise _Short
-            if not _is_quiet(waveform):
-                found.append((start, waveform))
+            try:
+                waveform, lost_seconds = decode_part(start, seconds)
+            except AudioError as error:
+                if not start:
+                    raise
+                raise _ShorterError from error  # it ends before, or is damaged there
+            if len(waveform) < 0.9 * seconds * cutting.sampling_rate:
+                raise _ShorterError
+            if not _is_quiet(waveform, cutting.sampling_rate):
+                found.append(Excerpt(start, waveform, lost_seconds))
                 break
     if not found:
-        raise audio.AudioError("silent")
+        raise AudioError("silent")
     return found
 
 
-def _excerpt(source: Source, start: float, seconds: float, open_file: Opener) -> np.ndarray:
-    try:
-        return audio.decode(source, seconds, audio.SAMPLING_RATE, start, open_file)[0]
-    except DecoderError:
-        raise
-    except audio.AudioError:
-        if not start:
-            raise
-        return np.zeros(0, np.float32)  # it ends before, or is damaged there
-
-
-def _measure(source: Source, open_file: Opener) -> float:
-    """Its length in seconds, by decoding it."""
-    n_samples = 0
-    with open_file(source) as file:
-        try:
-            for block in file.blocks():
-                n_samples += len(block)
-                if n_samples > LONGEST * file.sampling_rate:
-                    raise audio.AudioError(f"longer than {LONGEST / 3600:g} hours")
-        except DecoderError:
-            raise
-        except audio.AudioError:
-            if n_samples < MAX_SECONDS * file.sampling_rate:
-                raise
-        return n_samples / file.sampling_rate
-
-
-def _is_quiet(waveform: np.ndarray) -> bool:
+def _is_quiet(waveform: np.ndarray, sampling_rate: int) -> bool:
     """Whether half of it or more is silence."""
-    levels = [float(np.sqrt(np.mean(second**2))) for second in _seconds(waveform)]
+    seconds = [
+        waveform[start : start + sampling_rate] for start in range(0, len(waveform), sampling_rate)
+    ]
+    levels = [float(np.sqrt(np.mean(second**2))) for second in seconds]
     return 2 * sum(level < QUIET for level in levels) >= max(1, len(levels))
-
-
-def _seconds(waveform: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(waveform), audio.SAMPLING_RATE):
-        yield waveform[start : start + audio.SAMPLING_RATE]

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_prep.names import one_line
 from data_prep.track import Track
 from music_genre.errors import InputError
-from music_genre.genre_names import same_name_key
+from music_genre.genre_names import is_no_genre, same_name_key
 
 MIN_TRACKS = 10
 SYNONYMS = Path(__file__).with_name("synonyms.txt")
@@ -69,6 +69,7 @@ def unify(tracks: Iterable[Track], spellings: Spellings) -> dict[str, Counter[st
     found: dict[str, Counter[str]] = defaultdict(Counter)
     kept = [track for track in tracks if track.is_kept]
     for track in kept:
+        track.genre = " ".join(track.genre.split())
         found[spellings.key(track.genre)][track.genre] += 1
     names = {
         key: spellings.names.get(key) or max(sorted(counts), key=counts.get)
@@ -79,6 +80,30 @@ def unify(tracks: Iterable[Track], spellings: Spellings) -> dict[str, Counter[st
         if len(track.genre) > MAX_NAME:
             track.status = f"its genre has a name of more than {MAX_NAME} characters"
     return {names[key]: counts for key, counts in found.items()}
+
+
+def leave_out_no_genres(
+    tracks: Iterable[Track], wanted: str | None, spellings: Spellings
+) -> list[str]:
+    """Leave out tracks whose genre says that there is none, such as "Unknown".
+
+    Args:
+        wanted: of --genres; what it names is a genre.
+
+    Returns:
+        A sentence, if there are any.
+    """
+    asked = {spellings.key(name) for name in (wanted or "").split(",")}
+    counts: Counter[str] = Counter()
+    for track in tracks:
+        genre = track.genre
+        if track.is_kept and is_no_genre(genre) and spellings.key(genre) not in asked:
+            track.status = f"{genre or 'nothing'} is no genre"
+            counts[genre] += 1
+    if not counts:
+        return []
+    listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in counts.most_common())
+    return [f"Left out, as these are no genres: {listed}. (--genres takes them by name.)"]
 
 
 def select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:

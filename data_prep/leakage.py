@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from data_prep.gtzan import SPLITS
 from data_prep.names import artist_key
-from data_prep.splits import identity
+from data_prep.splits import link_keys
 from data_prep.track import Track
 
 
@@ -19,7 +19,7 @@ def leakage(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> dict[
         `title_unknown`, `album_unknown`).
     """
     kinds = ("artist", "title", "album", "samples")
-    keys = {track: identity(tracks[track]) for track in assignment}
+    keys = {track: link_keys(tracks[track]) for track in assignment}
     train = [keys[track] for track, split in assignment.items() if split == "train"]
     seen = {kind: {of[kind] for of in train} for kind in kinds}
     test = [track for track, split in assignment.items() if split == "test"]
@@ -48,23 +48,27 @@ def describe_leakage(counts: Mapping[str, int] | None) -> str:
     n = counts["test_tracks"]
     if not n:
         return "no test track, so nothing can leak into it"
-    n_identified = n - counts["artist_unknown"]
-    samples = f"{counts['samples_in_train']} are sample for sample in train"
-    n_albums = n - counts.get("album_unknown", n)
-    albums = f"{counts.get('album_in_train')} of {n_albums} have their album or folder in train, "
-    if not n_identified:
-        return (
-            f"of {n} test tracks, none has a known artist, so whether a model knows its artists "
-            f"cannot be checked; {albums if n_albums else ''}{samples}"
-        )
+    n_artists = n - counts["artist_unknown"]
     n_titles = n - counts.get("title_unknown", 0)
-    titles = f"{counts['title_in_train']} share artist and title, " if n_titles else ""
-    return (
-        f"of {n} test tracks, {counts['artist_in_train']} of {n_identified} with a known artist "
-        f"({counts['artist_in_train'] / n_identified:.0%}) have that artist in train, "
-        f"{titles}{samples}; "
-        f"{counts['artist_unknown']} could not be checked for the artist"
-    )
+    n_albums = n - counts.get("album_unknown", n)
+    if n_artists:
+        n_seen = counts["artist_in_train"]
+        parts = [
+            f"the artist of {n_artists} of {n} test tracks is known, and {n_seen} of these "
+            f"({n_seen / n_artists:.0%}) are by an artist who is in train as well"
+        ]
+    else:
+        parts = [
+            f"no artist of the {n} test tracks is known, so whether train has the same artists "
+            "cannot be checked"
+        ]
+    if n_titles:
+        parts.append(f"{counts['title_in_train']} have the same artist and title as one in train")
+    if n_albums and not n_artists:
+        n_seen = counts["album_in_train"]
+        parts.append(f"{n_seen} of {n_albums} are from an album or folder that is in train as well")
+    parts.append(f"{counts['samples_in_train']} are sample for sample in train")
+    return "; ".join(parts)
 
 
 def genre_warnings(

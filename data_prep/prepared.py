@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 DATA_DIR = Path("data")
+SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
 PREPARATION_FILE = "preparation.json"
 ARCHIVE_OR_TABLE = re.compile(r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|jsonl|parquet|xlsx)$", re.IGNORECASE)
 
@@ -48,7 +49,7 @@ class Preparation:
     is_synthetic: bool
     leakage: dict[str, int] | None
     seed: int
-    sampling_rate: int = 16_000
+    sampling_rate: int = SAMPLING_RATE
     source: str = ""
     warnings: list[str] = field(default_factory=list)
     n_members: int = 0  # audio files in the source
@@ -56,7 +57,9 @@ class Preparation:
     n_dropped: int = 0
 
 
-def default_output_dir(sources: Sequence[str | Path], split: str | None = None) -> Path:
+def default_output_dir(
+    sources: Sequence[str | Path], split: str | None = None, sampling_rate: int = SAMPLING_RATE
+) -> Path:
     """Where sources are prepared when nobody says where, such as data/my-music-prepared.
 
     The name is that of the first source. It is never the source's own, which may lie in data/.
@@ -64,7 +67,8 @@ def default_output_dir(sources: Sequence[str | Path], split: str | None = None) 
     path = Path(sources[0]).expanduser()
     name = plain_name(path) if path.exists() else str(sources[0])
     slug = re.sub(r"[\s/\\]+", "-", name.lower()).strip("-.") or "music"
-    return DATA_DIR / f"{slug}-{split or 'prepared'}"
+    rate = "" if sampling_rate == SAMPLING_RATE else f"-{sampling_rate}"
+    return DATA_DIR / f"{slug}-{split or 'prepared'}{rate}"
 
 
 def plain_name(path: Path) -> str:

@@ -25,9 +25,9 @@ from data_prep.track import Track
 from music_genre.errors import InputError
 from music_genre.genre_names import same_name_key
 
-METHODS = tuple(gtzan.DESCRIPTIONS)  # of GTZAN
-OWN_METHODS = ("artist", "album", "random", "given")  # of other sources
-OWN_DESCRIPTIONS = {
+GTZAN_METHODS = tuple(gtzan.DESCRIPTIONS)
+CUSTOM_METHODS = ("artist", "album", "random", "given")  # of other sources
+CUSTOM_DESCRIPTIONS = {
     "artist": "artist-grouped 80/10/10",
     "album": "album-grouped 80/10/10",
     "random": "random 80/10/10",
@@ -47,7 +47,7 @@ def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str,
 
     Args:
         tracks: by their ids; for `artist` with the hash of their samples.
-        method: one of METHODS.
+        method: one of GTZAN_METHODS.
         seed: of `artist` and `random`; `filtered` is a fixed list.
 
     Returns:
@@ -57,14 +57,15 @@ def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str,
     if method == "filtered":
         return {t: split for t in sorted(tracks) if (split := filtered_split().get(t))}
     if method == "artist":
-        return assign_groups(tracks, ("artist", "samples"), seed, SHARES)
+        links = ("artist", "samples")
+        return _with_each_genre(assign_groups(tracks, links, seed, SHARES), tracks, links)
     if method == "random":
         return _assign_at_random(tracks, seed)
-    raise InputError(f"There is no split {method!r}: choose one of {', '.join(METHODS)}.")
+    raise InputError(f"There is no split {method!r}: choose one of {', '.join(GTZAN_METHODS)}.")
 
 
-def assign_own(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
-    """Choose a split for each track of another source, by one of OWN_METHODS.
+def assign_custom(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
+    """Choose a split for each track of another source, by one of CUSTOM_METHODS.
 
     Where `given` has no validation or test tracks, a part of train becomes them.
     """
@@ -116,7 +117,7 @@ def assign_groups(
     StratifiedGroupKFold gave 6 to 24, and for one of four seeds no blues in validation.
 
     Args:
-        links: the keys of `identity` by which tracks are held together.
+        links: the keys of `link_keys` by which tracks are held together.
         shares: of each split that is filled.
     """
     ids = sorted(tracks)
@@ -180,7 +181,7 @@ def _linked_groups(tracks: list[Track], links: Collection[str]) -> np.ndarray:
     pairs = [
         (i, nodes.setdefault((kind, key), len(nodes)))
         for i, track in enumerate(tracks)
-        for kind, key in identity(track).items()
+        for kind, key in link_keys(track).items()
         if key and kind in links
     ]
     rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
@@ -188,7 +189,7 @@ def _linked_groups(tracks: list[Track], links: Collection[str]) -> np.ndarray:
     return connected_components(graph, directed=False)[1][: len(tracks)]
 
 
-def identity(track: Track) -> dict[str, str]:
+def link_keys(track: Track) -> dict[str, str]:
     """What tracks may have in common, by kind; "" where it is not known."""
     artist, title = artist_key(track.artist), same_name_key(track.title)
     return {

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data_prep.archive import MARKER
 from data_prep.gtzan import GENRES
-from music_genre import old_audio as audio
+from music_genre.wav import to_pcm16, wav_bytes
 
 NOTICE = (
     "These clips are synthesised by the project as a demonstration and are not real music. "
@@ -243,9 +243,9 @@ def write_archive(
         with zipfile.ZipFile(partial, "w") as archive:
             archive.writestr(zipfile.ZipInfo(MARKER), NOTICE)
             for genre, number in tqdm(clips, desc="Synthesising", unit="clip"):
-                clip = audio.to_pcm16(synthesise(genre, seed * 100_000 + number, seconds))
+                clip = to_pcm16(synthesise(genre, seed * 100_000 + number, seconds))
                 name = f"genres_original/{genre}/{genre}.{number:05d}.wav"
-                archive.writestr(zipfile.ZipInfo(name), audio.wav_bytes(clip, SAMPLING_RATE))
+                archive.writestr(zipfile.ZipInfo(name), wav_bytes(clip, SAMPLING_RATE))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

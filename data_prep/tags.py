@@ -8,11 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mutagen
+from mutagen.asf import ASFTags
 from mutagen.id3 import ID3
+from mutagen.mp4 import MP4Tags
 
 from data_prep.names import one_line
 
-ID3_FRAMES = {"artist": "TPE1", "title": "TIT2", "album": "TALB", "genre": "TCON"}  # in WAV, AIFF
+NAMES = {  # of a field, by the kind of tags; others call it as it is called here
+    ID3: {"artist": "TPE1", "title": "TIT2", "album": "TALB", "genre": "TCON"},
+    MP4Tags: {"artist": "\xa9ART", "title": "\xa9nam", "album": "\xa9alb", "genre": "\xa9gen"},
+    ASFTags: {
+        "artist": "Author",
+        "title": "Title",
+        "album": "WM/AlbumTitle",
+        "genre": "WM/Genre",
+    },
+}
+FIELDS = ("artist", "title", "album", "genre")
 MAX_LENGTH = 300  # characters of a value
 
 
@@ -25,24 +37,28 @@ class Tags:
 
 
 def read_tags(source: Path | bytes) -> Tags:
-    """The tags of a file, given by its path or its bytes."""
+    """The tags of a file, given by its path or its bytes.
+
+    mutagen inflates compressed tags without a limit, so this is called in decoder processes, whose
+    memory has one.
+    """
     try:
-        file = mutagen.File(source if isinstance(source, Path) else io.BytesIO(source), easy=True)
+        file = mutagen.File(source if isinstance(source, Path) else io.BytesIO(source))
         if file is None or file.tags is None:
             return Tags()
-        found = {name: _values(file.tags, name) for name in ID3_FRAMES}
+        found = {name: _values(file.tags, name) for name in FIELDS}
     except Exception:  # whatever mutagen raises for broken files
         return Tags()
     first = {name: (values or ("",))[0] for name, values in found.items()}
     return Tags(first["artist"], first["title"], first["album"], found["genre"])
 
 
-def _values(tags: object, name: str) -> tuple[str, ...]:
-    if isinstance(tags, ID3):
-        frame = tags.get(ID3_FRAMES[name])
-        # "(17)" is Rock.
-        values = [] if frame is None else frame.genres if name == "genre" else frame.text
-    else:
-        values = tags.get(name) or []
+def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
+    names = next((names for kind, names in NAMES.items() if isinstance(tags, kind)), {})
+    values = tags.get(names.get(name, name)) or []
+    if isinstance(tags, ID3) and values:
+        values = values.genres if name == "genre" else values.text  # "(17)" is Rock
+        if name == "genre" and tags.version < (2, 0) and values == ["Blues"]:
+            return ()  # the zero of ID3v1, which many programs write for no genre
     texts = (one_line(str(value)).strip()[:MAX_LENGTH] for value in values)
     return tuple(text for text in texts if text)

@@ -1,21 +1,22 @@
 """One audio file of a source: what is known of it, and what became of it."""
 
+import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 KEPT = "kept"
 MANIFEST_COLUMNS = (
-    "track_id", "genre", "artist", "title", "album", "split", "seconds", "starts", "sha256",
-    "status", "archive", "member",
+    "track_id", "genre", "artist", "title", "album", "split", "seconds", "lost_seconds", "starts",
+    "sha256", "status", "archive", "member",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A part of a track, decoded, in the spool file."""
+    """A part of a track that was decoded."""
 
     start: float  # seconds into the track
-    offset: int  # of its WAV in the spool file
-    n_bytes: int
+    path: Path  # of its WAV
 
 
 @dataclass
@@ -29,11 +30,13 @@ class Track:
     album: str = ""
     split: str = ""
     seconds: float = 0.0  # of its clips
-    sha256: str = ""  # of the int16 samples of its clips at 16 kHz
+    lost_seconds: float = 0.0  # of its clips, that could not be decoded
+    sha256: str = ""  # of the int16 samples of its clips
     status: str = KEPT  # or why it is left out
     archive: str = ""
     member: str = ""  # its name in the source, as text that fits a line
-    is_temporary: bool = False  # what left it out may pass: the next run tries again
+    is_bad: bool = False  # its file cannot be used
+    is_temporary: bool = False  # what left it out may pass
     clips: list[Clip] = field(default_factory=list)
 
     @property
@@ -43,3 +46,17 @@ class Track:
     @property
     def starts(self) -> str:
         return " ".join(f"{clip.start:g}" for clip in self.clips)
+
+    def leave_out_bad(self, status: str, is_temporary: bool = False) -> None:
+        """Leave it out because its file cannot be used."""
+        self.status, self.is_bad, self.is_temporary = status, True, is_temporary
+
+    def add(
+        self, clips: list[Clip], start: float, seconds: float, lost_seconds: float, sha256: str
+    ) -> None:
+        """Add the clips of a file that begins at `start`, in seconds, of this track."""
+        self.clips += [Clip(start + clip.start, clip.path) for clip in clips]
+        self.seconds = round(self.seconds + seconds, 3)
+        self.lost_seconds = round(self.lost_seconds + lost_seconds, 3)
+        both = f"{self.sha256}{sha256}".encode()
+        self.sha256 = hashlib.sha256(both).hexdigest() if self.sha256 else sha256

@@ -5,7 +5,7 @@ from pathlib import Path
 from datasets import load_from_disk
 from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, hf_hub_download
 
-from data_prep.folder import MANIFEST_FILE
+from data_prep.output_folder import MANIFEST_FILE
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
 

@@ -1,76 +1,87 @@
-"""Which kind of source a path is, as far as that can be told without doubt."""
+"""Which kind of source a path or id is, as far as that can be told without doubt."""
 
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import Path
 
-from data_prep.archive import FEATURE_TABLES, ArchiveError
-from data_prep.gtzan import track_id_of
+from data_prep.archive import ArchiveError
 from data_prep.options import NOT_FOR_GTZAN, SourceOptions
-from data_prep.sources import folders, gtzan, table, tags
-from data_prep.sources.source import (
+from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
+from data_prep.sources.music_source import (
+    ARCHIVE_SUFFIXES,
     TABLE_SUFFIXES,
-    Source,
+    MusicSource,
     check_has_audio,
     list_names,
 )
 
-FEW = 100  # names that tell GTZAN from other music
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def recognise(path: Path, options: SourceOptions) -> Source:
+def recognise(path: Path, options: SourceOptions) -> MusicSource:
     """Read the names, tables or tags of a source; no audio is decoded.
+
+    Args:
+        path: of a file or folder; or the id of a dataset on the Hub.
 
     Raises:
         ArchiveError: it is none of the kinds, could be several, or cannot be read.
         InputError: an option has no use with this kind.
     """
+    if is_hub_id(path):
+        return _dataset(path, options)
     if _is_table(path):
-        _refuse_other_kind(options, "table", path)
-        return table.from_file(path, options)
-    kind = options.genre_from
-    if kind == "gtzan" or (kind is None and is_gtzan(path)):
-        options.check_unused(NOT_FOR_GTZAN, f"{path}, which is GTZAN")
-        return gtzan.from_archive(path)
-    listing = list_names(path)
-    check_has_audio(listing, path)
-    if kind == "tags":
+        if options.genre_from not in (None, "table"):
+            raise ArchiveError(f"{path} is a table: leave out --genre_from {options.genre_from}.")
+        return metadata_table.from_file(path, options)
+    if options.genre_from == "tags":
         options.check_unused(("columns",), "--genre_from tags")
-        return tags.from_archive(path, options)
+        return tagged_files.from_archive(path, options)
+    listing = list_names(path)
+    if not listing.audio and _is_dataset(path, listing.tables):
+        return _dataset(path, options)
+    kind = options.genre_from
+    if kind == "gtzan" or (kind is None and gtzan_archive.is_gtzan(listing)):
+        options.check_unused(NOT_FOR_GTZAN, f"{path}, which is GTZAN")
+        return gtzan_archive.from_archive(path, listing)
+    check_has_audio(listing, path)
     if kind != "folders":
-        found = table.in_archive(path, listing, options, is_needed=kind == "table")
+        found = metadata_table.in_archive(path, listing, options, is_needed=kind == "table")
         if found:
             return found
     options.check_unused(("columns",), f"{path}, where no table was found")
-    return folders.from_archive(path, listing)
+    return genre_folders.from_archive(path, listing)
 
 
 def is_gtzan(path: Path) -> bool:
-    """Whether most of the first audio files are named as in GTZAN, or only its tables are there."""
-    if _is_table(path):
-        return False
-    listing = list_names(path, FEW)
-    names = listing.audio
-    if not names:
-        return any(PurePosixPath(name).name in FEATURE_TABLES for name in listing.tables)
-    return 2 * sum(track_id_of(name) is not None for name in names) > len(names)
+    """Whether an archive or folder is GTZAN.
+
+    Raises:
+        ArchiveError: it cannot be read.
+    """
+    return not _is_table(path) and gtzan_archive.is_gtzan(list_names(path))
+
+
+def is_hub_id(path: Path) -> bool:
+    """Whether nothing is at this path, and it may be the id of a dataset on the Hub."""
+    has_suffix = path.suffix.lower() in TABLE_SUFFIXES | ARCHIVE_SUFFIXES
+    return not path.exists() and not has_suffix and bool(HUB_ID.fullmatch(path.as_posix()))
 
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir()
 
 
-def is_source(path: Path) -> bool:
-    """Whether a folder or file is music for `prepare`, and not a dataset for `datasets`.
+def _is_dataset(path: Path, tables: dict) -> bool:
+    from data_prep.sources.labelled_dataset import is_saved
 
-    A damaged archive is a source: it must not go unseen.
-    """
-    if path.is_file():
-        return True
-    try:
-        return bool(list_names(path, 1).audio)
-    except ArchiveError:
-        return True
+    is_parquet = any(member.suffix == ".parquet" for member in tables.values())
+    return path.is_dir() and (is_saved(path) or is_parquet)
 
 
-def _refuse_other_kind(options: SourceOptions, kind: str, path: Path) -> None:
-    if options.genre_from not in (None, kind):
-        raise ArchiveError(f"{path} is a table: leave out --genre_from {options.genre_from}.")
+def _dataset(path: Path, options: SourceOptions) -> MusicSource:
+    from data_prep.sources import labelled_dataset
+
+    options.check_unused(("columns", "genre_from"), f"{path}, which is a dataset")
+    if is_hub_id(path):
+        return labelled_dataset.from_hub(path.as_posix())
+    return labelled_dataset.from_folder(path)

@@ -11,14 +11,14 @@ import numpy as np
 import soundfile
 
 from data_prep.gtzan import GENRES
-from music_genre import old_audio as audio
+from music_genre.wav import to_pcm16, wav_bytes
 
 
 def clip_bytes(seed: int, seconds: float = 1.5, sampling_rate: int = 22_050, **options) -> bytes:
     """A WAV (or other format) of noise that depends on the seed."""
     samples = np.random.default_rng(seed).uniform(-0.3, 0.3, int(seconds * sampling_rate))
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio.to_pcm16(samples), sampling_rate, **({"format": "WAV"} | options))
+    soundfile.write(buffer, to_pcm16(samples), sampling_rate, **({"format": "WAV"} | options))
     return buffer.getvalue()
 
 
@@ -47,7 +47,7 @@ def cut_archive(
             with wave.open(whole.open(member_of[track])) as file:
                 rate = file.getframerate()
                 pcm = np.frombuffer(file.readframes(int(seconds * rate)), "<i2")
-            part.writestr(member_of[track], audio.wav_bytes(pcm, rate))
+            part.writestr(member_of[track], wav_bytes(pcm, rate))
 
 
 def manifest(folder: Path) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ import soundfile
 
 from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
-from music_genre import old_audio as audio
+from music_genre.wav import to_pcm16
 from tests.data_prep.archives import clip_bytes
 
 RATE = 8_000  # hertz: little to write and to decode
@@ -28,7 +28,7 @@ def song(seconds: float, seed: int = 0, silent: Sequence[tuple[float, float]] = 
     for start, end in silent:
         samples[int(start * RATE) : int(end * RATE)] = 0
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio.to_pcm16(samples), RATE, format="FLAC")
+    soundfile.write(buffer, to_pcm16(samples), RATE, format="FLAC")
     return buffer.getvalue()
 
 
@@ -67,7 +67,9 @@ def tag(path: Path, **tags: str | list[str]) -> Path:
     return path
 
 
-def prepared(source: Path, folder: Path, split: str | None = None, **options) -> dict:
+def prepared(
+    source: Path, folder: Path, split: str | None = None, on_bad_clip: str = "drop", **options
+) -> dict:
     """Prepare with a `min_tracks` that the small sources of the tests have."""
     options = SourceOptions(**({"min_tracks": 2} | options))
-    return prepare([source], folder, split, source_options=options)
+    return prepare([source], folder, split, 0, on_bad_clip, options)

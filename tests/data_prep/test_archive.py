@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import stat
 import tarfile
 import threading
@@ -14,7 +15,8 @@ import pytest
 from data_prep import archive
 from data_prep.archive import MARKER, ArchiveError, MemberError, open_archive
 
-FORMS = ("zip", "tar", "tar.gz", "folder")
+ARCHIVES = ("zip", "tar", "tar.gz")
+FORMS = (*ARCHIVES, "folder")
 CLIP, OTHER = "genres/blues/blues.00000.wav", "genres/blues/blues.00001.wav"
 
 
@@ -70,7 +72,7 @@ def test_a_large_member_is_refused_without_being_read_whole(tmp_path, form, monk
     assert peak < (2**25 if form == "tar.gz" else 2**23)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ARCHIVES)
 def test_the_bytes_of_all_members_are_limited(tmp_path, form, monkeypatch):
     path = make(tmp_path / "a", form, {CLIP: bytes(60_000), OTHER: bytes(60_000)})
     monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 120_000)
@@ -80,7 +82,7 @@ def test_the_bytes_of_all_members_are_limited(tmp_path, form, monkeypatch):
         read_all(path)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ARCHIVES)
 def test_the_number_of_members_is_limited(tmp_path, form, monkeypatch):
     path = make(tmp_path / "a", form, {CLIP: b"1", OTHER: b"2"})
     monkeypatch.setattr(archive, "MAX_MEMBERS", 2)
@@ -131,7 +133,7 @@ def test_an_encrypted_member_says_so(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.find(b"PK\x01\x02") + 8] |= 1  # the first member's flag in the central directory
     path.write_bytes(data)
-    reason = "encrypted: unpack it with its password first"
+    reason = "encrypted: unpack the archive with its password first"
     assert read_all(path) == {CLIP: reason, OTHER: b"2"}
 
 
@@ -152,12 +154,48 @@ def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
     assert list(found.values()) == ["a link or a device, not a file"] * len(kinds)
 
 
-def test_links_and_devices_in_a_folder(tmp_path):
+def test_an_archive_that_cannot_be_read_at_all_says_what_it_is(tmp_path):
+    deflate64 = bytearray(make(tmp_path / "a.zip", "zip", {CLIP: bytes(99)}).read_bytes())
+    deflate64[deflate64.find(b"PK\x01\x02") + 10] = 9
+    encrypted = bytearray(make(tmp_path / "a.zip", "zip", {CLIP: bytes(99)}).read_bytes())
+    encrypted[encrypted.find(b"PK\x01\x02") + 8] |= 1
+    for data, sentence in (
+        (deflate64, "compressed by Deflate64, which is not read here: unpack the archive"),
+        (encrypted, "encrypted: unpack the archive with its password"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(999), "is a 7z archive, which is not read here: unpack"),
+        (b"Rar!\x1a\x07" + bytes(999), "is a RAR archive"),
+    ):
+        (tmp_path / "b.zip").write_bytes(data)
+        with pytest.raises(ArchiveError, match=sentence):
+            read_all(tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_member_can_be_read_in_another_process(tmp_path, form):
+    path = make(tmp_path / "a", form, {CLIP: b"1", OTHER: b"2"})
+    with open_archive(path) as members:
+        sent = [pickle.dumps(member) for member in members]
+    assert [pickle.loads(member).read() for member in sent] == [b"1", b"2"]
+
+
+def test_a_zip_that_is_replaced_is_read_anew(tmp_path):
+    for data in (b"1", b"22"):
+        assert read_all(make(tmp_path / "a.zip", "zip", {CLIP: data})) == {CLIP: data}
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    """Those that lead back into the folder, or to one that holds it, would have no end."""
     elsewhere = make(tmp_path / "elsewhere", "folder", {"rock.00000.wav": b"1"})
+    folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
+    for name, target in (("a", elsewhere), ("b", elsewhere), ("c", folder), ("d", tmp_path)):
+        (folder / name).symlink_to(target)
+    assert list(read_all(folder)) == ["a/rock.00000.wav", CLIP]
+
+
+def test_links_and_devices_in_a_folder(tmp_path):
     folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
     (folder / "jazz.00000.wav").symlink_to(folder / "nothing")
     os.mkfifo(folder / "jazz.00001.wav")  # opening it would wait for ever
-    (folder / "linked").symlink_to(elsewhere)
     refused = "a broken link or a device, not a file"
     found = {}
     reading = threading.Thread(target=lambda: found.update(read_all(folder)), daemon=True)
@@ -182,8 +220,8 @@ def test_only_clips_tables_and_the_marker_come_out(tmp_path, form):
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, monkeypatch):
-    def unordered(path):  # as a file system may give them
-        for folder, subfolders, names in walk(path):
+    def unordered(path, **options):  # as a file system may give them
+        for folder, subfolders, names in walk(path, **options):
             subfolders.sort(reverse=True)
             yield folder, subfolders, sorted(names, reverse=True)
 

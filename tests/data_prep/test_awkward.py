@@ -132,7 +132,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "a split of GTZAN": (
         lambda p: write(p, by_genre(3)),
-        "--split filtered is not one for genres of your own: choose one of artist, album",
+        "--split filtered is not one for your own genres: choose one of artist, album",
         {"split": "filtered"},
     ),
     "only a test split": (
@@ -208,7 +208,7 @@ LEFT_OUT: dict[str, tuple[Make, str, str, dict]] = {
     ),
     "silence": (
         lambda p: write(p, by_genre(3) | {"Techno/9.flac": song(3, silent=[(0, 3)])}),
-        "Techno/9.flac", "digital silence", {},
+        "Techno/9.flac", "silent", {},
     ),
     "a silent song": (
         lambda p: write(p, by_genre(3) | {"Techno/9.flac": song(65, silent=[(0, 65)])}),

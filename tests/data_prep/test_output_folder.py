@@ -2,56 +2,96 @@
 
 import errno
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
 
-from data_prep import decoding
-from data_prep.prepare import prepare
-from music_genre import old_audio as audio
+from data_prep import decoding, excerpts
+from data_prep.prepare import AnotherPreparationError, prepare
 from music_genre.errors import InputError
-from tests import forked
 from tests.data_prep.archives import make_zip, three_of_each
+from tests.data_prep.music import GENRES, by_genre, write, write_csv
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_second_run_is_done_at_once_and_other_options_rebuild(tmp_path):
+def test_a_second_run_is_done_at_once(tmp_path):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     out = tmp_path / "out"
     first = prepare([path], out, split="random", seed=1)
     inode = (out / "manifest.csv").stat().st_ino
     assert prepare([path], out, split="random", seed=1) == first
     assert (out / "manifest.csv").stat().st_ino == inode
-    assert prepare([path], out, split="random", seed=2)["seed"] == 2
-    assert (out / "manifest.csv").stat().st_ino != inode
 
 
-def test_a_track_that_could_not_be_read_that_time_is_tried_again(tmp_path, monkeypatch):
-    """The disk of the music, or the room to unpack a file, may be back in the next run."""
-    path, clip = make_zip(tmp_path / "a.zip", three_of_each()), decoding._clip
+def test_another_preparation_is_replaced_only_if_told_so(tmp_path):
+    """`--dataset ~/Music` replaced the folder that somebody had made with options."""
+    path = make_zip(tmp_path / "a.zip", three_of_each())
+    other = make_zip(tmp_path / "other.zip", three_of_each())
+    out = tmp_path / "out"
+    first = prepare([path], out, split="random", seed=1)
+    for arguments, options, difference in (
+        ([path], {"split": "random", "seed": 2}, "with another --seed"),
+        ([path], {"split": "artist", "seed": 1}, "with another --split"),
+        ([path], {"split": "random", "seed": 1, "sampling_rate": 8000}, "another --sampling_rate"),
+        ([other], {"split": "random", "seed": 1}, r"of .*a\.zip"),
+    ):
+        with pytest.raises(AnotherPreparationError, match=difference):
+            prepare(arguments, out, **options)
+    assert prepare([path], out, split="random", seed=1) == first
+    done = prepare([path], out, split="random", seed=2, overwrite=True)
+    assert json.loads((out / "preparation.json").read_text())["seed"] == done["seed"] == 2
 
-    def fail_once(member):
-        monkeypatch.setattr(decoding, "_clip", clip)
-        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(decoding, "_clip", fail_once)
+def test_a_passing_error_is_not_prepared_again_at_every_start(tmp_path, monkeypatch):
+    """With several processes, each start renamed the dataset away under the others."""
+    path, decode = make_zip(tmp_path / "a.zip", three_of_each()), decoding.decode_member
+
+    def fail_first(*arguments):
+        if arguments[1].name == "000000":
+            raise OSError(errno.EIO, "Input/output error")
+        return decode(*arguments)
+
+    monkeypatch.setattr(decoding, "decode_member", fail_first)
     first = prepare([path], tmp_path / "out", split="random")
     assert (first["n_temporary"], first["n_dropped"]) == (1, 1)
-    second = prepare([path], tmp_path / "out", split="random")
-    assert second["n_kept"] == first["n_kept"] + 1 and not second["n_temporary"]
+    monkeypatch.setattr(decoding, "decode_member", decode)
+    assert prepare([path], tmp_path / "out", split="random") == first
+    again = prepare([path], tmp_path / "out", split="random", overwrite=True)
+    assert again["n_kept"] == first["n_kept"] + 1 and not again["n_temporary"]
 
 
-def test_another_archive_of_the_same_name_and_size_is_prepared_anew(tmp_path):
+def test_a_source_has_one_state_whatever_its_spelling(tmp_path, monkeypatch):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     first = prepare([path], tmp_path / "out", split="random")
-    os.utime(path, ns=(1, 1))
-    second = prepare([path], tmp_path / "out", split="random")
-    assert second["sources"] != first["sources"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for spelling in ("a.zip", "./link/a.zip"):
+        assert prepare([spelling], tmp_path / "out", split="random") == first
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder", "table"])
+def test_a_file_that_was_edited_in_place_is_seen(tmp_path, kind):
+    """Its size is what it was."""
+    if kind == "archive":
+        source = file = make_zip(tmp_path / "a.zip", three_of_each())
+    else:
+        source = write(tmp_path / "m", by_genre(10))
+        file = source / "Techno" / "0.wav"
+        if kind == "table":
+            rows = [{"path": f"{g}/{i}.wav", "genre": g} for g in GENRES for i in range(10)]
+            source = write_csv(source / "t.csv", rows)
+    prepare([source], tmp_path / "out", split="random")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(AnotherPreparationError, match="has changed since"):
+        prepare([source], tmp_path / "out", split="random")
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path):
@@ -89,12 +129,12 @@ def test_a_file_that_a_user_put_into_the_dataset_survives(tmp_path):
     prepare([path], out, split="random", seed=1)
     (out / "train" / "notes.txt").write_text("which tracks sound wrong")
     with pytest.raises(InputError, match=r"train/notes\.txt"):
-        prepare([path], out, split="random", seed=2)
+        prepare([path], out, split="random", seed=2, overwrite=True)
     assert (out / "train" / "notes.txt").read_text() == "which tracks sound wrong"
     assert prepare([path], out, split="random", seed=1)["seed"] == 1
     (out / "train" / "notes.txt").unlink()
     (out / "train" / "cache-0123456789abcdef.arrow").touch()  # what Dataset.map leaves
-    assert prepare([path], out, split="random", seed=2)["seed"] == 2
+    assert prepare([path], out, split="random", seed=2, overwrite=True)["seed"] == 2
 
 
 def test_a_file_that_comes_while_the_clips_are_decoded_survives(tmp_path, monkeypatch):
@@ -106,8 +146,8 @@ def test_a_file_that_comes_while_the_clips_are_decoded_survives(tmp_path, monkey
         (out / "notes.txt").write_text("typed meanwhile")
         return original(*arguments, **options)
 
-    original = audio.decode
-    monkeypatch.setattr("music_genre.old_audio.decode", decode)
+    original = excerpts.decode
+    monkeypatch.setattr(excerpts, "decode", decode)
     with pytest.raises(InputError, match="holds something else"):
         prepare([path], out, split="random")
     assert (out / "notes.txt").read_text() == "typed meanwhile"
@@ -140,7 +180,7 @@ def test_a_link_to_a_folder_elsewhere_stays_a_link(tmp_path):
     (disk / "gtzan").mkdir(parents=True)
     out.symlink_to(disk / "gtzan")
     for seed in (1, 2):
-        prepare([path], out, split="random", seed=seed)
+        prepare([path], out, split="random", seed=seed, overwrite=True)
     assert out.is_symlink()
     assert json.loads((disk / "gtzan" / "preparation.json").read_text())["seed"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "large disk", "out"]
@@ -155,7 +195,7 @@ def test_the_current_folder_can_be_the_output(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "dataset_dict.json").is_file()
 
 
-def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
+def test_a_second_run_at_the_same_time_waits_and_takes_what_the_first_made(tmp_path, monkeypatch):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     out = tmp_path / "out"
     second = []
@@ -165,15 +205,19 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path, monkeypatch):
         if not second:
             code = (
                 "from pathlib import Path; from data_prep.prepare import prepare; "
-                f"prepare([Path({str(path)!r})], Path({str(out)!r}), split='random')"
+                f"done = prepare([{str(path)!r}], Path({str(out)!r}), split='random'); "
+                "print(done['n_kept'])"
             )
-            second.append(forked.run(["-c", code]))
+            second.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
+            assert b"waiting for its end" in second[0].stdout.readline()
         return original(*arguments, **options)
 
-    original = audio.decode
-    monkeypatch.setattr("music_genre.old_audio.decode", decode)
+    original = excerpts.decode
+    monkeypatch.setattr(excerpts, "decode", decode)
     assert prepare([path], out, split="random")["n_kept"] == 9
-    assert "another run is preparing" in second[0].stderr.splitlines()[-1]
+    inode = (out / "manifest.csv").stat().st_ino
+    assert second[0].communicate(timeout=120)[0] == b"9\n"
+    assert (out / "manifest.csv").stat().st_ino == inode
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "out"]
 
 

@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 import soundfile
-import torch
 from datasets import Audio, load_dataset, load_from_disk
 
-from data_prep.archive import Member
-from data_prep.decoding import decode_sources
-from data_prep.excerpts import Cutting
+from data_prep import archive as archive_module
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
-from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
 from data_prep.prepared import read_preparation
-from data_prep.sources import recognise
 from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
+from tests.data_prep.test_archive import make
 
 # --- the contract ---------------------------------------------------------------------------
 
@@ -161,31 +157,21 @@ def test_of_equally_long_copies_the_first_is_kept(tmp_path):
     assert kept == {"two.zip"}
 
 
-def test_few_clips_are_read_ahead_and_torch_keeps_its_threads(tmp_path, monkeypatch):
+def test_few_clips_are_read_ahead(tmp_path, monkeypatch):
     """A clip is up to 64 MB: with one core, three wait for their turn."""
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    names = [f"rock.{i:05d}.wav" for i in range(20)]
-    path = make_zip(tmp_path / "a.zip", {name: clip_bytes(1) for name in names})
-    source = recognise(path, SourceOptions())
-    n_before, n_read = torch.get_num_threads(), []
-    torch.set_num_threads(3)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    files = {f"rock.{i:05d}.wav": clip_bytes(1) for i in range(20)} | {"rock.00000.wav": b""}
+    n_read = []
 
-    def read(member):
-        n_read.append(member.name)
-        return original(member)
+    def read(file):
+        n_read.append(file)
+        return original(file)
 
-    original = Member.is_clip.fget
-    monkeypatch.setattr(Member, "is_clip", property(read))
-    contents = decode_sources([source], tmp_path / "spool", "drop", Cutting())
-    assert len(contents.tracks) == 20
-    with pytest.raises(InputError, match=r"text\.00000\.wav"):
-        bad = {"text.00000.wav": b""} | {name: clip_bytes(1) for name in names}
-        source = recognise(make_zip(tmp_path / "b.zip", bad), SourceOptions())
-        n_read.clear()
-        decode_sources([source], tmp_path / "spool", "fail", Cutting())
-    n_after = torch.get_num_threads()
-    torch.set_num_threads(n_before)
-    assert n_after == 3
+    original = archive_module._read_bounded
+    monkeypatch.setattr(archive_module, "_read_bounded", read)
+    source = make(tmp_path / "a.tar", "tar", files)
+    with pytest.raises(InputError, match=r"rock\.00000\.wav"):
+        prepare([source], tmp_path / "out", split="random", on_bad_clip="fail")
     assert len(n_read) <= 4
 
 
@@ -224,7 +210,7 @@ def test_synthesised_clips_have_no_artist_and_no_leakage(archive, tmp_path, form
         assert set(split["artist"]) == {""}
     card = (tmp_path / "out" / "README.md").read_text()
     assert "synthesised: nothing to check" in card
-    assert "known artist" not in card
+    assert "artist of" not in card
 
 
 def test_synthesised_clips_are_not_grouped_by_gtzans_artists(archive, tmp_path):
@@ -254,25 +240,39 @@ def test_synthesised_and_recorded_music_are_not_mixed(archive, tmp_path):
 # --- genres that a split lacks --------------------------------------------------------------
 
 
-def test_a_split_that_lacks_genres_is_named_with_the_split_that_has_them(tmp_path):
-    """As in a sample of GTZAN whose blues tracks the filtered lists all put into test."""
+@pytest.fixture
+def unequal(tmp_path) -> Path:
+    """A sample of GTZAN whose blues tracks the filtered lists all put into test."""
     lists = filtered_split()
     members = {}
     for genre, wanted in {"blues": "test", "disco": "train", "rock": ""}.items():
         tracks = [t for t in artists_and_titles() if t.startswith(genre)]
         chosen = [t for t in tracks if not wanted or lists.get(t) == wanted][:12]
         members |= {f"{t}.wav": clip_bytes(int(t[-5:]) + 200 * len(genre)) for t in chosen}
-    path = make_zip(tmp_path / "a.zip", members)
-    warnings = prepare([path], tmp_path / "out")["warnings"]
+    return make_zip(tmp_path / "a.zip", members)
+
+
+def test_a_split_that_lacks_genres_is_named_with_the_split_that_has_them(unequal, tmp_path):
+    warnings = prepare([unequal], tmp_path / "out", "filtered")["warnings"]
     (train,) = [w for w in warnings if "train split" in w]
     assert "no clip of blues:" in train
     assert "--split artist or random" in train
     assert any("test split" in w and "disco" in w for w in warnings)
     (absent,) = [w for w in warnings if "hold no usable clip" in w]
     assert "classical, country, hiphop, jazz, metal, pop, reggae" in absent
-    assert prepare([path], tmp_path / "out")["warnings"] == warnings, "also where it is done"
-    random = prepare([path], tmp_path / "out2", split="random")["warnings"]
+    done = prepare([unequal], tmp_path / "out", "filtered")
+    assert done["warnings"] == warnings, "also where it is done"
+    random = prepare([unequal], tmp_path / "out2", split="random")["warnings"]
     assert random == [absent]
+
+
+def test_a_genre_without_a_track_to_train_on_makes_the_split_that_of_artists(unequal, tmp_path):
+    """Nobody asked for the lists: three genres were never trained, and the exit code was 0."""
+    done = prepare([unequal], tmp_path / "out")
+    assert done["split"] == "artist"
+    assert all(done["counts"]["train"][genre] for genre in ("blues", "disco", "rock"))
+    (warning,) = [w for w in done["warnings"] if "fault-filtered lists" in w]
+    assert "no track of blues to train on" in warning
 
 
 def test_all_genres_in_all_splits_draw_no_warning(prepared):
@@ -357,7 +357,7 @@ def test_the_real_sample_in_every_form(real_archive, tmp_path):
 
 
 def test_the_filtered_split_of_the_real_sample_leaks_no_artist(real_archive, tmp_path):
-    done = prepare([real_archive], tmp_path / "out")
+    done = prepare([real_archive], tmp_path / "out", split="filtered")
     assert done["leakage"]["artist_in_train"] == 0
     assert 90 <= done["n_kept"] < 100, "some of the sample are among the faulty tracks"
     assert all(sum(of_genre.values()) for of_genre in done["counts"].values())

@@ -110,7 +110,6 @@ def test_a_private_repository_gets_audio_card_and_manifest(hub, archive, tmp_pat
     assert files["manifest.csv"] == (tmp_path / "out" / "manifest.csv").read_bytes()
 
 
-@pytest.mark.xfail(reason="data_prep reads no dataset of the Hub or of Parquet yet")
 def test_training_gets_from_the_hub_what_was_pushed(hub, gtzan, tmp_path):
     """The audio, and the artists, by which the linear probe is chosen and intervals are drawn."""
     assert push(hub, gtzan, tmp_path, "you/gtzan").returncode == 0
@@ -135,7 +134,6 @@ def test_training_gets_from_the_hub_what_was_pushed(hub, gtzan, tmp_path):
     assert known["artist_in_train"], "there is something to count"
 
 
-@pytest.mark.xfail(reason="data_prep reads no dataset of the Hub or of Parquet yet")
 def test_synthesised_music_is_known_as_such_on_the_hub(hub, archive, tmp_path):
     """So that nobody publishes a demonstration by mistake."""
     assert push(hub, archive, tmp_path, "you/synthetic").returncode == 0
@@ -145,7 +143,6 @@ def test_synthesised_music_is_known_as_such_on_the_hub(hub, archive, tmp_path):
     assert (source.dataset_name, source.leakage) == ("synthesised music", None)
 
 
-@pytest.mark.xfail(reason="data_prep reads no dataset of the Hub or of Parquet yet")
 @pytest.mark.parametrize(
     "change",
     [{"n_clips": 61}, {"split": ["random"]}, {"split": "by mood"}, {"kind": []}, {"more": 1}],
@@ -174,7 +171,6 @@ def test_a_card_of_anybody_says_nothing(tmp_path, content):
     assert read_card(card) == {}
 
 
-@pytest.mark.xfail(reason="data_prep reads no dataset of the Hub or of Parquet yet")
 def test_a_folder_that_was_downloaded_is_known_as_well(gtzan, tmp_path):
     """`hf download` gives the card beside the Parquet files."""
     prepare([gtzan], tmp_path / "out", split="random")

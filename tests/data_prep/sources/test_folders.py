@@ -130,3 +130,63 @@ def test_several_sources_of_ones_own_are_refused(tmp_path):
     one, two = (write(tmp_path / name, by_genre(2)) for name in ("one", "two"))
     with pytest.raises(InputError, match="merged for GTZAN only"):
         prepare([one, two], tmp_path / "out")
+
+
+@pytest.mark.parametrize("folder", [("bebop", "swing"), ("train/jazz", "test/jazz")])
+def test_folders_win_over_names_of_files(tmp_path, folder, capsys):
+    """Files of one's own are called jazz.00001.wav as well; they were trained as GTZAN's."""
+    files = {f"{folder[i % 2]}/jazz.{i:05d}.wav": clip(i) for i in range(8)}
+    files |= {f"{folder[i % 2].replace('jazz', 'pop')}/x{i}.wav": clip(i + 50) for i in range(4)}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    assert "a folder per genre" in capsys.readouterr().out.splitlines()[0]
+    assert done["kind"] == "folders"
+    assert done["genres"] == (["bebop", "swing"] if folder[0] == "bebop" else ["jazz", "pop"])
+
+
+def test_gtzan_and_a_genre_of_ones_own_are_custom_genres(tmp_path):
+    """All of techno was lost."""
+    files = {f"{g}/{g}.{i:05d}.wav": clip(10 * n + i) for n, g in enumerate(("jazz", "pop"))
+             for i in range(3)}  # fmt: skip
+    source = write(tmp_path / "m", files | {f"techno/{i}.wav": clip(90 + i) for i in range(3)})
+    assert prepared(source, tmp_path / "out")["genres"] == ["jazz", "pop", "techno"]
+
+
+def test_names_that_agree_with_their_folders_are_gtzan(tmp_path, capsys):
+    files = {f"Music/{g}/{g}.{i:05d}.wav": clip(10 * n + i) for n, g in enumerate(("jazz", "pop"))
+             for i in range(3)}  # fmt: skip
+    source = write(tmp_path / "m", files)
+    assert prepare([source], tmp_path / "out", "random")["kind"] == "gtzan"
+    assert "GTZAN, by the names of its files" in capsys.readouterr().out.splitlines()[0]
+    folders = prepared(source / "Music", tmp_path / "two", genre_from="folders")
+    assert folders["kind"] == "folders"
+
+
+def test_folders_that_are_links_are_followed(tmp_path):
+    source = write(tmp_path / "m", by_genre(3))
+    write(tmp_path / "elsewhere", {f"Polka/{i}.wav": clip(500 + i) for i in range(3)})
+    (source / "Polka").symlink_to(tmp_path / "elsewhere" / "Polka")
+    assert prepared(source, tmp_path / "out")["genres"] == ["Ambient", "Polka", "Techno"]
+
+
+def test_spaces_make_no_other_genre(tmp_path):
+    files = by_genre(2, ("Hip  Hop ", "Hip Hop", "Techno"))
+    assert prepared(write(tmp_path / "m", files), tmp_path / "out")["genres"] == [
+        "Hip Hop",
+        "Techno",
+    ]
+
+
+def test_an_archive_in_an_archive_is_named(tmp_path):
+    source = make_zip(tmp_path / "outer.zip", {"inner.zip": b"PK", "notes.txt": b""})
+    with pytest.raises(InputError, match=r"holds no audio file, but inner\.zip: unpack it"):
+        prepared(source, tmp_path / "out")
+
+
+def test_fail_asks_only_about_files_that_cannot_be_used(tmp_path):
+    """It failed on those that --genres and --min_tracks leave out."""
+    source = write(tmp_path / "m", by_genre(3) | {"Polka/1.wav": clip(500), "no folder.wav": b""})
+    done = prepared(source, tmp_path / "out", on_bad_clip="fail", genres="Ambient,Techno")
+    assert done["n_kept"] == 6
+    (source / "Techno" / "9.wav").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Techno/9\.wav in m cannot be used: the file is empty"):
+        prepared(source, tmp_path / "two", on_bad_clip="fail")

@@ -1,6 +1,7 @@
 """Tables of paths and genres: CSV, JSON lines, Parquet; alone, in a folder, in an archive."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -130,9 +131,80 @@ def test_two_tables_are_not_guessed_between(files, tmp_path):
         prepared(files, tmp_path / "out")
 
 
-def test_a_changed_file_of_a_table_is_prepared_anew(files, tmp_path):
-    path = write_csv(files / "t.csv", rows())
-    before = prepared(path, tmp_path / "out")
-    assert prepared(path, tmp_path / "out") == before
-    (files / "audio" / "3.wav").write_bytes(clip(900, seconds=1.5))
-    assert prepared(path, tmp_path / "out")["seconds"] > before["seconds"]
+# --- as other programs write them -----------------------------------------------------------
+
+
+def lines_of(table: list[dict], separator: str, header: str) -> str:
+    rows = [separator.join([row["path"].replace("/", "\\"), row["genre"]]) for row in table]
+    return "\r\n".join([header, *rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("t.csv", lambda t: "sep=;\r\n" + lines_of(t, ";", "Path;GENRE"), "utf-8-sig"),
+        ("t.csv", lambda t: lines_of(t, ",", "Path,Genre"), "utf-16"),
+        ("t.csv", lambda t: lines_of(t, ";", "PATH;Genre "), "cp1252"),
+        ("t.tsv", lambda t: lines_of(t, "\t", "path\tgenre"), "utf-8"),
+    ],
+)
+def test_tables_of_windows_programs(files, tmp_path, name, text, encoding):
+    """Other encodings and separators, capitals in the header and in the names of files."""
+    genres = ("Música", "Techno")
+    table = [
+        {"path": row["path"].replace(".wav", ".WAV"), "genre": genres[i % 2]}
+        for i, row in enumerate(rows())
+    ]
+    (files / name).write_bytes(text(table).encode(encoding))
+    done = prepared(files / name, tmp_path / "out")
+    assert (done["genres"], done["n_kept"]) == (["Música", "Techno"], 16)
+
+
+def test_a_workbook_says_what_it_needs(files, tmp_path):
+    table = pd.DataFrame(rows())
+    try:
+        table.to_excel(files / "t.xlsx", index=False)
+    except ImportError:
+        (files / "t.xlsx").write_bytes(b"PK\x03\x04")
+        with pytest.raises(InputError, match="install openpyxl"):
+            prepared(files / "t.xlsx", tmp_path / "out")
+    else:
+        assert prepared(files / "t.xlsx", tmp_path / "out")["n_kept"] == 16
+
+
+def test_words_for_no_genre_are_none(files, tmp_path, capsys):
+    """What pandas writes for a missing value, and what people write."""
+    nothing = ("nan", "None", "<NA>", "N/A", "Unknown", "-", "Other")
+    table = rows()
+    for row, genre in zip(table, nothing, strict=False):
+        row["genre"] = genre
+    path = write_csv(files / "t.csv", table)
+    done = prepared(path, tmp_path / "out")
+    assert (done["genres"], done["n_kept"]) == (["Ambient", "Techno"], 9)
+    printed = capsys.readouterr().out
+    assert re.search(r"Left out, as these are no genres: .*None \(1\), Unknown \(1\)", printed)
+    assert manifest(tmp_path / "out")["audio/6.wav"]["status"] == "Other is no genre"
+    table[7]["genre"] = "Other"
+    write_csv(path, table)
+    done = prepared(path, tmp_path / "two", genres="Ambient,Other")
+    assert done["genres"] == ["Ambient", "Other"], "asked for by name"
+
+
+def test_the_table_of_the_free_music_archive(tmp_path):
+    """Three rows of headers, and numbers for paths; most of its tracks are not in fma_small."""
+    names = [f"{i % 2:03d}/{i % 2:03d}{i:03d}" for i in range(12)]
+    write(tmp_path / "fma_small", {f"{n}.wav": clip(i) for i, n in enumerate(names)})
+    lines = [",artist,set,track,track", ",name,split,genre_top,title", "track_id,,,,"]
+    lines += [
+        f"{int(n[-6:])},Artist {i // 2},training,{'Rock' if i % 3 else 'Jazz'},Song {i}"
+        for i, n in enumerate([*names, "009/009999"])
+    ]
+    table = tmp_path / "fma_metadata" / "tracks.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(lines))
+    done = prepared(table, tmp_path / "out")
+    assert (done["n_members"], done["n_kept"], done["genres"]) == (12, 12, ["Jazz", "Rock"])
+    row = manifest(tmp_path / "out")["001/001003.wav"]
+    assert (row["genre"], row["artist"], row["title"]) == ("Jazz", "Artist 1", "Song 3")
+    with pytest.raises(InputError, match=r"Free Music Archive.*give the table tracks\.csv"):
+        prepared(tmp_path / "fma_small", tmp_path / "two")

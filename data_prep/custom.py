@@ -1,17 +1,17 @@
-"""Genres of your own: which of a source's tracks are decoded, kept, and in which split they are."""
+"""Custom genres: which tracks of a source are decoded and kept, and in which split they are."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
-from data_prep import genres, splits
-from data_prep.decoding import Contents
+from data_prep import genres, gtzan, splits
 from data_prep.excerpts import Cutting
 from data_prep.genres import MIN_TRACKS, Spellings
 from data_prep.leakage import genre_warnings, leakage, shared_artists
 from data_prep.options import SourceOptions
 from data_prep.prepared import plain_name
-from data_prep.sources import Source
+from data_prep.sources import MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError
 
@@ -22,11 +22,11 @@ MAX_ALBUM = 50  # tracks; a folder of more is no album, and holds music of many
 class Plan:
     """What is settled before anything is decoded."""
 
-    cutting: Cutting = field(default_factory=Cutting)
+    cutting: Cutting
     min_tracks: int = MIN_TRACKS
 
 
-def plan(source: Source, options: SourceOptions) -> Plan:
+def plan(source: MusicSource, options: SourceOptions, sampling_rate: int) -> Plan:
     """Choose the genres, and say what was found; tracks of others get a status.
 
     Raises:
@@ -34,17 +34,21 @@ def plan(source: Source, options: SourceOptions) -> Plan:
     """
     defaults = Cutting()
     cutting = Cutting(
+        sampling_rate,
         options.clips_per_track or defaults.clips_per_track,
         options.clip_seconds or defaults.clip_seconds,
     )
-    min_tracks = options.min_tracks or MIN_TRACKS
+    # The labels of a dataset were chosen by who made it.
+    min_tracks = options.min_tracks or (1 if source.kind == "dataset" else MIN_TRACKS)
     # Folders and tables are made on purpose; synonyms are for tags, or for who asks for them.
     has_synonyms = source.kind == "tags" or options.synonyms
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
-    tracks = list(source.tracks.values())
+    tracks = list({id(track): track for track in source.tracks.values()}.values())
     _leave_out_namesakes(tracks)
     spelled = genres.unify(tracks, spellings)
     print(source.describe())
+    for sentence in genres.leave_out_no_genres(tracks, options.genres, spellings):
+        print(sentence)
     if options.genres:
         genres.select(tracks, options.genres, spellings)
     for sentence in genres.leave_out_small(tracks, min_tracks):
@@ -52,19 +56,19 @@ def plan(source: Source, options: SourceOptions) -> Plan:
     counts = Counter(track.genre for track in tracks if track.is_kept)
     print("Genres: " + ", ".join(f"{genre} {n:,}" for genre, n in counts.most_common()) + ".")
     for line in genres.describe_spellings(spelled, set(counts)):
-        print(line)
+        print(line, flush=True)
     return Plan(cutting, min_tracks)
 
 
 def finish(
-    contents: Contents,
-    source: Source,
+    tracks: list[Track],
+    source: MusicSource,
     plan: Plan,
     split: str | None,
     seed: int,
     options: SourceOptions,
 ) -> dict:
-    """Leave out copies and genres of too few tracks, and choose splits; in `contents`.
+    """Leave out copies and genres of too few tracks, and choose splits.
 
     Returns:
         The part of the preparation that belongs to this kind of source.
@@ -72,36 +76,68 @@ def finish(
     Raises:
         InputError: fewer than two genres are left, two hold the same files, or nothing is in train.
     """
-    _leave_out_copies(contents.tracks)
-    warnings = genres.leave_out_small(contents.tracks, plan.min_tracks)
-    usable = {track.track_id: track for track in contents.tracks if track.is_kept}
+    if source.kind != "dataset":  # which stays as it was published
+        _leave_out_copies(tracks)
+    warnings = genres.leave_out_small(tracks, plan.min_tracks)
+    usable = {track.track_id: track for track in tracks if track.is_kept}
     _forget_large_albums(usable)
     method = split or splits.suggest(usable)
     if method == "given":
         usable = _with_split(usable)
-    assignment = splits.assign_own(usable, method, seed)
+    assignment = splits.assign_custom(usable, method, seed)
     if "train" not in assignment.values():
         raise InputError(
             f"The {method} split leaves no track to train on among these {len(usable)}: "
             "use `--split random`."
         )
+    description = _describe_split(method, usable)
     for track_id, track in usable.items():
         track.split = assignment[track_id]
     counts = leakage(assignment, usable)
-    assignments = {m: splits.assign_own(usable, m, seed) for m in ("artist", "random")}
+    assignments = {m: splits.assign_custom(usable, m, seed) for m in ("artist", "random")}
     warnings += genre_warnings(assignments | {method: assignment}, method, usable)
     warnings += _leak_warnings(method, counts, shared_artists(assignment, usable))
-    return {
+    names = {track.genre for track in usable.values()}
+    about = {
         "kind": source.kind,
-        "dataset_name": options.name or plain_name(source.path),
-        "genres": sorted({track.genre for track in usable.values()}),
+        "dataset_name": options.name or _name_of(source),
+        "genres": [name for name in source.genres if name in names] or sorted(names),
         "split": method,
-        "split_description": splits.OWN_DESCRIPTIONS[method],
-        "leakage": None if contents.is_synthetic else counts,
+        "split_description": description,
+        "leakage": counts,
         "warnings": warnings,
         "license": options.license,
         "description": options.description,
     }
+    return about | _said_of_dataset(source.known if method == "given" else {})
+
+
+def _name_of(source: MusicSource) -> str:
+    path = Path(source.path)
+    return plain_name(path) if path.exists() else str(source.path)
+
+
+def _describe_split(method: str, tracks: Mapping[str, Track]) -> str:
+    """In words. Where the source gives no test or validation split, a part of train becomes it."""
+    description = splits.CUSTOM_DESCRIPTIONS[method]
+    given = {track.split for track in tracks.values()}
+    missing = [split for split in gtzan.SPLITS if split not in given]
+    if method != "given" or not missing:
+        return description
+    train = {t: track for t, track in tracks.items() if track.split == "train"}
+    drawn = splits.CUSTOM_DESCRIPTIONS[splits.suggest(train)].split()[0]
+    return f"{description}, and {' and '.join(missing)} drawn from train ({drawn})"
+
+
+def _said_of_dataset(known: Mapping) -> dict:
+    """What the card of a dataset says that data_prep made, as far as it can be believed."""
+    is_gtzan = known.get("kind") == "gtzan"
+    descriptions = gtzan.DESCRIPTIONS if is_gtzan else splits.CUSTOM_DESCRIPTIONS
+    split = known.get("split")
+    if not isinstance(split, str) or split not in descriptions:
+        return {}
+    names = {"kind": "gtzan", "dataset_name": "GTZAN"} if is_gtzan else {}
+    return names | {"split": split, "split_description": descriptions[split]}
 
 
 def _leave_out_namesakes(tracks: list[Track]) -> None:
@@ -174,7 +210,7 @@ def _leak_warnings(method: str, counts: Mapping[str, int], shared: list[str]) ->
     if method == "given" and shared:
         return [
             f"the source's own split has {counts['artist_in_train']} test tracks by artists that "
-            f"are in train as well ({', '.join(shared[:3])}): their accuracy will be too high; "
+            f"are in train as well ({', '.join(shared[:3])}), so the accuracy will be too high: "
             "--split artist splits anew."
         ]
     if method == "random" and 2 * counts["artist_unknown"] > counts["test_tracks"]:

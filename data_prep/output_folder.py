@@ -10,40 +10,29 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
-from datasets import (
-    Audio,
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Features,
-    Value,
-    disable_progress_bars,
-    enable_progress_bars,
-)
-from datasets.table import InMemoryTable
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from filelock import FileLock, Timeout
 
 from data_prep.archive import ArchiveError
 from data_prep.card import dataset_card
-from data_prep.decoding import Contents
 from data_prep.gtzan import SPLITS
 from data_prep.names import known_artist
 from data_prep.prepared import PREPARATION_FILE, read_preparation
-from data_prep.track import MANIFEST_COLUMNS, Clip, Track
-from music_genre import old_audio as audio
+from data_prep.track import MANIFEST_COLUMNS, Track
 
 MANIFEST_FILE = "manifest.csv"
 # Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
-OWN_FILES = re.compile(
+OUTPUT_FILES = re.compile(
     r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|features_(30|3)_sec\.csv|"
     rf"({'|'.join(SPLITS)})/(data-.*\.arrow|dataset_info\.json|state\.json|cache-.*\.arrow|tmp\w+)"
 )
-SPOOL, DATASET, REPLACED, LOCK = "spool.bin", "dataset", "replaced", "lock"
+CLIPS, DATASET, REPLACED, LOCK = "clips", "dataset", "replaced", "lock"
 
 
 def check_replaceable(output_dir: Path) -> None:
@@ -54,7 +43,7 @@ def check_replaceable(output_dir: Path) -> None:
         raise ArchiveError(f"{output_dir} holds something else: choose another --output_dir.")
     for path in sorted(output_dir.rglob("*")):
         name = path.relative_to(output_dir).as_posix()
-        if (path.is_symlink() or not path.is_dir()) and not OWN_FILES.fullmatch(name):
+        if (path.is_symlink() or not path.is_dir()) and not OUTPUT_FILES.fullmatch(name):
             raise ArchiveError(
                 f"{path} is not a file of data_prep: move it elsewhere, or choose another "
                 "--output_dir."
@@ -65,21 +54,31 @@ def check_replaceable(output_dir: Path) -> None:
 def working_folder(output_dir: Path) -> Iterator[Path]:
     """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
 
-    What a killed run left there is removed, and a dataset that it was replacing comes back.
+    Another run that has it is waited for. What a killed run left there is removed, and a dataset
+    that it was replacing comes back.
 
     Raises:
-        ArchiveError: another run has it, or it is not a working folder of data_prep.
+        ArchiveError: it is not a working folder of data_prep.
     """
     folder = _working_path(output_dir)
     lock_file = folder / LOCK
-    if folder.is_file() or (folder.exists() and any(folder.iterdir()) and not lock_file.is_file()):
+    if not folder.is_dir() and folder.exists():
         raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and any(folder.iterdir()) and not lock_file.is_file():
+        raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
     lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ArchiveError(f"another run is preparing {output_dir}: wait for its end.") from error
+    is_waiting = False
+    while not lock.is_locked:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except FileNotFoundError:  # the other run has just removed the folder
+            continue
+        except Timeout:
+            if not is_waiting:
+                print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
+            is_waiting = True
+            time.sleep(1)
     try:
         if (folder / REPLACED).exists() and not output_dir.exists():
             (folder / REPLACED).rename(output_dir)
@@ -106,81 +105,66 @@ def remove_leftovers(output_dir: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    (folder / SPOOL).unlink(missing_ok=True)
-    for name in (DATASET, REPLACED):
+    for name in (CLIPS, DATASET, REPLACED):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def features_of(genres: list[str]) -> Features:
-    return Features(
-        file=Value("string"),
-        audio=Audio(sampling_rate=audio.SAMPLING_RATE),
-        genre=ClassLabel(names=genres),
-        track_id=Value("string"),
-        artist=Value("string"),
-        start=Value("float32"),  # seconds into the track, of which this clip is a part
-    )
-
-
-def write_dataset(folder: Path, contents: Contents, preparation: dict) -> None:
-    """Write the whole dataset into a working folder, from the spool file that lies there."""
+def write_dataset(
+    folder: Path, tracks: list[Track], feature_tables: Mapping[str, str], preparation: dict
+) -> None:
+    """Write the whole dataset into a working folder, from the clips that lie there."""
     dataset = folder / DATASET
-    kept = sorted((track for track in contents.tracks if track.is_kept), key=lambda t: t.track_id)
-    _write_splits(kept, folder / SPOOL, dataset, preparation["genres"])
-    for name, table in contents.tables.items():
+    _save_splits(tracks, dataset, preparation)
+    for name, table in feature_tables.items():
         (dataset / name).write_text(table, encoding="utf-8", newline="")
     with (dataset / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(MANIFEST_COLUMNS)
-        for track in sorted(contents.tracks, key=lambda t: (t.track_id, t.member)):
+        for track in sorted(tracks, key=lambda t: (t.track_id, t.member)):
             writer.writerow([getattr(track, name) for name in MANIFEST_COLUMNS])
     (dataset / "README.md").write_text(str(dataset_card(preparation)), encoding="utf-8")
     (dataset / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n")
 
 
-def _write_splits(kept: list[Track], spool_path: Path, folder: Path, genres: list[str]) -> None:
-    """Write a folder for `load_from_disk`, clip by clip.
-
-    `save_to_disk` gets empty splits, for the files around the data. With the clips it would hold
-    a hundred of them in memory at a time.
-    """
-    features = features_of(genres)
-    schema = features.arrow_schema
-    empty = {
-        name: Dataset(InMemoryTable(schema.empty_table()), fingerprint=_fingerprint(kept, name))
-        for name in SPLITS
-    }
-    disable_progress_bars()
-    # One shard each: an empty split has a data file, too.
-    DatasetDict(empty).save_to_disk(folder, num_shards=dict.fromkeys(SPLITS, 1))
-    enable_progress_bars()
-    with spool_path.open("rb") as spool:
-        for split in SPLITS:
-            (data_file,) = (folder / split).glob("data-*.arrow")
-            with pa.OSFile(str(data_file), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
-                for track in (track for track in kept if track.split == split):
-                    for clip in track.clips:
-                        spool.seek(clip.offset)
-                        row = _row(track, clip, spool.read(clip.n_bytes), genres)
-                        stream.write_batch(pa.RecordBatch.from_pylist([row], schema))
+def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
+    """`save_to_disk` puts the bytes of the WAV files into the dataset, a hundred at a time."""
+    genres = preparation["genres"]
+    features = Features(
+        file=Value("string"),
+        audio=Audio(sampling_rate=preparation["sampling_rate"]),
+        genre=ClassLabel(names=genres),
+        track_id=Value("string"),
+        artist=Value("string"),
+        start=Value("float32"),  # seconds into the track, of which this clip is a part
+    )
+    kept = sorted((track for track in tracks if track.is_kept), key=lambda track: track.track_id)
+    splits = {}
+    for split in SPLITS:
+        of_split = [track for track in kept if track.split == split]
+        rows = [row for track in of_split for row in _rows(track, genres)]
+        table = pa.Table.from_pylist(rows, features.arrow_schema)
+        splits[split] = Dataset(table, fingerprint=_fingerprint(of_split, split))
+    # An empty split needs a file as well.
+    num_shards = {split: None if len(clips) else 1 for split, clips in splits.items()}
+    DatasetDict(splits).save_to_disk(folder, num_shards=num_shards)
 
 
-def _fingerprint(kept: list[Track], split: str) -> str:
+def _fingerprint(tracks: list[Track], split: str) -> str:
     """The key of `datasets` for what it caches: of the clips in a split, not of time or place."""
-    clips = [(track.track_id, track.sha256) for track in kept if track.split == split]
+    clips = [(track.track_id, track.sha256) for track in tracks]
     return hashlib.sha256(repr((split, clips)).encode()).hexdigest()[:16]
 
 
-def _row(track: Track, clip: Clip, wav: bytes, genres: list[str]) -> dict:
-    name = PurePosixPath(track.track_id).name
-    return {
-        "file": f"{track.genre}/{track.track_id}.wav",
-        "audio": {"bytes": wav, "path": f"{name}.wav"},
-        "genre": genres.index(track.genre),
-        "track_id": track.track_id,
-        "artist": known_artist(track.artist),
-        "start": clip.start,
-    }
+def _rows(track: Track, genres: list[str]) -> Iterator[dict]:
+    for clip in track.clips:
+        yield {
+            "file": f"{track.genre}/{track.track_id}.wav",
+            "audio": {"bytes": None, "path": str(clip.path)},
+            "genre": genres.index(track.genre),
+            "track_id": track.track_id,
+            "artist": known_artist(track.artist),
+            "start": clip.start,
+        }
 
 
 def move_into_place(folder: Path, output_dir: Path) -> None:

@@ -6,26 +6,40 @@ Techno/Artist/Album/track.mp3        genre, artist, album
 train/Techno/track.mp3               split, genre; where all first folders are splits
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.archive import ArchiveError
 from data_prep.names import one_line
-from data_prep.sources.source import SPLIT_NAMES, Listing, Source, new_track, parts_of
+from data_prep.sources.music_source import (
+    SPLIT_NAMES,
+    Listing,
+    MusicSource,
+    new_track,
+    parts_of,
+)
 from data_prep.track import Track
 
+FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 
-def from_archive(path: Path, listing: Listing) -> Source:
+
+def from_archive(path: Path, listing: Listing) -> MusicSource:
     """
     Raises:
-        ArchiveError: no audio file lies in a folder.
+        ArchiveError: no audio file lies in a folder, or the folders are FMA's.
     """
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
-    depth = 0 if path.is_dir() else _n_wrappers(list(parts.values()))
-    is_split = _are_splits({p[depth] for p in parts.values() if len(p) > depth + 1})
+    depth = 0 if path.is_dir() else n_wrappers(list(parts.values()))
+    if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
+        raise ArchiveError(
+            f"The folders of {path} are numbered as those of the Free Music Archive (FMA), and are "
+            "no genres: give the table tracks.csv of fma_metadata.zip, beside this folder."
+        )
+    is_split = bool(split_folders([p[depth:] for p in parts.values()]))
     tracks = {name: _track(path, name, p[depth:], is_split) for name, p in parts.items()}
     if not any(track.genre for track in tracks.values()):
         raise ArchiveError(
@@ -33,10 +47,12 @@ def from_archive(path: Path, listing: Listing) -> Source:
             "folder of its name, give a table of paths and genres, or take the files' tags with "
             "python -m data_prep --genre_from tags."
         )
-    return Source(path, "folders", "a folder per genre", tracks)
+    return MusicSource(
+        path, "folders", "a folder per genre", tracks, has_marker=listing.has_marker
+    )  # fmt: skip
 
 
-def _n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:
+def n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:
     """How many folders at the top hold all files and the folders of genres."""
     n = 0
     while len({p[n] for p in paths}) == 1 and all(len(p) > n + 2 for p in paths):
@@ -44,10 +60,11 @@ def _n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:
     return n
 
 
-def _are_splits(names: set[str]) -> bool:
-    """One split alone is a name like any other, unless it is train: then all is for training."""
+def split_folders(paths: Sequence[tuple[str, ...]]) -> set[str]:
+    """The first folders, if all are splits, and one of them is train; else none."""
+    names = {path[0] for path in paths if len(path) > 1}
     splits = {SPLIT_NAMES.get(name.lower()) for name in names}
-    return bool(splits) and None not in splits and "train" in splits
+    return names if None not in splits and "train" in splits else set()
 
 
 def _track(path: Path, name: str, parts: tuple[str, ...], is_split: bool) -> Track:

@@ -1,25 +1,27 @@
 """`--genre_from tags`: a music library whose files carry genre tags, some of them or all."""
 
-import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
+import joblib
 from tqdm import tqdm
 
-from data_prep.archive import ArchiveError, Member, MemberError, open_archive
+from data_prep.archive import ArchiveError, Member, open_archive
+from data_prep.decoder_calls import run_in_pool
 from data_prep.genres import Spellings
 from data_prep.options import SourceOptions
-from data_prep.sources.source import Source, is_hidden, new_track, parts_of
+from data_prep.sources.music_source import MusicSource, is_hidden, new_track, parts_of
 from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
+from music_genre.genre_names import is_no_genre
+from music_genre.isolation import decoder_pool
 
 SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 
 
-def from_archive(path: Path, options: SourceOptions) -> Source:
+def from_archive(path: Path, options: SourceOptions) -> MusicSource:
     """
     Raises:
         ArchiveError: no file has a genre tag.
@@ -27,33 +29,26 @@ def from_archive(path: Path, options: SourceOptions) -> Source:
     spellings = Spellings.read(options.synonyms)
     tracks = {}
     with open_archive(path) as members:
-        audio = (m for m in members if m.is_clip and not is_hidden(m.name))
-        for name, tags in tqdm(_read_all(audio), desc="Reading tags", unit=" files"):
+        for name, tags in tqdm(_read_all(members), desc="Reading tags", unit=" files"):
             tracks[name] = _track(path, name, tags, spellings)
     if not any(track.genre for track in tracks.values()):
         raise ArchiveError(
             f"None of the {len(tracks):,} audio files in {path} has a genre tag: put each genre's "
             "files into a folder of its name, or give a table of paths and genres."
         )
-    return Source(path, "tags", "genre tags", tracks)
+    return MusicSource(path, "tags", "genre tags", tracks)
 
 
-def _read_all(members: Iterable[Member]) -> Iterator[tuple[str, Tags]]:
-    def read(member: Member) -> tuple[str, Tags]:
-        try:
-            return member.name, read_tags(member.path or member.read())
-        except MemberError:  # decoding it says why
-            return member.name, Tags()
+def _read_all(members: Iterator[Member]) -> Iterator[tuple[str, Tags]]:
+    audio = ((m.name, (m,)) for m in members if m.is_clip and not is_hidden(m.name))
+    with decoder_pool(joblib.cpu_count()) as pool:
+        for name, outcome in run_in_pool(pool, read_member_tags, audio):
+            yield name, outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
 
-    n_ahead = 2 * (os.cpu_count() or 1)  # a member of an archive is up to 64 MB in memory
-    pending = []
-    with ThreadPoolExecutor(n_ahead) as pool:
-        for member in members:
-            pending.append(pool.submit(read, member))
-            if len(pending) > n_ahead:
-                yield pending.pop(0).result()
-        for future in pending:
-            yield future.result()
+
+def read_member_tags(member: Member) -> Tags:
+    """Runs in a decoder process: what a file's tags inflate to is bounded there."""
+    return read_tags(member.path or member.read())
 
 
 def _track(path: Path, name: str, tags: Tags, spellings: Spellings) -> Track:
@@ -75,6 +70,6 @@ def _genres_of(tags: Tags, spellings: Spellings) -> list[str]:
     for text in tags.genres:
         text = unicodedata.normalize("NFC", text)
         for part in [text] if spellings.knows(text) else SEPARATORS.split(text):
-            if part:
+            if part and not is_no_genre(part):
                 genres.setdefault(spellings.key(part), part)
     return list(genres.values())

@@ -1,0 +1,59 @@
+"""GTZAN in any form: a file's name is its track, and the index knows artists and titles.
+
+It is recognised where names and folders agree: blues/blues.00000.wav. Where a folder says something
+else than the names in it, or its files have other names, the folders are the genres.
+"""
+
+from pathlib import Path
+
+from data_prep.archive import FEATURE_TABLES
+from data_prep.gtzan import as_tracks, genre_of, track_id_of
+from data_prep.names import shown
+from data_prep.sources.genre_folders import n_wrappers, split_folders
+from data_prep.sources.music_source import Listing, MusicSource, parts_of
+from data_prep.track import Track
+from music_genre.genre_names import same_name_key
+
+
+def from_archive(path: Path, listing: Listing) -> MusicSource:
+    tracks = {name: _track(path, name) for name in listing.audio}
+    tables = {
+        member.basename: member
+        for member in listing.tables.values()
+        if member.basename in FEATURE_TABLES
+    }
+    return MusicSource(
+        path, "gtzan", "GTZAN, by the names of its files", tracks, has_tags=False,
+        has_marker=listing.has_marker, feature_tables=tables,
+    )  # fmt: skip
+
+
+def is_gtzan(listing: Listing) -> bool:
+    """Whether names are GTZAN's and no folder contradicts them, or only its tables are there."""
+    if not listing.audio:
+        return any(member.basename in FEATURE_TABLES for member in listing.tables.values())
+    paths = [parts_of(name) for name in listing.audio]
+    is_named = [track_id_of(name) is not None for name in listing.audio]
+    if 2 * sum(is_named) <= len(is_named):
+        return False
+    if len({path[:-1] for path in paths if len(path) > 1}) < 2:  # a folder that holds all
+        return True
+    depth = n_wrappers(paths)
+    if split_folders([path[depth:] for path in paths]):
+        return False
+    return all(_agrees(path) for path in paths if len(path) > 1)
+
+
+def _agrees(path: tuple[str, ...]) -> bool:
+    """Whether a file lies in the folder of its genre, or in one of GTZAN's genres."""
+    track_id = track_id_of(path[-1])
+    return track_id is not None and same_name_key(path[-2]) == genre_of(track_id)
+
+
+def _track(path: Path, name: str) -> Track:
+    track_id = track_id_of(name)
+    track = as_tracks({track_id: ""})[track_id] if track_id else Track("")
+    track.archive, track.member = path.name, shown(name)
+    if not track_id:
+        track.leave_out_bad("its name is not that of a GTZAN clip, such as blues.00000.wav")
+    return track

@@ -1,0 +1,244 @@
+"""A dataset with audio and genres: of the Hub, of `save_to_disk`, or a folder of Parquet files.
+
+It needs a column `audio`, and genres as a ClassLabel or as text in `genre` or `label`. `artist`
+and `track_id` are used if they are text; clips of one track, as data_prep makes them of songs, have
+a number in `start`. Its own splits are kept.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import datasets
+import pyarrow.compute as pc
+from datasets import Audio, ClassLabel, Dataset
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.hf_api import DatasetInfo
+from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+
+from data_prep.archive import Member
+from data_prep.card import read_card
+from data_prep.names import known_artist, path_id, shown
+from data_prep.sources.music_source import SPLIT_NAMES, MusicSource
+from data_prep.track import Track
+from music_genre.errors import InputError
+
+NUMBERS = ("float32", "float64", "int32", "int64")
+SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` writes
+HUB_SECONDS = 10  # to wait for its answer
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` made a folder."""
+    return any((folder / name).is_file() for name in SAVED)
+
+
+def from_folder(folder: Path) -> MusicSource:
+    """
+    Raises:
+        InputError: `datasets` cannot load it, or it lacks a column or the train split.
+    """
+    with _one_sentence(f"{folder} holds neither music nor a dataset that can be loaded"):
+        load = datasets.load_from_disk if is_saved(folder) else datasets.load_dataset
+        loaded = load(str(folder))
+    return _source(folder, loaded, [folder], read_card(folder / "README.md"))
+
+
+def from_hub(name: str) -> MusicSource:
+    """
+    Raises:
+        InputError: the Hub does not give it, or it lacks a column or the train split.
+    """
+    info = ask_hub(name)
+    _check_no_script(name, info)
+    with _one_sentence(f"{name} cannot be loaded"):
+        loaded = datasets.load_dataset(name)
+    try:
+        card = Path(hf_hub_download(name, "README.md", repo_type="dataset"))
+    except (HfHubHTTPError, httpx.HTTPError, OSError):  # there is none, or none in the cache
+        card = None
+    caches = [Path(constants.HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
+    return _source(name, loaded, caches, read_card(card))
+
+
+def ask_hub(name: str) -> DatasetInfo | None:
+    """What the Hub says of a dataset; None where it cannot be reached but its cache has it.
+
+    Raises:
+        InputError: there is no such dataset.
+    """
+    nowhere = f"{name} is neither a file or folder here nor a dataset that the Hub gives"
+    try:  # one question: load_dataset asks many, and warns about each
+        return HfApi().dataset_info(name, timeout=HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError) as error:
+        if getattr(getattr(error, "response", None), "status_code", 404) < 500:
+            raise InputError(
+                f"{nowhere}: there is none of this name that you may read. If it is private or "
+                "gated, run `hf auth login`."
+            ) from error
+    except (httpx.HTTPError, OSError) as error:
+        if not Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir():
+            raise InputError(
+                f"{nowhere}: the Hub cannot be reached, and its cache here does not have it."
+            ) from error
+    return None
+
+
+def _check_no_script(name: str, info: DatasetInfo | None) -> None:
+    """
+    Raises:
+        InputError: the dataset is made by a script of its own, as marsyas/gtzan is.
+    """
+    files = [file.rfilename for file in (info.siblings if info else None) or []]
+    script = f"{name.split('/')[-1]}.py"
+    if script not in files:
+        return
+    archives = [file for file in files if file.endswith(ARCHIVES)]
+    if not archives:
+        raise InputError(
+            f"{name} is made by the script {script}, which `datasets` does not run any more: "
+            "download its music yourself, and give the folder or archive to python -m data_prep."
+        )
+    fetch = ["hf", "download", name, archives[0], "--repo-type", "dataset", "--local-dir", "data"]
+    prepare = ["python", "-m", "data_prep", f"data/{archives[0]}"]
+    raise InputError(
+        f"{name} is made by the script {script}, which `datasets` does not run any more: download "
+        f"its archive with `{shlex.join(fetch)}`, then use `{shlex.join(prepare)}`."
+    )
+
+
+def _source(
+    path: Path | str, loaded: Dataset | dict[str, Dataset], roots: Sequence[Path], known: dict
+) -> MusicSource:
+    """
+    Args:
+        roots: the folders in which a row's path may lie.
+    """
+    given = {"train": loaded} if isinstance(loaded, Dataset) else loaded
+    given = {SPLIT_NAMES[n.lower()]: d for n, d in given.items() if n.lower() in SPLIT_NAMES}
+    if "train" not in given:
+        raise InputError(f"{path} needs a train split; it has {', '.join(loaded) or 'none'}.")
+    common = set.intersection(*(set(clips.features or {}) for clips in given.values()))
+    given = {split: _choose_columns(clips, path, common) for split, clips in given.items()}
+    genres = _genres(given, path)
+    tracks: dict[str, Track] = {}
+    starts: dict[str, float] = {}
+    for split, clips in given.items():
+        _add_tracks(tracks, starts, clips, "" if len(given) == 1 else split, path)
+    return MusicSource(
+        path, "dataset", "a dataset with genres", tracks, starts,
+        partial(_open_members, given, [root.resolve() for root in roots]),
+        has_tags=False, genres=genres, known=_believed(known, given),
+    )  # fmt: skip
+
+
+def _choose_columns(clips: Dataset, path: Path | str, common: set[str]) -> Dataset:
+    """The columns `audio`, `genre`, and what is known of tracks in all splits (`common`)."""
+    features = clips.features or {}
+    texts = [n for n in ("genre", "label") if getattr(features.get(n), "dtype", "") == "string"]
+    classes = [n for n, feature in features.items() if isinstance(feature, ClassLabel)]
+    # A column of that name, or the only one that may be meant.
+    labels = [n for n in ("genre", "label") if n in classes or n in texts][:1] or classes
+    if "audio" not in features or len(labels) != 1:
+        raise InputError(
+            f"{path} needs a column `audio`, and genres as a ClassLabel or text in `genre` or "
+            f"`label`, or in its only ClassLabel; it has {', '.join(features) or 'no columns'}."
+        )
+    dtypes = {n: getattr(features[n], "dtype", "") for n in common}
+    known = [n for n in ("track_id", "artist") if dtypes.get(n) == "string"]
+    # Without ids, clips of one track cannot be told from those of another.
+    known += ["start"] if "track_id" in known and dtypes.get("start") in NUMBERS else []
+    clips = clips.select_columns(["audio", labels[0], *known])
+    clips = clips if labels[0] == "genre" else clips.rename_column(labels[0], "genre")
+    return clips.cast_column("audio", Audio(decode=False))
+
+
+def _genres(given: dict[str, Dataset], path: Path | str) -> list[str]:
+    """The names of the ClassLabel, in its order; none where genres are text."""
+    features = [clips.features["genre"] for clips in given.values()]
+    kinds = {tuple(getattr(feature, "names", ())) for feature in features}
+    if len(kinds) > 1:
+        raise InputError(f"{path} has other genres, or another order of them, in each split.")
+    return list(kinds.pop())
+
+
+def _add_tracks(
+    tracks: dict[str, Track],
+    starts: dict[str, float],
+    clips: Dataset,
+    split: str,
+    source: Path | str,
+) -> None:
+    """The track of each row, by the row's name. Rows of one track have one."""
+    ids = {track.track_id for track in tracks.values()}
+    of_id: dict[str, Track] = {}
+    genre = clips.features["genre"]
+    audio = clips.with_format("arrow")[:]["audio"].combine_chunks()
+    files = pc.struct_field(audio, "path").to_pylist()
+    for i, row in enumerate(clips.remove_columns("audio")):
+        name, given_id = _row_name(split, i), row.get("track_id")
+        if "start" in row and given_id in of_id:
+            tracks[name], starts[name] = of_id[given_id], row["start"] or 0.0
+            continue
+        track_id = path_id(given_id or PurePosixPath(files[i] or f"{i:05d}").stem)
+        if track_id in ids:
+            track_id = f"{name}/{track_id}"
+        ids.add(track_id)
+        value = row["genre"]
+        if isinstance(genre, ClassLabel):
+            value = None if value in (None, -1) else genre.int2str(value)
+        artist = known_artist(row.get("artist") or "")
+        track = Track(track_id, value or "", artist, split=split, archive=str(source))
+        track.member = shown(name)
+        if not value:
+            track.status = "the dataset has no genre for it"
+        tracks[name] = of_id[given_id] = track
+        starts[name] = row.get("start") or 0.0
+
+
+def _row_name(split: str, i: int) -> str:
+    return f"{split or 'train'}/{i}"
+
+
+@contextmanager
+def _open_members(given: dict[str, Dataset], roots: list[Path]) -> Iterator[Iterator[Member]]:
+    def members() -> Iterator[Member]:
+        for split, clips in given.items():
+            for i, audio in enumerate(clips["audio"]):
+                yield _member(f"{split}/{i}", audio or {}, roots)
+
+    yield members()
+
+
+def _member(name: str, audio: dict, roots: list[Path]) -> Member:
+    """A row's audio: its bytes, or a file of the dataset. Other paths are a stranger's text."""
+    if audio.get("bytes"):
+        return Member(name, data=audio["bytes"])
+    if not audio.get("path"):
+        return Member(name, problem="the dataset has no audio for it")
+    for root in roots:
+        path = (root / audio["path"]).resolve()
+        if path.is_relative_to(root):
+            return Member(name, path)
+    return Member(name, problem="its file does not belong to the dataset")
+
+
+def _believed(known: dict, given: dict[str, Dataset]) -> dict:
+    """What a card says, if it is said of these clips."""
+    n_clips = sum(len(clips) for clips in given.values())
+    return known if known and known["n_clips"] == n_clips else {}
+
+
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # `datasets` raises many kinds, for files, formats and network
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{what}: {reason}") from error

@@ -1,0 +1,131 @@
+"""What every kind of source gives the pipeline, and how names inside a source are listed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from data_prep.archive import MARKER, ArchiveError, Member, open_archive
+from data_prep.names import path_id, shown
+from data_prep.track import Track
+from music_genre import audio
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
+ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+MAX_TABLES_BYTES = 256 * 2**20  # of all tables in a tar, which are kept in memory
+SPLIT_NAMES = {  # how tables, folders and datasets call them
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test",
+}  # fmt: skip
+
+
+@dataclass
+class Listing:
+    """The names in an archive or folder."""
+
+    audio: list[str] = field(default_factory=list)
+    tables: dict[str, Member] = field(default_factory=dict)
+    archives: list[str] = field(default_factory=list)  # that lie in it
+    has_marker: bool = False
+
+
+@dataclass
+class MusicSource:
+    """An archive, folder, table or dataset, and the track that each audio file in it is.
+
+    Attributes:
+        path: of it, or the id of a dataset on the Hub.
+        kind: gtzan, folders, table, tags or dataset.
+        what: what it is, for people: "a folder per genre".
+        tracks: by the name of the member. Several members may be clips of one track.
+        starts: where in its track a member begins, in seconds, if not at 0.
+        open_members: a context with its files, by default those of the archive at `path`.
+        has_tags: whether its files may have tags that say more than is known.
+        has_marker: whether its music is synthesised.
+        genres: in the order of labels, if it has one.
+        feature_tables: of the Kaggle archive, by name.
+        known: what is said of a dataset that data_prep made, by `card.read_card`.
+    """
+
+    path: Path | str
+    kind: str
+    what: str
+    tracks: dict[str, Track]
+    starts: dict[str, float] = field(default_factory=dict)
+    open_members: Callable[[], AbstractContextManager[Iterator[Member]]] = None
+    has_tags: bool = True
+    has_marker: bool = False
+    genres: list[str] = field(default_factory=list)
+    feature_tables: dict[str, Member] = field(default_factory=dict)
+    known: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.open_members is None:
+            self.open_members = lambda: open_archive(self.path)
+
+    @property
+    def is_gtzan(self) -> bool:
+        return self.kind == "gtzan"
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
+
+    def describe(self) -> str:
+        genres = {track.genre for track in self.tracks.values() if track.is_kept and track.genre}
+        noun = "genre" if len(genres) == 1 else "genres"
+        return f"{self.path}: {self.what}: {len(genres)} {noun}, {len(self.tracks):,} files."
+
+
+def new_track(path: Path | str, name: str, **values: str) -> Track:
+    """A track of the source `path`, with the id and the names that follow from its own name."""
+    return Track(path_id(name), archive=Path(path).name, member=shown(name), **values)
+
+
+def list_names(path: Path) -> Listing:
+    """The audio files and tables in an archive or folder, hidden ones left out.
+
+    Raises:
+        ArchiveError: as `open_archive`.
+    """
+    listing = Listing()
+    n_bytes = 0
+    wanted = audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES
+    with open_archive(path, wanted, TABLE_SUFFIXES) as members:
+        for member in members:
+            if member.basename == MARKER:
+                listing.has_marker = True
+            elif is_hidden(member.name):
+                continue
+            elif member.is_clip:
+                listing.audio.append(member.name)
+            elif member.suffix in ARCHIVE_SUFFIXES:
+                listing.archives.append(member.name)
+            else:
+                n_bytes += len(member.data or b"")
+                if n_bytes <= MAX_TABLES_BYTES:
+                    listing.tables[member.name] = member
+    return listing
+
+
+def is_hidden(name: str) -> bool:
+    return any(part.startswith(".") and part not in (".", "..") for part in parts_of(name))
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def check_has_audio(listing: Listing, path: Path) -> None:
+    if listing.audio:
+        return
+    if listing.archives:
+        raise ArchiveError(
+            f"{path} holds no audio file, but {listing.archives[0]}: unpack it, and give what is "
+            "in it."
+        )
+    raise ArchiveError(
+        f"{path} holds no audio file: give a folder with a folder per genre, a table of paths "
+        "and genres, or a GTZAN archive."
+    )
