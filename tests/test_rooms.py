@@ -33,6 +33,8 @@ OWN = {"music_genre", "data_prep", "baselines", "benchmarks", "train_hf", "app"}
 SETTINGS = {"PIL.Image.MAX_IMAGE_PIXELS"}
 # Documented names that begin with an underscore all the same: namedtuple's, and os._exit.
 PUBLIC = {"_asdict", "_replace", "_fields", "_make", "_exit"}
+# Methods that the documentation of their package tells a subclass to write.
+HOOKS = {"evaluate.module.Metric._info", "evaluate.module.Metric._compute"}
 
 
 def room_of(module: str) -> str | None:
@@ -132,8 +134,10 @@ class Reader(ast.NodeVisitor):
         own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
         bases = self.foreign_bases(node)
         for name in sorted(filter(is_private, own)):
-            if base := next((base for base in bases if hasattr(base, name)), None):
-                self.report(node, f"overrides {base.__module__}.{base.__name__}.{name}")
+            base = next((base for base in bases if hasattr(base, name)), None)
+            full_name = base and f"{base.__module__}.{base.__name__}.{name}"
+            if full_name and full_name not in HOOKS:
+                self.report(node, f"overrides {full_name}")
         self.classes.append(node)
         self.generic_visit(node)
         self.classes.pop()
@@ -254,14 +258,10 @@ def files(root: Path) -> dict[str, Path]:
 
 # Files that break a rule still, with the number of times; it only shrinks.
 STILL_BROKEN: dict[str, int] = {
-    "benchmarks.serving": 1,
-    "benchmarks.training": 2,
     "data_prep.archive": 2,
-    "music_genre.__main__": 1,
     "music_genre.demo.page": 1,
     "music_genre.demo.pictures": 1,
     "music_genre.demo.server": 1,
-    "music_genre.evaluation.metrics": 2,
     "music_genre.kernels.resampling": 1,
 }
 
