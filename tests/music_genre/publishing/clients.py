@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import train_hf
 from music_genre.__main__ import main
 from music_genre.publishing.hub import PUBLISHED
 from tests import forked
@@ -77,6 +76,8 @@ def training(dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str) -
 def train_here(
     hub: HubDouble, home: Path, dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str
 ) -> subprocess.CompletedProcess:
+    import train_hf  # it needs torchaudio, and the other clients do not
+
     options = training(dataset, tiny_config, output_dir, repo_id)
     return run_here(train_hf.main, *options, environment=environment(hub, home))
 

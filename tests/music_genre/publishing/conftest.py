@@ -24,6 +24,7 @@ def real_looking(prepared, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def pushed(real_looking, tiny_config, tmp_path_factory):
     """A hub, and the run that train_hf.py made and pushed there as you/tiny."""
+    pytest.importorskip("torchaudio", reason="training needs torchaudio")
     root = tmp_path_factory.mktemp("pushed")
     with HubDouble(root / "hub") as hub:
         hub.add_repo("somebody/else")
