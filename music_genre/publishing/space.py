@@ -16,7 +16,6 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "app.py",
     "LICENSE",
     "music_genre/*.py",
-    "music_genre/kernels/*.py",
     "music_genre/efficientat/*.py",
     "music_genre/demo/*.py",
     "music_genre/demo/*.css",
