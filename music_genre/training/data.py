@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
 from data_prep.prepared import Preparation, default_output_dir, is_prepared, load_prepared
 from data_prep.sources.recognise import is_gtzan
@@ -130,20 +130,3 @@ def load_data(
     split = "its own" if preparation.split == "given" else preparation.split
     name = SYNTHETIC_NAME if preparation.is_synthetic else preparation.dataset_name
     return dataset, replace(preparation, split=split, dataset_name=name)
-
-
-def missing_genres(dataset: dict[str, Dataset]) -> list[str]:
-    """One sentence for each split that lacks genres of the ClassLabel."""
-    effects = {
-        "train": "the model cannot learn them",
-        "validation": "the model is compared and calibrated without them",
-        "test": "its scores do not cover them",
-    }
-    sentences = []
-    for split, clips in dataset.items():
-        names, there = clips.features["genre"].names, set(clips["genre"])
-        lacking = [name for label, name in enumerate(names) if label not in there]
-        if lacking:
-            what = "is empty" if not there else f"has no clip of {', '.join(lacking)}"
-            sentences.append(f"the {split} split {what}: {effects[split]}.")
-    return sentences

@@ -26,7 +26,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.nn.functional import hardswish
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from music_genre import windows
@@ -133,19 +132,6 @@ def _write_last_layer(
     set_linear(last, scaled, bias - scaled @ scaler.mean_)
 
 
-def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """Behind its projector, whose activation no regression on pooled features passes unchanged."""
-    pooled = model.base_model(inputs).pooler_output
-    return [hardswish(model.projector(pooled))]
-
-
-def _write_classifier(
-    model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
-) -> None:
-    scaled = weight / scaler.scale_
-    set_linear(model.classifier, scaled, bias - scaled @ scaler.mean_)
-
-
 def set_linear(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
@@ -160,7 +146,6 @@ FAMILIES = {
     "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
     AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_last_layer),
     EFFICIENTAT: Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_last_layer),
-    "efficientat": Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_classifier),
 }
 
 

@@ -23,7 +23,6 @@ from music_genre.training.arguments import DataArguments, ModelArguments, Recipe
 from music_genre.training.callbacks import SetEpoch, StopOnBadLoss
 from music_genre.training.checkpoints import Command
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
-from music_genre.training.data import missing_genres
 from music_genre.training.linear_probe import can_have_linear_probe
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.processes import print_once
@@ -278,7 +277,7 @@ def print_plan(run: Run) -> None:
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched:
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
-    for warning in [*missing_genres(clips), *run.preparation.warnings]:
+    for warning in run.preparation.warnings:
         print(f"Warning: {warning}")
     if run.contamination:
         print(f"Warning: {run.contamination}.")

@@ -121,10 +121,7 @@ def test_a_prepared_dataset_refuses_another_split_and_another_rate(prepared):
     assert known.leakage is None, "GTZAN's artists have nothing to do with synthesised music"
 
 
-def test_genres_that_a_split_lacks_are_named(uneven):
-    dataset, known = data.load_data(uneven, DataArguments(), RATE)
+def test_what_data_prep_warned_of_is_known_to_training(uneven):
+    _, known = data.load_data(uneven, DataArguments(), RATE)
     assert known.split == "its own"
-    assert data.missing_genres(dataset) == [
-        "the validation split has no clip of ambient: the model is compared and calibrated without "
-        "them."
-    ]
+    assert any("validation split has no clip of ambient" in text for text in known.warnings)
