@@ -115,6 +115,7 @@ RUN_BY = {
         "tests/data_prep/test_upload.py"
     ),
     "python -m data_prep tracks.csv": "tests/data_prep/sources/test_table.py",
+    "python -m data_prep fma/fma_metadata/tracks.csv": "tests/data_prep/sources/test_table.py",
     "python -m data_prep ~/Music --genre_from tags": "tests/data_prep/sources/test_tags.py",
     'accelerate launch train_hf.py --dataset "My Music"': "tests/test_train_own.py",
     "python app.py --model runs/mine": "tests/test_app.py",
@@ -124,6 +125,7 @@ RUN_BY = {
 NOT_RUN = {
     'pip install "gradio[mcp]': "The tests' environment lacks mcp; test_app.py asks the same API.",
     "python -m http.server --directory docs": "benchmarks/transformers_js.py serves the page.",
+    "hf download marsyas/gtzan": "It needs the Hub; its archive is tested as genres.tar.gz.",
     "npm install": "It needs a registry; test_benchmarks.py runs the script with JS_PACKAGES.",
 }
 
