@@ -22,10 +22,8 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import av
 import numpy as np
@@ -47,16 +45,12 @@ from benchmarks.measuring import (
 from data_prep.gtzan import GENRES
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre import GenreClassifier
-from music_genre import old_audio as audio
-from music_genre.audio_files import open_audio
-from music_genre.library import batches
+from music_genre.audio import SUFFIXES, decode
 from music_genre.library.scan import scan
-from music_genre.old_audio import SUFFIXES
 
 CODECS = {".mp3": "libmp3lame", ".m4a": "aac", ".opus": "libopus"}
 WRITTEN = (".mp3", ".flac", ".m4a", ".ogg", ".wav", ".opus")
 SHORTEST = 4.0  # seconds
-MAX_SECONDS = 24 * 3600.0
 
 
 # --- the library ----------------------------------------------------------------------------
@@ -119,33 +113,21 @@ def ours(model: str, files: Path, output: Path) -> tuple[float, int, float]:
     return start, len(rows), sum(row["duration"] for row in rows)
 
 
-class InThisProcess:
-    """In the place of Decoders."""
-
-    def open_audio(self, source: str, is_fresh: bool) -> AbstractContextManager:
-        return open_audio(source)
-
-
-def in_threads(model: str, files: Path, output: Path) -> tuple[float, int, float]:
-    with mock.patch.object(batches, "DECODERS", InThisProcess()):
-        return ours(model, files, output)
-
-
 def pipeline(model: str, files: Path, _: Path) -> tuple[float, int, float]:
     classify = transformers.pipeline("audio-classification", model=model)
+    sampling_rate = classify.feature_extractor.sampling_rate
     start = time.perf_counter()
     paths, n_samples = sorted(path for path in files.rglob("*") if path.is_file()), 0
     for path in paths:
-        waveform = audio.resample(*audio.decode(path, max_seconds=MAX_SECONDS))
+        waveform = decode(path, sampling_rate).waveform
         classify(waveform, top_k=None)
         n_samples += len(waveform)
-    return start, len(paths), n_samples / audio.SAMPLING_RATE
+    return start, len(paths), n_samples / sampling_rate
 
 
 VARIANTS = {
     "a loop of pipeline(...)": pipeline,
     "ours": ours,
-    "ours, decoding in threads": in_threads,
 }
 
 

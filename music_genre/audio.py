@@ -41,7 +41,7 @@ MIN_SECONDS = 0.5  # of a damaged file that must be left
 CODEC_PADDING = 0.1  # seconds that a header may claim more than there is, in an intact file
 MIN_KEPT_POWER = 1 / 20  # of the channels' power that their mean must keep
 PREROLL = 0.5  # seconds decoded before `start`: MP3 and Opus need some to get going
-BLOCK = 2**18  # frames handled at a time
+BLOCK = 2**20  # frames handled at a time: a clip in one go, a song in a few
 MAX_BAD_READS = 1000  # in a row, of a container; each byte of a file could be one
 AUDIBLE_HERTZ = 20.0
 SILENCE_RMS = 1e-4  # full scale is 1; 16-bit dither stays below this
@@ -399,23 +399,25 @@ def _mono(
     """
     resampler = None
     if reader.rate != sampling_rate:
-        resampler = soxr.ResampleStream(reader.rate, sampling_rate, 1)
+        resampler = soxr.ResampleStream(reader.rate, sampling_rate, 1, quality="MQ")  # 16 bits
     left = math.ceil((MAX_SECONDS + 1 if seconds is None else seconds) * reader.rate)
     n_frames, powers, waveform = 0, np.zeros(3), bytearray()
     for block in reader.blocks(start):
         block = block[:left]
         check_samples(block)
-        mean = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        one = block[:, 0]
         if block.shape[1] > 1:
-            powers += [mean @ mean, *np.einsum("ij,ij->j", block, block)]
-        one = mean if channel is None else np.ascontiguousarray(block[:, channel])
-        waveform += (resampler.resample_chunk(one) if resampler else one).tobytes()
+            first, second = block.T
+            mean = (first + second) * np.float32(0.5)  # several times as fast as its mean()
+            powers += [samples @ samples for samples in (mean, first, second)]
+            one = mean if channel is None else np.ascontiguousarray(block[:, channel])
+        waveform += (resampler.resample_chunk(one) if resampler else one).data
         n_frames += len(block)
         left -= len(block)
         if not left:
             break
     if resampler:
-        waveform += resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes()
+        waveform += resampler.resample_chunk(np.zeros(0, np.float32), last=True).data
     if n_frames > MAX_SECONDS * reader.rate:
         raise AudioError(f"it is longer than {MAX_SECONDS / 3600:g} hours: cut it")
     return np.frombuffer(waveform, np.float32), n_frames / reader.rate, powers

@@ -20,7 +20,6 @@ from music_genre.loading import (
 )
 from music_genre.precision import DTYPES, serving_precision
 
-MAX_FILE_SECONDS = 24 * 3600.0  # of the scan
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
 MAX_DECODING_SECONDS = 120  # of one file, where it is isolated
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes

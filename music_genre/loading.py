@@ -57,6 +57,7 @@ HUB_SECONDS = 10  # until a Hub that does not answer counts as out of reach
 # What transformers raises for files that are missing, wrong or cut.
 UNUSABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
 HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
+UNUSED = "masked_spec_embed"  # in training alone
 # No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
 # half precision; features are float32.
 SAFELY = {"trust_remote_code": False, "dtype": torch.float32}
@@ -177,12 +178,17 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
             )
     except UNUSABLE as error:
         raise unusable(found, error) from error
-    # transformers gives a model without a head a random one.
-    if lacking := sorted(tensor for tensor in info["missing_keys"] if tensor.startswith(HEAD)):
+    # transformers gives a model random tensors in the place of those that are missing.
+    lacking = sorted(name for name in info["missing_keys"] if not name.endswith(UNUSED))
+    if head := [name for name in lacking if name.startswith(HEAD)]:
         raise ModelError(
-            f"{found.name} cannot be used, as it is no classifier: {lacking[0]} is missing. Train "
+            f"{found.name} cannot be used, as it is no classifier: {head[0]} is missing. Train "
             "it first."
         )
+    if lacking:
+        raise ModelError(f"{found.name} cannot be used: its weights lack {lacking[0]}.")
+    if model.config.num_labels < 2:
+        raise ModelError(f"{found.name} cannot be used: it has one label, so nothing to choose.")
     if model.config.id2label.keys() != set(range(model.config.num_labels)):
         raise ModelError(f"{found.name} cannot be used: its labels are not numbered from 0.")
     return model.eval().requires_grad_(False)

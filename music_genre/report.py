@@ -31,13 +31,15 @@ def gap_in(report: dict, split: str) -> str | None:
     score = report.get(split)
     if not score:
         return f"{split} split is empty"
-    if not isinstance(score, dict) or "per_genre" not in score:  # another program's report
+    try:
+        clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
+        smallest, n_clips = min(clips.values()) + 0, score["n"]
+    except (AttributeError, KeyError, TypeError, ValueError):  # another program's report
         return f"{split} split has no counts by genre"
-    clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
     if missing := [genre for genre, n in clips.items() if n == 0]:
-        return f"{split} split has {score['n']} clips and none of {', '.join(missing)}"
-    if min(clips.values()) < MIN_CLIPS_PER_GENRE:
-        return f"{split} split has {score['n']} clips, of some genres fewer than 5"
+        return f"{split} split has {n_clips} clips and none of {', '.join(missing)}"
+    if smallest < MIN_CLIPS_PER_GENRE:
+        return f"{split} split has {n_clips} clips, of some genres fewer than 5"
     return None
 
 

@@ -4,7 +4,7 @@ Evaluation, the app and the API all predict a clip through `clip_probabilities`,
 measured is what is served. Training takes random crops: training/augmentation.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ MAX_GAP = 0.1
 MAX_WINDOWS = 64  # of 3 s take DistilHuBERT's convolutions 2.5 GB; a batch of songs has hundreds
 
 
-def window_starts(n_samples: int, window: int) -> np.ndarray:
+def window_starts(num_samples: int, window: int) -> np.ndarray:
     """First samples of the fewest windows that cover a clip, spread evenly from start to end.
 
     Args:
-        n_samples, window: lengths in samples. A clip shorter than a window is one window.
+        num_samples, window: lengths in samples. A clip shorter than a window is one window.
 
     Returns:
         int64, shape (windows,), rising; the last window ends with the clip.
     """
-    n_windows = max(1, int(np.ceil(n_samples / window - MAX_GAP)))
-    return np.linspace(0, max(0, n_samples - window), n_windows).round().astype(np.int64)
+    num_windows = max(1, int(np.ceil(num_samples / window - MAX_GAP)))
+    return np.linspace(0, max(0, num_samples - window), num_windows).round().astype(np.int64)
 
 
 def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
@@ -38,31 +38,6 @@ def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
     if len(waveform) < window:
         return [np.resize(waveform, window)]
     return [waveform[start : start + window] for start in window_starts(len(waveform), window)]
-
-
-def cut_blocks(
-    blocks: Iterable[np.ndarray], starts: np.ndarray, window: int
-) -> Iterator[np.ndarray]:
-    """The windows of a waveform that comes in blocks: those of `cut`, as copies, one at a time.
-
-    Args:
-        blocks: float32, shape (samples,) each.
-        starts: what `window_starts` returns for all of them.
-        window: samples. Where the blocks end early, so do the windows; a single window is looped.
-    """
-    blocks, waiting, first = iter(blocks), np.zeros(0, np.float32), 0
-    for start in starts:
-        while first + len(waiting) < start + window:
-            block = next(blocks, None)
-            if block is None:
-                break
-            n_past = min(max(0, start - first), len(waiting))
-            waiting = np.concatenate([waiting[n_past:], block])
-            first += n_past
-        samples = waiting[start - first :][:window]
-        if len(samples) < window and len(starts) > 1:
-            return
-        yield np.resize(samples, window)
 
 
 def extract_features(

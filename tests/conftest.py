@@ -245,10 +245,10 @@ def uneven_net(tmp_path_factory) -> Path:
 def song(tmp_path) -> Path:
     """Twelve seconds of synthesised jazz as a WAV file."""
     from data_prep.synthetic import synthesise
-    from music_genre import old_audio as audio
+    from music_genre import wav
 
     path = tmp_path / "song.wav"
-    path.write_bytes(audio.wav_bytes(audio.to_pcm16(synthesise("jazz", 1, 12.0)), 22_050))
+    path.write_bytes(wav.wav_bytes(wav.to_pcm16(synthesise("jazz", 1, 12.0)), 22_050))
     return path
 
 

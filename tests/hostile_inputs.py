@@ -12,7 +12,7 @@ import av
 import numpy as np
 import soundfile
 
-from music_genre import old_audio as audio
+from music_genre import wav
 
 SECONDS = 1.5
 BY_SOUNDFILE = {
@@ -80,7 +80,7 @@ def by_pyav(
     with av.open(buffer, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = bit_rate  # WMA has no default
-        frame = av.AudioFrame.from_ndarray(audio.to_pcm16(samples)[None], "s16", "mono")
+        frame = av.AudioFrame.from_ndarray(wav.to_pcm16(samples)[None], "s16", "mono")
         frame.sample_rate = rate
         fit = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.frame_size)
         for part in (*fit.resample(frame), *fit.resample(None)):
@@ -136,7 +136,7 @@ def wav_header(channels: int, rate: int, bits: int, kind: int, claimed: int) -> 
 
 def absurd() -> Inputs:
     """Well-formed, with contents or claims that make no sense."""
-    sound, pcm = tone(), audio.to_pcm16(tone()).tobytes()
+    sound, pcm = tone(), wav.to_pcm16(tone()).tobytes()
     nan, inf, huge = sound.copy(), sound.copy(), sound * 1e38
     nan[1000], inf[2000] = np.nan, np.inf
     levels = {

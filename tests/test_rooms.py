@@ -259,7 +259,6 @@ def files(root: Path) -> dict[str, Path]:
 # Files that break a rule still, with the number of times; it only shrinks.
 STILL_BROKEN: dict[str, int] = {
     "music_genre.demo.page": 1,  # a component's public api_info, of one object
-    "music_genre.kernels.resampling": 1,  # goes with the old decoder
 }
 
 

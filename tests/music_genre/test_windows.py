@@ -34,16 +34,6 @@ def test_a_short_waveform_is_looped():
     assert window.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("n_samples", [5, 30, 62, 100, 101])
-def test_windows_of_blocks_are_those_of_the_whole(n_samples):
-    waveform = np.arange(n_samples, dtype=np.float32)
-    for size in (1, 7, 64, 1000):
-        blocks = np.split(waveform, range(size, n_samples, size))
-        in_blocks = list(windows.cut_blocks(blocks, windows.window_starts(n_samples, 30), 30))
-        np.testing.assert_array_equal(in_blocks, windows.cut(waveform, 30))
-    assert len(list(windows.cut_blocks([waveform[:4]], [0, 30], 30))) == 0, "it ended early"
-
-
 def test_no_pass_has_more_windows_than_fit_into_memory():
     """A batch of eight songs of ten minutes has 1,600 windows."""
 

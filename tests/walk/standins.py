@@ -15,7 +15,7 @@ from transformers import HubertConfig, HubertModel
 
 from data_prep.gtzan import GENRES, SPLITS, filtered_split
 from data_prep.synthetic import synthesise
-from music_genre import old_audio as audio
+from music_genre import wav
 from tests.data_prep.archives import cut_archive
 from tests.hub import HubDouble
 
@@ -95,7 +95,7 @@ def _synthesise(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for seed, track in enumerate(_tracks(set(filtered_split()), n_train=2)):
             genre = track.split(".")[0]
-            content = audio.wav_bytes(audio.to_pcm16(song(genre, seed, SECONDS)), RATE)
+            content = wav.wav_bytes(wav.to_pcm16(song(genre, seed, SECONDS)), RATE)
             archive.writestr(f"Data/genres_original/{genre}/{track}.wav", content)
 
 
