@@ -23,9 +23,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import datasets
-from transformers import Wav2Vec2FeatureExtractor
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import (
@@ -36,13 +33,16 @@ from benchmarks.measuring import (
     run_apart,
     spread,
 )
-from data_prep.prepare import prepare
-from data_prep.synthetic import write_archive
 
 VARIANTS = {"ours": 0, "course, 1 process": 1, "course, 2 processes": 2}  # processes of `map`
 
 
+# Decoder processes import this file, so what takes long to import is imported in the functions.
+
+
 def ours(archive: Path, folder: Path) -> int:
+    from data_prep.prepare import prepare
+
     return prepare([archive], folder / "dataset", split="random")["n_kept"]
 
 
@@ -51,6 +51,9 @@ def course(archive: Path, folder: Path, n_processes: int) -> tuple[int, float]:
 
     Returns the number of clips and the seconds that unpacking took.
     """
+    import datasets
+    from transformers import Wav2Vec2FeatureExtractor
+
     start = time.perf_counter()
     unpacked = folder.with_name(f"{folder.name}-unpacked")
     with zipfile.ZipFile(archive) as file:
@@ -84,6 +87,11 @@ def course(archive: Path, folder: Path, n_processes: int) -> tuple[int, float]:
 
 def measure(variant: str, archive: Path, folder: Path) -> dict[str, float]:
     """Time one variant in this process, without imports; memory is that of all its processes."""
+    import datasets
+    import transformers  # noqa: F401  the seconds are without imports
+
+    import data_prep.prepare  # noqa: F401
+
     datasets.disable_progress_bars()
     n_processes = VARIANTS[variant]
     start = time.perf_counter()
@@ -133,6 +141,8 @@ def main() -> None:
         work = Path(temporary)
         archive = arguments.archive
         if archive is None:
+            from data_prep.synthetic import write_archive
+
             archive = work / "synthetic.zip"
             write_archive(archive, clips_per_genre=10, seconds=30.0)
         if arguments.times > 1:
