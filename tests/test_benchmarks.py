@@ -118,12 +118,12 @@ def test_figures_of_a_process_of_its_own(tmp_path, monkeypatch):
         measuring.run_apart(script, "bad")
 
 
-def test_library(run, measured_here, tiny_classifier):
-    measured_here("library")
+def test_library(run, tiny_classifier):
     sizes = ("--n_files", 60, "--longest", 4.5)  # ten of each format
     text = run("library", "--model", tiny_classifier, *sizes)
     assert text.startswith("60 files, 0.07 h of audio")
-    assert {"a loop of pipeline(...)", "ours"} <= rows(text).keys()
+    assert {"a loop of `pipeline(...)`", "the scan"} <= rows(text).keys()
+    assert json.loads(run("library", "--rows", 12_000))["known"] == 12_000
 
 
 def test_soak(run, tiny_classifier):

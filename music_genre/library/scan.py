@@ -3,13 +3,13 @@
     scan(GenreClassifier("runs/mine"), [Path("music")], Path("genres.parquet"))
 
 files.py finds the files, table.py knows which of them have a row, decoding.py decodes the others,
-and `classify` makes rows of them. ray_scan.py does the last two on many machines.
+and `classify` makes rows of them.
 """
 
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,6 @@ class Shard:
 
 
 Decoded = Iterable[tuple[File, DecodedFile | InputError]]
-Rows = Callable[[Iterable[File]], Iterator[Row]]
 
 
 def scan(
@@ -79,43 +78,29 @@ def scan(
     Raises:
         InputError: there are no files, or the rows that are there come from another model.
     """
-
-    def rows(files: Iterable[File]) -> Iterator[Row]:
-        with closing(decode_files(files, classifier.sampling_rate, seconds)) as decoded:
-            yield from classify(classifier, decoded)
-
-    return scan_with(rows, settings_of(classifier, seconds), roots, output, exclude, shard)
-
-
-def scan_with(
-    rows: Rows,
-    settings: dict[str, Any],
-    roots: Sequence[Path],
-    output: Path,
-    exclude: Sequence[str] = (),
-    shard: Shard = Shard(),
-) -> tuple[pa.Table, bool]:
-    """`scan` with any function that makes the rows of files."""
-    parts = Path(f"{output}.parts")
+    parts, settings = Path(f"{output}.parts"), settings_of(classifier, seconds)
     found = find_files(roots, exclude)
     check_settings(parts, settings)
-    schema = schema_of(settings["labels"])
-    todo, n_todo = files_without_row(found, read_rows(parts, settings["labels"]), shard)
+    labels = settings["labels"]
+    todo, n_todo = files_without_row(found, read_rows(parts, labels), shard)
     n_files = len(found.files)
     which = f"{n_files - n_todo:,} of them known"
     if shard.count > 1:
         which = f"{n_todo:,} to do in shard {shard.index}/{shard.count}"
-    print(
-        f"{n_files:,} audio files ({describe_kinds(found.kinds)}), {which}.{describe_others(found)}"
-    )
+    kinds = describe_kinds(found.kinds)
+    print(f"{n_files:,} audio files ({kinds}), {which}.{describe_others(found)}")
     n_same = 0
-    with PartWriter(parts, schema) as writer:
-        for row in tqdm(rows(todo), total=n_todo, unit=" files", smoothing=0.05):
+    with (
+        closing(decode_files(todo, classifier.sampling_rate, seconds)) as decoded,
+        PartWriter(parts, schema_of(labels)) as writer,
+    ):
+        rows = classify(classifier, decoded)
+        for row in tqdm(rows, total=n_todo, unit=" files", smoothing=0.05):
             n_same += row.pop("is_same", False)
             writer.append(row)
     if n_same:
         print(f"{n_same:,} files had another time or other tags, but the same audio: no change.")
-    table = _write(output, found, read_rows(parts, settings["labels"]), settings)
+    table = _write(output, found, read_rows(parts, labels), settings)
     return table, not found.unreadable
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import zlib
+from functools import partial
 from pathlib import Path
 
 import mutagen
@@ -21,6 +21,7 @@ from music_genre.library.fields import read_field
 from music_genre.library.files import find_files
 from music_genre.library.table import read_rows, schema_of
 from music_genre.library.tags import Tagging
+from tests.music_genre.library.endings import elsewhere
 
 LABELS = ["rock", "jazz", "blues"]
 
@@ -298,12 +299,14 @@ def test_a_copy_with_other_audio_or_a_file_in_use_is_not_replaced(music, monkeyp
             os.utime(original, ns=(0, 0))
 
     monkeypatch.setattr(fields, "set_field", careless)
+    for path in music.iterdir():
+        if path.name not in ("plain.mp3", "plain.flac", "plain.ogg"):
+            path.unlink()
     before = data(music)
-    said = write(music, Tagging(SURE, replace=True))
+    said = write(music)
     reason = "more than the tag" if what == "audio" else "something else is changing it"
-    assert said.count(reason) >= 15, said
-    changed = {name for name, old in data(music).items() if old != before[name]}
-    assert changed <= {"plain.m4a", "tagged.m4a"}, "what was written lies behind their audio"
+    assert said.count(reason) == 3, said
+    assert data(music) == before
 
 
 @pytest.mark.usefixtures("here")
@@ -324,23 +327,17 @@ def test_a_field_that_players_use_or_cannot_have_is_refused(name):
     assert fields.check_field("GENRE_PREDICTED") is None
 
 
-def test_a_tag_that_inflates_without_a_bound_costs_its_process(music):
-    """A compressed frame of some kilobytes that becomes 4 GB."""
-    packer = zlib.compressobj(9)
-    block = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
-    head, block = block[:2], block[2:]  # such a block may be repeated
-
-    def synchsafe(n: int) -> bytes:
-        return bytes((n >> shift) & 127 for shift in (21, 14, 7, 0))
-
-    payload = synchsafe(2**28 - 1) + head + block * 256
-    frame = b"TCON" + synchsafe(len(payload)) + b"\x00\x09" + payload
-    for other in music.iterdir():
-        if other.name not in ("plain.mp3", "plain.flac"):
-            other.unlink()
-    path = music / "plain.mp3"
-    path.write_bytes(b"ID3\x04\x00\x00" + synchsafe(len(frame)) + frame + path.read_bytes())
-    assert "1 written, 1 left" in (said := write(music)), said
+def test_strangers_tags_are_read_in_other_processes_only(music, monkeypatch):
+    """mutagen inflates compressed frames without a bound; there is one on those processes."""
+    here = [os.getpid()]
+    read, edit = fields.read_field, fields.edit_copy
+    monkeypatch.setattr(tags, "read_field", partial(elsewhere, read, here))
+    monkeypatch.setattr(tags, "edit_copy", partial(elsewhere, edit, here))
+    for path in music.iterdir():
+        if path.name != "plain.flac":
+            path.unlink()
+    assert "1 written, 0 left" in write(music)
+    assert "1 files have their old tags" in undo(music)
 
 
 # --- killed ---------------------------------------------------------------------------------
