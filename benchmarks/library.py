@@ -8,10 +8,10 @@
 Source of the table "Scan" in docs/speed.md. Makes a library of synthesised music of mixed formats
 and lengths, then alternates between the variants, each in a process of its own, timed without
 imports and loading. The loop decodes a file with the project's decoder, hands the whole of it to
-the pipeline, and takes the next. By default all have a net of DistilHuBERT's architecture with random
-weights; the scan classifies windows of 5 s. Memory and user time are without decoder processes,
-which import this file: what is large is imported where it is used. `--rows` makes up a table
-instead, and measures what a scan of so many known files does before it ends.
+the pipeline, and takes the next. By default all have a net of DistilHuBERT's architecture with
+random weights; the scan classifies windows of 5 s. Memory and user time are without decoder
+processes, which import this file: what is large is imported where it is used. `--rows` makes up a
+table instead, and measures what a scan of so many known files does before it ends.
 """
 
 import argparse
