@@ -25,11 +25,13 @@ class NoPool:
         pass
 
 
+@contextmanager
+def no_pool(num_processes: int) -> Iterator[NoPool]:
+    """In place of `decoder_pool`."""
+    yield NoPool()
+
+
 @pytest.fixture(autouse=True)
 def decoders_here(monkeypatch):
-    @contextmanager
-    def no_pool(num_processes: int) -> Iterator[NoPool]:
-        yield NoPool()
-
     for module in ("decoding", "sources.tagged_files"):
         monkeypatch.setattr(f"data_prep.{module}.decoder_pool", no_pool)

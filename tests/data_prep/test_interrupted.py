@@ -19,8 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data_prep import decoding
 from data_prep.prepare import prepare
 from data_prep.prepared import read_preparation
+from tests.data_prep.conftest import no_pool
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
@@ -53,8 +55,13 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
 
         code = 1
         try:
+            decoding.decoder_pool = no_pool  # each step is one of this process
             sys.addaudithook(count)
-            with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+            with (
+                open(os.devnull, "w") as nothing,
+                contextlib.redirect_stderr(nothing),
+                contextlib.redirect_stdout(nothing),
+            ):
                 prepare([archive], output_dir, "random", seed)
             os.write(writer, str(n_steps).encode())
             code = 0
@@ -97,7 +104,7 @@ def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
 
 def test_killed_at_any_step(root, archive):
     result = subprocess.run(
-        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "5"],
+        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "15"],
         capture_output=True,
         text=True,
         timeout=400,
