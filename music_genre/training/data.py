@@ -10,7 +10,6 @@ from datasets import DatasetDict
 
 from data_prep.prepared import Preparation, default_output_dir, is_prepared, load_prepared
 from data_prep.sources.recognise import is_gtzan
-from data_prep.synthetic import write_archive
 from music_genre.errors import InputError
 from music_genre.training.arguments import CONFIGS, DataArguments
 
@@ -19,7 +18,6 @@ DATA_DIR = Path("data")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 SYNTHETIC = "synthetic"
 SYNTHETIC_NAME = "synthesised music"
-DEFAULT_SAMPLING_RATE = 16_000  # hertz, of data_prep
 QUICKSTART_CONFIG = CONFIGS / "quickstart.json"
 QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
@@ -73,17 +71,13 @@ def prepare(arguments: DataArguments, sampling_rate: int) -> Path:
     name = find_dataset(arguments.dataset)
     if is_prepared(Path(name).expanduser()):
         return Path(name).expanduser()
-    folder = default_output_dir([name], arguments.split)
-    if name == SYNTHETIC:  # until data_prep knows it
-        name, folder = str(_synthesise()), DATA_DIR / SYNTHETIC
-    if sampling_rate != DEFAULT_SAMPLING_RATE:
-        folder = folder.with_name(f"{folder.name}-{sampling_rate}")
+    folder = default_output_dir([name], arguments.split, sampling_rate)
     options = {
         "output_dir": folder,
         "split": arguments.split,
         "seed": arguments.split_seed,
         "genre_from": arguments.genre_from,
-        "sampling_rate": None if sampling_rate == DEFAULT_SAMPLING_RATE else sampling_rate,
+        "sampling_rate": sampling_rate,
     }
     flags = [text for k, v in options.items() if v is not None for text in (f"--{k}", str(v))]
     paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -94,14 +88,6 @@ def prepare(arguments: DataArguments, sampling_rate: int) -> Path:
     if done.returncode:
         sys.exit(done.returncode)
     return folder
-
-
-def _synthesise() -> Path:
-    archive = DATA_DIR / f"{SYNTHETIC}.zip"
-    if not archive.is_file():
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        write_archive(archive)
-    return archive
 
 
 def load_data(

@@ -98,7 +98,7 @@ def test_a_source_is_prepared_as_one_would_by_hand(
     assert given[given.index("--output_dir") + 1] == folder
     assert given[given.index("--seed") + 1] == str(options.get("split_seed", 0))
     assert all(text in given for text in flags)
-    assert ("--sampling_rate" in given) == (rate != RATE)
+    assert given[given.index("--sampling_rate") + 1] == str(rate)
 
 
 def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, capfd):
