@@ -38,11 +38,13 @@ def test_artist_split_is_stratified_and_shares_no_artist(seed):
         assert 10 <= per_genre["validation", genre] <= 14
 
 
-def test_artist_split_keeps_equal_samples_together():
-    same = {"blues.00000": "same", "rock.00099": "same", "jazz.00050": "same"}
-    same = as_tracks(HASHES | same)
-    assignment = splits.assign(same, "artist")
-    assert len({assignment[t] for t in ("blues.00000", "rock.00099", "jazz.00050")}) == 1
+@pytest.mark.parametrize("seed", range(4))
+def test_artist_split_keeps_equal_samples_together(seed):
+    """Twenty pairs, each of two genres and two artists."""
+    pairs = list(zip(sorted(HASHES)[:500:25], sorted(HASHES)[500::25], strict=True))
+    same = {track: f"same {i}" for i, pair in enumerate(pairs) for track in pair}
+    assignment = splits.assign(as_tracks(HASHES | same), "artist", seed)
+    assert all(assignment[one] == assignment[other] for one, other in pairs)
 
 
 def test_random_split_leaks_artists():

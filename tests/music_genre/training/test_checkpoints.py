@@ -1,5 +1,6 @@
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def test_what_is_in_a_folder_is_said(tmp_path, there, message):
 def test_a_copy_of_a_checkpoint_is_no_newer_one(tmp_path):
     """int("backup") was a traceback."""
     newest = make(tmp_path, 5)
-    (tmp_path / "checkpoint-10-backup").mkdir()
+    Path(make(tmp_path, 10)).rename(tmp_path / "checkpoint-10-backup")
     assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
 
 
