@@ -71,7 +71,7 @@ def export(folder: Path) -> dict[str, Any]:
                 f"The ONNX form of {folder} computes other numbers than PyTorch: logits differ by "
                 f"up to {difference:.1g}."
             )
-        quantize(unchecked, quantized_path, ["Gemm"] if graph.front_end else ["MatMul", "Gemm"])
+        quantize(unchecked, quantized_path, has_front_end=graph.front_end is not None)
         quantized = compare(classifier, quantized_path)
         quantized["is_kept"] = quantized["mean_difference"] <= MAX_MEAN_DIFFERENCE
         if not quantized["is_kept"]:
@@ -178,17 +178,26 @@ def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
     return lambda inputs: session.run(["logits"], {name: inputs.numpy()})[0]
 
 
-def quantize(source: Path, target: Path, operators: list[str]) -> None:
+def quantize(source: Path, target: Path, has_front_end: bool = False) -> None:
     """Write the int8 form of the graph in `source`.
 
     Args:
-        operators: types of the nodes whose weights become int8. Mel bands of a front end are a
-            MatMul over many orders of magnitude, which int8 does not have.
+        has_front_end: its mel bands, the one MatMul of such a graph, stay in float32: they are over
+            more orders of magnitude than int8 has. Linear layers are Gemm there.
     """
-    from onnxruntime.quantization import quantize_dynamic  # optional: `export` names it
+    import onnx  # these two are optional: `export` names them
+    from onnxruntime.quantization import quantize_dynamic
 
+    nodes = onnx.load(source).graph.node if has_front_end else []
+    kept = [node.name for node in nodes if node.op_type == "MatMul"]
     with quiet(None):  # it recommends steps that are for convolutions
-        quantize_dynamic(source, target, op_types_to_quantize=operators, per_channel=True)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=kept,
+            per_channel=True,
+        )
 
 
 def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:

@@ -98,6 +98,8 @@ def test_efficientats_graph_takes_waveforms(tmp_path):
     assert exported["max_difference"] <= onnx.MAX_DIFFERENCE
     assert exported["quantized"]["is_kept"]
     assert exported["quantized"]["mean_difference"] < 0.01
+    sizes = {path.name: path.stat().st_size for path in (folder / "onnx").iterdir()}
+    assert sizes["model_quantized.onnx"] < sizes["model.onnx"] - 100_000
     assert not exported["transformers_js"]
     session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
     assert [(i.name, i.shape) for i in session.get_inputs()] == [
@@ -158,7 +160,7 @@ def test_an_int8_form_with_other_answers_is_not_kept(jazz_model, graph, tmp_path
     (folder / "onnx").mkdir()
     (folder / onnx.QUANTIZED_FILE).write_bytes(b"of other weights")
 
-    def quantize_badly(source, target, operators):
+    def quantize_badly(source, target, has_front_end):
         graph = load(source)
         for tensor in graph.graph.initializer:
             if list(tensor.dims) == [10]:  # the bias that makes it answer jazz
