@@ -107,7 +107,9 @@ def test_a_file_with_sound_in_a_part_only_is_not_silent(tmp_path, noise, scan_to
 
 def test_seconds_are_taken_from_the_middle(tmp_path, noise, scan_to):
     soundfile.write(
-        tmp_path / "a.wav", np.concatenate([noise(4, 0, 0.01), noise(2, 0, 0.25)]), 16_000
+        tmp_path / "a.wav",
+        np.concatenate([noise(2, 0, 0.25), noise(2, 0, 0.01), noise(2, 0, 0.25)]),
+        16_000,
     )
     soundfile.write(tmp_path / "b.wav", noise(1), 16_000)
     a, b = scan_to(tmp_path / "out.csv", tmp_path, seconds=2.0)
@@ -237,6 +239,11 @@ def test_a_demonstration_is_known_by_its_configuration_or_its_report(tmp_path):
     stub.model_id, stub.commit = str(tmp_path), None
     (tmp_path / "report.json").write_text('{"is_synthetic": true}')
     assert scan.settings_of(stub, None)["is_demonstration"]
+
+
+def test_every_file_is_in_one_shard():
+    for path in map(str, range(50)):
+        assert sum(Shard(i, 3).has(path) for i in range(3)) == 1
 
 
 def test_shards_share_the_files_and_the_table(music, tmp_path, scan_to):
