@@ -56,7 +56,7 @@ BLOCKS = (
 LAST_EXPANSION = 6  # of the last convolution
 HEAD_CHANNELS = 1280
 SQUEEZE_DIVISOR = 4
-FROZEN_BLOCKS = 6  # what every sound has, such as onsets and pitches, is heard in the first ones
+FROZEN_BLOCKS = 12  # what every sound has, such as onsets and pitches, is heard in the first ones
 
 
 class EfficientATConfig(PreTrainedConfig):

@@ -178,7 +178,7 @@ def test_frozen_parts_stay_as_they_were_in_training(model):
     optimizer.step()
     changed = {n for n, tensor in model.state_dict().items() if not tensor.equal(before[n])}
     blocks = {name.split(".")[2] for name in changed if "blocks" in name}
-    assert blocks == {str(i) for i in range(6, 15)}
+    assert blocks == {"12", "13", "14"}
     assert not [name for name in changed if "stem" in name or "normalization" in name]
     assert {"projector.weight", "efficientat.last.convolution.weight"} <= changed
 
