@@ -63,6 +63,7 @@ from music_genre.training.checkpoints import (
     save_linear_probe,
 )
 from music_genre.training.data import QUICKSTART_CONFIG, find_archives, load_data, prepare
+from music_genre.training.job import run_as_job
 from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers
 from music_genre.training.processes import print_once
 from music_genre.training.results import (
@@ -320,7 +321,9 @@ def main() -> None:
     explain_launcher()
     with exit_with_message(lambda: what_is_left(recipe.output_dir)):
         try:
-            if recipe.seeds:
+            if recipe.job:
+                run_as_job(argv, arguments[0].dataset, recipe)
+            elif recipe.seeds:
                 run_seeds(argv, recipe)
             else:
                 run(*arguments)

@@ -175,6 +175,19 @@ class RecipeArguments(TrainingArguments):
         default=None,
         metadata={"help": "For the whole run, or all --seeds: training stops, scoring follows."},
     )
+    job: str | None = field(
+        default=None,
+        metadata={
+            "help": "Run on this hardware of the Hub, such as t4-small, and not here; it costs "
+            "money by the minute. Needs --dataset, --push_to_hub and --hub_model_id."
+        },
+    )
+    job_timeout: str | None = field(
+        default=None, metadata={"help": "Of --job, such as 90m; by default 3h."}
+    )
+    job_detach: bool = field(
+        default=False, metadata={"help": "Return when the job is submitted; do not follow it."}
+    )
     fp16: bool | None = field(default=None, metadata={"help": "As --precision fp16; or not that."})
     bf16: bool | None = field(default=None, metadata={"help": "As --precision bf16; or not that."})
     eval_strategy: str = field(default="epoch")
@@ -238,7 +251,7 @@ class RecipeArguments(TrainingArguments):
             precision, reason = fast_precision(torch.device(device))
         if getattr(self, precision, None) is False:
             return "fp32", f"--{precision} False"
-        if precision == "fp16" and self.use_cpu:
+        if precision == "fp16" and self.use_cpu and not self.job:
             raise InputError("--precision fp16 needs a GPU: take fp32, or bf16.")
         return precision, reason
 

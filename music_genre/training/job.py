@@ -8,6 +8,7 @@ prepared dataset of this machine. What the run writes stays in a private bucket,
 command resumes a job that was cut. The model arrives on the Hub.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
+from music_genre.training.arguments import RecipeArguments
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
 ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
@@ -33,30 +35,18 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LAST_LINES = 20
 
 
-def run_as_job(
-    argv: list[str],
-    flavor: str,
-    dataset: str | None,
-    repo_id: str | None,
-    private: bool,
-    timeout: str | None = None,
-    is_detached: bool = False,
-) -> None:
+def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) -> None:
     """Check what can be wrong here, submit the run, and follow it to its end.
 
     Args:
-        argv: the arguments of train_hf.py without those of the job.
-        flavor: a name of `HfApi.list_jobs_hardware`.
+        argv: the arguments of train_hf.py.
         dataset: of the run: an id on the Hub, or a folder that data_prep made.
-        repo_id: where the run pushes its model.
-        private: whether the model's repository is.
-        timeout: such as 90m or 3h.
-        is_detached: return as soon as the job is submitted.
+        recipe: what train_hf.py made of `argv`.
 
     Raises:
         InputError: something is wrong here, the Hub refuses the job, or the job failed.
     """
-    if not repo_id:
+    if not (recipe.push_to_hub and recipe.hub_model_id):
         raise InputError(
             "A job leaves its model on the Hub alone: add --push_to_hub --hub_model_id USER/NAME."
         )
@@ -72,10 +62,10 @@ def run_as_job(
         )
     api = HfApi()
     with explain_hub_errors("The job", "submitted"):
-        price = _price(api, flavor)
-        repo_id = check_access(repo_id, private)
+        price = _price(api, recipe.job)
+        repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        code, argv = _code_volume(api, argv)
+        code, argv = _code_volume(api, _without_job(argv))
         volumes = [code, _output_volume(api, name)]
         if is_here:
             volumes.append(api.sync_job_volume(dataset, "/dataset"))
@@ -84,17 +74,26 @@ def run_as_job(
             image=IMAGE,
             command=["bash", "-c", SCRIPT, "train", *argv],
             secrets={"HF_TOKEN": get_token()},
-            flavor=flavor,
-            timeout=timeout or DEFAULT_TIMEOUT,
+            flavor=recipe.job,
+            timeout=recipe.job_timeout or DEFAULT_TIMEOUT,
             attempts=ATTEMPTS,
             name=name,
             volumes=volumes,
         )
-    print(f"Job {job.id} on {flavor}, {price}: {job.url}")
-    if is_detached:
+    print(f"Job {job.id} on {recipe.job}, {price}: {job.url}")
+    if recipe.job_detach:
         print(_how_to_go_on(job))
         return
     _follow(api, job, repo_id)
+
+
+def _without_job(argv: list[str]) -> list[str]:
+    """The arguments of the run: all but those of the job."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for name in ("--job", "--job_timeout", "--output_dir"):
+        parser.add_argument(name)
+    parser.add_argument("--job_detach", nargs="?")
+    return parser.parse_known_args(argv)[1]
 
 
 def _price(api: HfApi, flavor: str) -> str:

@@ -46,6 +46,9 @@ NOT_OF_THE_RESULT = (
     "run_name",
     "push_to_hub",
     "hub_model_id",
+    "job",
+    "job_timeout",
+    "job_detach",
 )
 
 

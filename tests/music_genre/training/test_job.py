@@ -6,27 +6,24 @@ import sys
 
 import pytest
 
-from tests.hub import READER, Fault, HubDouble
+from tests.hub import READER, WRITER, Fault, HubDouble
 
 # Buckets keep their files in Xet storage, which the stand-in does not have: volumes are copied.
-SUBMIT = """
-import json, shutil, sys
+TRAIN = """
+import runpy, shutil, sys
 from pathlib import Path
 from huggingface_hub import HfApi, Volume
 
-volumes = Path(sys.argv[1])
+volumes = Path(sys.argv.pop(1))
 
 def copy(self, source, mount_path, *, remote_name=None, read_only=True):
     shutil.copytree(source, volumes / mount_path[1:], dirs_exist_ok=True)
     return Volume(type="bucket", source="b", mount_path=mount_path, path="p", read_only=read_only)
 
 HfApi.sync_job_volume = copy
-from music_genre.errors import exit_with_message
-from music_genre.training.job import run_as_job
-
-with exit_with_message("Stopped."):
-    run_as_job(**json.loads(sys.argv[2]))
+runpy.run_module("train_hf", run_name="__main__")
 """
+PUSH = ["--push_to_hub", "--hub_model_id", "you/model"]
 
 
 @pytest.fixture
@@ -38,19 +35,12 @@ def hub(tmp_path):
 
 @pytest.fixture
 def submit(hub, tmp_path, root):
-    def run(token=None, **changes):
-        import json
-
-        options = {
-            "argv": ["configs/gtzan.json", "--dataset", "you/gtzan"],
-            "flavor": "t4-small",
-            "dataset": "you/gtzan",
-            "repo_id": "you/model",
-            "private": True,
-        } | changes
-        environment = hub.environment(tmp_path / "cache", **({"token": token} if token else {}))
+    def run(*options, token=WRITER, dataset="you/gtzan", flavor="t4-small", push=PUSH):
+        argv = [str(root / "configs/gtzan.json"), "--job", flavor, *push, *options]
+        argv += ["--dataset", dataset] if dataset else []
+        environment = hub.environment(tmp_path / "cache", token)
         return subprocess.run(
-            [sys.executable, "-c", SUBMIT, str(tmp_path / "volumes"), json.dumps(options)],
+            [sys.executable, "-c", TRAIN, str(tmp_path / "volumes"), *argv],
             env=os.environ | environment | {"PYTHONPATH": str(root)},
             capture_output=True,
             text=True,
@@ -61,14 +51,15 @@ def submit(hub, tmp_path, root):
     return run
 
 
-def test_a_job_is_submitted_once_followed_and_ends_with_the_model(hub, submit, tmp_path, root):
-    done = submit(argv=[str(root / "configs/gtzan.json"), "--dataset", "you/gtzan"])
+def test_a_job_is_submitted_once_followed_and_ends_with_the_model(hub, submit, tmp_path):
+    done = submit("--job_timeout", "90m", "--learning_rate", "1e-4", "--output_dir", "runs/x")
     assert done.returncode == 0, done.stderr
     (job,) = hub.jobs
     spec = job["spec"]
-    assert spec["command"][-3:] == ["configs/gtzan.json", "--dataset", "you/gtzan"]
+    options = [*PUSH, "--learning_rate", "1e-4", "--dataset", "you/gtzan"]
+    assert spec["command"][4:] == ["configs/gtzan.json", *options]
     assert spec["flavor"] == "t4-small"
-    assert spec["timeoutSeconds"] == 3 * 3600
+    assert spec["timeoutSeconds"] == 90 * 60
     assert spec["attempts"] == 3
     assert "0.40 USD per hour" in done.stdout
     assert "line 29" in done.stdout
@@ -100,7 +91,7 @@ def test_a_job_that_fails_shows_its_last_lines(hub, submit, stage):
 
 
 def test_a_detached_job_says_how_to_go_on(hub, submit):
-    done = submit(is_detached=True)
+    done = submit("--job_detach")
     assert done.returncode == 0
     assert "hf jobs logs --follow job0" in done.stdout
     assert "line 0" not in done.stdout
@@ -110,7 +101,7 @@ def test_a_detached_job_says_how_to_go_on(hub, submit):
     ("changes", "said"),
     [
         ({"flavor": "t9"}, "cpu-basic (0.01 USD per hour), t4-small (0.40 USD per hour)"),
-        ({"repo_id": None}, "--hub_model_id"),
+        ({"push": []}, "--hub_model_id"),
         ({"dataset": None}, "--dataset"),
         ({"token": READER}, "may only read"),
     ],
@@ -143,7 +134,7 @@ def test_a_prepared_folder_travels_with_the_job(hub, submit, tmp_path):
     folder = tmp_path / "songs"
     folder.mkdir()
     (folder / "preparation.json").write_text("{}")
-    done = submit(argv=["--dataset", str(folder)], dataset=str(folder))
+    done = submit(dataset=str(folder))
     assert done.returncode == 0, done.stderr
     assert hub.jobs[0]["spec"]["command"][-2:] == ["--dataset", "/dataset"]
     assert (tmp_path / "volumes/dataset/preparation.json").is_file()
