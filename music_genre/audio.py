@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from functools import lru_cache
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
@@ -170,10 +171,8 @@ def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
     samples = second - np.median(second)
     # A click is louder than nearly all samples around it; music never is ten times.
     limit = 10 * np.quantile(np.abs(samples), 0.98)
-    taper = np.kaiser(len(samples), 14)  # what is below 20 Hz does not leak to what is above
+    taper, hertz = _taper(len(samples), sampling_rate)
     spectrum = np.abs(np.fft.rfft(np.clip(samples, -limit, limit) * taper)) ** 2
-    hertz = np.fft.rfftfreq(len(samples), 1 / sampling_rate)
-    spectrum *= 2 / (len(samples) * np.sum(taper**2))  # to mean squares
     is_audible = hertz >= AUDIBLE_HERTZ
     level = np.sqrt(spectrum[is_audible].sum())
     if level < HUM_RMS:
@@ -182,6 +181,14 @@ def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
             is_audible &= ~is_hum
         level = np.sqrt(spectrum[is_audible].sum())
     return bool(level >= SILENCE_RMS)
+
+
+@lru_cache(maxsize=8)
+def _taper(n: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """A window whose squared spectrum is in mean squares, and the spectrum's frequencies."""
+    taper = np.kaiser(n, 14)  # what is below 20 Hz does not leak to what is above
+    taper *= np.sqrt(2 / (n * np.sum(taper**2)))
+    return taper, np.fft.rfftfreq(n, 1 / sampling_rate)
 
 
 class _UseFFmpegError(Exception):
@@ -218,8 +225,10 @@ class _SoundFileReader:
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         self._sound.seek(min(int(start * self.rate), self._sound.frames))
-        while len(block := self._sound.read(BLOCK, dtype="float32", always_2d=True)):
-            yield block
+        is_pcm16 = self._sound.subtype == "PCM_16"  # libsndfile itself converts it more slowly
+        dtype = "int16" if is_pcm16 else "float32"
+        while len(block := self._sound.read(BLOCK, dtype=dtype, always_2d=True)):
+            yield block * np.float32(1 / 32768) if is_pcm16 else block
 
     def close(self) -> None:
         self._sound.close()
