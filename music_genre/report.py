@@ -8,7 +8,6 @@ RUNS_DIR = Path("runs")
 REPORT_FILE = "report.json"
 PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
 # Of the clips of train, each by a model that was fitted without its artist.
-CROSS_VALIDATED_FILE = "predictions_cross_validated.csv"
 
 
 def read_report(folder: Path) -> dict | None:

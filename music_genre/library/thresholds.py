@@ -1,10 +1,9 @@
 """From which probability on a genre is written: one number for all, or one for each genre.
 
-One for each keeps a stated precision on clips that the model was not trained on, whose predictions
-training leaves beside the model: those of validation, or, for genres with too few of them, those of
-train by cross-validation. Of the clips with this genre and at least this probability, that share is
-right. The clips are few, so the share is a rough one; a genre with too few gets no number, and is
-not written.
+One for each keeps a stated precision on the clips of validation, whose predictions training leaves
+beside the model. Of the clips with this genre and at least this probability, that share is right.
+The clips are few, so the share is a rough one; a genre with too few gets no number, and is not
+written.
 """
 
 import csv
@@ -16,12 +15,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from music_genre.errors import InputError
-from music_genre.report import CROSS_VALIDATED_FILE, PREDICTIONS_FILES
+from music_genre.report import PREDICTIONS_FILES
 
-FILES = {
-    "validation": PREDICTIONS_FILES["validation"],
-    "cross-validation": CROSS_VALIDATED_FILE,
-}
+FILE = PREDICTIONS_FILES["validation"]
 MIN_CLIPS = 5  # at or above a threshold
 Prediction = tuple[str, str, float]  # the genre, the predicted one, and the probability of that
 
@@ -31,7 +27,6 @@ class Threshold:
     probability: float
     n: int  # clips at or above it
     precision: float  # the share of them that is right
-    source: str = "validation"
 
 
 def find_thresholds(
@@ -42,26 +37,18 @@ def find_thresholds(
     Raises:
         InputError: no genre has one, and what to do.
     """
-    thresholds: dict[str, Threshold] = {}
-    n_clips = {}
-    for source, name in FILES.items():
-        predictions = read_predictions(model_id, commit, name)
-        n_clips[source] = len(predictions)
-        for genre, found in fit_thresholds(predictions, precision, source).items():
-            thresholds.setdefault(genre, found)
+    predictions = read_predictions(model_id, commit)
+    thresholds = fit_thresholds(predictions, precision)
     if not thresholds:
-        has = " and ".join(f"{n:,} clips of {source}" for source, n in n_clips.items() if n)
         raise InputError(
-            f"--target_precision {precision:g} needs, of a genre, {MIN_CLIPS} clips that the model "
-            f"was not trained on, {precision:.0%} of them right; {model_id} has the predictions of "
-            f"{has or 'no clips'}: use --min_confidence, or train with more tracks."
+            f"--target_precision {precision:g} needs, of a genre, {MIN_CLIPS} clips of validation, "
+            f"{precision:.0%} of them right; {model_id} has the predictions of "
+            f"{len(predictions):,}: use --min_confidence, or train with more tracks."
         )
     return {label: thresholds[label] for label in labels if label in thresholds}
 
 
-def fit_thresholds(
-    predictions: Sequence[Prediction], precision: float, source: str = "validation"
-) -> dict[str, Threshold]:
+def fit_thresholds(predictions: Sequence[Prediction], precision: float) -> dict[str, Threshold]:
     """For each genre the lowest probability that keeps the precision, if there is one."""
     thresholds = {}
     for genre in sorted({predicted for _, predicted, _ in predictions}):
@@ -74,20 +61,20 @@ def fit_thresholds(
             n_right += is_right
             is_tie = n < len(clips) and clips[n][0] == probability
             if n >= MIN_CLIPS and not is_tie and n_right / n >= precision:
-                thresholds[genre] = Threshold(probability, n, n_right / n, source)
+                thresholds[genre] = Threshold(probability, n, n_right / n)
     return thresholds
 
 
-def read_predictions(model_id: str, commit: str | None, name: str) -> list[Prediction]:
-    """The predictions in a file beside a model, in a folder or on the Hub; none without it.
+def read_predictions(model_id: str, commit: str | None) -> list[Prediction]:
+    """The predictions of validation beside a model, in a folder or on the Hub; none without them.
 
     Raises:
         InputError: it is not such a file.
     """
-    path = Path(model_id, name)
+    path = Path(model_id, FILE)
     if not Path(model_id).is_dir():
         try:
-            path = Path(hf_hub_download(model_id, name, revision=commit))
+            path = Path(hf_hub_download(model_id, FILE, revision=commit))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
             return []
     if not path.is_file():
@@ -98,7 +85,7 @@ def read_predictions(model_id: str, commit: str | None, name: str) -> list[Predi
         return [(r["genre"], r["prediction"], float(r[r["prediction"]])) for r in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name} of {model_id} holds no predictions as train_hf.py writes them: use "
+            f"{FILE} of {model_id} holds no predictions as train_hf.py writes them: use "
             "--min_confidence."
         ) from error
 
@@ -107,7 +94,7 @@ def describe(thresholds: dict[str, Threshold], labels: Sequence[str], precision:
     """What will be written, and what not, for people."""
     lines = [
         f"  {genre}: {one.probability:.2f} and more ({one.precision:.0%} of {one.n} clips of "
-        f"{one.source} right)"
+        "validation right)"
         for genre, one in thresholds.items()
     ]
     left = [label for label in labels if label not in thresholds]

@@ -4,7 +4,7 @@ import pytest
 
 from music_genre.errors import InputError
 from music_genre.library.thresholds import (
-    FILES,
+    FILE,
     describe,
     find_thresholds,
     fit_thresholds,
@@ -50,27 +50,20 @@ def test_a_genre_with_few_clips_or_many_errors_gets_none():
     assert "never, too few clips that sure: jazz, rock" in text
 
 
-def test_cross_validated_predictions_serve_genres_of_few_validation_clips(tmp_path):
-    write(
-        tmp_path / FILES["validation"],
-        clips("jazz", *[(0.9, True)] * 3) + clips("rock", *[(0.8, True)] * 5),
-    )
-    with_cross = clips("jazz", *[(0.7, True)] * 9) + clips("rock", *[(0.6, True)] * 9)
-    write(tmp_path / FILES["cross-validation"], with_cross)
+def test_a_genre_has_the_threshold_of_its_validation_clips(tmp_path):
+    rows = clips("jazz", *[(0.9, True)] * 3) + clips("rock", *[(0.8, True)] * 5)
+    write(tmp_path / FILE, rows)
     found = find_thresholds(str(tmp_path), None, ["rock", "jazz"], 0.9)
-    assert {genre: (one.probability, one.source) for genre, one in found.items()} == {
-        "rock": (0.8, "validation"),
-        "jazz": (0.7, "cross-validation"),
-    }
+    assert {genre: one.probability for genre, one in found.items()} == {"rock": 0.8}
 
 
 def test_where_nothing_can_serve_it_says_what_to_do(tmp_path):
-    write(tmp_path / FILES["validation"], clips("jazz", *[(0.9, True)] * 3))
-    with pytest.raises(InputError, match=r"of 3 clips of validation: use --min_confidence, or"):
+    write(tmp_path / FILE, clips("jazz", *[(0.9, True)] * 3))
+    with pytest.raises(InputError, match=r"of 3: use --min_confidence, or"):
         find_thresholds(str(tmp_path), None, ["jazz", "rock"], 0.9)
-    (tmp_path / FILES["validation"]).unlink()
-    with pytest.raises(InputError, match="of no clips: use --min_confidence"):
+    (tmp_path / FILE).unlink()
+    with pytest.raises(InputError, match="of 0: use --min_confidence"):
         find_thresholds(str(tmp_path), None, ["jazz", "rock"], 0.9)
-    (tmp_path / FILES["validation"]).write_text("genre,prediction\njazz,jazz\n")
+    (tmp_path / FILE).write_text("genre,prediction\njazz,jazz\n")
     with pytest.raises(InputError, match="holds no predictions"):
-        read_predictions(str(tmp_path), None, FILES["validation"])
+        read_predictions(str(tmp_path), None)
