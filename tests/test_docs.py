@@ -53,7 +53,6 @@ def test_options_exist(page):
         "--help",
         "--help_all",
         "--dist",  # of pytest-xdist
-        *("--flavor", "--timeout", "--secrets", "--dry-run"),  # of hf
         *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
     }
     known |= set(launch_command_parser()._option_string_actions)
@@ -62,23 +61,6 @@ def test_options_exist(page):
             known |= set(re.findall(r'"(--[\w-]+)"', source.read_text(encoding="utf-8")))
     text = page.read_text(encoding="utf-8")
     assert not set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - known
-
-
-def test_a_job_of_the_docs_is_one_that_hf_takes(tmp_path):
-    """The installed `hf` resolves it and shows no secret; it asks nobody for that."""
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    (command,) = [text for _, text in blocks_of(page) if text.startswith("hf jobs run ")]
-    command = command.replace("hf jobs run ", "hf jobs run --dry-run ", 1)
-    environment = os.environ | {
-        "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }  # fmt: skip
-    result = subprocess.run(
-        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"flavor +t4-small", result.stdout) and "not submitted" in result.stdout
-    assert "hf_secret" not in result.stdout + result.stderr
 
 
 def test_the_tests_that_security_names_exist():
@@ -106,13 +88,12 @@ RUN_BY = {
         "tests/music_genre/library/test_command.py"
     ),
     "accelerate launch train_hf.py configs/gtzan-ast.json": "tests/test_train_families.py",
-    "hf jobs run": "tests/test_docs.py",
+    "python train_hf.py configs/gtzan.json --dataset data/gtzan --push_to_hub": (
+        "tests/music_genre/training/test_job.py"
+    ),
     "python -m music_genre.efficientat mn10": "tests/music_genre/efficientat/test_main.py",
     'pipeline("audio-classification", model="you/efficientat-gtzan"': (
         "tests/music_genre/efficientat/test_modeling_efficientat.py"
-    ),
-    'python -m data_prep "data/GTZAN Genre Collection.zip" --output_dir data/gtzan --push_to_hub': (
-        "tests/data_prep/test_upload.py"
     ),
     "python -m data_prep tracks.csv": "tests/data_prep/sources/test_table.py",
     "python -m data_prep fma/fma_metadata/tracks.csv": "tests/data_prep/sources/test_table.py",
