@@ -1,10 +1,8 @@
 """README.md and docs/*.md name files, modules and options that exist; their blocks are valid."""
 
 import ast
-import os
 import re
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
