@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.browser import (
     SHIFTS,
     STILL,
     expect,
+    own_address,
     press_listen,
     processed,
     sync_api,
@@ -184,16 +184,6 @@ def test_a_visitor_who_refuses_the_microphone_reads_what_to_do(browser, address)
     expect(word(page)).to_have_text("no microphone", timeout=PATIENCE)
     expect(processed(page)).to_contain_text("allow this page to use it")
     context.close()
-
-
-def own_address():
-    """An address of this machine that is not local; None without a network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            return None
-        return probe.getsockname()[0]
 
 
 def test_without_https_the_page_says_that_browsers_give_no_microphone(
