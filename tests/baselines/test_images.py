@@ -70,7 +70,7 @@ def test_a_transparent_margin_is_a_margin_too():
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     contents = buffer.getvalue(), kaggle_png(19)
-    clear, white = (Member("blues00000.png", lambda data=data: data) for data in contents)
+    clear, white = (Member("blues00000.png", data=data) for data in contents)
     np.testing.assert_allclose(images.read_plot(clear)[0], images.read_plot(white)[0])
 
 

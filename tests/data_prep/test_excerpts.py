@@ -42,7 +42,8 @@ def test_an_mp3_is_cut_where_it_should_be():
     noise = np.random.default_rng(0).standard_normal(len(ramp)).astype(np.float32).clip(-1, 1)
     found = cut(by_pyav(ramp * noise, "mp3", "libmp3lame", 16_000), TWO_OF_TEN)
     levels = [float(np.sqrt(np.mean(waveform**2))) for _, waveform, _ in found]
-    assert [start for start, *_ in found] == pytest.approx([11.25, 43.75], abs=0.05)
+    # The encoder adds up to a frame at each end, which counts as length.
+    assert [start for start, *_ in found] == pytest.approx([11.25, 43.75], abs=0.1)
     assert levels[1] / levels[0] == pytest.approx((0.1 + 0.8 * 0.75) / (0.1 + 0.8 * 0.25), rel=0.05)
 
 

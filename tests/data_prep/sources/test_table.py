@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -165,7 +166,8 @@ def test_a_workbook_says_what_it_needs(files, tmp_path):
     try:
         table.to_excel(files / "t.xlsx", index=False)
     except ImportError:
-        (files / "t.xlsx").write_bytes(b"PK\x03\x04")
+        with zipfile.ZipFile(files / "t.xlsx", "w") as workbook:
+            workbook.writestr("xl/workbook.xml", "<workbook/>")
         with pytest.raises(InputError, match="install openpyxl"):
             prepared(files / "t.xlsx", tmp_path / "out")
     else:
