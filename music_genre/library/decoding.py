@@ -140,5 +140,3 @@ def outcome(future: Future) -> Any | InputError:
         return error
     except OSError as error:
         return DecoderError(f"it cannot be read: {error.strerror or error}", is_temporary=True)
-    except Exception as error:  # whatever a file makes a library raise costs that file
-        return DecoderError(f"it cannot be used ({type(error).__name__}: {error})")

@@ -188,8 +188,9 @@ class RecipeArguments(TrainingArguments):
     job_detach: bool = field(
         default=False, metadata={"help": "Return when the job is submitted; do not follow it."}
     )
-    fp16: bool | None = field(default=None, metadata={"help": "As --precision fp16; or not that."})
-    bf16: bool | None = field(default=None, metadata={"help": "As --precision bf16; or not that."})
+    # None is neither. As bool alone, HfArgumentParser takes them without a value, too.
+    fp16: bool = field(default=None, metadata={"help": "As --precision fp16; or not that."})
+    bf16: bool = field(default=None, metadata={"help": "As --precision bf16; or not that."})
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=2)  # the last one to resume from, and the best one

@@ -272,7 +272,7 @@ def test_a_file_that_ends_its_decoder_costs_that_file(monkeypatch):
         "killed": ("its decoder was ended from outside (SIGKILL)", True),
         "hang": ("decoding it took too long", True),
         "huge": ("decoding it needs too much memory", False),
-        "odd": ("it cannot be used (KeyError: 'moov')", False),
+        "odd": ("it cannot be decoded (KeyError: 'moov')", False),
     }
 
 
