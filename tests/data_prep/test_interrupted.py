@@ -62,7 +62,7 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
                 contextlib.redirect_stderr(nothing),
                 contextlib.redirect_stdout(nothing),
             ):
-                prepare([archive], output_dir, "random", seed)
+                prepare([archive], output_dir, "random", seed, overwrite=True)
             os.write(writer, str(n_steps).encode())
             code = 0
         finally:
