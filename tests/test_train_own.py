@@ -35,7 +35,7 @@ def test_a_folder_per_genre_becomes_a_model(tmp_path, tiny_config, monkeypatch):
 
     card = (tmp_path / "run" / "README.md").read_text()
     assert "gtzan" not in card.lower()
-    assert "into 2 genres: Techno, 演歌 | Enka." in card
+    assert "into 2 genres: Techno, 演歌 \\| Enka." in card
     assert "| 演歌 \\| Enka | " in card
     classifier = GenreClassifier(tmp_path / "run")
     assert classifier.labels == ["Techno", "演歌 | Enka"]
