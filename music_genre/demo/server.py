@@ -1,6 +1,7 @@
 """Launch the page: its look, and its limits."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
     """
     fonts = [gr.themes.Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "sans-serif")]
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    return page.launch(
+    launch = partial(
+        page.launch,
         theme=gr.themes.Soft(
             primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=fonts
         ).set(  # gradio's own are too pale to read for some
@@ -63,3 +65,10 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
         footer_links=["api"],
         **options,
     )
+    try:
+        return launch()
+    except ValueError:
+        # gradio gives its server 3 s for the first answer, and a busy machine may need longer. The
+        # second time all is loaded.
+        page.close()
+        return launch()
