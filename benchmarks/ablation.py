@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measuring import ROOT, print_head, print_row
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.evaluation.predictions import read_predictions
+from music_genre.loading import find_model, load_feature_extractor
 from music_genre.report import PREDICTIONS_FILES
 
 N_FOLDS = 5
@@ -80,6 +81,15 @@ def save_folds(dataset: str, folder: Path) -> None:
             ).save_to_disk(folder / str(k))
 
 
+def prepare_folds(model_id: str, folder: Path, folds: list[int]) -> None:
+    """As train_hf.py would, but beside the folds and not in data/."""
+    rate = load_feature_extractor(find_model(model_id)).sampling_rate
+    for k in folds:
+        command = ["-m", "data_prep", folder / str(k), "--output_dir", folder / f"{k}-prepared"]
+        command += ["--sampling_rate", rate]
+        subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
+
+
 def _select(pool: Dataset, rows: np.ndarray) -> Dataset:
     return pool.select(sorted(rows))
 
@@ -105,7 +115,8 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
     else:
         predictions = folder / PREDICTIONS_FILES["test"]
         options = {
-            "dataset": dataset, "output_dir": folder, "save_total_limit": 1, "disable_tqdm": True,
+            "dataset": f"{dataset}-prepared", "output_dir": folder, "save_total_limit": 1,
+            "disable_tqdm": True,
         }  # fmt: skip
         options |= ROWS[row]
         if any(folder.glob("checkpoint-*")):  # it was stopped
@@ -207,7 +218,9 @@ def main() -> None:
     path = arguments.output_dir / "results.jsonl"
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if not arguments.table:
-        save_folds(arguments.dataset, arguments.output_dir / "folds")
+        folds = arguments.output_dir / "folds"
+        save_folds(arguments.dataset, folds)
+        prepare_folds(arguments.model_name_or_path, folds, arguments.folds)
         finished = {(r["row"], r["fold"], r["seed"]) for r in results}
         tasks = [
             (r, k, s) for r in arguments.rows for k in arguments.folds for s in arguments.seeds
