@@ -118,7 +118,7 @@ def test_a_precision_takes_the_predictions_beside_the_model(
     model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
     run("scan", library, "--model", model, "--output", output, "--device", "cpu")
     tag = ("tag", library, "--table", output, "--target_precision", 0.9)
-    assert "has the predictions of no clips: use --min_confidence" in run(*tag, code=2)
+    assert "has the predictions of 0: use --min_confidence" in run(*tag, code=2)
     with output.open(newline="") as file:
         labels = [name[2:] for name in next(csv.reader(file)) if name.startswith("p_")]
     lines = [f"track_id,genre,prediction,{','.join(labels)}"]
