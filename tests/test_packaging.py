@@ -34,6 +34,18 @@ def test_requirements_are_those_of_the_package(root):
     assert {str(Requirement(line)) for line in lines} == set(expected.values())
 
 
+def test_the_header_of_train_hf_is_all_that_training_needs(root):
+    """`uv run train_hf.py` makes its environment from it (PEP 723)."""
+    header = re.match(r"# /// script\n((?:#.*\n)+?)# ///\n", (root / "train_hf.py").read_text())
+    script = tomllib.loads(re.sub(r"^# ?", "", header[1], flags=re.MULTILINE))
+    groups = listed(root)
+    needed = [*groups[""], *groups["train"], *groups["onnx"]]  # an export is published, too
+    expected = {one.name: str(one) for one in needed}
+    assert {str(Requirement(line)) for line in script["dependencies"]} == set(expected.values())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert script["requires-python"] == project["requires-python"]
+
+
 def test_every_dependency_has_a_reason(root):
     text = (root / "pyproject.toml").read_text()
     block = text[text.index("dependencies = [") : text.index("[project.urls]")].splitlines()
