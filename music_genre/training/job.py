@@ -27,9 +27,11 @@ ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
 DEFAULT_TIMEOUT = "3h"  # the reference run takes less than two; the Hub's own default is 30 minutes
 # Its own arguments come behind it, so that nothing has to be quoted.
 SCRIPT = """set -e
-cp -r /code ~/code && cd ~/code
+cp -r /code ~/run && cd ~/run
 uv venv --quiet && uv pip install --quiet -r requirements.txt
-if ls -d /output/checkpoint-* >/dev/null 2>&1; then set -- "$@" --resume_from_checkpoint last; fi
+if ls -d /output/linear_probe/choice.json /output/checkpoint-* 2>/dev/null | grep -q .
+then set -- "$@" --resume_from_checkpoint last
+fi
 exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAST_LINES = 20

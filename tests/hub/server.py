@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -97,7 +98,9 @@ class HubDouble:
         self.faults: list[Fault] = []
         self.jobs: list[dict] = []  # each with the "spec" that was submitted
         self.job_log: list[str] = []  # what every job prints
-        self.job_ends_as = "COMPLETED"
+        self.job_ends_as, self.job_message = "COMPLETED", None
+        self.machine: jobs.Machine | None = None  # if jobs are to be run
+        self.process: subprocess.Popen | None = None  # of the last job that it runs
         self.held = threading.Event()
         app = Starlette(
             routes=[Route(path, handler, methods=methods) for path, handler, methods in ROUTES],

@@ -1,34 +1,19 @@
 """A run on the Hub's hardware, against the stand-in for the Hub."""
 
+import json
 import os
 import shutil
-import subprocess
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, Volume, close_session, constants
-
-from music_genre.errors import exit_with_message
-from music_genre.training.arguments import parse_arguments
-from music_genre.training.job import run_as_job
-from tests.hub import READER, WRITER, Fault, HubDouble
-
-# Buckets keep their files in Xet storage, which the stand-in does not have: volumes are copied.
-TRAIN = """
-import runpy, shutil, sys
-from pathlib import Path
 from huggingface_hub import HfApi, Volume
 
-volumes = Path(sys.argv.pop(1))
+import train_hf
+from tests.commands import run_here
+from tests.hub import READER, WRITER, Fault, HubDouble
+from tests.hub.jobs import Machine
 
-def copy(self, source, mount_path, *, remote_name=None, read_only=True):
-    shutil.copytree(source, volumes / mount_path[1:], dirs_exist_ok=True)
-    return Volume(type="bucket", source="b", mount_path=mount_path, path="p", read_only=read_only)
-
-HfApi.sync_job_volume = copy
-runpy.run_module("train_hf", run_name="__main__")
-"""
 PUSH = ["--push_to_hub", "--hub_model_id", "you/model"]
 
 
@@ -40,65 +25,88 @@ def hub(tmp_path):
 
 
 @pytest.fixture
-def submit(hub, tmp_path, root, monkeypatch, capsys):
-    """In this process, which takes the time of importing torch once."""
+def submit(hub, tmp_path, root, monkeypatch):
+    """Run train_hf.py in this process; volumes are folders in `volumes`.
+
+    Buckets keep their files in Xet storage, which the stand-in does not have.
+    """
 
     def copy(self, source, mount_path, *, remote_name=None, read_only=True):
         shutil.copytree(source, tmp_path / "volumes" / mount_path[1:], dirs_exist_ok=True)
         return Volume(type="bucket", source="b", mount_path=mount_path, read_only=read_only)
 
-    def run(*options, token=WRITER, dataset="you/gtzan", flavor="t4-small", push=PUSH):
-        argv = [str(root / "configs/gtzan.json"), "--job", flavor, *push, *options]
+    def run(
+        *options, token=WRITER, dataset="you/gtzan", flavor="t4-small", push=PUSH, config="gtzan"
+    ):
+        argv = [root / f"configs/{config}.json", "--job", flavor, *push, *options]
         argv += ["--dataset", dataset] if dataset else []
-        monkeypatch.setenv("HF_TOKEN", token)
-        data, _, recipe = parse_arguments(argv)
-        code = 0
-        try:
-            with exit_with_message("Stopped."):
-                run_as_job(argv, data.dataset, recipe)
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+        environment = os.environ | hub.environment(tmp_path / "cache", token)
+        return run_here(train_hf.main, *argv, environment=environment)
 
     monkeypatch.setattr(HfApi, "sync_job_volume", copy)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    close_session()  # the one of other tests is offline
-    yield run
-    close_session()
+    return run
 
 
-def train(hub, tmp_path, root, *argv):
-    return subprocess.run(
-        [sys.executable, "-c", TRAIN, str(tmp_path / "volumes"), *argv],
-        env=os.environ | hub.environment(tmp_path / "cache") | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=240,
-    )
+def program(folder: Path, name: str, script: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder
 
 
-def test_a_job_is_submitted_once_followed_and_ends_with_the_model(hub, tmp_path, root):
-    argv = [str(root / "configs/gtzan.json"), "--job", "t4-small", *PUSH, "--job_timeout", "90m"]
-    argv += ["--learning_rate", "1e-4", "--output_dir", "runs/x", "--dataset", "you/gtzan"]
-    done = train(hub, tmp_path, root, *argv)
-    assert done.returncode == 0, done.stderr
+def test_a_job_runs_and_ends_with_the_model_on_the_hub(hub, submit, prepared, tmp_path):
+    """Its command is run here, in a new home; of its image only uv is played."""
+    dataset = shutil.copytree(prepared, tmp_path / "own")
+    path = dataset / "preparation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_synthetic": False}))
+    uv = f'case $1 in venv) ln -s "{sys.prefix}" .venv;; pip) test -f requirements.txt;; esac'
+    programs = program(tmp_path / "bin", "uv", uv)
+    image = hub.environment(tmp_path / "job" / "cache", token="") | {"OMP_NUM_THREADS": "1"}
+    hub.machine = Machine(tmp_path / "job", tmp_path / "volumes", programs, image)
+    done = submit(
+        "--job_timeout", "90m", "--window_seconds", "1", "--max_steps", "2", "--dataset", dataset,
+        "--output_dir", "runs/x", config="quickstart", dataset=None,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     (job,) = hub.jobs
     spec = job["spec"]
-    options = [*PUSH, "--learning_rate", "1e-4", "--dataset", "you/gtzan"]
-    assert spec["command"][4:] == ["configs/gtzan.json", *options]
-    assert spec["flavor"] == "t4-small"
-    assert spec["timeoutSeconds"] == 90 * 60
-    assert spec["attempts"] == 3
-    assert "0.40 USD per hour" in done.stdout
-    assert "line 29" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("you/model")
-    assert (tmp_path / "volumes/code/train_hf.py").is_file()
-    assert not (tmp_path / "volumes/code/.git").exists()
+    options = ["--window_seconds", "1", "--max_steps", "2", "--dataset", "/dataset"]
+    assert spec["command"][4:] == ["configs/quickstart.json", *PUSH, *options]
+    assert (spec["flavor"], spec["timeoutSeconds"], spec["attempts"]) == ("t4-small", 90 * 60, 3)
     mounted = {one["mountPath"]: one["readOnly"] for one in spec["volumes"]}
-    assert mounted == {"/code": True, "/output": False}
+    assert mounted == {"/code": True, "/output": False, "/dataset": True}
+    assert not (tmp_path / "volumes/code/.git").exists()
+    assert "0.40 USD per hour" in done.stdout
+    assert "Published: " in done.stdout, "the log of the job"
+    assert done.stdout.splitlines()[-1].endswith("you/model")
+    for name in ("model.safetensors", "README.md", "report.json"):
+        assert hub.files("you/model")[name] == (tmp_path / "volumes/output" / name).read_bytes()
+    assert hub.storage.load("models", "you/model")["private"]
+    assert WRITER not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumes"),
+    [("", False), ("linear_probe/choice.json", True), ("checkpoint-5/optimizer.pt", True)],
+)
+def test_the_next_attempt_resumes_what_was_saved(hub, submit, tmp_path, saved, resumes):
+    """One that was cut after its linear probe was refused, as its folder held a run."""
+    assert submit("--seed", "1").returncode == 0
+    uv = "mkdir -p .venv/bin; cp $(dirname $0)/accelerate .venv/bin"
+    programs = program(tmp_path / "bin", "uv", uv)
+    program(programs, "accelerate", 'echo "$@"')
+    output = tmp_path / "volumes" / "output"
+    if saved:
+        (output / saved).parent.mkdir(parents=True)
+        (output / saved).touch()
+    machine = Machine(tmp_path / "job", tmp_path / "volumes", programs, {})
+    assert machine.start(hub.jobs[0]["spec"]).wait(60) == 0
+    said = machine.log.read_text()
+    options = (
+        "launch train_hf.py configs/gtzan.json --push_to_hub --hub_model_id you/model --seed 1"
+    )
+    resume = " --resume_from_checkpoint last" * resumes
+    assert said == f"{options} --dataset you/gtzan{resume} --output_dir {output}\n"
 
 
 def test_the_token_goes_as_a_secret_alone(hub, submit):
@@ -109,12 +117,12 @@ def test_the_token_goes_as_a_secret_alone(hub, submit):
     assert token not in str(spec) + done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("stage", ["ERROR", "CANCELED"])
-def test_a_job_that_fails_shows_its_last_lines(hub, submit, stage):
-    hub.job_ends_as = stage
+@pytest.mark.parametrize(("stage", "message"), [("ERROR", "Job timeout"), ("CANCELED", None)])
+def test_a_job_that_fails_shows_its_last_lines(hub, submit, stage, message):
+    hub.job_ends_as, hub.job_message = stage, message
     done = submit()
     assert done.returncode == 2
-    assert stage.lower() in done.stderr
+    assert f"{stage.lower()}{f' ({message})' if message else ''}." in done.stderr
     assert done.stderr.splitlines()[-1] == "line 29"
     assert "line 10\n" in done.stderr
     assert "line 9\n" not in done.stderr
