@@ -9,7 +9,6 @@ any width with the default head. No pickle is run. The folder works wherever a m
 """
 
 import argparse
-import csv
 import tempfile
 from pathlib import Path
 from urllib.error import URLError
@@ -40,11 +39,8 @@ WEIGHTS = {
         "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
     ),
 }
-CLASS_NAMES = (
-    "https://raw.githubusercontent.com/fschmid56/EfficientAT"
-    "/a425fdce92572e602a1d5634799bd9f1f2efa806/metadata/class_labels_indices.csv",
-    "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429",
-)
+# AudioSet's names of its classes, in the order of its class_labels_indices.csv (CC BY 4.0, Google).
+CLASS_NAMES = Path(__file__).with_name("audioset_classes.txt")
 CARD = """---
 license: mit
 library_name: transformers
@@ -82,11 +78,10 @@ def run(weights: str, output_dir: Path) -> None:
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise InputError(f"{output_dir} is there already: name a new folder.")
     model = convert(read_weights(weights))
-    if names := read_class_names(model.config.num_labels):
+    names = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+    if model.config.num_labels == len(names):
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: i for i, name in enumerate(names)}
-    else:
-        print("The names of AudioSet's classes cannot be downloaded: they are LABEL_0, LABEL_1 ...")
     model.save_pretrained(output_dir)
     EfficientATFeatureExtractor().save_pretrained(output_dir)
     (output_dir / "README.md").write_text(CARD.format(name=Path(weights).name), encoding="utf-8")
@@ -177,20 +172,6 @@ def own_names(blocks: list[EfficientATBlock]) -> dict[str, str]:
                 add_convolution(theirs, ours)
     add_convolution(f"features.{len(blocks) + 1}", "last")
     return names
-
-
-def read_class_names(num_labels: int) -> list[str] | None:
-    """AudioSet's names of its classes; None if they cannot be downloaded, or are not as many."""
-    url, sha256 = CLASS_NAMES
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classes.csv"
-        try:
-            download(url, sha256, path)
-        except InputError:
-            return None
-        with path.open(encoding="utf-8", newline="") as file:
-            names = [row["display_name"] for row in csv.DictReader(file)]
-    return names if len(names) == num_labels else None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ Out-of-Distribution", ICLR 2022). The last layers of a speech model know words r
 those behind the best layer are cut off. Layer and regularization are chosen together by
 cross-validation over the artists of train.
 
+A model of AudioSet's classes knows most genres already. Where its last layer is the head, the
+regression is added to what the classes of the same names say.
+
 FAMILIES says, for each type of model, which vectors the probe gets and how a head is written.
 """
 
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -46,6 +50,8 @@ N_FOLDS = 5
 # layer is chosen by the best of two (deeper ones may need another than the first), then C for it.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
 OTHER_STRENGTHS = (0.001, 0.003, 0.03)
+# Of the logits of known classes, which are added to the regression's; chosen together with C.
+KNOWN_SHARES = (0.0, 0.5, 1.0)
 
 
 # --- what differs by family -----------------------------------------------------------------
@@ -67,6 +73,7 @@ class Family:
     vectors: Callable[[PreTrainedModel, torch.Tensor], list[torch.Tensor]]
     layers: Callable[[PreTrainedModel], nn.ModuleList]
     write_head: Callable[[PreTrainedModel, StandardScaler, np.ndarray, np.ndarray], None]
+    keeps_known_classes: bool = False  # `model.keep_known_classes` has set the last layer
 
 
 def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -145,7 +152,12 @@ FAMILIES = {
     "wavlm": _SPEECH,
     "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
     AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_last_layer),
-    EFFICIENTAT: Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_last_layer),
+    EFFICIENTAT: Family(
+        _efficientat_vectors,
+        lambda model: nn.ModuleList(),
+        _write_last_layer,
+        keeps_known_classes=True,
+    ),
 }
 
 
@@ -178,6 +190,7 @@ class Features:
     labels: np.ndarray  # int, shape (windows,)
     groups: np.ndarray  # str, shape (windows,): the artist, or the track where that is unknown
     is_crop: np.ndarray  # bool, shape (windows,): augmented; to fit on, not to score
+    known: np.ndarray | None = None  # float, shape (windows, labels): logits of known classes
 
     def of_tracks(self, tracks: np.ndarray) -> "Features":
         """Those of some tracks, which are numbered anew."""
@@ -188,6 +201,7 @@ class Features:
             self.labels[rows],
             self.groups[rows],
             self.is_crop[rows],
+            None if self.known is None else self.known[rows],
         )
 
     def weights(self) -> np.ndarray:
@@ -210,11 +224,16 @@ def fit_linear_probe(
     Processes share the forward passes; the first one chooses and fits for all.
 
     Returns:
-        `layers` that are kept, `of_layers`, the regression's `C`, `cross_validated_accuracy`, and
-        `over`, what it was cross-validated over.
+        `layers` that are kept, `of_layers`, the regression's `C`, the `known_share` of the classes
+        that the base model knew, `cross_validated_accuracy`, and `over`, what it was
+        cross-validated over.
     """
     model.eval()
     features, over = extract_features(model, feature_extractor, crops, accelerator, is_quiet)
+    known = known_classes(model)
+    if known is not None:
+        known_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
+        features.known = (features.layers[-1] - known_mean) @ known.T
     found = [None, None]
     if PartialState().is_main_process:
         # These products are small: with two threads of BLAS they took ten times as long on a
@@ -230,14 +249,31 @@ def fit_linear_probe(
     choice, regression = broadcast_object_list(found)
     keep_layers(model, choice["layers"])
     weight, bias = _weights_of_all_genres(regression[-1], model.config.num_labels)
+    if known is not None:  # on standardized features, as the regression
+        share, scaler = choice["known_share"], regression[0]
+        weight = weight + share * known * scaler.scale_
+        bias = bias + share * known @ (scaler.mean_ - known_mean)
     FAMILIES[model.config.model_type].write_head(model, regression[0], weight, bias)
     return choice
 
 
+def known_classes(model: PreTrainedModel) -> np.ndarray | None:
+    """What the last layer knows of genres before the probe: its weight, shape (labels, hidden).
+
+    None if it is random, or zero.
+    """
+    if not FAMILIES[model.config.model_type].keeps_known_classes:
+        return None
+    weight = model.classifier.weight.detach().cpu().double().numpy()
+    return weight if weight.any() else None
+
+
 def describe_choice(choice: dict[str, Any]) -> str:
     layer = f" on layer {choice['layers']} of {choice['of_layers']}" * (choice["of_layers"] > 1)
+    share = choice["known_share"]
+    known = f", with {share:g} of the classes that the base knows" if share else ""
     return (
-        f"Linear probe{layer}, C={choice['C']:g}: "
+        f"Linear probe{layer}, C={choice['C']:g}{known}: "
         f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over {choice['over']}."
     )
 
@@ -319,37 +355,64 @@ class OneGenreLeftError(InputError):
 
 
 def choose_layer(features: Features) -> dict[str, Any]:
-    """The layer and the C of the least negative log-likelihood on tracks of unknown artists."""
+    """The layer, the C and the share of known classes of the least negative log-likelihood.
+
+    On tracks of artists that the regression was not fitted on.
+    """
     first = np.unique(features.tracks, return_index=True)[1]
     references = features.labels[first]
+    shares = KNOWN_SHARES if features.known is not None else (0.0,)
 
-    def score(n_layers: int, strength: float) -> tuple[float, int, float, float]:
-        probabilities = cross_validate(features.layers[n_layers - 1], features, strength)
-        loss = negative_log_likelihood(probabilities, references)
-        return loss, n_layers, strength, accuracy(probabilities, references)
+    def score(n_layers: int, strength: float) -> tuple[float, int, float, float, float]:
+        found = cross_validate(features.layers[n_layers - 1], features, strength)
+        scores = []
+        for share in shares:
+            probabilities = mean_of_tracks(add_known(found, features, share), features)
+            loss = negative_log_likelihood(probabilities, references)
+            right = accuracy(probabilities, references)
+            scores.append((loss, n_layers, strength, share, right))
+        return min(scores)
 
     layers = range(1, len(features.layers) + 1)
     best = min(score(layer, strength) for layer in layers for strength in STRENGTHS_OF_LAYERS)
-    _, n_layers, strength, accuracy_ = min(best, *(score(best[1], c) for c in OTHER_STRENGTHS))
+    best = min(best, *(score(best[1], strength) for strength in OTHER_STRENGTHS))
+    _, n_layers, strength, share, right = best
     return {
         "layers": n_layers,
         "of_layers": len(features.layers),
         "C": strength,
-        "cross_validated_accuracy": accuracy_,
+        "known_share": share,
+        "cross_validated_accuracy": right,
     }
 
 
+def add_known(probabilities: np.ndarray, features: Features, share: float) -> np.ndarray:
+    """Of windows, shape (windows, genres): with that share of the known classes' logits added."""
+    if not share:
+        return probabilities
+    known = features.known[:, : probabilities.shape[1]]
+    with np.errstate(divide="ignore"):  # a genre that a fold lacks has no probability
+        return softmax(np.log(probabilities) + share * known, axis=1)
+
+
+def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
+    """Over the windows of each track that are no crops; shape (tracks, genres)."""
+    plain = ~features.is_crop
+    tracks = features.tracks[plain]
+    first = np.unique(tracks, return_index=True)[1]
+    return np.add.reduceat(probabilities[plain], first) / np.bincount(tracks)[:, None]
+
+
 def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
-    """Probabilities of tracks whose artist the regression was not fitted on.
+    """Probabilities of windows of tracks whose artist the regression was not fitted on.
 
     Returns:
-        Shape (tracks, genres).
+        Shape (windows, genres).
 
     Raises:
         InputError: there are too few tracks, or artists, to leave some out.
     """
-    plain = ~features.is_crop
-    n_of_genre = np.bincount(features.labels[plain])
+    n_of_genre = np.bincount(features.labels[~features.is_crop])
     # As many as scikit-learn allows.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
     too_few = OneGenreLeftError(
@@ -376,9 +439,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
             raise too_few from error
     probabilities = np.zeros((len(layer), len(n_of_genre)))
     probabilities[:, np.unique(features.labels)] = found
-    scored = features.tracks[plain]
-    first = np.unique(scored, return_index=True)[1]
-    return np.add.reduceat(probabilities[plain], first) / np.bincount(scored)[:, None]
+    return probabilities
 
 
 def _regression(strength: float) -> Pipeline:

@@ -11,6 +11,7 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
+from data_prep.genres import Spellings
 from music_genre.loading import (
     HEAD,
     LOADING_LOGGERS,
@@ -18,6 +19,7 @@ from music_genre.loading import (
     UNUSABLE,
     ModelError,
     ModelFolder,
+    load_classifier,
     load_feature_extractor,
     unusable,
     without_warnings,
@@ -60,6 +62,9 @@ def load_for_training(
                     output_loading_info=True,
                 )
             _report_random_tensors(found, info)
+            if config.model_type == EFFICIENTAT:
+                has_head = not any(name.startswith(HEAD) for name in info["missing_keys"])
+                keep_known_classes(model, load_classifier(found) if has_head else None)
     except UNUSABLE as error:
         raise unusable(found, error) from error
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
@@ -68,6 +73,23 @@ def load_for_training(
     elif model.config.model_type == AST:
         _shorten_ast(model, feature_extractor, window_seconds)
     return model, feature_extractor
+
+
+def keep_known_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
+    """Set the last layer to the base's classes that have the name of a genre, in any spelling.
+
+    AudioSet's "Heavy metal" is GTZAN's "metal". Genres that the base has no class for get zeros.
+    """
+    key = Spellings.read(None).key
+    rows: dict[str, int] = {}
+    for row, name in base.config.id2label.items() if base else ():
+        for spelling in (name, name.removesuffix(" music")):
+            rows.setdefault(key(spelling), row)
+    with torch.no_grad():
+        for label, genre in model.config.id2label.items():
+            row = rows.get(key(genre))
+            model.classifier.weight[label] = 0 if row is None else base.classifier.weight[row]
+            model.classifier.bias[label] = 0 if row is None else base.classifier.bias[row]
 
 
 def _report_random_tensors(found: ModelFolder, info: dict[str, Any]) -> None:

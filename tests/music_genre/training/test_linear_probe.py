@@ -29,6 +29,7 @@ from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassi
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset
+from music_genre.training.model import keep_known_classes
 
 SIZES = {
     "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -311,7 +312,8 @@ def test_crops_are_fitted_on_and_not_scored():
         [np.concatenate([plain, crops])[order]], clips, labels[clips], clips.astype(str),
         np.r_[np.zeros(100, bool), np.ones(300, bool)][order],
     )  # fmt: skip
-    probabilities = linear_probe.cross_validate(features.layers[0], features, 0.1)
+    found = linear_probe.cross_validate(features.layers[0], features, 0.1)
+    probabilities = linear_probe.mean_of_tracks(found, features)
     assert probabilities.shape == (100, 2)
     assert (probabilities.argmax(1) == labels).mean() < 0.1
 
@@ -343,6 +345,58 @@ def test_efficientats_probe_is_its_last_layer():
     )
     changed = {n for n, tensor in model.state_dict().items() if not tensor.equal(tensors[n])}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def efficientat(labels: list[str], seed: int = 0) -> EfficientATForAudioClassification:
+    torch.manual_seed(seed)
+    config = EfficientATConfig(
+        width_multiplier=0.1,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
+    model = EfficientATForAudioClassification(config).eval()
+    torch.nn.init.normal_(model.classifier.bias)
+    return model
+
+
+def test_classes_that_the_base_knows_by_another_spelling_are_kept():
+    base = efficientat(["Speech", "Rock music", "Heavy metal", "Rock and roll", "Gospel music"])
+    model = efficientat(["metal", "Gabber", "gospel", "rock"], seed=1)
+    keep_known_classes(model, base)
+    for mine, theirs in enumerate([2, None, 4, 1]):
+        for new, old in zip(
+            model.classifier.parameters(), base.classifier.parameters(), strict=True
+        ):
+            torch.testing.assert_close(
+                new[mine], torch.zeros_like(new[mine]) if theirs is None else old[theirs]
+            )
+    keep_known_classes(model, None)
+    assert linear_probe.known_classes(model) is None
+    assert linear_probe.known_classes(tiny("ast")[0]) is None, "its head is random"
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_known_classes_are_added_where_they_help(is_right, monkeypatch):
+    """Twelve tracks teach little. The share that is chosen is that of the model's head."""
+    rng = np.random.default_rng(0)
+    model = efficientat(["a", "b", "c"])
+    known = model.classifier.weight.detach().double().numpy()
+    layer = rng.standard_normal((13, known.shape[1])) * rng.uniform(0.1, 3, known.shape[1]) + 1
+    logits = (layer - layer.mean(0)) @ known.T
+    with torch.no_grad():
+        model.classifier.weight.mul_(4 / logits.std())
+    labels = logits.argmax(1) if is_right else (logits.argmax(1) + 1) % 3
+    features = one_window_each([layer], labels)
+    monkeypatch.setattr(linear_probe, "extract_features", lambda *_: (features, ""))
+    choice = linear_probe.fit_linear_probe(model, None, None, None)
+    assert (choice["known_share"] > 0) is is_right
+    found = linear_probe._regression(choice["C"]).fit(
+        layer, labels, logisticregression__sample_weight=features.weights()
+    )
+    expected = linear_probe.add_known(found.predict_proba(layer), features, choice["known_share"])
+    with torch.no_grad():
+        probabilities = model.classifier(torch.from_numpy(layer).float()).softmax(-1).numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
