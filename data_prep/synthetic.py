@@ -4,7 +4,7 @@
 
     from data_prep.synthetic import synthesise, write_archive
     clip = synthesise("jazz", seed=7, seconds=10.0)  # float32, 22,050 Hz
-    write_archive("synthetic.zip", clips_per_genre=40)  # laid out as GTZAN is
+    write_archive("synthetic.zip", clips_per_genre=25)  # laid out as GTZAN is
 
 A style is a table: tempo, chords, and parts that play patterns. The seed draws key, tempo, chords,
 patterns and levels. A model trained on these clips is not a music classifier.
@@ -230,7 +230,7 @@ def _sound(
 
 
 def write_archive(
-    path: str | os.PathLike, clips_per_genre: int = 40, seconds: float = 8.0, seed: int = 0
+    path: str | os.PathLike, clips_per_genre: int = 25, seconds: float = 8.0, seed: int = 0
 ) -> None:
     """Write a zip laid out as GTZAN is: genres_original/<genre>/<genre>.NNNNN.wav, PCM16 mono.
 

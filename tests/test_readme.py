@@ -96,7 +96,7 @@ def test_quickstart_without_data(walk):
     run = walk.folder / "runs" / "quickstart"
     report = report_of(run)
     assert report["is_synthetic"]
-    assert report["test"]["n"] == 40
+    assert report["test"]["n"] == 20
     assert report["test"]["accuracy"] >= 0.8
     walk.note(f"    runs/quickstart: test accuracy {report['test']['accuracy']:.3f}")
     classifier = GenreClassifier(run)
