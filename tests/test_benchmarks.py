@@ -19,9 +19,9 @@ from data_prep.synthetic import write_archive
 from tests import forked
 
 FIGURE_SCRIPTS = {
-    "ablation", "course_recipe", "data_prep", "library", "serving", "soak", "training",
-    "transformers_js",
+    "ablation", "course_recipe", "data_prep", "library", "serving", "training", "transformers_js",
 }  # fmt: skip
+WEEKLY = {"soak"}  # weekly.yml runs it for minutes
 SHARED_MODULES = {"inputs", "measuring"}
 
 
@@ -63,11 +63,13 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_every_script_is_run_here(root):
     names = {path.stem for path in (root / "benchmarks").glob("*.py")}
-    assert names == FIGURE_SCRIPTS | SHARED_MODULES
+    assert names == FIGURE_SCRIPTS | WEEKLY | SHARED_MODULES
+    weekly = (root / ".github" / "workflows" / "weekly.yml").read_text()
+    assert all(f"benchmarks/{name}.py" in weekly for name in WEEKLY)
 
 
 def test_every_script_names_the_page_with_its_figures(root):
-    for name in FIGURE_SCRIPTS - {"course_recipe"}:  # it is run by two others
+    for name in (FIGURE_SCRIPTS | WEEKLY) - {"course_recipe"}:  # it is run by two others
         text = (root / "benchmarks" / f"{name}.py").read_text().split('"""')[1]
         pages = [page for page in (root / "docs").glob("*.md") if f"docs/{page.name}" in text]
         assert pages, name
@@ -124,17 +126,6 @@ def test_library(run, tiny_classifier):
     assert text.startswith("60 files, 0.07 h of audio")
     assert {"a loop of `pipeline(...)`", "the scan"} <= rows(text).keys()
     assert json.loads(run("library", "--rows", 12_000))["known"] == 12_000
-
-
-def test_soak(run, tiny_classifier):
-    """Seven clients, since their seeds begin with every kind."""
-    sizes = ("--clients", 7, "--minutes", 0.01)
-    text = run("soak", "--model", tiny_classifier, *sizes)
-    assert "errors: 0\n" in text
-    assert "tracebacks in the server's log: 0\n" in text
-    table = rows(text)
-    assert {"classify", "batch", "broken", "too many", "live"} <= table.keys()
-    assert int(table["live chunk"][0]) >= 5
 
 
 def with_artist(row: dict) -> dict:

@@ -73,7 +73,6 @@ RUN_BY = {
     "python -m baselines": "tests/baselines/test_feature_tables.py",
     "python benchmarks/ablation.py": "tests/test_benchmarks.py",
     "python benchmarks/data_prep.py": "tests/test_benchmarks.py",
-    "python benchmarks/soak.py": "tests/test_benchmarks.py",
     "python benchmarks/library.py": "tests/test_benchmarks.py",
     "python benchmarks/serving.py": "tests/test_benchmarks.py",
     "python benchmarks/training.py": "tests/test_benchmarks.py",
@@ -105,6 +104,7 @@ NOT_RUN = {
     'pip install "gradio[mcp]': "The tests' environment lacks mcp; test_app.py asks the same API.",
     "python -m http.server --directory docs": "benchmarks/transformers_js.py serves the page.",
     "hf download marsyas/gtzan": "It needs the Hub; its archive is tested as genres.tar.gz.",
+    "python benchmarks/soak.py": "weekly.yml runs it for minutes.",
     "npm install": "It needs a registry; test_benchmarks.py runs the script with JS_PACKAGES.",
 }
 
