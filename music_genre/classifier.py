@@ -52,11 +52,6 @@ class Prediction:
         return audio.loss_in_words(self.lost_seconds, self.timeline[-1].end)
 
 
-def top_two(probabilities: dict[str, float]) -> list[tuple[str, float]]:
-    """The likeliest genre and the runner-up, each with its probability."""
-    return sorted(probabilities.items(), key=lambda item: item[1], reverse=True)[:2]
-
-
 class GenreClassifier:
     """Classify music with a model that `train_hf.py` made, or any other audio classifier.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 RUNS_DIR = Path("runs")
 REPORT_FILE = "report.json"
 PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
-# Of the clips of train, each by a model that was fitted without its artist.
 
 
 def read_report(folder: Path) -> dict | None:

@@ -85,10 +85,7 @@ def build(classifier: GenreClassifier) -> gr.Blocks:
 
 
 def _introduction(classifier: GenreClassifier, name: str, report: dict | None) -> str:
-    labels = classifier.labels
-    lines = ["# Which genre is it?", f"**{name}** knows {len(labels)} genres."]
-    if len(labels) == 1:
-        lines[1] = f"**{name}** knows one genre, {labels[0]}, so that is its answer to any sound."
+    lines = ["# Which genre is it?", f"**{name}** knows {len(classifier.labels)} genres."]
     if is_demonstration(classifier, report):
         lines.append(
             "> **A demonstration:** this model was trained on synthesised music. What it says "

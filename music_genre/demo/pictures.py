@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import image
 from transformers.audio_utils import mel_filter_bank
 
-from music_genre.classifier import Prediction, top_two
+from music_genre.classifier import Prediction
 
 Cell = tuple[float, float, Mapping[str, float]]  # start second, end second, probabilities
 
@@ -34,8 +34,8 @@ def clock(seconds: float) -> str:
 
 
 def best_two(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The likeliest genre and the runner-up, which is ("", 0.0) where there is one label only."""
-    return [*top_two(probabilities), ("", 0.0)][:2]
+    """The likeliest genre and the runner-up, each with its probability."""
+    return sorted(probabilities.items(), key=lambda item: item[1], reverse=True)[:2]
 
 
 def headline(word: str, note: str, kind: str = "") -> str:

@@ -58,7 +58,7 @@ class ClassifiedFile:
         """The headline and the pictures."""
         (genre, share), (second, second_share) = pictures.best_two(self.prediction.probabilities)
         note = f"{share:.0%} sure"
-        if second and share - second_share < TAKE_LEAD:
+        if share - second_share < TAKE_LEAD:
             note += f", a close call with {second} ({second_share:.0%})"
         note += f" · processed {pictures.clock(self.seconds)}"
         if self.is_truncated:

@@ -95,13 +95,6 @@ def test_after_a_pause_smoothing_starts_anew():
     assert words == [*["jazz"] * 5, "rock"]
 
 
-def test_a_model_with_one_label_is_sure_of_it():
-    classifier = Scripted(1.0)
-    classifier.labels = ("jazz",)
-    session = LiveSession(probabilities={"jazz": 1.0}, genre="jazz")
-    assert "jazz" in session.as_html(classifier.labels)[0]
-
-
 def test_a_chunk_is_read_as_the_page_writes_it():
     pcm = np.array([0, 16384, -32768], "<i2")
     chunk = {"sampling_rate": 48_000, "pcm": base64.b64encode(pcm).decode(), "is_first": True}

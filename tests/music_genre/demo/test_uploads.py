@@ -115,14 +115,6 @@ def test_what_could_not_be_decoded_is_said():
     assert table.loc[0, "remark"] == loss
 
 
-def test_a_model_with_one_label_answers():
-    shares = {"jazz": 1.0}
-    prediction = Prediction("jazz", shares, [WindowPrediction(0.0, 1.0, shares)])
-    answer = ClassifiedFile(prediction, np.ones(16_000, np.float32), 16_000, False, 0.0)
-    assert "100% sure" in answer.as_html()[0]
-    assert as_table([{"file": "a.mp3"} | answer.as_json()], ["jazz"]).loc[0, "genre"] == "jazz"
-
-
 @pytest.mark.parametrize(
     "name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1", "a,b\nc", "a"]
 )
