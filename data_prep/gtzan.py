@@ -2,9 +2,9 @@
 
 Artists and titles come from B. L. Sturm, "An Analysis of the GTZAN Music Genre Dataset", Proc.
 ACM Workshop MIRUM, Nara, 2012 (`gtzan_index.csv` is his table: 919 tracks with an artist, 81
-without).
-The fault-filtered lists are those of C. Kereliuk, B. L. Sturm, J. Larsen, "Deep Learning and Music
-Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them.
+without). Its last column has the fault-filtered lists of C. Kereliuk, B. L. Sturm, J. Larsen, "Deep
+Learning and Music Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them;
+importing that takes longer than all else here.
 """
 
 import csv
@@ -28,10 +28,21 @@ CLIP_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})", re.IGNORECASE)
 
 
 @cache
+def _index() -> list[dict[str, str]]:
+    with Path(__file__).with_name("gtzan_index.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
 def artists_and_titles() -> dict[str, tuple[str, str]]:
     """track_id -> (artist, title) of all 1,000 tracks; an empty string means unknown."""
-    with Path(__file__).with_name("gtzan_index.csv").open(encoding="utf-8", newline="") as file:
-        return {row["track_id"]: (row["artist"], row["title"]) for row in csv.DictReader(file)}
+    return {row["track_id"]: (row["artist"], row["title"]) for row in _index()}
+
+
+@cache
+def filtered_split() -> dict[str, str]:
+    """track_id -> "train" (443), "validation" (197) or "test" (290); the faulty 70 are absent."""
+    return {row["track_id"]: row["filtered_split"] for row in _index() if row["filtered_split"]}
 
 
 def track_id_of(name: str) -> str | None:
@@ -46,24 +57,12 @@ def as_tracks(samples_sha256: Mapping[str, str]) -> dict[str, Track]:
     Args:
         samples_sha256: track_id -> hash of the decoded samples, or "" where they are not at hand.
     """
+    known = artists_and_titles()
     return {
-        track_id: Track(track_id, genre_of(track_id), *_names_of(track_id), sha256=sha256)
+        track_id: Track(track_id, genre_of(track_id), *known.get(track_id, ()), sha256=sha256)
         for track_id, sha256 in samples_sha256.items()
     }
 
 
 def genre_of(track_id: str) -> str:
     return track_id.split(".")[0]
-
-
-def _names_of(track_id: str) -> tuple[str, str]:
-    return artists_and_titles().get(track_id, ("", ""))
-
-
-@cache
-def filtered_split() -> dict[str, str]:
-    """track_id -> "train" (443), "validation" (197) or "test" (290); the faulty 70 are absent."""
-    from torchaudio.datasets import gtzan
-
-    lists = (gtzan.filtered_train, gtzan.filtered_valid, gtzan.filtered_test)
-    return {track: split for split, tracks in zip(SPLITS, lists, strict=True) for track in tracks}

@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data_prep import gtzan
 from data_prep.gtzan import SPLITS, filtered_split
@@ -120,17 +118,14 @@ def assign_groups(
         links: the keys of `link_keys` by which tracks are held together.
         shares: of each split that is filled.
     """
-    ids = sorted(tracks)
-    label_of_track = _linked_groups([tracks[t] for t in ids], links)
-    order = np.argsort(label_of_track, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(label_of_track[order])) + 1)
+    groups = _linked_groups(tracks, links)
     np.random.default_rng(seed).shuffle(groups)
     groups.sort(key=len, reverse=True)
     n_of_genre = Counter(track.genre for track in tracks.values())
     assignment: dict[str, str] = {}
     filled: Counter[tuple[str, str]] = Counter()
     for group in groups:
-        n_in_group = Counter(tracks[ids[i]].genre for i in group)
+        n_in_group = Counter(tracks[t].genre for t in group)
         wanted = {(s, g): shares[s] * n_of_genre[g] for s in shares for g in n_in_group}
         # A large group (35 of GTZAN's tracks are by Bob Marley) may not overfill a small split.
         fitting = [
@@ -143,8 +138,8 @@ def assign_groups(
             for s in fitting or ["train"]
         }
         split = max(lacking, key=lacking.get)
-        assignment.update((ids[i], split) for i in group)
-        filled.update((split, tracks[ids[i]].genre) for i in group)
+        assignment.update(dict.fromkeys(group, split))
+        filled.update((split, tracks[t].genre) for t in group)
     return assignment
 
 
@@ -156,14 +151,9 @@ def _with_each_genre(
     Few tracks by few artists have groups that are large beside a tenth. The smallest one moves, if
     train keeps twice as many tracks of the genre.
     """
-    ids = sorted(assignment)
-    groups: dict[int, list[str]] = {}
-    for track_id, label in zip(ids, _linked_groups([tracks[t] for t in ids], links), strict=True):
-        groups.setdefault(label, []).append(track_id)
-    movable = sorted(
-        (g for g in groups.values() if len({tracks[t].genre for t in g}) == 1), key=len
-    )
-    filled = Counter((assignment[t], tracks[t].genre) for t in ids)
+    groups = _linked_groups({t: tracks[t] for t in assignment}, links)
+    movable = sorted((g for g in groups if len({tracks[t].genre for t in g}) == 1), key=len)
+    filled = Counter((split, tracks[t].genre) for t, split in assignment.items())
     for group in movable:
         genre, n = tracks[group[0]].genre, len(group)
         if assignment[group[0]] != "train" or 3 * n > filled["train", genre]:
@@ -175,18 +165,21 @@ def _with_each_genre(
     return assignment
 
 
-def _linked_groups(tracks: list[Track], links: Collection[str]) -> np.ndarray:
-    """A group number per track: the same for tracks that are linked, directly or by others."""
-    nodes: dict[object, int] = {i: i for i in range(len(tracks))}
-    pairs = [
-        (i, nodes.setdefault((kind, key), len(nodes)))
-        for i, track in enumerate(tracks)
-        for kind, key in link_keys(track).items()
-        if key and kind in links
-    ]
-    rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(nodes), len(nodes)))
-    return connected_components(graph, directed=False)[1][: len(tracks)]
+def _linked_groups(tracks: Mapping[str, Track], links: Collection[str]) -> list[list[str]]:
+    """Groups of ids, each sorted, of tracks that are linked, directly or by others."""
+    group_of: dict[str, list[str]] = {}
+    first_with: dict[tuple[str, str], str] = {}
+    for track_id in sorted(tracks):
+        group = group_of[track_id] = [track_id]
+        for kind, key in link_keys(tracks[track_id]).items():
+            if not key or kind not in links:
+                continue
+            other = group_of[first_with.setdefault((kind, key), track_id)]
+            if other is not group:
+                other += group
+                group_of |= dict.fromkeys(group, other)
+                group = other
+    return list({id(group): sorted(group) for group in group_of.values()}.values())
 
 
 def link_keys(track: Track) -> dict[str, str]:

@@ -26,7 +26,7 @@ ALLOWED = {
 }
 WITH_GRADIO = {"app", "demo"}
 # Its last release holds PyTorch at 2.11: what serves a model goes without it.
-WITH_TORCHAUDIO = {"training", "train_hf", "data_prep", "baselines"}
+WITH_TORCHAUDIO = {"training", "train_hf"}
 OWN = {"music_genre", "data_prep", "baselines", "benchmarks", "train_hf", "app"}
 
 # Settings that their packages document as attributes to set.

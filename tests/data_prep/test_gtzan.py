@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.gtzan import track_id_of
+from data_prep.gtzan import filtered_split, track_id_of
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,12 @@ from data_prep.gtzan import track_id_of
 )
 def test_the_track_is_known_by_the_whole_name(name, track_id):
     assert track_id_of(name) == track_id
+
+
+def test_the_filtered_lists_are_torchaudios():
+    pytest.importorskip("torchaudio", reason="only training needs torchaudio")
+    from torchaudio.datasets import gtzan as lists
+
+    theirs = {"train": lists.filtered_train, "validation": lists.filtered_valid}
+    theirs["test"] = lists.filtered_test
+    assert filtered_split() == {t: split for split, tracks in theirs.items() for t in tracks}

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from data_prep import splits
-from data_prep.gtzan import GENRES, artists_and_titles, as_tracks, filtered_split
+from data_prep.gtzan import GENRES, artists_and_titles, as_tracks
 from data_prep.leakage import describe_leakage, leakage
 from data_prep.track import Track
 from music_genre.errors import InputError
@@ -143,10 +143,6 @@ def test_random_split_of_few_tracks_keeps_some_in_train(n, n_held_out):
     counts = Counter(splits.assign(tracks, "random").values())
     assert counts["test"] == counts["validation"] == n_held_out
     assert counts["train"] == n - 2 * n_held_out > 0
-
-
-def test_every_split_has_all_of_its_lists_tracks():
-    assert set(filtered_split()) <= set(ALL)
 
 
 def test_an_unknown_method_names_the_valid_ones():
