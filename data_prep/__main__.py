@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions, parse_columns
+from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
 from data_prep.prepared import DATA_DIR, SAMPLING_RATE, default_output_dir
 from music_genre.errors import InputError, exit_with_message
 
@@ -73,6 +73,8 @@ def parse_arguments() -> argparse.Namespace:
         "unless given twice (--public --public) by someone who has the rights",
     )  # fmt: skip
     arguments = parser.parse_args()
+    if arguments.columns:
+        arguments.columns = dict(text.partition("=")[::2] for text in arguments.columns)
     if arguments.public and not arguments.push_to_hub:
         parser.error("--public needs --push_to_hub USER/NAME.")
     if bool(arguments.archives) == arguments.download:
@@ -119,12 +121,7 @@ def main() -> None:
         if archives == [SYNTHETIC]:
             archives = [synthesise()]
         options = SourceOptions(
-            columns=parse_columns(arguments.columns),
-            **{
-                name: getattr(arguments, name)
-                for name in SourceOptions.__dataclass_fields__
-                if name != "columns"
-            },
+            **{name: getattr(arguments, name) for name in SourceOptions.__dataclass_fields__}
         )
         try:
             preparation = prepare(

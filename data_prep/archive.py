@@ -5,13 +5,10 @@ to disk, so a name such as ../../x has no effect. Sizes in headers are not trust
 of one member is bounded by MAX_MEMBER_BYTES, of a whole archive by MAX_MEMBERS and MAX_TOTAL_BYTES.
 """
 
-import lzma
 import os
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,26 +19,17 @@ from typing import IO
 from music_genre import audio
 from music_genre.errors import InputError
 
-FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
 MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthesised music
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
 MAX_HEADER_BYTES = 2**20  # of a long name in a tar
 
-BROKEN_ARCHIVE = (
-    zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError,
-    struct.error, RuntimeError, ValueError, OverflowError,
-)  # fmt: skip
 OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
 DEFLATE64 = 9
 ZIP_METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
 }  # fmt: skip
-
-
-class ArchiveError(InputError):
-    """An archive that cannot be used at all; the message names it and says what to do."""
 
 
 class MemberError(InputError):
@@ -56,6 +44,7 @@ class Member:
         path: of a file on the disk, which need not be read whole.
         archive, index: a zip, and the file's place in its list.
         data: its bytes, where they had to be read at once.
+        start: where in its track it begins, in seconds.
         problem: why it cannot be read.
     """
 
@@ -64,6 +53,7 @@ class Member:
     archive: Path | None = None
     index: int = 0
     data: bytes | None = None
+    start: float = 0.0
     problem: str = ""
 
     def read(self) -> bytes:
@@ -93,52 +83,48 @@ class Member:
 
 
 @contextmanager
-def open_archive(
-    path: Path, suffixes: Set[str] = audio.SUFFIXES, to_read: Set[str] | None = None
-) -> Iterator[Iterator[Member]]:
-    """Open an archive for its audio, feature tables and marker, in the archive's own order.
+def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Iterator[Member]]:
+    """Open an archive for its audio and marker, in the archive's own order.
 
     Args:
-        suffixes: of the files that are wanted besides tables and marker, e.g. {".png"}.
-        to_read: of the files that are going to be read, if not of all: a tar skips the others.
+        suffixes: of the files that are wanted besides the marker, e.g. {".png"}.
 
     Raises:
-        ArchiveError: there is no such file, it is not an archive, or it is damaged, or too large;
+        InputError: there is no such file, it is not an archive, or it is damaged, or too large;
             the iterator raises it, too.
     """
     if path.is_dir():
         yield _folder_members(path, suffixes)
     elif not path.is_file():
-        raise ArchiveError(f"{path}: there is no such file or folder.")
+        raise InputError(f"{path}: there is no such file or folder.")
     elif zipfile.is_zipfile(path):
         yield _until_damage(_zip_members(path, suffixes), path)
     else:
         with _open_tar(path) as archive:
-            yield _until_damage(_tar_members(archive, path, suffixes, to_read), path)
+            yield _until_damage(_tar_members(archive, path, suffixes), path)
 
 
 def _until_damage(members: Iterator[Member], path: Path) -> Iterator[Member]:
     try:
         yield from members
-    except ArchiveError:
+    except InputError:
         raise
-    except BROKEN_ARCHIVE as error:
-        raise ArchiveError(
+    except Exception as error:  # zipfile, tarfile and the decompressors raise many kinds
+        raise InputError(
             f"{path} is damaged or cut off ({_first_line(error)}): download it again."
         ) from error
 
 
 def _is_wanted(name: str, suffixes: Set[str]) -> bool:
-    basename = PurePosixPath(name.replace("\\", "/")).name
-    if "__MACOSX" in name or basename.startswith("._"):  # litter of the macOS Finder
+    member = Member(name)
+    if "__MACOSX" in name or member.basename.startswith("._"):  # litter of the macOS Finder
         return False
-    suffix = PurePosixPath(basename).suffix.lower()
-    return suffix in suffixes or basename in FEATURE_TABLES or basename == MARKER
+    return member.suffix in suffixes or member.basename == MARKER
 
 
 def _check_size(path: Path, n_members: int, n_bytes: int) -> None:
     if n_members > MAX_MEMBERS or n_bytes > MAX_TOTAL_BYTES:
-        raise ArchiveError(
+        raise InputError(
             f"{path} holds more than {MAX_MEMBERS:,} files or {MAX_TOTAL_BYTES / 2**30:.0f} GB: "
             "unpack it and give the folder, or prepare a part of it."
         )
@@ -158,7 +144,8 @@ def _read_bounded(file: IO[bytes]) -> bytes:
 
 
 def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    entries = _open_zip(path, *_state(path)).infolist()
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
     wanted = [
         (i, entry)
         for i, entry in enumerate(entries)
@@ -169,7 +156,7 @@ def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     _check_size(path, len(entries), sum(sizes))
     problems = [_problem(entry) for _, entry in wanted]
     if problems and all(problem.endswith("first") for problem in problems):
-        raise ArchiveError(f"{path}: its files are {problems[0]}, and give the folder.")
+        raise InputError(f"{path}: its files are {problems[0]}, and give the folder.")
     for (i, entry), problem in zip(wanted, problems, strict=True):
         yield Member(entry.filename, archive=path, index=i, problem=problem)
 
@@ -185,25 +172,20 @@ def _problem(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 @lru_cache(maxsize=1)
-def _open_zip(path: Path, *state: int) -> zipfile.ZipFile:
+def _open_zip(path: Path) -> zipfile.ZipFile:
     """One for all members that a process reads: its list of files is long."""
     return zipfile.ZipFile(path)
 
 
 def _read_zipped(path: Path, index: int) -> bytes:
     try:
-        archive = _open_zip(path, *_state(path))
+        archive = _open_zip(path)
         with archive.open(archive.infolist()[index]) as file:
             return _read_bounded(file)
     except MemberError:
         raise
-    except (*BROKEN_ARCHIVE, IndexError) as error:
+    except Exception as error:
         raise MemberError(f"damaged in the archive ({_first_line(error)})") from error
 
 
@@ -225,23 +207,21 @@ def _open_tar(path: Path) -> tarfile.TarFile:
     try:
         # "r|*" reads from front to back: a seek in a compressed stream would start it again.
         return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
-    except BROKEN_ARCHIVE as error:
+    except Exception as error:
         with path.open("rb") as file:
             head = file.read(8)
         for magic, kind in OTHER_ARCHIVES.items():
             if head.startswith(magic):
-                raise ArchiveError(
+                raise InputError(
                     f"{path} is a {kind} archive, which is not read here: unpack it and give the "
                     "folder, or pack it as a zip."
                 ) from error
-        raise ArchiveError(
+        raise InputError(
             f"{path} is not a zip, tar archive or folder, or its end is missing: download it again."
         ) from error
 
 
-def _tar_members(
-    archive: tarfile.TarFile, path: Path, suffixes: Set[str], to_read: Set[str] | None
-) -> Iterator[Member]:
+def _tar_members(archive: tarfile.TarFile, path: Path, suffixes: Set[str]) -> Iterator[Member]:
     n_members = n_bytes = 0
     for info in archive:
         archive.members.clear()  # tarfile would keep every header
@@ -252,9 +232,6 @@ def _tar_members(
             continue
         if not info.isreg():
             yield Member(info.name, problem="a link or a device, not a file")
-            continue
-        if to_read is not None and PurePosixPath(info.name).suffix.lower() not in to_read:
-            yield Member(info.name, problem="it was skipped")
             continue
         try:  # at once: the stream cannot go back
             yield Member(info.name, data=_read_bounded(archive.extractfile(info)))
@@ -280,22 +257,18 @@ def walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
     """
     root = path.resolve()
     seen: set[Path] = set()
+
+    def is_to_follow(folder: Path) -> bool:
+        if not folder.is_symlink():
+            return True
+        target = folder.resolve()
+        is_known = target in seen or target.is_relative_to(root) or root.is_relative_to(target)
+        seen.add(target)
+        return not is_known
+
     for folder, subfolders, names in os.walk(path, followlinks=True):
-        subfolders.sort()
-        subfolders[:] = [
-            name for name in subfolders if _is_to_follow(Path(folder, name), root, seen)
-        ]
+        subfolders[:] = [name for name in sorted(subfolders) if is_to_follow(Path(folder, name))]
         yield Path(folder), names
-
-
-def _is_to_follow(folder: Path, root: Path, seen: set[Path]) -> bool:
-    if not folder.is_symlink():
-        return True
-    target = folder.resolve()
-    if target in seen or target.is_relative_to(root) or root.is_relative_to(target):
-        return False
-    seen.add(target)
-    return True
 
 
 def _read_file(path: Path) -> bytes:

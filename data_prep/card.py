@@ -24,7 +24,6 @@ def dataset_card(preparation: dict) -> DatasetCard:
         pretty_name=title,
         task_categories=["audio-classification"],
         tags=["music", "music-genre"] + (["gtzan"] if is_gtzan else []),
-        size_categories=_size(preparation["n_clips"]),
         data_prep={key: preparation[key] for key in READ_AGAIN},
     )
     description = preparation["split_description"]
@@ -56,11 +55,3 @@ def read_card(path: Path | None) -> dict:
     except Exception:  # the parser of the metadata raises kinds of its own
         return {}
     return values if isinstance(values, dict) and values.keys() == set(READ_AGAIN) else {}
-
-
-def _size(n: int) -> str:
-    """The Hub's name for a number of rows."""
-    for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")):
-        if n < limit:
-            return name
-    return "100K<n<1M"

@@ -4,27 +4,68 @@ A file that makes its decoder crash, hang or need too much memory is left out wi
 every file that cannot be used.
 """
 
-import errno
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import joblib
 from tqdm import tqdm
 
 from data_prep.archive import Member, MemberError
-from data_prep.decoder_calls import run_in_pool
 from data_prep.excerpts import Cutting, DecodedTrack, decode_member
 from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.audio import AudioError
 from music_genre.errors import InputError
-from music_genre.isolation import DecoderPool, decoder_pool
+from music_genre.isolation import DecoderError, DecoderPool, decoder_pool, result
 
-OF_THE_FILE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
+MAX_SECONDS = 60.0  # that one file may take
 
 
-class BadClipError(InputError):
-    """With `--on_bad_clip fail`: a clip that would have been dropped."""
+def run_in_pool(
+    pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]]
+) -> Iterator[tuple[Any, Any]]:
+    """Call a function in the pool, for a few calls at a time: each may hold a file in memory.
+
+    A call whose process ended is made once more after the others, alone: a process that ends takes
+    along what it had just finished, so it may have been the fault of another file.
+
+    Args:
+        calls: a key and the arguments of each.
+
+    Yields:
+        The key of each call, and what the function returned, or the exception that it raised.
+    """
+    n_ahead = 2 * joblib.cpu_count()
+    pending: deque[tuple[Any, tuple, Future]] = deque()
+    again: list[tuple[Any, tuple]] = []
+
+    def outcomes(n_left: int) -> Iterator[tuple[Any, Any]]:
+        while len(pending) > n_left:
+            key, arguments, future = pending.popleft()
+            outcome = _outcome(future)
+            if isinstance(outcome, DecoderError):
+                again.append((key, arguments))
+            else:
+                yield key, outcome
+
+    for key, arguments in calls:
+        future = pool.schedule(function, args=arguments, timeout=MAX_SECONDS)
+        pending.append((key, arguments, future))
+        yield from outcomes(n_ahead)
+    yield from outcomes(0)
+    for key, arguments in again:
+        yield key, _outcome(pool.schedule(function, args=arguments, timeout=MAX_SECONDS))
+
+
+def _outcome(future: Future) -> Any:
+    try:
+        return result(future)
+    except Exception as error:
+        return error
 
 
 def decode_sources(
@@ -36,38 +77,32 @@ def decode_sources(
         All tracks. Those that cannot be used say why.
 
     Raises:
-        ArchiveError: a source cannot be read.
-        BadClipError: a track cannot be used and `on_bad_clip` is "fail".
+        InputError: a source cannot be read.
+        InputError: a track cannot be used and `on_bad_clip` is "fail".
     """
     tracks = []
     with decoder_pool(joblib.cpu_count()) as pool:
         for i, source in enumerate(sources):
-            of_source = list({id(track): track for track in source.tracks.values()}.values())
-            for track in of_source:
-                _check(track, on_bad_clip)
-            for track in _decode_source(pool, source, folder / str(i), cutting):
-                _check(track, on_bad_clip)
+            of_source = source.each_track()
+            clips = folder / str(i)
+            clips.mkdir()
+            for track in chain(of_source, _decode_source(pool, source, clips, cutting)):
+                if track.is_bad and on_bad_clip == "fail":
+                    raise InputError(
+                        f"{track.member} in {track.archive} cannot be used: {track.status}. "
+                        "Omit `--on_bad_clip fail` to continue without it."
+                    )
             tracks += of_source
     return tracks
-
-
-def _check(track: Track, on_bad_clip: str) -> None:
-    if track.is_bad and on_bad_clip == "fail":
-        raise BadClipError(
-            f"{track.member} in {track.archive} cannot be used: {track.status}. "
-            "Omit `--on_bad_clip fail` to continue without it."
-        )
 
 
 def _decode_source(
     pool: DecoderPool, source: MusicSource, folder: Path, cutting: Cutting
 ) -> Iterator[Track]:
     """Yield tracks as they are decoded, one that has several members as often."""
-    folder.mkdir()
     n_wanted = sum(track.is_kept for track in source.tracks.values())
     with source.open_members() as members:
-        calls = _calls(source, members, folder, cutting)
-        outcomes = run_in_pool(pool, decode_member, calls)
+        outcomes = run_in_pool(pool, decode_member, _calls(source, members, folder, cutting))
         for (track, start), outcome in tqdm(
             outcomes, desc=f"Decoding {source.name}", unit=" files", total=n_wanted
         ):
@@ -84,7 +119,7 @@ def _calls(
         if track and track.is_kept:
             with_tags = source.has_tags and not (track.artist and track.title)
             arguments = member, folder / f"{i:06d}", cutting, with_tags
-            yield (track, source.starts.get(member.name, 0.0)), arguments
+            yield (track, member.start), arguments
     for track in wanted.values():
         if track.is_kept:
             track.leave_out_bad("it went away while this was read", is_temporary=True)
@@ -99,8 +134,9 @@ def _use(track: Track, start: float, outcome: DecodedTrack | Exception) -> None:
             track.title = track.title or outcome.tags.title
         case MemberError() | AudioError():
             track.leave_out_bad(str(outcome), getattr(outcome, "is_temporary", False))
-        case OSError():  # it went away, or its disk did
-            is_temporary = outcome.errno not in OF_THE_FILE
-            track.leave_out_bad(f"cannot be read ({outcome.strerror})", is_temporary)
+        case FileNotFoundError() | PermissionError():
+            track.leave_out_bad(f"cannot be read ({outcome.strerror})")
+        case OSError():  # its disk went away
+            track.leave_out_bad(f"cannot be read ({outcome.strerror})", is_temporary=True)
         case _:
             raise outcome

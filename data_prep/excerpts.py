@@ -1,14 +1,11 @@
 """Cut a track to clips: whole if it is short, else excerpts spread over it, silence skipped.
 
 `decode_member` runs in a decoder process and writes the clips as WAVs. Of a song only the excerpts
-are decoded, from where they begin, so that memory and time do not grow with its length. One that
-is shorter than its header says is decoded whole and cut then.
+are decoded, from where they begin, so that memory and time do not grow with its length.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,14 +35,6 @@ class Cutting:
     are_songs: bool = True
 
 
-class Excerpt(NamedTuple):
-    """`start` in seconds; `waveform` float32, shape (samples,); of it could not be decoded."""
-
-    start: float
-    waveform: np.ndarray
-    lost_seconds: float
-
-
 class DecodedTrack(NamedTuple):
     """What became of a file. `sha256`: of the int16 samples of all clips."""
 
@@ -71,80 +60,59 @@ def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool)
     source = member.path if member.path and member.path.is_file() else member.read()
     excerpts = cut(source, cutting)
     rate = cutting.sampling_rate
-    n_samples = sum(len(excerpt.waveform) for excerpt in excerpts)
+    n_samples = sum(len(decoded.waveform) for _, decoded in excerpts)
     if n_samples < MIN_SECONDS * rate:
         raise AudioError(f"shorter than {MIN_SECONDS:g} s")
-    if all(is_silent(excerpt.waveform, rate) for excerpt in excerpts):
+    if all(is_silent(decoded.waveform, rate) for _, decoded in excerpts):
         raise AudioError("silent")
     sha256, clips = hashlib.sha256(), []
-    for i, excerpt in enumerate(excerpts):
-        pcm = to_pcm16(excerpt.waveform)
+    for i, (start, decoded) in enumerate(excerpts):
+        pcm = to_pcm16(decoded.waveform)
         sha256.update(pcm)
         path = stem.with_name(f"{stem.name}-{i}.wav")
         try:
             path.write_bytes(wav_bytes(pcm, rate))
         except OSError as error:
             raise WritingError(f"{path} cannot be written: {error.strerror}.") from error
-        clips.append(Clip(excerpt.start, path))
-    lost = sum(excerpt.lost_seconds for excerpt in excerpts)
+        clips.append(Clip(start, path))
+    lost = sum(decoded.lost_seconds for _, decoded in excerpts)
     tags = read_tags(source) if with_tags else Tags()
     return DecodedTrack(clips, n_samples / rate, lost, sha256.hexdigest(), tags)
 
 
-def cut(source: Path | bytes, cutting: Cutting) -> list[Excerpt]:
-    """The clips of a track of any length.
+def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
+    """Where the clips of a track of any length begin, in seconds, and what they hold.
+
+    An excerpt that is mostly silent, that cannot be decoded, or that the file is too short for is
+    looked for in other places of its part of the song.
 
     Raises:
         AudioError: it cannot be decoded, or is silent wherever an excerpt may lie.
     """
-    rate = cutting.sampling_rate
     duration = measure(source)
     if duration <= MAX_SECONDS:
-        waveform, lost_seconds = decode(source, rate, seconds=MAX_SECONDS + 1)
-        if len(waveform) <= MAX_SECONDS * rate:
-            return [Excerpt(0.0, waveform, lost_seconds)]
+        return [(0.0, decode(source, cutting.sampling_rate, seconds=MAX_SECONDS))]
     if not cutting.are_songs:
         raise AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
-    if duration > MAX_SECONDS:
-        try:
-            return _spread(duration, cutting, partial(decode, source, rate))
-        except _ShorterError:
-            pass
-    whole = decode(source, rate).waveform
-
-    def part(start: float, seconds: float) -> Decoded:
-        return Decoded(whole[int(start * rate) :][: int(seconds * rate)], 0.0)
-
-    return _spread(len(whole) / rate, cutting, part)
-
-
-class _ShorterError(Exception):
-    """There is less audio than the header says."""
-
-
-def _spread(
-    duration: float, cutting: Cutting, decode_part: Callable[[float, float], Decoded]
-) -> list[Excerpt]:
     seconds = min(cutting.clip_seconds, duration)
     n = max(1, min(cutting.clips_per_track, int(duration / seconds)))
     part = duration / n
-    found = []
+    found, problem = [], AudioError("silent")
     for i in range(n):
         for place in PLACES:
             start = round(i * part + place * (part - seconds), 2)
             try:
-                waveform, lost_seconds = decode_part(start, seconds)
+                decoded = decode(source, cutting.sampling_rate, start, seconds)
             except AudioError as error:
-                if not start:
-                    raise
-                raise _ShorterError from error  # it ends before, or is damaged there
-            if len(waveform) < 0.9 * seconds * cutting.sampling_rate:
-                raise _ShorterError
-            if not _is_quiet(waveform, cutting.sampling_rate):
-                found.append(Excerpt(start, waveform, lost_seconds))
+                problem = error
+                continue
+            if len(decoded.waveform) < 0.9 * seconds * cutting.sampling_rate:
+                problem = AudioError("shorter than its header says")
+            elif not _is_quiet(decoded.waveform, cutting.sampling_rate):
+                found.append((start, decoded))
                 break
     if not found:
-        raise AudioError("silent")
+        raise problem
     return found
 
 
@@ -154,4 +122,4 @@ def _is_quiet(waveform: np.ndarray, sampling_rate: int) -> bool:
         waveform[start : start + sampling_rate] for start in range(0, len(waveform), sampling_rate)
     ]
     levels = [float(np.sqrt(np.mean(second**2))) for second in seconds]
-    return 2 * sum(level < QUIET for level in levels) >= max(1, len(levels))
+    return 2 * sum(level < QUIET for level in levels) >= len(levels)

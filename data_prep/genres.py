@@ -5,11 +5,12 @@ that mean the same; a copy of it can be edited and given as --synonyms.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.names import one_line
+from data_prep.options import SourceOptions
+from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre, same_name_key
@@ -60,7 +61,36 @@ class Spellings:
         return same_name_key(self.names.get(same_name_key(name), name))
 
 
-def unify(tracks: Iterable[Track], spellings: Spellings) -> dict[str, Counter[str]]:
+def min_tracks_of(source: MusicSource, options: SourceOptions) -> int:
+    """How many tracks a genre must have. The labels of a dataset were chosen by who made it."""
+    return options.min_tracks or (1 if source.kind == "dataset" else MIN_TRACKS)
+
+
+def choose_genres(source: MusicSource, options: SourceOptions) -> None:
+    """Choose the genres, and print what was found; tracks of others get a status.
+
+    Raises:
+        InputError: fewer than two genres are left, or --genres names one that is not there.
+    """
+    # Folders and tables are made on purpose; synonyms are for tags, or for who asks for them.
+    has_synonyms = source.kind == "tags" or options.synonyms
+    spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
+    tracks = source.each_track()
+    spelled = _unify(tracks, spellings)
+    sentences = _leave_out_no_genres(tracks, options.genres, spellings)
+    print(source.describe(), *sentences, sep="\n")
+    if options.genres:
+        _select(tracks, options.genres, spellings)
+    for sentence in leave_out_small(tracks, min_tracks_of(source, options)):
+        print(sentence[0].upper() + sentence[1:])
+    counts = Counter(track.genre for track in tracks if track.is_kept)
+    print("Genres: " + ", ".join(f"{genre} {n:,}" for genre, n in counts.most_common()) + ".")
+    for genre, found in sorted(spelled.items()):
+        if genre in counts and set(found) != {genre}:
+            print(f"  {genre}: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common()))
+
+
+def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]:
     """Give the tracks of each genre the same name: that of the synonyms, or else the commonest.
 
     Returns:
@@ -82,8 +112,8 @@ def unify(tracks: Iterable[Track], spellings: Spellings) -> dict[str, Counter[st
     return {names[key]: counts for key, counts in found.items()}
 
 
-def leave_out_no_genres(
-    tracks: Iterable[Track], wanted: str | None, spellings: Spellings
+def _leave_out_no_genres(
+    tracks: list[Track], wanted: str | None, spellings: Spellings
 ) -> list[str]:
     """Leave out tracks whose genre says that there is none, such as "Unknown".
 
@@ -106,7 +136,7 @@ def leave_out_no_genres(
     return [f"Left out, as these are no genres: {listed}. (--genres takes them by name.)"]
 
 
-def select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
+def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
     """Leave out tracks of genres that are not asked for.
 
     Args:
@@ -152,12 +182,3 @@ def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
         )
     listed = ", ".join(f"{genre} ({counts[genre]})" for genre in small)
     return [f"left out, with fewer than {min_tracks} tracks: {listed}."] if small else []
-
-
-def describe_spellings(spelled: dict[str, Counter[str]], kept: set[str]) -> list[str]:
-    """A line for each genre that is kept and has several spellings: what maps where."""
-    return [
-        f"  {genre}: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common())
-        for genre, counts in sorted(spelled.items())
-        if genre in kept and set(counts) != {genre}
-    ]

@@ -1,17 +1,13 @@
 """What a person may say about a source: where its genres are, which to keep, how songs are cut."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 from music_genre.errors import InputError
 
 GENRE_FROM = ("folders", "table", "tags", "gtzan")
 COLUMNS = ("path", "genre", "artist", "title", "album", "split")  # of a table
-# With GTZAN these have no meaning: its genres, lengths and faults are known.
-NOT_FOR_GTZAN = (
-    "columns", "genres", "synonyms", "min_tracks", "clips_per_track", "clip_seconds", "name",
-    "license", "description",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -19,7 +15,7 @@ class SourceOptions:
     """None is the default, so that an option that was given can be refused where it has no use."""
 
     genre_from: str | None = None  # one of GENRE_FROM; None recognises it
-    columns: tuple[tuple[str, str], ...] | None = None  # of COLUMNS: what the table calls them
+    columns: dict[str, str] | None = None  # one of COLUMNS: what the table calls it
     genres: str | None = None  # names separated by commas, or how many of the most frequent
     synonyms: str | None = None  # path of a file as data_prep/synonyms.txt
     min_tracks: int | None = None
@@ -35,35 +31,23 @@ class SourceOptions:
             value = getattr(self, name)
             if value is not None and not smallest <= value <= 10_000:
                 raise InputError(f"--{name} must be {smallest:g} to 10000, not {value:g}.")
+        for name, column in (self.columns or {}).items():
+            if name not in COLUMNS or not column:
+                raise InputError(
+                    "--columns takes NAME=COLUMN, such as genre=style, with a NAME of "
+                    f"{', '.join(COLUMNS)}; not {name}={column}."
+                )
 
     def as_json(self) -> dict:
         """What was given, as it is when it is read from JSON again."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         return json.loads(json.dumps(given))
 
-    def check_unused(self, names: tuple[str, ...], where: str) -> None:
+    def check_unused(self, names: Iterable[str], where: str) -> None:
         """
         Raises:
             InputError: one of these options was given.
         """
-        for field in fields(self):
-            if field.name in names and getattr(self, field.name) is not None:
-                raise InputError(f"--{field.name} has no use with {where}: leave it out.")
-
-
-def parse_columns(texts: list[str] | None) -> tuple[tuple[str, str], ...] | None:
-    """("genre=style", "path=file") as pairs.
-
-    Raises:
-        InputError: a text is not NAME=COLUMN with a name of COLUMNS.
-    """
-    if texts is None:
-        return None
-    pairs = [tuple(text.split("=", 1)) for text in texts]
-    for text, pair in zip(texts, pairs, strict=True):
-        if len(pair) != 2 or pair[0] not in COLUMNS or not pair[1]:
-            raise InputError(
-                f"--columns takes NAME=COLUMN, such as genre=style, with a NAME of "
-                f"{', '.join(COLUMNS)}; not {text}."
-            )
-    return tuple(sorted(pairs))
+        for name in names:
+            if name in self.as_json():
+                raise InputError(f"--{name} has no use with {where}: leave it out.")

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,15 +19,16 @@ import pyarrow as pa
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from filelock import FileLock, Timeout
 
-from data_prep.archive import ArchiveError
 from data_prep.card import dataset_card
 from data_prep.gtzan import SPLITS
 from data_prep.names import known_artist
 from data_prep.prepared import PREPARATION_FILE, read_preparation
 from data_prep.track import MANIFEST_COLUMNS, Track
+from music_genre.errors import InputError
 
 MANIFEST_FILE = "manifest.csv"
-# Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
+# Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it, and
+# earlier versions wrote features_*_sec.csv.
 OUTPUT_FILES = re.compile(
     r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|features_(30|3)_sec\.csv|"
     rf"({'|'.join(SPLITS)})/(data-.*\.arrow|dataset_info\.json|state\.json|cache-.*\.arrow|tmp\w+)"
@@ -36,15 +37,15 @@ CLIPS, DATASET, REPLACED, LOCK = "clips", "dataset", "replaced", "lock"
 
 
 def check_replaceable(output_dir: Path) -> None:
-    """Raise ArchiveError if `output_dir` holds anything that `prepare` did not write."""
+    """Raise InputError if `output_dir` holds anything that `prepare` did not write."""
     if not output_dir.exists():
         return
     if output_dir.is_file() or (not read_preparation(output_dir) and any(output_dir.iterdir())):
-        raise ArchiveError(f"{output_dir} holds something else: choose another --output_dir.")
+        raise InputError(f"{output_dir} holds something else: choose another --output_dir.")
     for path in sorted(output_dir.rglob("*")):
         name = path.relative_to(output_dir).as_posix()
         if (path.is_symlink() or not path.is_dir()) and not OUTPUT_FILES.fullmatch(name):
-            raise ArchiveError(
+            raise InputError(
                 f"{path} is not a file of data_prep: move it elsewhere, or choose another "
                 "--output_dir."
             )
@@ -58,15 +59,33 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
     that it was replacing comes back.
 
     Raises:
-        ArchiveError: it is not a working folder of data_prep.
+        InputError: it is not a working folder of data_prep.
     """
-    folder = _working_path(output_dir)
-    lock_file = folder / LOCK
-    if not folder.is_dir() and folder.exists():
-        raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-    if folder.exists() and any(folder.iterdir()) and not lock_file.is_file():
-        raise ArchiveError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-    lock = FileLock(lock_file)
+    folder = output_dir.with_name(f".{output_dir.name}.partial")
+    if folder.exists() and (not folder.is_dir() or _holds_something_else(folder)):
+        raise InputError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
+    lock = _lock(folder, output_dir)
+    try:
+        if (folder / REPLACED).exists() and not output_dir.exists():
+            (folder / REPLACED).rename(output_dir)
+        _clear(folder)
+        yield folder
+    finally:
+        _clear(folder)
+        with suppress(OSError):  # Windows does not remove a file that is open
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it holds a user's file, or the next run's lock
+            folder.rmdir()
+
+
+def _holds_something_else(folder: Path) -> bool:
+    return any(folder.iterdir()) and not (folder / LOCK).is_file()
+
+
+def _lock(folder: Path, output_dir: Path) -> FileLock:
+    """Make the folder, and wait for its lock."""
+    lock = FileLock(folder / LOCK)
     is_waiting = False
     while not lock.is_locked:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,29 +98,7 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
                 print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
             is_waiting = True
             time.sleep(1)
-    try:
-        if (folder / REPLACED).exists() and not output_dir.exists():
-            (folder / REPLACED).rename(output_dir)
-        _clear(folder)
-        yield folder
-    finally:
-        _clear(folder)
-        with suppress(OSError):  # Windows does not remove a file that is open
-            lock_file.unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # it holds a user's file, or the next run's lock
-            folder.rmdir()
-
-
-def _working_path(output_dir: Path) -> Path:
-    return output_dir.with_name(f".{output_dir.name}.partial")
-
-
-def remove_leftovers(output_dir: Path) -> None:
-    """Remove the working folder of a run that was killed when its dataset was already in place."""
-    if _working_path(output_dir).exists():
-        with suppress(ArchiveError), working_folder(output_dir):
-            pass
+    return lock
 
 
 def _clear(folder: Path) -> None:
@@ -109,14 +106,10 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def write_dataset(
-    folder: Path, tracks: list[Track], feature_tables: Mapping[str, str], preparation: dict
-) -> None:
+def write_dataset(folder: Path, tracks: list[Track], preparation: dict) -> None:
     """Write the whole dataset into a working folder, from the clips that lie there."""
     dataset = folder / DATASET
     _save_splits(tracks, dataset, preparation)
-    for name, table in feature_tables.items():
-        (dataset / name).write_text(table, encoding="utf-8", newline="")
     with (dataset / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(MANIFEST_COLUMNS)

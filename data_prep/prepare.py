@@ -5,30 +5,30 @@ prepare(["data/GTZAN Genre Collection.zip"], Path("data/gtzan"))
 prepare(["My genres"], Path("data/mine"))
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from data_prep import custom, gtzan, splits
-from data_prep.archive import ArchiveError, MemberError
-from data_prep.custom import Plan
+from data_prep import splits
+from data_prep.archive import walk
 from data_prep.decoding import decode_sources
 from data_prep.excerpts import Cutting
-from data_prep.feature_tables import FeatureTableError, add_track_ids
-from data_prep.gtzan import GENRES, SPLITS
-from data_prep.leakage import genre_warnings, leakage
+from data_prep.genres import choose_genres
+from data_prep.gtzan import SPLITS
 from data_prep.options import SourceOptions
 from data_prep.output_folder import (
     CLIPS,
     check_replaceable,
     move_into_place,
-    remove_leftovers,
     working_folder,
     write_dataset,
 )
 from data_prep.prepared import SAMPLING_RATE, read_preparation
-from data_prep.source_state import describe_state
-from data_prep.sources import MusicSource, recognise
+from data_prep.selection import select_custom, select_gtzan
+from data_prep.sources import metadata_table
+from data_prep.sources.music_source import TABLE_SUFFIXES, MusicSource
+from data_prep.sources.recognise import is_hub_id, recognise
 from data_prep.track import Track
 from music_genre.errors import InputError
 
@@ -80,22 +80,18 @@ def prepare(
     source_options = source_options or SourceOptions()
     options = {
         "recipe_version": RECIPE_VERSION,
+        "sources": [_describe_state(path, source_options) for path in paths],
         "asked_split": split,
         "seed": seed,
         "on_bad_clip": on_bad_clip,
         "sampling_rate": sampling_rate,
         "source_options": source_options.as_json(),
-        "sources": [describe_state(path, source_options) for path in paths],
     }
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
-    if done := _finished(output_dir, options, overwrite):
-        remove_leftovers(output_dir)
-        return done
-    check_replaceable(output_dir)
     with working_folder(output_dir) as folder:
-        # Restored, or by a run that ended just now.
         if done := _finished(output_dir, options, overwrite):
             return done
+        check_replaceable(output_dir)
         preparation = _prepare(paths, folder, options, source_options)
         check_replaceable(output_dir)
         move_into_place(folder, output_dir)
@@ -105,28 +101,29 @@ def prepare(
 def _prepare(paths: list[Path], folder: Path, options: dict, source_options: SourceOptions) -> dict:
     split, seed = options["asked_split"], options["seed"]
     sources = recognise_all(paths, source_options, split)
-    if sources[0].is_gtzan:
-        plan = Plan(Cutting(options["sampling_rate"], are_songs=False))
-        for source in sources:
-            print(source.describe(), flush=True)
+    source, is_gtzan = sources[0], sources[0].is_gtzan
+    if is_gtzan:
+        print("\n".join(source.describe() for source in sources), flush=True)
     else:
-        plan = custom.plan(sources[0], source_options, options["sampling_rate"])
+        choose_genres(source, source_options)
+    cutting = Cutting(
+        options["sampling_rate"],
+        source_options.clips_per_track or Cutting.clips_per_track,
+        source_options.clip_seconds or Cutting.clip_seconds,
+        are_songs=not is_gtzan,
+    )
     (folder / CLIPS).mkdir()
-    tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], plan.cutting)
-    feature_tables, warnings = _feature_tables(sources)
-    is_synthetic = sources[0].has_marker or sources[0].known.get("is_synthetic") is True
-    if sources[0].is_gtzan:
-        about = _finish_gtzan(tracks, paths, split, seed, is_synthetic)
+    tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)
+    if is_gtzan:
+        about = select_gtzan(tracks, sources, split, seed)
     else:
-        about = custom.finish(tracks, sources[0], plan, split, seed, source_options)
-    if is_synthetic:
-        about["leakage"] = None
-    about["warnings"] = warnings + about["warnings"]
+        about = select_custom(tracks, source, split, seed, source_options)
     about["source"] = " and ".join(map(str, paths))
-    about["is_synthetic"] = is_synthetic
-    about["feature_tables"] = sorted(feature_tables)
+    about["is_synthetic"] = source.has_marker or source.known.get("is_synthetic") is True
+    if about["is_synthetic"]:
+        about["leakage"] = None
     preparation = options | about | _counts(tracks, about["genres"])
-    write_dataset(folder, tracks, feature_tables, preparation)
+    write_dataset(folder, tracks, preparation)
     return preparation
 
 
@@ -139,23 +136,53 @@ def recognise_all(
             synthesised music, or the split is not one of the source's.
     """
     sources = [recognise(path, options) for path in paths]
-    if len(sources) > 1 and not all(source.is_gtzan for source in sources):
-        raise ArchiveError(
+    is_gtzan = all(source.is_gtzan for source in sources)
+    if len(sources) > 1 and not is_gtzan:
+        raise InputError(
             "Several sources are merged for GTZAN only: put the folders into one, or list all "
             "files in one table."
         )
-    if len({source.has_marker for source in sources if source.tracks}) > 1:
-        raise ArchiveError(
+    if len({source.has_marker for source in sources}) > 1:
+        raise InputError(
             "Some of these archives hold synthesised music and others do not: prepare them "
             "separately."
         )
-    methods = splits.GTZAN_METHODS if sources[0].is_gtzan else splits.CUSTOM_METHODS
+    methods = splits.GTZAN_METHODS if is_gtzan else splits.CUSTOM_METHODS
     if split not in (None, *methods):
-        what = "GTZAN" if sources[0].is_gtzan else "your own genres"
-        raise ArchiveError(
+        what = "GTZAN" if is_gtzan else "your own genres"
+        raise InputError(
             f"--split {split} is not one for {what}: choose one of {', '.join(methods)}."
         )
     return sources
+
+
+def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
+    """Where a source is and its state, without reading it: it may be many gigabytes.
+
+    The state is that of the files in a folder, of a table and the files in it; of a dataset on the
+    Hub it is the commit, or "" where the Hub cannot be asked.
+    """
+    if is_hub_id(path):
+        from data_prep.sources.labelled_dataset import ask_hub
+
+        info = ask_hub(path.as_posix())
+        return {"name": path.as_posix(), "path": path.as_posix(), "state": info.sha if info else ""}
+    path = path.resolve()
+    files: Iterable[Path] = [path]
+    if path.is_dir():
+        files = (folder / name for folder, names in walk(path) for name in sorted(names))
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        files = [path, *metadata_table.files_of(path, options)]
+    state = hashlib.sha256()
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:  # the preparation says what is wrong with it
+            continue
+        state.update(repr((str(file), status.st_size, status.st_mtime_ns)).encode())
+    if options.synonyms and Path(options.synonyms).is_file():
+        state.update(Path(options.synonyms).read_bytes())
+    return {"name": path.name, "path": str(path), "state": state.hexdigest()}
 
 
 def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
@@ -168,53 +195,27 @@ def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
     if done is None:
         return None
     difference = _difference(done, options)
-    if difference is None:
-        is_again = overwrite and done["n_temporary"]
-        return None if is_again else done
-    if not overwrite:
+    if difference and not overwrite:
         raise AnotherPreparationError(f"{output_dir} holds another preparation ({difference}).")
-    return None
+    is_to_do = difference or (overwrite and done["n_temporary"])
+    return None if is_to_do else done
 
 
-def _difference(done: dict, options: dict) -> str | None:
+def _difference(done: dict, options: dict) -> str:
+    """In words: of a preparation and of what is asked for; "" if there is none."""
     if done.get("recipe_version") != options["recipe_version"]:
         return "made by another version of this program"
-    was, now = (
-        [{key: source.get(key) for key in ("path", "state")} for source in sources]
-        for sources in (done["sources"], options["sources"])
-    )
-    if [source["path"] for source in was] != [source["path"] for source in now]:
-        return f"of {' and '.join(str(source['path']) for source in was)}"
-    changed = [
-        a["path"] for a, b in zip(was, now, strict=True) if b["state"] and a["state"] != b["state"]
-    ]
-    if changed:
-        return f"{changed[0]} has changed since"
-    names = ("asked_split", "seed", "on_bad_clip", "sampling_rate", "source_options")
-    different = [name for name in names if done.get(name) != options[name]]
-    if different:
-        return f"with another --{different[0].removeprefix('asked_').replace('source_', '')}"
-    return None
-
-
-def _feature_tables(sources: list[MusicSource]) -> tuple[dict[str, str], list[str]]:
-    """GTZAN's tables of features with the column track_id, by name; and a warning for each bad one.
-
-    Of several with one name, the first good one counts.
-    """
-    tables: dict[str, str] = {}
-    bad: dict[str, str] = {}
-    for source in sources:
-        for name, member in source.feature_tables.items():
-            try:
-                tables.setdefault(name, add_track_ids(member.read()))
-            except (MemberError, FeatureTableError) as error:
-                bad[name] = str(error)
-    return tables, [
-        f"{name} is left out: {reason}."
-        for name, reason in sorted(bad.items())
-        if name not in tables
-    ]
+    if [was["path"] for was in done["sources"]] != [now["path"] for now in options["sources"]]:
+        return f"of {' and '.join(was['path'] for was in done['sources'])}"
+    for was, now in zip(done["sources"], options["sources"], strict=True):
+        if now["state"] not in ("", was["state"]):
+            return f"{now['path']} has changed since"
+    if done["source_options"] != options["source_options"]:
+        return "with other options"
+    for name in ("asked_split", "seed", "on_bad_clip", "sampling_rate"):
+        if done[name] != options[name]:
+            return f"with another --{name.removeprefix('asked_')}"
+    return ""
 
 
 def _counts(tracks: list[Track], genres: list[str]) -> dict:
@@ -235,85 +236,3 @@ def _counts(tracks: list[Track], genres: list[str]) -> dict:
         "counts": {name: {genre: counts[name, genre] for genre in genres} for name in SPLITS},
         "identical_samples": [ids for ids in tracks_of.values() if len(ids) > 1],
     }
-
-
-# --- GTZAN ----------------------------------------------------------------------------------
-
-
-def _finish_gtzan(
-    tracks: list[Track], paths: list[Path], split: str | None, seed: int, is_synthetic: bool
-) -> dict:
-    """Choose the tracks and their splits; returns the part of the preparation that is GTZAN's."""
-    usable = _longest_copies(tracks, paths)
-    if is_synthetic:  # the names of its clips are GTZAN's, its music is not
-        for track in usable.values():
-            track.artist = track.title = ""
-    assignments = {m: splits.assign(usable, m, seed) for m in splits.GTZAN_METHODS}
-    warnings = _absent_genres(usable)
-    if split is None:
-        split, reason = _default_split(assignments["filtered"], usable, is_synthetic)
-        warnings += [reason] if reason else []
-    assignment = assignments[split]
-    if "train" not in assignment.values():
-        raise ArchiveError(
-            f"The {split} split leaves no clip to train on among these {len(usable)}: "
-            "use `--split random`."
-        )
-    for track_id, track in usable.items():
-        track.split = assignment.get(track_id, "")
-        if not track.split:
-            track.status = "left out by the fault-filtered lists (faulty, or a repetition)"
-    return {
-        "kind": "gtzan",
-        "dataset_name": "GTZAN",
-        "genres": list(GENRES),
-        "split": split,
-        "split_description": gtzan.DESCRIPTIONS[split],
-        "leakage": leakage(assignment, usable),
-        "warnings": warnings + genre_warnings(assignments, split, usable),
-    }
-
-
-def _default_split(
-    filtered: dict[str, str], usable: dict[str, Track], is_synthetic: bool
-) -> tuple[str, str]:
-    """`filtered`, if it has a track of each genre to train on; and why not, if not."""
-    if is_synthetic:
-        return "random", ""
-    trained = {usable[t].genre for t, split in filtered.items() if split == "train"}
-    missing = sorted({track.genre for track in usable.values()} - trained)
-    if not missing:
-        return "filtered", ""
-    return "artist", (
-        f"the fault-filtered lists have no track of {', '.join(missing)} to train on among these "
-        f"{len(usable)}, so the split is artist; --split filtered takes the lists all the same."
-    )
-
-
-def _longest_copies(tracks: list[Track], paths: list[Path]) -> dict[str, Track]:
-    """Keep each track once, as track_id -> track; `status` says why the others are left out.
-
-    Raises:
-        ArchiveError: no clip is usable.
-    """
-    longest: dict[str, Track] = {}
-    for track in filter(lambda track: track.is_kept, tracks):
-        best = longest.get(track.track_id)
-        if best is None or track.seconds > best.seconds:
-            longest[track.track_id] = track
-    for track in filter(lambda track: track.is_kept, tracks):
-        if track is not (best := longest[track.track_id]):
-            track.status = f"a copy: the track is taken from {best.archive}"
-    if not longest:
-        names = " and ".join(map(str, paths))
-        bad = next((f" The first: {t.member}: {t.status}." for t in tracks), "")
-        raise ArchiveError(
-            f"{names} holds no usable GTZAN clip, such as genres_original/blues/blues.00000.wav; "
-            f"{len(tracks)} audio files were looked at.{bad}"
-        )
-    return longest
-
-
-def _absent_genres(tracks: dict[str, Track]) -> list[str]:
-    absent = [genre for genre in GENRES if genre not in {t.genre for t in tracks.values()}]
-    return [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []

@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.archive import ArchiveError
 from data_prep.names import one_line
 from data_prep.sources.music_source import (
     SPLIT_NAMES,
@@ -21,6 +20,7 @@ from data_prep.sources.music_source import (
     parts_of,
 )
 from data_prep.track import Track
+from music_genre.errors import InputError
 
 FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 
@@ -28,21 +28,21 @@ FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 def from_archive(path: Path, listing: Listing) -> MusicSource:
     """
     Raises:
-        ArchiveError: no audio file lies in a folder, or the folders are FMA's.
+        InputError: no audio file lies in a folder, or the folders are FMA's.
     """
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
     depth = 0 if path.is_dir() else n_wrappers(list(parts.values()))
     if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
-        raise ArchiveError(
+        raise InputError(
             f"The folders of {path} are numbered as those of the Free Music Archive (FMA), and are "
             "no genres: give the table tracks.csv of fma_metadata.zip, beside this folder."
         )
     is_split = bool(split_folders([p[depth:] for p in parts.values()]))
     tracks = {name: _track(path, name, p[depth:], is_split) for name, p in parts.items()}
     if not any(track.genre for track in tracks.values()):
-        raise ArchiveError(
+        raise InputError(
             f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into a "
             "folder of its name, give a table of paths and genres, or take the files' tags with "
             "python -m data_prep --genre_from tags."

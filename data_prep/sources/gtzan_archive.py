@@ -6,7 +6,6 @@ else than the names in it, or its files have other names, the folders are the ge
 
 from pathlib import Path
 
-from data_prep.archive import FEATURE_TABLES
 from data_prep.gtzan import as_tracks, genre_of, track_id_of
 from data_prep.names import shown
 from data_prep.sources.genre_folders import n_wrappers, split_folders
@@ -17,24 +16,15 @@ from music_genre.genre_names import same_name_key
 
 def from_archive(path: Path, listing: Listing) -> MusicSource:
     tracks = {name: _track(path, name) for name in listing.audio}
-    tables = {
-        member.basename: member
-        for member in listing.tables.values()
-        if member.basename in FEATURE_TABLES
-    }
-    return MusicSource(
-        path, "gtzan", "GTZAN, by the names of its files", tracks, has_tags=False,
-        has_marker=listing.has_marker, feature_tables=tables,
-    )  # fmt: skip
+    what = "GTZAN, by the names of its files"
+    return MusicSource(path, "gtzan", what, tracks, has_marker=listing.has_marker)
 
 
 def is_gtzan(listing: Listing) -> bool:
-    """Whether names are GTZAN's and no folder contradicts them, or only its tables are there."""
-    if not listing.audio:
-        return any(member.basename in FEATURE_TABLES for member in listing.tables.values())
+    """Whether most names are GTZAN's, and no folder contradicts them."""
     paths = [parts_of(name) for name in listing.audio]
-    is_named = [track_id_of(name) is not None for name in listing.audio]
-    if 2 * sum(is_named) <= len(is_named):
+    n_named = sum(track_id_of(name) is not None for name in listing.audio)
+    if 2 * n_named <= len(paths):
         return False
     if len({path[:-1] for path in paths if len(path) > 1}) < 2:  # a folder that holds all
         return True

@@ -8,6 +8,7 @@ a number in `start`. Its own splits are kept.
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -27,23 +28,20 @@ from data_prep.track import Track
 from music_genre.errors import InputError
 
 NUMBERS = ("float32", "float64", "int32", "int64")
-SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` writes
 HUB_SECONDS = 10  # to wait for its answer
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` made a folder."""
-    return any((folder / name).is_file() for name in SAVED)
-
-
-def from_folder(folder: Path) -> MusicSource:
+def from_folder(folder: Path, is_saved: bool) -> MusicSource:
     """
+    Args:
+        is_saved: whether `save_to_disk` made it.
+
     Raises:
         InputError: `datasets` cannot load it, or it lacks a column or the train split.
     """
     with _one_sentence(f"{folder} holds neither music nor a dataset that can be loaded"):
-        load = datasets.load_from_disk if is_saved(folder) else datasets.load_dataset
+        load = datasets.load_from_disk if is_saved else datasets.load_dataset
         loaded = load(str(folder))
     return _source(folder, loaded, [folder], read_card(folder / "README.md"))
 
@@ -97,17 +95,13 @@ def _check_no_script(name: str, info: DatasetInfo | None) -> None:
     script = f"{name.split('/')[-1]}.py"
     if script not in files:
         return
-    archives = [file for file in files if file.endswith(ARCHIVES)]
-    if not archives:
-        raise InputError(
-            f"{name} is made by the script {script}, which `datasets` does not run any more: "
-            "download its music yourself, and give the folder or archive to python -m data_prep."
-        )
-    fetch = ["hf", "download", name, archives[0], "--repo-type", "dataset", "--local-dir", "data"]
-    prepare = ["python", "-m", "data_prep", f"data/{archives[0]}"]
+    remedy = "download its music yourself, and give the folder or archive to python -m data_prep."
+    if archive := next((file for file in files if file.endswith(ARCHIVES)), None):
+        fetch = ["hf", "download", name, archive, "--repo-type", "dataset", "--local-dir", "data"]
+        prepare = ["python", "-m", "data_prep", f"data/{archive}"]
+        remedy = f"download its archive with `{shlex.join(fetch)}`, then `{shlex.join(prepare)}`."
     raise InputError(
-        f"{name} is made by the script {script}, which `datasets` does not run any more: download "
-        f"its archive with `{shlex.join(fetch)}`, then use `{shlex.join(prepare)}`."
+        f"{name} is made by the script {script}, which `datasets` does not run any more: {remedy}"
     )
 
 
@@ -126,13 +120,14 @@ def _source(
     given = {split: _choose_columns(clips, path, common) for split, clips in given.items()}
     genres = _genres(given, path)
     tracks: dict[str, Track] = {}
-    starts: dict[str, float] = {}
     for split, clips in given.items():
-        _add_tracks(tracks, starts, clips, "" if len(given) == 1 else split, path)
+        _add_tracks(tracks, clips, split, len(given) > 1, path)
+    # A card is believed if it is said of these clips.
+    is_known = known and known["n_clips"] == sum(map(len, given.values()))
     return MusicSource(
-        path, "dataset", "a dataset with genres", tracks, starts,
+        path, "dataset", "a dataset with genres", tracks,
         partial(_open_members, given, [root.resolve() for root in roots]),
-        has_tags=False, genres=genres, known=_believed(known, given),
+        genres=genres, known=known if is_known else {},
     )  # fmt: skip
 
 
@@ -167,22 +162,22 @@ def _genres(given: dict[str, Dataset], path: Path | str) -> list[str]:
 
 
 def _add_tracks(
-    tracks: dict[str, Track],
-    starts: dict[str, float],
-    clips: Dataset,
-    split: str,
-    source: Path | str,
+    tracks: dict[str, Track], clips: Dataset, split: str, is_given: bool, source: Path | str
 ) -> None:
-    """The track of each row, by the row's name. Rows of one track have one."""
+    """The track of each row, by the row's name. Rows of one track have one.
+
+    Args:
+        is_given: whether the dataset says more than that all is for training.
+    """
     ids = {track.track_id for track in tracks.values()}
     of_id: dict[str, Track] = {}
     genre = clips.features["genre"]
     audio = clips.with_format("arrow")[:]["audio"].combine_chunks()
     files = pc.struct_field(audio, "path").to_pylist()
     for i, row in enumerate(clips.remove_columns("audio")):
-        name, given_id = _row_name(split, i), row.get("track_id")
+        name, given_id = f"{split}/{i}", row.get("track_id")
         if "start" in row and given_id in of_id:
-            tracks[name], starts[name] = of_id[given_id], row["start"] or 0.0
+            tracks[name] = of_id[given_id]
             continue
         track_id = path_id(given_id or PurePosixPath(files[i] or f"{i:05d}").stem)
         if track_id in ids:
@@ -191,25 +186,21 @@ def _add_tracks(
         value = row["genre"]
         if isinstance(genre, ClassLabel):
             value = None if value in (None, -1) else genre.int2str(value)
-        artist = known_artist(row.get("artist") or "")
-        track = Track(track_id, value or "", artist, split=split, archive=str(source))
-        track.member = shown(name)
+        track = Track(track_id, value or "", known_artist(row.get("artist") or ""))
+        track.split = split if is_given else ""
+        track.archive, track.member = str(source), shown(name)
         if not value:
             track.status = "the dataset has no genre for it"
         tracks[name] = of_id[given_id] = track
-        starts[name] = row.get("start") or 0.0
-
-
-def _row_name(split: str, i: int) -> str:
-    return f"{split or 'train'}/{i}"
 
 
 @contextmanager
 def _open_members(given: dict[str, Dataset], roots: list[Path]) -> Iterator[Iterator[Member]]:
     def members() -> Iterator[Member]:
         for split, clips in given.items():
-            for i, audio in enumerate(clips["audio"]):
-                yield _member(f"{split}/{i}", audio or {}, roots)
+            for i, row in enumerate(clips):
+                member = _member(f"{split}/{i}", row["audio"] or {}, roots)
+                yield replace(member, start=row.get("start") or 0.0)
 
     yield members()
 
@@ -225,12 +216,6 @@ def _member(name: str, audio: dict, roots: list[Path]) -> Member:
         if path.is_relative_to(root):
             return Member(name, path)
     return Member(name, problem="its file does not belong to the dataset")
-
-
-def _believed(known: dict, given: dict[str, Dataset]) -> dict:
-    """What a card says, if it is said of these clips."""
-    n_clips = sum(len(clips) for clips in given.values())
-    return known if known and known["n_clips"] == n_clips else {}
 
 
 @contextmanager

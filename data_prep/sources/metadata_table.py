@@ -9,16 +9,14 @@ CSV and TSV in any encoding, JSON lines, Parquet, or Excel's .xlsx. The columns 
 import io
 import posixpath
 import unicodedata
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
-import pyarrow as pa
 
-from data_prep.archive import ArchiveError, Member, MemberError
+from data_prep.archive import Member
 from data_prep.names import one_line, shown
 from data_prep.options import COLUMNS, SourceOptions
 from data_prep.sources.music_source import (
@@ -29,6 +27,7 @@ from data_prep.sources.music_source import (
     parts_of,
 )
 from data_prep.track import Track
+from music_genre.errors import InputError
 
 DEFAULTS = {  # what columns may be called, the first one that is there
     "path": ("path", "file_name", "file"), "genre": ("genre", "label"), "artist": ("artist",),
@@ -39,28 +38,21 @@ FMA_COLUMNS = {  # of two headers
     "album": ("album", "title"), "split": ("set", "split"),
 }  # fmt: skip
 MAX_ROWS = 1_000_000
-BROKEN_TABLE = (
-    ValueError, OverflowError, KeyError, OSError, pa.ArrowException, zipfile.BadZipFile
-)  # fmt: skip
 Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
-
-
-class TableError(ArchiveError):
-    """A file that is no table of paths and genres; the message says why."""
 
 
 def from_file(path: Path, options: SourceOptions) -> MusicSource:
     """
     Raises:
-        TableError: there is no such file, it is no table, a column is missing, or no path exists.
+        InputError: there is no such file, it is no table, a column is missing, or no path exists.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TableError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     frame = _read(data, path)
     what, folder = "a table", path.parent
-    if is_fma(frame):
+    if frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns:
         what, folder = "FMA's table of tracks", _fma_folder(path)
         frame = _flat_fma(frame, folder)
     find = _finder(folder)
@@ -80,7 +72,7 @@ def files_of(path: Path, options: SourceOptions) -> list[Path]:
     try:
         with from_file(path, options).open_members() as members:
             return [member.path for member in members]
-    except ArchiveError:
+    except InputError:
         return []
 
 
@@ -90,17 +82,17 @@ def in_archive(
     """The table inside a folder or archive, or AudioFolder's tables, one in each split's folder.
 
     Raises:
-        TableError: there are several others; or there is none, though `is_needed`.
+        InputError: there are several others; or there is none, though `is_needed`.
     """
     found = _read_tables(listing, options)
     if len(found) > 1 and not all(PurePosixPath(name).stem == "metadata" for name in found):
-        raise TableError(
+        raise InputError(
             f"{path} holds {len(found)} tables of paths and genres "
             f"({', '.join(sorted(found)[:3])}): give the one to use as the source."
         )
     if not found:
         if is_needed:
-            raise TableError(f"{path} holds no table with the columns path and genre.")
+            raise InputError(f"{path} holds no table with the columns path and genre.")
         return None
     names = {_normal(name).casefold(): name for name in listing.audio}
     names |= {_normal(name): name for name in listing.audio}
@@ -109,10 +101,10 @@ def in_archive(
         folder, first = posixpath.dirname(name), parts_of(name)[0].lower()
         for row in of_table:
             inside = _normal(posixpath.join(folder, row["path"])) if row["path"] else ""
-            row = row | {"path": names.get(inside) or names.get(inside.casefold(), inside)}
+            row["path"] = names.get(inside) or names.get(inside.casefold(), inside)
             if len(found) > 1 and first in SPLIT_NAMES:
                 row.setdefault("split", first)
-            rows.append(row)
+        rows += of_table
     tracks = _tracks(path, rows, set(listing.audio).__contains__)
     return MusicSource(path, "table", "a table", tracks, has_marker=listing.has_marker)
 
@@ -147,7 +139,7 @@ def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
         try:
             path = Path(name)
             found[name] = rows_of(_read(member.read(), path), path, options)
-        except (ArchiveError, MemberError):  # one of another kind
+        except InputError:  # one of another kind
             if options.columns:
                 raise
     return found
@@ -157,22 +149,22 @@ def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
     """The rows of a table, all cells as text.
 
     Raises:
-        TableError: a column is missing, or there are too many rows.
+        InputError: a column is missing, or there are too many rows.
     """
     if len(frame) > MAX_ROWS:
-        raise TableError(f"{name} has more than {MAX_ROWS:,} rows.")
-    given = dict(options.columns or ())
+        raise InputError(f"{name} has more than {MAX_ROWS:,} rows.")
+    given = options.columns or {}
     have = {str(column).strip().casefold(): column for column in frame.columns}
     listed = ", ".join(shown(str(column).strip()) for column in list(frame.columns)[:12]) or "none"
     if missing := [column for column in given.values() if column.casefold() not in have]:
-        raise TableError(f"{name} has no column {missing[0]}; it has {listed}.")
+        raise InputError(f"{name} has no column {missing[0]}; it has {listed}.")
     chosen = {}
     for field, candidates in DEFAULTS.items():
         names = (given[field].casefold(),) if field in given else candidates
         if column := next((n for n in names if n in have), None):
             chosen[field] = have[column]
     if missing := [field for field in ("path", "genre") if field not in chosen]:
-        raise TableError(
+        raise InputError(
             f"{name} has no column {missing[0]}; it has {listed}: name the one to use with "
             f"python -m data_prep --columns {missing[0]}=COLUMN."
         )
@@ -188,17 +180,17 @@ def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
 def _read(data: bytes, name: Path) -> pd.DataFrame:
     """
     Raises:
-        TableError: it is no table.
+        InputError: it is no table.
     """
     try:
         return _read_frame(data, name.suffix.lower())
     except ImportError as error:
-        raise TableError(
+        raise InputError(
             f"{name} is a workbook: install openpyxl (`pip install openpyxl`), or save it as CSV."
         ) from error
-    except BROKEN_TABLE as error:
+    except Exception as error:  # pandas and its readers raise many kinds
         reason = (str(error).splitlines() or [""])[0][:120]
-        raise TableError(f"{name} cannot be read as a table ({reason}).") from error
+        raise InputError(f"{name} cannot be read as a table ({reason}).") from error
 
 
 def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
@@ -214,8 +206,8 @@ def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
     if head.strip().lower().startswith("sep="):  # Excel's own
         separator, text = head.strip("\r ")[4:5] or ",", rest
     lines = text.split("\n", 3)
-    is_fma_text = lines[0].startswith(",") and len(lines) > 2 and lines[2].startswith("track_id,")
-    header = {"header": [0, 1], "index_col": 0} if is_fma_text else {}
+    is_fma = lines[0].startswith(",") and len(lines) > 2 and lines[2].startswith("track_id,")
+    header = {"header": [0, 1], "index_col": 0} if is_fma else {}
     return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **header)
 
 
@@ -238,31 +230,23 @@ def decode_text(data: bytes) -> str:
 # --- the Free Music Archive -----------------------------------------------------------------
 
 
-def is_fma(frame: pd.DataFrame) -> bool:
-    return frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns
-
-
 def _fma_folder(path: Path) -> Path:
     """Where the folders 000, 001 and so on are: beside tracks.csv, or beside its folder."""
-    places = [
-        path.parent,
-        *sorted(path.parent.glob("fma_*")),
-        *sorted(path.parent.parent.glob("fma_*")),
-    ]
-    found = [place for place in places if any(place.glob("[0-9][0-9][0-9]"))]
-    if not found:
-        raise TableError(
-            f"{path} is FMA's table, but its music is not beside it: unpack fma_small.zip into "
-            f"{path.parent}."
-        )
-    return found[0]
+    siblings = [*path.parent.glob("fma_*"), *path.parent.parent.glob("fma_*")]
+    for folder in (path.parent, *sorted(siblings)):
+        if any(folder.glob("[0-9][0-9][0-9]")):
+            return folder
+    raise InputError(
+        f"{path} is FMA's table, but its music is not beside it: unpack fma_small.zip into "
+        f"{path.parent}."
+    )
 
 
 def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The tracks whose files are there, with the columns that tables have here."""
     there = {file.stem: f"{file.parent.name}/{file.name}" for file in folder.glob("???/??????.*")}
-    ids = frame.index.astype(str).str.zfill(6)
-    flat = pd.DataFrame({"path": ids.map(there), "track_id": ids.map(there)})
+    paths = frame.index.astype(str).str.zfill(6).map(there)
+    flat = pd.DataFrame({"path": paths, "track_id": paths})
     for name, column in FMA_COLUMNS.items():
         if column in frame.columns:
             flat[name] = flat[column[1]] = frame[column].to_numpy()
@@ -276,7 +260,7 @@ def _tracks(path: Path, rows: Rows, exists: Callable[[str], bool]) -> dict[str, 
     """A track per path. What a row lacks, or says twice in two ways, is the track's status.
 
     Raises:
-        TableError: there is no row, no path exists, or a split has an unknown name.
+        InputError: there is no row, no path exists, or a split has an unknown name.
     """
     tracks: dict[str, Track] = {}
     n_missing = 0
@@ -299,9 +283,9 @@ def _tracks(path: Path, rows: Rows, exists: Callable[[str], bool]) -> dict[str, 
         elif not track.genre:
             track.status = "the table has no genre for it"
     if not tracks:
-        raise TableError(f"{path} has no rows.")
+        raise InputError(f"{path} has no rows.")
     if n_missing == len(tracks):
-        raise TableError(
+        raise InputError(
             f"None of the {len(tracks):,} paths in {path} exists, such as "
             f"{next(iter(tracks.values())).member}: paths are relative to the table."
         )
@@ -310,7 +294,7 @@ def _tracks(path: Path, rows: Rows, exists: Callable[[str], bool]) -> dict[str, 
 
 def _split_of(text: str, i: int, path: Path) -> str:
     if text and text.lower() not in SPLIT_NAMES:
-        raise TableError(
+        raise InputError(
             f"{path} has the split {text[:40]} in row {i}: use train, validation and test."
         )
     return SPLIT_NAMES[text.lower()] if text else ""

@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from data_prep.archive import MARKER, ArchiveError, Member, open_archive
+from data_prep.archive import MARKER, Member, open_archive
 from data_prep.names import path_id, shown
 from data_prep.track import Track
 from music_genre import audio
+from music_genre.errors import InputError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
@@ -39,12 +40,9 @@ class MusicSource:
         kind: gtzan, folders, table, tags or dataset.
         what: what it is, for people: "a folder per genre".
         tracks: by the name of the member. Several members may be clips of one track.
-        starts: where in its track a member begins, in seconds, if not at 0.
         open_members: a context with its files, by default those of the archive at `path`.
-        has_tags: whether its files may have tags that say more than is known.
         has_marker: whether its music is synthesised.
         genres: in the order of labels, if it has one.
-        feature_tables: of the Kaggle archive, by name.
         known: what is said of a dataset that data_prep made, by `card.read_card`.
     """
 
@@ -52,12 +50,9 @@ class MusicSource:
     kind: str
     what: str
     tracks: dict[str, Track]
-    starts: dict[str, float] = field(default_factory=dict)
     open_members: Callable[[], AbstractContextManager[Iterator[Member]]] = None
-    has_tags: bool = True
     has_marker: bool = False
     genres: list[str] = field(default_factory=list)
-    feature_tables: dict[str, Member] = field(default_factory=dict)
     known: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,8 +64,17 @@ class MusicSource:
         return self.kind == "gtzan"
 
     @property
+    def has_tags(self) -> bool:
+        """Whether the tags of its files may say more than is known."""
+        return self.kind not in ("gtzan", "dataset")
+
+    @property
     def name(self) -> str:
         return Path(self.path).name
+
+    def each_track(self) -> list[Track]:
+        """Its tracks, each once."""
+        return list({id(track): track for track in self.tracks.values()}.values())
 
     def describe(self) -> str:
         genres = {track.genre for track in self.tracks.values() if track.is_kept and track.genre}
@@ -87,12 +91,11 @@ def list_names(path: Path) -> Listing:
     """The audio files and tables in an archive or folder, hidden ones left out.
 
     Raises:
-        ArchiveError: as `open_archive`.
+        InputError: as `open_archive`.
     """
     listing = Listing()
     n_bytes = 0
-    wanted = audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES
-    with open_archive(path, wanted, TABLE_SUFFIXES) as members:
+    with open_archive(path, audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES) as members:
         for member in members:
             if member.basename == MARKER:
                 listing.has_marker = True
@@ -121,11 +124,11 @@ def check_has_audio(listing: Listing, path: Path) -> None:
     if listing.audio:
         return
     if listing.archives:
-        raise ArchiveError(
+        raise InputError(
             f"{path} holds no audio file, but {listing.archives[0]}: unpack it, and give what is "
             "in it."
         )
-    raise ArchiveError(
+    raise InputError(
         f"{path} holds no audio file: give a folder with a folder per genre, a table of paths "
         "and genres, or a GTZAN archive."
     )

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from data_prep.archive import ArchiveError
-from data_prep.options import NOT_FOR_GTZAN, SourceOptions
+from data_prep.options import SourceOptions
 from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
 from data_prep.sources.music_source import (
     ARCHIVE_SUFFIXES,
@@ -13,6 +12,7 @@ from data_prep.sources.music_source import (
     check_has_audio,
     list_names,
 )
+from music_genre.errors import InputError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -24,24 +24,27 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
         path: of a file or folder; or the id of a dataset on the Hub.
 
     Raises:
-        ArchiveError: it is none of the kinds, could be several, or cannot be read.
+        InputError: it is none of the kinds, could be several, or cannot be read.
         InputError: an option has no use with this kind.
     """
+    kind = options.genre_from
     if is_hub_id(path):
         return _dataset(path, options)
     if _is_table(path):
-        if options.genre_from not in (None, "table"):
-            raise ArchiveError(f"{path} is a table: leave out --genre_from {options.genre_from}.")
+        if kind not in (None, "table"):
+            raise InputError(f"{path} is a table: leave out --genre_from {kind}.")
         return metadata_table.from_file(path, options)
-    if options.genre_from == "tags":
+    if kind == "tags":
         options.check_unused(("columns",), "--genre_from tags")
         return tagged_files.from_archive(path, options)
     listing = list_names(path)
-    if not listing.audio and _is_dataset(path, listing.tables):
+    has_parquet = any(member.suffix == ".parquet" for member in listing.tables.values())
+    if not listing.audio and path.is_dir() and (_is_saved(path) or has_parquet):
         return _dataset(path, options)
-    kind = options.genre_from
     if kind == "gtzan" or (kind is None and gtzan_archive.is_gtzan(listing)):
-        options.check_unused(NOT_FOR_GTZAN, f"{path}, which is GTZAN")
+        # Its genres, lengths and faults are known.
+        others = [name for name in options.as_json() if name != "genre_from"]
+        options.check_unused(others, f"{path}, which is GTZAN")
         return gtzan_archive.from_archive(path, listing)
     check_has_audio(listing, path)
     if kind != "folders":
@@ -56,7 +59,7 @@ def is_gtzan(path: Path) -> bool:
     """Whether an archive or folder is GTZAN.
 
     Raises:
-        ArchiveError: it cannot be read.
+        InputError: it cannot be read.
     """
     return not _is_table(path) and gtzan_archive.is_gtzan(list_names(path))
 
@@ -71,17 +74,15 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir()
 
 
-def _is_dataset(path: Path, tables: dict) -> bool:
-    from data_prep.sources.labelled_dataset import is_saved
-
-    is_parquet = any(member.suffix == ".parquet" for member in tables.values())
-    return path.is_dir() and (is_saved(path) or is_parquet)
+def _is_saved(path: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` made a folder."""
+    return any(path.joinpath(name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
 def _dataset(path: Path, options: SourceOptions) -> MusicSource:
-    from data_prep.sources import labelled_dataset
+    from data_prep.sources import labelled_dataset  # takes seconds to import
 
     options.check_unused(("columns", "genre_from"), f"{path}, which is a dataset")
     if is_hub_id(path):
         return labelled_dataset.from_hub(path.as_posix())
-    return labelled_dataset.from_folder(path)
+    return labelled_dataset.from_folder(path, _is_saved(path))

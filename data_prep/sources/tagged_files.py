@@ -2,19 +2,19 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
 from tqdm import tqdm
 
-from data_prep.archive import ArchiveError, Member, open_archive
-from data_prep.decoder_calls import run_in_pool
+from data_prep.archive import Member, open_archive
+from data_prep.decoding import run_in_pool
 from data_prep.genres import Spellings
 from data_prep.options import SourceOptions
 from data_prep.sources.music_source import MusicSource, is_hidden, new_track, parts_of
 from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
+from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
 from music_genre.isolation import decoder_pool
 
@@ -24,26 +24,22 @@ SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 def from_archive(path: Path, options: SourceOptions) -> MusicSource:
     """
     Raises:
-        ArchiveError: no file has a genre tag.
+        InputError: no file has a genre tag.
     """
     spellings = Spellings.read(options.synonyms)
     tracks = {}
-    with open_archive(path) as members:
-        for name, tags in tqdm(_read_all(members), desc="Reading tags", unit=" files"):
+    with open_archive(path) as members, decoder_pool(joblib.cpu_count()) as pool:
+        audio = ((m.name, (m,)) for m in members if m.is_clip and not is_hidden(m.name))
+        outcomes = run_in_pool(pool, read_member_tags, audio)
+        for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
+            tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
             tracks[name] = _track(path, name, tags, spellings)
     if not any(track.genre for track in tracks.values()):
-        raise ArchiveError(
+        raise InputError(
             f"None of the {len(tracks):,} audio files in {path} has a genre tag: put each genre's "
             "files into a folder of its name, or give a table of paths and genres."
         )
     return MusicSource(path, "tags", "genre tags", tracks)
-
-
-def _read_all(members: Iterator[Member]) -> Iterator[tuple[str, Tags]]:
-    audio = ((m.name, (m,)) for m in members if m.is_clip and not is_hidden(m.name))
-    with decoder_pool(joblib.cpu_count()) as pool:
-        for name, outcome in run_in_pool(pool, read_member_tags, audio):
-            yield name, outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
 
 
 def read_member_tags(member: Member) -> Tags:

@@ -53,7 +53,7 @@ def clips() -> dict[str, bytes]:
         buffer = io.BytesIO()
         soundfile.write(buffer, noise, 16_000, format=kind)
         members[f"genres/{genre}/{genre}.{i:05d}.{kind.lower()}"] = buffer.getvalue()
-    members["features_30_sec.csv"] = b"filename,length\nblues.00000.wav,1\n" * 20
+    members["tracks.csv"] = b"filename,length\nblues.00000.wav,1\n" * 20
     return members
 
 
@@ -154,10 +154,9 @@ def run_case(data: bytes, folder: Path) -> Result:
 
 def fuzz(n: int, first_seed: int = 0) -> list[Result]:
     import datasets
-    import torchaudio  # noqa: F401  (imported once, before the forks)
     from tqdm import tqdm
 
-    from data_prep import card  # noqa: F401
+    from data_prep import prepare  # noqa: F401  (imported once, before the forks)
 
     datasets.disable_progress_bars()
     results = []

@@ -103,7 +103,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     "a column that is not there": (
         lambda p: table(p, ROWS),
         "has no column style; it has path, genre",
-        {"columns": (("genre", "style"),)},
+        {"columns": {"genre": "style"}},
     ),
     "an empty table": (lambda p: table(p, ""), "cannot be read as a table", {}),
     "a table of a header": (lambda p: table(p, "path,genre\n"), "has no rows", {}),
@@ -153,7 +153,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     "columns without a table": (
         lambda p: write(p, by_genre(3)),
         "--columns has no use with",
-        {"columns": (("genre", "style"),)},
+        {"columns": {"genre": "style"}},
     ),
     "min_tracks with GTZAN": (
         lambda p: write(p, {f"blues.{i:05d}.wav": clip(i) for i in range(3)}),

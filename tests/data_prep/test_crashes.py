@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import decoding
-from data_prep.decoding import BadClipError
+from music_genre.errors import InputError
 from tests.data_prep import failing
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import by_genre, prepared, song, write
@@ -27,7 +27,7 @@ def decoders_here():
 @pytest.fixture
 def music(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr(decoding, "decode_member", failing.decode_member)
-    monkeypatch.setattr("data_prep.decoder_calls.MAX_SECONDS", 6.0)
+    monkeypatch.setattr("data_prep.decoding.MAX_SECONDS", 6.0)
     files = by_genre() | {"Techno/long.flac": song(100)}
     files |= {name: Path(name).stem.encode() for name in REASONS}
     return write(tmp_path / "music", files)
@@ -44,7 +44,7 @@ def test_it_is_left_out_with_the_reason(music, tmp_path):
 
 def test_asked_to_fail_it_names_the_file(music, tmp_path):
     (music / "Techno" / "loop.mp3").unlink()
-    with pytest.raises(BadClipError, match=r"memory\.flac .* too much memory"):
+    with pytest.raises(InputError, match=r"memory\.flac .* too much memory"):
         prepared(music, tmp_path / "out", "random", on_bad_clip="fail")
     assert not (tmp_path / "out").exists()
 

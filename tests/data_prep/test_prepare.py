@@ -125,8 +125,6 @@ def test_every_form_gives_the_same_clips(tmp_path):
         results.append(samples_of(tmp_path / f"out{i}"))
     assert len(results[0]) == 9
     assert all(result == results[0] for result in results)
-    table = (tmp_path / "out0" / "features_30_sec.csv").read_text()
-    assert table == "track_id,filename,length\nblues.00000,blues.00000.wav,1\n"
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 1, 0, 3), (1, 2, 3, 0), (3, 2, 0, 1)])
@@ -172,7 +170,7 @@ def test_few_clips_are_read_ahead(tmp_path, monkeypatch):
     source = make(tmp_path / "a.tar", "tar", files)
     with pytest.raises(InputError, match=r"rock\.00000\.wav"):
         prepare([source], tmp_path / "out", split="random", on_bad_clip="fail")
-    assert len(n_read) <= 4
+    assert len(n_read) <= len(files) + 4, "once for their names, and then those"
 
 
 def test_equal_samples_are_found_and_named(tmp_path):
@@ -279,42 +277,6 @@ def test_all_genres_in_all_splits_draw_no_warning(prepared):
     assert read_preparation(prepared)["warnings"] == []
 
 
-# --- tables of features ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("table", "reason"),
-    [
-        (b"filename,length\nblues.00000.wav," + b"1" * 200_000 + b"\n", "field larger"),
-        (b'filename,length\nblues.00000.wav,"' + b"1\n" * 200_000, "field larger"),
-        (b"filename,length\nblues.00000.wav,\0\n", "NUL"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe" * 50, "UTF-8"),
-        (b"<html>404</html>", "column filename"),
-        (b"", "column filename"),
-    ],
-)
-def test_a_table_that_is_no_csv_is_left_out_with_a_warning(tmp_path, table, reason):
-    path = make_zip(tmp_path / "a.zip", three_of_each() | {"features_30_sec.csv": table})
-    done = prepare([path], tmp_path / "out", split="random")
-    assert done["n_kept"] == 9
-    assert done["feature_tables"] == []
-    (warning,) = [w for w in done["warnings"] if "features_30_sec.csv" in w]
-    assert reason in warning
-    assert not (tmp_path / "out" / "features_30_sec.csv").exists()
-
-
-def test_a_bad_table_gives_way_to_a_good_one_in_another_archive(tmp_path):
-    bad = make_zip(tmp_path / "bad.zip", three_of_each() | {"features_3_sec.csv": b"\0"})
-    table = b"filename,length\r\nblues.00000.0.wav,1\r\n"
-    good = make_zip(tmp_path / "good.zip", {"features_3_sec.csv": table})
-    late = make_zip(tmp_path / "late.zip", {"features_3_sec.csv": table.replace(b"1", b"2")})
-    done = prepare([bad, good, late], tmp_path / "out", split="random")
-    assert done["feature_tables"] == ["features_3_sec.csv"]
-    assert not any("features" in warning for warning in done["warnings"])
-    text = (tmp_path / "out" / "features_3_sec.csv").read_text()
-    assert text == "track_id,filename,length\nblues.00000,blues.00000.0.wav,1\n"
-
-
 # --- real GTZAN -----------------------------------------------------------------------------
 
 
@@ -325,7 +287,6 @@ def test_the_real_sample_in_every_form(real_archive, tmp_path):
     assert 29.8 < done["seconds"] / 100 < 30.7
     size = sum(p.stat().st_size for p in (tmp_path / "zip").rglob("*.arrow"))
     assert size < 100 * 1_000_000
-    assert (tmp_path / "zip" / "features_30_sec.csv").read_text().count("\n") == 1001
 
     with (
         zipfile.ZipFile(real_archive) as source,

@@ -117,11 +117,11 @@ def test_two_spellings_of_a_genre_are_one(tmp_path):
     assert done["n_kept"] == 7
 
 
-def test_200_genres_with_names_of_every_kind(tmp_path):
-    names = ["演歌", "Música popular", "R&B", "8-bit", *(f"Genre {i:03d}" for i in range(196))]
+def test_60_genres_with_names_of_every_kind(tmp_path):
+    names = ["演歌", "Música popular", "R&B", "8-bit", *(f"Genre {i:03d}" for i in range(56))]
     files = {f"{name}/{i}.wav": clip(3 * g + i) for g, name in enumerate(names) for i in range(3)}
     done = prepared(write(tmp_path / "m", files), tmp_path / "out")
-    assert len(done["genres"]) == 200
+    assert len(done["genres"]) == 60
     assert set(names) == set(done["genres"])
     assert all(n == 1 for n in done["counts"]["test"].values())
 

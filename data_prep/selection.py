@@ -1,0 +1,237 @@
+"""Which of the decoded tracks are kept, and in which split each of them is."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_prep import genres, gtzan, splits
+from data_prep.leakage import genre_warnings, leakage, shared_artists
+from data_prep.options import SourceOptions
+from data_prep.prepared import plain_name
+from data_prep.sources.music_source import MusicSource
+from data_prep.track import Track
+from music_genre.errors import InputError
+
+MAX_ALBUM = 50  # tracks; a folder of more is no album, and holds music of many
+WITHOUT_SPLIT = {
+    "filtered": "left out by the fault-filtered lists (faulty, or a repetition)",
+    "given": "the source gives it no split",
+}
+
+
+def select_gtzan(
+    tracks: list[Track], sources: list[MusicSource], split: str | None, seed: int
+) -> dict:
+    """Keep each track of GTZAN once, and choose splits.
+
+    Returns:
+        The part of the preparation that belongs to this kind of source.
+
+    Raises:
+        InputError: no clip is usable, or nothing is in train.
+    """
+    usable = _longest_copies(tracks, sources)
+    is_synthetic = sources[0].has_marker
+    if is_synthetic:  # the names of its clips are GTZAN's, its music is not
+        for track in usable.values():
+            track.artist = track.title = ""
+    assignments = {m: splits.assign(usable, m, seed) for m in splits.GTZAN_METHODS}
+    present = {track.genre for track in usable.values()}
+    absent = [genre for genre in gtzan.GENRES if genre not in present]
+    warnings = [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []
+    if split is None:
+        split, reasons = _default_split(assignments["filtered"], usable, is_synthetic)
+        warnings += reasons
+    about = {
+        "kind": "gtzan",
+        "dataset_name": "GTZAN",
+        "genres": list(gtzan.GENRES),
+        "split_description": gtzan.DESCRIPTIONS[split],
+    }
+    return about | _put_into_splits(usable, assignments, split, warnings)
+
+
+def select_custom(
+    tracks: list[Track], source: MusicSource, split: str | None, seed: int, options: SourceOptions
+) -> dict:
+    """Leave out copies and genres of too few tracks, and choose splits.
+
+    Returns:
+        The part of the preparation that belongs to this kind of source.
+
+    Raises:
+        InputError: fewer than two genres are left, two hold the same files, or nothing is in train.
+    """
+    if source.kind != "dataset":  # which stays as it was published
+        _leave_out_copies(tracks)
+    usable: dict[str, Track] = {}
+    for track in tracks:
+        if track.is_kept and usable.setdefault(track.track_id, track) is not track:
+            track.status = "another file has this name, written in other characters"
+    warnings = genres.leave_out_small(tracks, genres.min_tracks_of(source, options))
+    usable = {track_id: track for track_id, track in usable.items() if track.is_kept}
+    _forget_large_albums(usable)
+    method = split or splits.suggest(usable)
+    given = {track.split for track in usable.values() if track.split}
+    if method == "given" and not given:
+        raise InputError(
+            "--split given needs a column split, or folders train, validation and test."
+        )
+    description = splits.CUSTOM_DESCRIPTIONS[method]
+    missing = [name for name in gtzan.SPLITS if name not in given]
+    if method == "given" and missing:
+        description += f", and {' and '.join(missing)} drawn from train"
+    methods = {"artist", "random", method}
+    assignments = {m: splits.assign_custom(usable, m, seed) for m in sorted(methods)}
+    about = _put_into_splits(usable, assignments, method, warnings)
+    shared = shared_artists(assignments[method], usable)
+    about["warnings"] += _leak_warnings(method, about["leakage"], shared)
+    names = {track.genre for track in usable.values() if track.is_kept}
+    path = Path(source.path)
+    about |= {
+        "kind": source.kind,
+        "dataset_name": options.name or (plain_name(path) if path.exists() else str(path)),
+        "genres": [name for name in source.genres if name in names] or sorted(names),
+        "split_description": description,
+        "license": options.license,
+        "description": options.description,
+    }
+    return about | _said_of_dataset(source.known if method == "given" else {})
+
+
+def _put_into_splits(
+    tracks: Mapping[str, Track],
+    assignments: Mapping[str, Mapping[str, str]],
+    method: str,
+    warnings: list[str],
+) -> dict:
+    """
+    Args:
+        assignments: of each method, track_id -> split.
+        method: the chosen one.
+
+    Raises:
+        InputError: nothing is in train.
+    """
+    assignment = assignments[method]
+    if "train" not in assignment.values():
+        raise InputError(
+            f"The {method} split leaves no track to train on among these {len(tracks)}: "
+            "use `--split random`."
+        )
+    for track_id, track in tracks.items():
+        track.split = assignment.get(track_id, "")
+        if not track.split:
+            track.status = WITHOUT_SPLIT[method]
+    return {
+        "split": method,
+        "leakage": leakage(assignment, tracks),
+        "warnings": warnings + genre_warnings(assignments, method, tracks),
+    }
+
+
+def _default_split(
+    filtered: dict[str, str], usable: dict[str, Track], is_synthetic: bool
+) -> tuple[str, list[str]]:
+    """`filtered`, if it has a track of each genre to train on; and why not, if not."""
+    if is_synthetic:
+        return "random", []
+    trained = {usable[t].genre for t, split in filtered.items() if split == "train"}
+    missing = sorted({track.genre for track in usable.values()} - trained)
+    if not missing:
+        return "filtered", []
+    return "artist", [
+        f"the fault-filtered lists have no track of {', '.join(missing)} to train on among these "
+        f"{len(usable)}, so the split is artist; --split filtered takes the lists all the same."
+    ]
+
+
+def _longest_copies(tracks: list[Track], sources: list[MusicSource]) -> dict[str, Track]:
+    """Keep each track once, as track_id -> track; `status` says why the others are left out.
+
+    Raises:
+        InputError: no clip is usable.
+    """
+    kept = [track for track in tracks if track.is_kept]
+    longest: dict[str, Track] = {}
+    for track in kept:
+        best = longest.setdefault(track.track_id, track)
+        if track.seconds > best.seconds:
+            longest[track.track_id] = track
+    for track in kept:
+        if track is not (best := longest[track.track_id]):
+            track.status = f"a copy: the track is taken from {best.archive}"
+    if not longest:
+        names = " and ".join(str(source.path) for source in sources)
+        bad = next((f" The first: {t.member}: {t.status}." for t in tracks), "")
+        raise InputError(
+            f"{names} holds no usable GTZAN clip, such as genres_original/blues/blues.00000.wav; "
+            f"{len(tracks)} audio files were looked at.{bad}"
+        )
+    return longest
+
+
+def _leave_out_copies(tracks: list[Track]) -> None:
+    """Keep one of several tracks with the same samples; none, if their genres differ.
+
+    Raises:
+        InputError: most of one genre's tracks are another one's as well.
+    """
+    same: dict[str, list[Track]] = defaultdict(list)
+    for track in tracks:
+        if track.is_kept:
+            same[track.sha256].append(track)
+    n_of_genre = Counter(track.genre for track in tracks if track.is_kept)
+    shared: Counter[tuple[str, str]] = Counter()
+    for copies in same.values():
+        found = sorted({track.genre for track in copies})
+        shared.update((a, b) for i, a in enumerate(found) for b in found[i + 1 :])
+    for (a, b), n in shared.items():
+        if 2 * n > min(n_of_genre[a], n_of_genre[b]):
+            raise InputError(
+                f"The genres {a} and {b} hold the same recordings ({n} of {n_of_genre[a]} and "
+                f"{n_of_genre[b]}): leave one of them out, or merge them."
+            )
+    for first, *copies in same.values():
+        other = next((track for track in copies if track.genre != first.genre), None)
+        if other:
+            for track in (first, *copies):
+                twin = other if track.genre != other.genre else first
+                track.status = f"its samples are in {twin.genre} as well ({twin.member})"
+            continue
+        for copy in copies:
+            copy.status = f"a copy, sample for sample, of {first.member}"
+
+
+def _forget_large_albums(tracks: Mapping[str, Track]) -> None:
+    sizes = Counter(track.album for track in tracks.values())
+    for track in tracks.values():
+        if sizes[track.album] > MAX_ALBUM:
+            track.album = ""
+
+
+def _said_of_dataset(known: Mapping) -> dict:
+    """What the card of a dataset says that data_prep made, as far as it can be believed."""
+    is_gtzan = known.get("kind") == "gtzan"
+    descriptions = gtzan.DESCRIPTIONS if is_gtzan else splits.CUSTOM_DESCRIPTIONS
+    split = known.get("split")
+    if not isinstance(split, str) or split not in descriptions:
+        return {}
+    names = {"kind": "gtzan", "dataset_name": "GTZAN"} if is_gtzan else {}
+    return names | {"split": split, "split_description": descriptions[split]}
+
+
+def _leak_warnings(method: str, counts: Mapping[str, int], shared: list[str]) -> list[str]:
+    if method == "given" and shared:
+        return [
+            f"the source's own split has {counts['artist_in_train']} test tracks by artists that "
+            f"are in train as well ({', '.join(shared[:3])}), so the accuracy will be too high: "
+            "--split artist splits anew."
+        ]
+    if method == "random" and 2 * counts["artist_unknown"] > counts["test_tracks"]:
+        return [
+            "neither artists nor albums are known, so tracks of one artist may be in train and in "
+            "test, and the accuracy may be too high: artists come from tags, folders such as "
+            "Genre/Artist/Album/, or a table's column artist."
+        ]
+    return []
