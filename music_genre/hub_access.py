@@ -14,6 +14,7 @@ from huggingface_hub.utils import httpx  # the client's own: not the package of 
 
 from music_genre.errors import InputError
 
+NO_TOKEN = "There is no token for the Hub: run `hf auth login`, or set HF_TOKEN."
 REASONS = {  # why the Hub refuses, by the status of its answer
     401: "it does not accept the token; `hf auth login --force` replaces it (HF_TOKEN, if it is "
     "set, takes precedence)",
@@ -49,9 +50,7 @@ def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
         try:
             user = api.whoami()
         except LocalTokenNotFoundError as error:
-            raise InputError(
-                "There is no token for the Hub: run `hf auth login`, or set HF_TOKEN."
-            ) from error
+            raise InputError(NO_TOKEN) from error
         if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
             raise InputError(
                 "The token for the Hub may only read: make one that may write at "

@@ -134,7 +134,7 @@ def describe_summary(name: str, summary: dict[str, Any]) -> str:
         f"  From the middle {summary['short']['seconds']:g} s of each track: accuracy "
         f"{summary['short']['accuracy']:.3f}"
         + (
-            f"; in one pass, as by a plain pipeline: {one_pass['accuracy']:.3f}."
+            f"; from all of it at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
             if one_pass
             else "."
         )

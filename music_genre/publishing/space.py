@@ -1,6 +1,7 @@
 """Publish the demo as a Space that shows a model: only the files that it needs, and no data."""
 
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -38,8 +39,13 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
         The address of the commit.
 
     Raises:
-        InputError: the model does not exist, the Hub refuses, or `root` is no checkout.
+        InputError: the model is not on the Hub, the Hub refuses, or `root` is no checkout.
     """
+    if Path(model_id).is_dir():
+        raise InputError(
+            f"{model_id} is a folder, and a Space shows a model of the Hub. Publish it first: "
+            f"{shlex.join(['python', '-m', 'music_genre', 'publish', model_id])} USER/NAME"
+        )
     api = HfApi()
     files = space_files(root)
     with explain_hub_errors(model_id, "found"):

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 from music_genre.errors import InputError
-from music_genre.hub_access import check_access, explain_hub_errors
+from music_genre.hub_access import NO_TOKEN, check_access, explain_hub_errors
 from music_genre.training.arguments import RecipeArguments
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
@@ -50,7 +50,8 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
     """
     if not (recipe.push_to_hub and recipe.hub_model_id):
         raise InputError(
-            "A job leaves its model on the Hub alone: add --push_to_hub --hub_model_id USER/NAME."
+            "A job's model goes to the Hub and nowhere else: add --push_to_hub --hub_model_id "
+            "USER/NAME."
         )
     if not dataset:
         raise InputError(
@@ -62,6 +63,8 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
             f"A job takes a prepared dataset: `python -m data_prep {dataset}` makes a folder; give "
             "that as --dataset."
         )
+    if not get_token():
+        raise InputError(NO_TOKEN)
     api = HfApi()
     with explain_hub_errors("The job", "submitted"):
         price = _price(api, recipe.job)

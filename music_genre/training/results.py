@@ -10,7 +10,7 @@ from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import SplitScore, describe_summary
 from music_genre.evaluation.one_pass import seconds_in_one_pass
 from music_genre.evaluation.predictions import write_predictions
-from music_genre.report import PREDICTIONS_FILES, split_in_pictures
+from music_genre.report import PREDICTIONS_FILES, split_in_pictures, why_not_in_headline
 from music_genre.training.setup import Run
 
 LEARNING_CURVES_FILE = "learning_curves.png"
@@ -129,6 +129,6 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
         )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")
-    if report["contamination"]:
-        print(f"Warning: {report['contamination']}.")
+    if not report["is_synthetic"] and (reason := why_not_in_headline(report)):
+        print(reason)
     print(f"Written to {folder}. Try it: python app.py --model {folder}")

@@ -390,6 +390,7 @@ def test_with_few_clips_in_both_splits_no_figure_leads():
         in card.text
     )
     assert "**0." not in card.text
+    assert "confidence differs" not in card.text
     assert card.data.eval_results is None
     assert "model-index" not in str(card)
     assert "model_name" not in str(card)

@@ -59,6 +59,12 @@ def test_a_space_without_its_model_is_refused(hub, tmp_path):
     assert hub.storage.load("spaces", "you/demo") is None
 
 
+def test_a_space_of_a_folder_says_to_publish_that_first(hub, tmp_path):
+    result = space_here(hub, tmp_path / "home", *COMMAND, str(tmp_path))
+    assert result.returncode == 2
+    assert f"Publish it first: python -m music_genre publish {tmp_path} USER" in result.stderr
+
+
 def test_only_the_core_and_the_demo_are_uploaded(tmp_path):
     """Neither other rooms nor files that happen to lie among the sources."""
     names = space_files(ROOT)

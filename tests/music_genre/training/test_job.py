@@ -143,6 +143,7 @@ def test_a_detached_job_says_how_to_go_on(hub, submit):
         ({"push": []}, "--hub_model_id"),
         ({"dataset": None}, "--dataset"),
         ({"token": READER}, "may only read"),
+        ({"token": ""}, "run `hf auth login`"),
     ],
 )
 def test_what_is_wrong_here_is_said_before_a_job_exists(hub, submit, changes, said):
