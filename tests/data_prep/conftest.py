@@ -3,35 +3,23 @@
 test_crashes.py and test_command.py use real ones.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-
-class NoPool:
-    """Calls each function at once."""
-
-    def schedule(self, function: Callable, args: tuple, timeout: float) -> Future:
-        future: Future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def stop(self) -> None:
-        pass
-
-
-@contextmanager
-def no_pool(num_processes: int) -> Iterator[NoPool]:
-    """In place of `decoder_pool`."""
-    yield NoPool()
+from data_prep.prepare import prepare
+from tests.pool_here import PoolHere
 
 
 @pytest.fixture(autouse=True)
 def decoders_here(monkeypatch):
     for module in ("decoding", "sources.tagged_files"):
-        monkeypatch.setattr(f"data_prep.{module}.decoder_pool", no_pool)
+        monkeypatch.setattr(f"data_prep.{module}.decoder_pool", PoolHere)
+
+
+@pytest.fixture(scope="session")
+def real_prepared(real_archive, tmp_path_factory) -> Path:
+    """The shared sample of GTZAN, prepared once."""
+    folder = tmp_path_factory.mktemp("real") / "dataset"
+    prepare([real_archive], folder, split="random")
+    return folder

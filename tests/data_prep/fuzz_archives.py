@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_prep.gtzan import GENRES
 from music_genre.errors import InputError
+from tests.pool_here import PoolHere
 
 TIME_LIMIT = 30  # seconds
 MEMORY_LIMIT = 1.5 * 2**30  # bytes resident
@@ -116,6 +117,7 @@ def make_case(seed: int) -> bytes:
 
 def run_case(data: bytes, folder: Path) -> Result:
     """Prepare an archive in a forked process with limits on time and on what it writes."""
+    from data_prep import decoding
     from data_prep.prepare import prepare
 
     given, work = folder / "given.bin", folder / "work"
@@ -129,6 +131,7 @@ def run_case(data: bytes, folder: Path) -> Result:
             signal.alarm(TIME_LIMIT)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
             os.chdir(work)
+            decoding.decoder_pool = PoolHere  # this process is one of its own already
             with (folder / "log").open("w") as log, contextlib.redirect_stderr(log):
                 try:
                     prepare([given], work / "out", split="random")

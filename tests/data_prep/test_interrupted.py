@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from data_prep import decoding
 from data_prep.prepare import prepare
 from data_prep.prepared import read_preparation
-from tests.data_prep.conftest import no_pool
+from tests.data_prep.archives import make_zip, three_of_each
+from tests.pool_here import PoolHere
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
@@ -55,7 +56,7 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
 
         code = 1
         try:
-            decoding.decoder_pool = no_pool  # each step is one of this process
+            decoding.decoder_pool = PoolHere  # each step is one of this process
             sys.addaudithook(count)
             with (
                 open(os.devnull, "w") as nothing,
@@ -102,9 +103,10 @@ def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
     return n_struck
 
 
-def test_killed_at_any_step(root, archive):
+def test_killed_at_any_step(root, tmp_path):
+    archive = make_zip(tmp_path / "archive.zip", three_of_each())
     result = subprocess.run(
-        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "60"],
+        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "40"],
         capture_output=True,
         text=True,
         timeout=400,

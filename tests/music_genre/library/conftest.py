@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,26 +16,9 @@ from mutagen import id3
 
 from music_genre import wav
 from music_genre.library import decoding, scan, tags
+from tests.pool_here import PoolHere
 
 LABELS = ["rock", "jazz", "blues"]
-
-
-class PoolHere:
-    """In the place of a decoder pool: tasks run at once, in this process."""
-
-    def __init__(self, num_processes: int) -> None: ...
-
-    def schedule(self, function: Callable, args: tuple, timeout: float) -> Future:
-        future: Future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def stop(self) -> None: ...
-
-    join = stop
 
 
 @pytest.fixture
