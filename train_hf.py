@@ -136,7 +136,7 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     sampling_rate = load_feature_extractor(base).sampling_rate
     folders = [None]
     if PartialState().is_main_process:
-        folders = [prepare(data, sampling_rate)]
+        folders = [prepare(data, sampling_rate, bool(recipe.resume_from_checkpoint))]
     (prepared,) = broadcast_object_list(folders)
     dataset, preparation = load_data(prepared, data, sampling_rate)
     recipe.output_dir = recipe.output_dir or default_output_dir(model, preparation)

@@ -197,6 +197,10 @@ def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
     difference = _difference(done, options)
     if difference and not overwrite:
         raise AnotherPreparationError(f"{output_dir} holds another preparation ({difference}).")
+    for was, now in zip(done["sources"], options["sources"], strict=True):
+        if not difference and now["state"] not in ("", was["state"]):
+            print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
+            return None
     is_to_do = difference or (overwrite and done["n_temporary"])
     return None if is_to_do else done
 
@@ -207,9 +211,6 @@ def _difference(done: dict, options: dict) -> str:
         return "made by another version of this program"
     if [was["path"] for was in done["sources"]] != [now["path"] for now in options["sources"]]:
         return f"of {' and '.join(was['path'] for was in done['sources'])}"
-    for was, now in zip(done["sources"], options["sources"], strict=True):
-        if now["state"] not in ("", was["state"]):
-            return f"{now['path']} has changed since"
     if done["source_options"] != options["source_options"]:
         return "with other options"
     for name in ("asked_split", "seed", "on_bad_clip", "sampling_rate"):

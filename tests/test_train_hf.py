@@ -318,7 +318,7 @@ def test_the_same_command_after_a_finished_run_has_nothing_to_do(
     train(*options)
     assert "is finished by this command: nothing to do" in capsys.readouterr().out
     assert (tmp_path / "run" / "report.json").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="holds another run"):
+    with pytest.raises(InputError, match="holds a linear probe: to fine-tune it"):
         train(*options, "--mixup", "0.5")
 
 

@@ -138,18 +138,23 @@ def _check_is_free(output_dir: Path, command: Command) -> None:
 
 
 def _what_is_there(output_dir: Path, command: Command) -> str:
-    there, beside = Command.of(output_dir), f"{output_dir}-2"
-    if not there or there.options != command.options:
+    there = Command.of(output_dir)
+    anew = f"to train anew beside it, add --output_dir {output_dir}-2"
+    if there and there.options == command.options:
+        if there.data != command.data:
+            return f"{output_dir} holds a run of this command on other data: {anew}."
+        return f"{output_dir} holds this run, unfinished: add --resume_from_checkpoint last."
+    if read_choice(output_dir) and not list(output_dir.glob("checkpoint-*")):
         return (
-            f"{output_dir} holds another run: choose another --output_dir, such as {beside}, or "
-            "resume that run with its own options and --resume_from_checkpoint last."
+            f"{output_dir} holds a linear probe: to fine-tune it, add --resume_from_checkpoint "
+            f"last; {anew}."
         )
-    if there.data != command.data:
-        return (
-            f"{output_dir} holds a run of this command on other data: to train anew beside it, add "
-            f"--output_dir {beside}."
-        )
-    return f"{output_dir} holds this run, unfinished: add --resume_from_checkpoint last."
+    if is_finished(output_dir):
+        return f"{output_dir} holds another run, which is finished: {anew}."
+    return (
+        f"{output_dir} holds another run, unfinished: {anew}; to resume that run, give its own "
+        "options and --resume_from_checkpoint last."
+    )
 
 
 def prepare_folder(output_dir: Path, checkpoint: str | None) -> None:

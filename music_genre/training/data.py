@@ -60,10 +60,11 @@ def find_dataset(name: str | None) -> str:
     return str(archives[0])
 
 
-def prepare(arguments: DataArguments, sampling_rate: int) -> Path:
+def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = False) -> Path:
     """The prepared folder of a dataset: itself, or where data_prep has put it by now.
 
-    data_prep is a program of its own, so its decoder processes do not import torch.
+    data_prep is a program of its own, so its decoder processes do not import torch. A run that is
+    resumed goes on with what was prepared, whatever has happened to the source since.
 
     Raises:
         SystemExit: data_prep could not; it has said why.
@@ -72,6 +73,8 @@ def prepare(arguments: DataArguments, sampling_rate: int) -> Path:
     if is_prepared(Path(name).expanduser()):
         return Path(name).expanduser()
     folder = default_output_dir([name], arguments.split, sampling_rate)
+    if is_resumed and is_prepared(folder):
+        return folder
     options = {
         "output_dir": folder,
         "split": arguments.split,

@@ -76,8 +76,8 @@ def test_a_source_has_one_state_whatever_its_spelling(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["archive", "folder", "table"])
-def test_a_file_that_was_edited_in_place_is_seen(tmp_path, kind):
-    """Its size is what it was."""
+def test_a_source_that_has_changed_is_prepared_anew(tmp_path, kind, capsys):
+    """Also a file that was edited in place, whose size is what it was."""
     if kind == "archive":
         source = file = make_zip(tmp_path / "a.zip", three_of_each())
     else:
@@ -87,11 +87,15 @@ def test_a_file_that_was_edited_in_place_is_seen(tmp_path, kind):
             rows = [{"path": f"{g}/{i}.wav", "genre": g} for g in GENRES for i in range(10)]
             source = write_csv(source / "t.csv", rows)
     prepare([source], tmp_path / "out", split="random")
+    before = content(tmp_path / "out")
     data = bytearray(file.read_bytes())
-    data[-1] ^= 1
+    data[len(data) // 2] ^= 64
     file.write_bytes(data)
-    with pytest.raises(AnotherPreparationError, match="has changed since"):
-        prepare([source], tmp_path / "out", split="random")
+    with pytest.raises(AnotherPreparationError, match="with another --seed"):
+        prepare([source], tmp_path / "out", split="random", seed=1)
+    prepare([source], tmp_path / "out", split="random")
+    assert f"{source} has changed: {tmp_path / 'out'} is prepared anew." in capsys.readouterr().out
+    assert content(tmp_path / "out") != before
 
 
 def test_the_same_archive_gives_the_same_bytes(tmp_path):

@@ -100,6 +100,18 @@ def test_what_is_in_a_folder_is_said(tmp_path, there, message):
         checkpoints.find_checkpoint(tmp_path, None, THIS)
 
 
+def test_a_finished_run_is_not_to_be_resumed(tmp_path):
+    """The advice was to resume it; of a linear probe it hid that it can be fine-tuned."""
+    (tmp_path / "report.json").write_text('{"seed": 0}')
+    checkpoints.Command("others", "data").write(tmp_path)
+    with pytest.raises(InputError, match="another run, which is finished: to train anew"):
+        checkpoints.find_checkpoint(tmp_path, None, THIS)
+    (tmp_path / "linear_probe").mkdir()
+    (tmp_path / "linear_probe" / "choice.json").write_text('{"C": 1.0}')
+    with pytest.raises(InputError, match="to fine-tune it, add --resume_from_checkpoint last"):
+        checkpoints.find_checkpoint(tmp_path, None, THIS)
+
+
 def test_a_copy_of_a_checkpoint_is_no_newer_one(tmp_path):
     """int("backup") was a traceback."""
     newest = make(tmp_path, 5)

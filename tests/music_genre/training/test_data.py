@@ -101,6 +101,16 @@ def test_a_source_is_prepared_as_one_would_by_hand(
     assert given[given.index("--sampling_rate") + 1] == str(rate)
 
 
+def test_a_resumed_run_goes_on_with_what_was_prepared(in_empty_folder, prepared, commands):
+    (in_empty_folder / "music").mkdir()
+    arguments = DataArguments("music")
+    shutil.copytree(prepared, in_empty_folder / "data" / "music-prepared")
+    folder = data.prepare(arguments, RATE, is_resumed=True)
+    assert folder == Path("data/music-prepared") and not commands
+    data.prepare(arguments, RATE)
+    assert len(commands) == 1, "a run that starts has a source prepared that has changed"
+
+
 def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, capfd):
     (in_empty_folder / "empty").mkdir()
     with pytest.raises(SystemExit) as stop:
