@@ -25,7 +25,8 @@ MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
 MAX_HEADER_BYTES = 2**20  # of a long name in a tar
 
-OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR"}
+ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"(\xb5/\xfd": "zstd"}
 DEFLATE64 = 9
 ZIP_METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
@@ -216,8 +217,14 @@ def _open_tar(path: Path) -> tarfile.TarFile:
                     f"{path} is a {kind} archive, which is not read here: unpack it and give the "
                     "folder, or pack it as a zip."
                 ) from error
+        if path.suffix.lower() in ARCHIVE_SUFFIXES:
+            raise InputError(
+                f"{path} is not a zip or tar archive, or its end is missing: download it again."
+            ) from error
         raise InputError(
-            f"{path} is not a zip, tar archive or folder, or its end is missing: download it again."
+            f"{path} is no source of music: give a folder with a folder per genre, a table of "
+            "paths and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of "
+            "these."
         ) from error
 
 

@@ -1,6 +1,5 @@
 """What a person may say about a source: where its genres are, which to keep, how songs are cut."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -38,10 +37,9 @@ class SourceOptions:
                     f"{', '.join(COLUMNS)}; not {name}={column}."
                 )
 
-    def as_json(self) -> dict:
-        """What was given, as it is when it is read from JSON again."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.loads(json.dumps(given))
+    def given(self) -> dict:
+        """What was given."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check_unused(self, names: Iterable[str], where: str) -> None:
         """
@@ -49,5 +47,5 @@ class SourceOptions:
             InputError: one of these options was given.
         """
         for name in names:
-            if name in self.as_json():
+            if name in self.given():
                 raise InputError(f"--{name} has no use with {where}: leave it out.")

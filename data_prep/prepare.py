@@ -27,8 +27,8 @@ from data_prep.output_folder import (
 from data_prep.prepared import SAMPLING_RATE, read_preparation
 from data_prep.selection import select_custom, select_gtzan
 from data_prep.sources import metadata_table
-from data_prep.sources.music_source import TABLE_SUFFIXES, MusicSource
-from data_prep.sources.recognise import is_hub_id, recognise
+from data_prep.sources.music_source import MusicSource
+from data_prep.sources.recognise import is_hub_id, is_table, recognise
 from data_prep.track import Track
 from music_genre.errors import InputError
 
@@ -85,7 +85,7 @@ def prepare(
         "seed": seed,
         "on_bad_clip": on_bad_clip,
         "sampling_rate": sampling_rate,
-        "source_options": source_options.as_json(),
+        "source_options": source_options.given(),
     }
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     with working_folder(output_dir) as folder:
@@ -171,7 +171,7 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     files: Iterable[Path] = [path]
     if path.is_dir():
         files = (folder / name for folder, names in walk(path) for name in sorted(names))
-    elif path.suffix.lower() in TABLE_SUFFIXES:
+    elif is_table(path):
         files = [path, *metadata_table.files_of(path, options)]
     state = hashlib.sha256()
     for file in files:

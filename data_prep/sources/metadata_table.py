@@ -9,7 +9,7 @@ CSV and TSV in any encoding, JSON lines, Parquet, or Excel's .xlsx. The columns 
 import io
 import posixpath
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,6 @@ from data_prep.sources.music_source import (
     Listing,
     MusicSource,
     new_track,
-    parts_of,
 )
 from data_prep.track import Track
 from music_genre.errors import InputError
@@ -79,13 +78,16 @@ def files_of(path: Path, options: SourceOptions) -> list[Path]:
 def in_archive(
     path: Path, listing: Listing, options: SourceOptions, is_needed: bool
 ) -> MusicSource | None:
-    """The table inside a folder or archive, or AudioFolder's tables, one in each split's folder.
+    """The table inside a folder or archive, or one for each split.
+
+    These are train.csv and test.csv, or AudioFolder's train/metadata.csv and test/metadata.csv.
 
     Raises:
         InputError: there are several others; or there is none, though `is_needed`.
     """
     found = _read_tables(listing, options)
-    if len(found) > 1 and not all(PurePosixPath(name).stem == "metadata" for name in found):
+    splits = {name: _split_of_table(name) for name in found}
+    if len(found) > 1 and None in splits.values():
         raise InputError(
             f"{path} holds {len(found)} tables of paths and genres "
             f"({', '.join(sorted(found)[:3])}): give the one to use as the source."
@@ -94,19 +96,26 @@ def in_archive(
         if is_needed:
             raise InputError(f"{path} holds no table with the columns path and genre.")
         return None
-    names = {_normal(name).casefold(): name for name in listing.audio}
-    names |= {_normal(name): name for name in listing.audio}
+    names = _keys(listing.audio)
     rows: Rows = []
     for name, of_table in found.items():
-        folder, first = posixpath.dirname(name), parts_of(name)[0].lower()
+        folder = posixpath.dirname(name)
         for row in of_table:
             inside = _normal(posixpath.join(folder, row["path"])) if row["path"] else ""
             row["path"] = names.get(inside) or names.get(inside.casefold(), inside)
-            if len(found) > 1 and first in SPLIT_NAMES:
-                row.setdefault("split", first)
+            if len(found) > 1 and splits[name]:
+                row.setdefault("split", splits[name])
         rows += of_table
     tracks = _tracks(path, rows, set(listing.audio).__contains__)
     return MusicSource(path, "table", "a table", tracks, has_marker=listing.has_marker)
+
+
+def _split_of_table(name: str) -> str | None:
+    """Of one that is called as a split is; "" of AudioFolder's others, None of others."""
+    path = PurePosixPath(name.lower())
+    if path.stem == "metadata":
+        return SPLIT_NAMES.get(path.parts[0], "")
+    return SPLIT_NAMES.get(path.stem)
 
 
 def _normal(name: str) -> str:
@@ -114,20 +123,33 @@ def _normal(name: str) -> str:
     return unicodedata.normalize("NFC", posixpath.normpath(name))
 
 
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """How a table may write the names of files: with other capitals, or without their suffix."""
+    files = {_normal(name): name for name in names}
+    stems = {
+        posixpath.splitext(key)[0].casefold(): name
+        for key, name in files.items()
+        if Member(name).is_clip
+    }
+    return stems | {key.casefold(): name for key, name in files.items()} | files
+
+
 def _finder(folder: Path) -> Callable[[str], Path | None]:
-    """A function that finds the files of a table on the disk, whatever capitals it writes."""
+    """A function that finds the files of a table on the disk, as `_keys` allows."""
 
     @cache
     def names_in(parent: Path) -> dict[str, str]:
         try:
-            return {child.name.casefold(): child.name for child in parent.iterdir()}
+            return _keys(child.name for child in parent.iterdir())
         except OSError:
             return {}
 
     def find(name: str) -> Path | None:
         path = folder / name
         if not path.is_file():
-            path = path.with_name(names_in(path.parent).get(path.name.casefold(), path.name))
+            names = names_in(path.parent)
+            key = _normal(path.name)
+            path = path.with_name(names.get(key) or names.get(key.casefold(), path.name))
         return path if path.is_file() else None
 
     return find
@@ -198,6 +220,8 @@ def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
         return pd.read_parquet(io.BytesIO(data))
     if suffix == ".jsonl":
         return pd.read_json(io.BytesIO(data), lines=True, dtype=False, convert_dates=False)
+    if suffix == ".json":
+        return pd.read_json(io.BytesIO(data), dtype=False, convert_dates=False)
     if suffix == ".xlsx":
         return pd.read_excel(io.BytesIO(data), dtype=str, keep_default_na=False)
     text = decode_text(data)

@@ -5,14 +5,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from data_prep.archive import MARKER, Member, open_archive
+from data_prep.archive import ARCHIVE_SUFFIXES, MARKER, Member, open_archive
 from data_prep.names import path_id, shown
 from data_prep.track import Track
 from music_genre import audio
 from music_genre.errors import InputError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
-ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+TABLE_FILE_SUFFIXES = TABLE_SUFFIXES | {".json", ".txt"}  # which are other things in a folder
+SYSTEM_FOLDERS = {
+    "$recycle.bin", "#recycle", "@recycle", "recycler", "system volume information", "lost+found",
+    "@eadir",
+}  # fmt: skip
 MAX_TABLES_BYTES = 256 * 2**20  # of all tables in a tar, which are kept in memory
 SPLIT_NAMES = {  # how tables, folders and datasets call them
     "train": "train", "training": "train",
@@ -113,7 +117,11 @@ def list_names(path: Path) -> Listing:
 
 
 def is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in parts_of(name))
+    """Whether a file is hidden, or lies in a bin or a folder that systems make for themselves."""
+    return any(
+        part.casefold() in SYSTEM_FOLDERS or (part.startswith(".") and part not in (".", ".."))
+        for part in parts_of(name)
+    )
 
 
 def parts_of(name: str) -> tuple[str, ...]:

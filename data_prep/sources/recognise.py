@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+from data_prep.archive import ARCHIVE_SUFFIXES
 from data_prep.options import SourceOptions
 from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
 from data_prep.sources.music_source import (
-    ARCHIVE_SUFFIXES,
-    TABLE_SUFFIXES,
+    TABLE_FILE_SUFFIXES,
     MusicSource,
     check_has_audio,
     list_names,
@@ -30,7 +30,7 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
     kind = options.genre_from
     if is_hub_id(path):
         return _dataset(path, options)
-    if _is_table(path):
+    if is_table(path):
         if kind not in (None, "table"):
             raise InputError(f"{path} is a table: leave out --genre_from {kind}.")
         return metadata_table.from_file(path, options)
@@ -43,10 +43,15 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
         return _dataset(path, options)
     if kind == "gtzan" or (kind is None and gtzan_archive.is_gtzan(listing)):
         # Its genres, lengths and faults are known.
-        others = [name for name in options.as_json() if name != "genre_from"]
+        others = [name for name in options.given() if name != "genre_from"]
         options.check_unused(others, f"{path}, which is GTZAN")
         return gtzan_archive.from_archive(path, listing)
     check_has_audio(listing, path)
+    if listing.archives:
+        print(
+            f"Not read: {len(listing.archives)} archives in {path}, such as {listing.archives[0]}: "
+            "unpack what is to be used."
+        )
     if kind != "folders":
         found = metadata_table.in_archive(path, listing, options, is_needed=kind == "table")
         if found:
@@ -61,17 +66,17 @@ def is_gtzan(path: Path) -> bool:
     Raises:
         InputError: it cannot be read.
     """
-    return not _is_table(path) and gtzan_archive.is_gtzan(list_names(path))
+    return not is_table(path) and gtzan_archive.is_gtzan(list_names(path))
 
 
 def is_hub_id(path: Path) -> bool:
     """Whether nothing is at this path, and it may be the id of a dataset on the Hub."""
-    has_suffix = path.suffix.lower() in TABLE_SUFFIXES | ARCHIVE_SUFFIXES
+    has_suffix = path.suffix.lower() in TABLE_FILE_SUFFIXES | ARCHIVE_SUFFIXES
     return not path.exists() and not has_suffix and bool(HUB_ID.fullmatch(path.as_posix()))
 
 
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir()
+def is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_FILE_SUFFIXES and not path.is_dir()
 
 
 def _is_saved(path: Path) -> bool:

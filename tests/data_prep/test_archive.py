@@ -165,6 +165,7 @@ def test_an_archive_that_cannot_be_read_at_all_says_what_it_is(tmp_path):
         (encrypted, "encrypted: unpack the archive with its password"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(999), "is a 7z archive, which is not read here: unpack"),
         (b"Rar!\x1a\x07" + bytes(999), "is a RAR archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(999), "is a zstd archive"),
     ):
         (tmp_path / "b.zip").write_bytes(data)
         with pytest.raises(InputError, match=sentence):

@@ -90,6 +90,16 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         "is not a zip",
         {},
     ),
+    "one audio file": (
+        lambda p: write(p, {"a.wav": clip(1)}) / "a.wav",
+        r"is no source of music: give a folder .*, a table .*\(.csv",
+        {},
+    ),
+    "an old workbook": (
+        lambda p: write(p, {"a.xls": b"\xd0\xcf\x11\xe0" + bytes(999)}) / "a.xls",
+        r"is no source of music: give .* a table .*\.xlsx",
+        {},
+    ),
     "a table without genre": (
         lambda p: table(p, [{"path": "0.wav", "artist": "x"}]),
         "has no column genre; it has path, artist: name the one to use",

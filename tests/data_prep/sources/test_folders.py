@@ -176,10 +176,20 @@ def test_spaces_make_no_other_genre(tmp_path):
     ]
 
 
-def test_an_archive_in_an_archive_is_named(tmp_path):
+def test_an_archive_beside_the_music_or_instead_of_it_is_named(tmp_path, capsys):
+    """A genre that lay there as a zip was left out without a word."""
     source = make_zip(tmp_path / "outer.zip", {"inner.zip": b"PK", "notes.txt": b""})
     with pytest.raises(InputError, match=r"holds no audio file, but inner\.zip: unpack it"):
         prepared(source, tmp_path / "out")
+    prepared(write(tmp_path / "m", by_genre(3) | {"Polka.zip": b"PK"}), tmp_path / "two")
+    assert "Not read: 1 archives in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["#recycle/Techno", "$RECYCLE.BIN/S-1-5", "@eaDir"])
+def test_what_lies_in_a_bin_is_no_genre(tmp_path, folder):
+    files = by_genre(3) | {f"{folder}/{i}.wav": clip(500 + i) for i in range(3)}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    assert (done["genres"], done["n_members"]) == (["Ambient", "Techno"], 6)
 
 
 def test_fail_asks_only_about_files_that_cannot_be_used(tmp_path):

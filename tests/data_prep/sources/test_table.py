@@ -32,14 +32,16 @@ def rows(n: int = 16, **columns) -> list[dict]:
 def write_table(path: Path, table: list[dict]) -> Path:
     if path.suffix == ".csv":
         return write_csv(path, table)
-    if path.suffix == ".jsonl":
+    if path.suffix == ".json":
+        path.write_text(json.dumps(table))
+    elif path.suffix == ".jsonl":
         path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in table))
     else:
         pd.DataFrame(table).to_parquet(path)
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
 def test_each_format_gives_genres_artists_and_titles(files, tmp_path, suffix, capsys):
     table = rows(artist=lambda i: f"Artist {i // 2}", title=lambda i: f"Song {i}")
     done = prepared(write_table(files / f"tracks{suffix}", table), tmp_path / "out")
@@ -117,6 +119,23 @@ def test_audiofolder_with_its_metadata(tmp_path):
     assert done["counts"]["test"] == {"A": 2, "T": 2}
 
 
+def test_a_table_for_each_split(files, tmp_path):
+    """They were refused as tables between which nobody had chosen."""
+    for name, part in (("train", slice(0, 8)), ("val", slice(8, 12)), ("test", slice(12, 16))):
+        write_csv(files / f"{name}.csv", rows()[part])
+    done = prepared(files, tmp_path / "out")
+    assert done["split"] == "given"
+    sizes = {name: sum(counts.values()) for name, counts in done["counts"].items()}
+    assert sizes == {"train": 8, "validation": 4, "test": 4}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_paths_without_what_the_files_end_in(files, tmp_path, inside):
+    (files / "audio" / "0.json").write_text("{}")
+    table = write_csv(files / "t.csv", [r | {"path": r["path"][: -len(".wav")]} for r in rows()])
+    assert prepared(files if inside else table, tmp_path / "out")["n_kept"] == 16
+
+
 @pytest.mark.parametrize("form", ["zip", "gztar"])
 def test_a_table_inside_an_archive(files, tmp_path, form):
     write_csv(files / "tracks.csv", rows())
@@ -147,6 +166,7 @@ def lines_of(table: list[dict], separator: str, header: str) -> str:
         ("t.csv", lambda t: lines_of(t, ",", "Path,Genre"), "utf-16"),
         ("t.csv", lambda t: lines_of(t, ";", "PATH;Genre "), "cp1252"),
         ("t.tsv", lambda t: lines_of(t, "\t", "path\tgenre"), "utf-8"),
+        ("t.txt", lambda t: lines_of(t, "\t", "path\tgenre"), "utf-16"),
     ],
 )
 def test_tables_of_windows_programs(files, tmp_path, name, text, encoding):
