@@ -5,9 +5,9 @@
     python -m data_prep ~/Music --genre_from tags --genres "Techno,House,Ambient"
     python -m data_prep "GTZAN Genre Collection.zip" --output_dir data/gtzan
 
-A source is a folder with a folder per genre, a table of paths and genres (.csv, .tsv, .txt,
-.xlsx, .json, .jsonl, .parquet), a library with genre tags, GTZAN in any form, a zip or tar of any of these, a
-dataset on the Hub or on the disk, or `synthetic`. The result is a folder for
+A source is a folder with a folder per genre, a table of paths and genres (.csv, .tsv, .txt, .xlsx,
+.json, .jsonl, .parquet), a library with genre tags, GTZAN in any form, a zip or tar of any of
+these, a dataset on the Hub or on the disk, or `synthetic`. The result is a folder for
 `datasets.load_from_disk`, with manifest.csv and a dataset card.
 """
 
