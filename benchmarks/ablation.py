@@ -1,14 +1,15 @@
 """What each ingredient of the recipe is worth, on artists that were not trained on.
 
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
+    python benchmarks/ablation.py data/gtzan --config configs/gtzan-efficientat.json
 
-Source of the table in docs/ablation.md. Cross-validation over artists: the clips of train and
+Source of the tables in docs/ablation.md. Cross-validation over artists: the clips of train and
 validation are divided into five folds, of which three are trained on, one is validation (it decides
 between linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row
-is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to
-configs/gtzan.json. A finished run is a line of results.jsonl under --output_dir and is not
-repeated, so that a table can be made over days: it has all rows that are there, and --table runs
-nothing. Test is never used. Intervals are by bootstrap over artists.
+is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to --config. A
+finished run is a line of results.jsonl under --output_dir and is not repeated, so that a table can
+be made over days: it has all rows that are there, and --table runs nothing. Test is never used.
+Intervals are by bootstrap over artists.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -33,9 +35,11 @@ from music_genre.loading import find_model, load_feature_extractor
 from music_genre.report import PREDICTIONS_FILES
 
 N_FOLDS = 5
+RESULTS = "results.jsonl"
 NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": False}
 COURSE, PROBE = "the course's recipe", "the linear probe"
-ROWS: dict[str, dict[str, object]] = {
+REFERENCE = "configs/gtzan.json"
+ROWS: dict[str, dict[str, object]] = {  # REFERENCE stands for --config
     "windows of 3 s, random crops, genres in turn": {
         **NO_AUGMENTATION, "linear_probe": False, "learning_rate": 5e-5,
     },
@@ -43,7 +47,7 @@ ROWS: dict[str, dict[str, object]] = {
     PROBE: {"num_train_epochs": 0},
     "configs/gtzan.json, no augmentation": NO_AUGMENTATION,
     "configs/gtzan.json, the best epoch": {"load_best_model_at_end": True},
-    "configs/gtzan.json": {},
+    REFERENCE: {},
 }  # fmt: skip
 
 
@@ -52,16 +56,28 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", help="a folder that data_prep made")
-    parser.add_argument("--model_name_or_path", default="ntu-spml/distilhubert")
-    parser.add_argument("--rows", nargs="+", default=[COURSE, *ROWS], choices=[COURSE, *ROWS])
+    parser.add_argument("--config", default=REFERENCE)
+    parser.add_argument("--model_name_or_path", help="by default that of --config")
+    parser.add_argument("--rows", nargs="+", help="by default all; a wrong name lists them")
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(N_FOLDS)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--course_epochs", type=int, default=10)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, one thread each")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
+    parser.add_argument(
+        "--minus", type=Path, metavar="OUTPUT_DIR",
+        help=f"print differences from {REFERENCE} there, and not from the probe here",
+    )  # fmt: skip
     parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "ablation")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    names = [COURSE, *(name.replace(REFERENCE, arguments.config) for name in ROWS)]
+    arguments.rows = arguments.rows or names
+    if unknown := set(arguments.rows) - set(names):
+        parser.error(f"there is no row {unknown.pop()!r} among {names}")
+    config = json.loads((ROOT / arguments.config).read_text())
+    arguments.model_name_or_path = arguments.model_name_or_path or config["model_name_or_path"]
+    return arguments
 
 
 def save_folds(dataset: str, folder: Path) -> None:
@@ -118,10 +134,10 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
             "dataset": f"{dataset}-prepared", "output_dir": folder, "save_total_limit": 1,
             "disable_tqdm": True,
         }  # fmt: skip
-        options |= ROWS[row]
+        options |= ROWS[row.replace(arguments.config, REFERENCE)]
         if any(folder.glob("checkpoint-*")):  # it was stopped
             options["resume_from_checkpoint"] = "last"
-        command = ["train_hf.py", "configs/gtzan.json"]
+        command = ["train_hf.py", arguments.config]
     minutes = cpu_minutes([*command, *_flags(common | options)], folder / "log.txt")
     tracks = [result_of(line) for line in read_predictions(predictions)]
     return {"row": row, "fold": fold, "minutes": minutes} | common | {"tracks": tracks}
@@ -153,21 +169,28 @@ def cpu_minutes(command: list[object], log: Path) -> float:
     return round((usage.ru_utime + usage.ru_stime) / 60, 2)
 
 
-def print_tables(results: list[dict]) -> None:
-    """Accuracies and negative log-likelihood, differences from the probe, recall by genre."""
-    rows = dict.fromkeys([COURSE, *ROWS, *(result["row"] for result in results)])
-    of_rows = {row: _by_track([r for r in results if r["row"] == row]) for row in rows}
-    of_rows = {row: tracks for row, tracks in of_rows.items() if tracks}
+def print_tables(results: list[dict], reference: list[dict], of_reference: str) -> None:
+    """Accuracies and negative log-likelihood, differences, recall and mistakes by genre.
+
+    Args:
+        reference: what differences are from.
+        of_reference: its name.
+    """
+    of_rows = {
+        row: _by_track([result for result in results if result["row"] == row])
+        for row in dict.fromkeys(result["row"] for result in results)
+    }
+    others = _by_track(reference)
     measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
-    columns = [name for measure in measures for name in (measure, "minus the probe")]
+    columns = [name for measure in measures for name in (measure, f"minus {of_reference}")]
     print_head("recipe", "n", "artists", *columns, "minutes")
     for row, tracks in of_rows.items():
         artists = {track["artist"] for track in tracks.values() if track["artist"]}
         cells: list[object] = [len(tracks), len(artists)]
         for key in measures.values():
             cells.append(_with_interval(tracks, key))
-            cells.append(_difference(tracks, of_rows.get(PROBE, {}), key) if row != PROBE else "")
-        minutes = np.median([r["minutes"] for r in results if r["row"] == row])
+            cells.append(_difference(tracks, others, key) if row != of_reference else "")
+        minutes = np.median([result["minutes"] for result in results if result["row"] == row])
         print_row(row, *cells, f"{minutes:.1f}")
     genres = sorted({t["genre"] for tracks in of_rows.values() for t in tracks.values()})
     print()
@@ -175,6 +198,17 @@ def print_tables(results: list[dict]) -> None:
     for row, tracks in of_rows.items():
         right = [[t["whole"] for t in tracks.values() if t["genre"] == genre] for genre in genres]
         print_row(row, *(f"{np.mean(values):.2f}" if values else "-" for values in right))
+    print()
+    print_head("taken for", *genres)
+    for row in of_rows:
+        print_row(row, *(_mistakes([r for r in results if r["row"] == row], g) for g in genres))
+
+
+def _mistakes(results: list[dict], genre: str) -> str:
+    """The two genres that tracks of this one are most often taken for, with their shares."""
+    tracks = [track for result in results for track in result["tracks"] if track["genre"] == genre]
+    wrong = Counter(t["prediction"] for t in tracks if t["prediction"] != genre)
+    return ", ".join(f"{name} {n / len(tracks):.2f}" for name, n in wrong.most_common(2))
 
 
 def _by_track(results: list[dict]) -> dict[str, dict]:
@@ -212,31 +246,39 @@ def _difference(tracks: dict[str, dict], others: dict[str, dict], key: str) -> s
     return f"{values.mean():+.3f} ({low:+.2f} to {high:+.2f}){tie}"
 
 
+def read_results(folder: Path) -> list[dict]:
+    path = folder / RESULTS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def main() -> None:
     arguments = parse_arguments()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    path = arguments.output_dir / "results.jsonl"
-    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    results = read_results(arguments.output_dir)
     if not arguments.table:
         folds = arguments.output_dir / "folds"
         save_folds(arguments.dataset, folds)
         prepare_folds(arguments.model_name_or_path, folds, arguments.folds)
         finished = {(r["row"], r["fold"], r["seed"]) for r in results}
         tasks = [
-            (r, k, s) for r in arguments.rows for k in arguments.folds for s in arguments.seeds
+            (r, k, s) for s in arguments.seeds for r in arguments.rows for k in arguments.folds
         ]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             runs = [pool.submit(run, arguments, *task) for task in tasks if task not in finished]
             for finished_run in as_completed(runs):
                 results.append(finished_run.result())
-                with path.open("a") as file:
+                with (arguments.output_dir / RESULTS).open("a") as file:
                     file.write(json.dumps(results[-1]) + "\n")
     models = ", ".join(sorted({result["model_name_or_path"] for result in results}))
     print(
         f"{models}; train and validation in {N_FOLDS} folds by artist (seed 0); n is of the tracks "
         "scored, and artists of those that are known"
     )
-    print_tables(results)
+    row = REFERENCE if arguments.minus else PROBE
+    reference = [
+        r for r in read_results(arguments.minus or arguments.output_dir) if r["row"] == row
+    ]
+    print_tables(results, reference, f"{row} of {arguments.minus}" if arguments.minus else row)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_ablation(run, tiny_classifier, tmp_path):
         "--rows", *kept, "--folds", 0, "--seeds", 0, "--course_epochs", 1, "--precision", "fp32",
         "--jobs", 2,
     )  # fmt: skip
-    assert rows(text).keys() == {"recipe", "recall", *kept}
+    assert rows(text).keys() == {"recipe", "recall", "taken for", *kept}
     accuracies, _ = text.split("| recall")
     n_tracks = int(rows(accuracies)[kept[0]][0])
     folds = load_from_disk(tmp_path / "folds" / "0")
