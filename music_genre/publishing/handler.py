@@ -12,6 +12,7 @@ import base64
 import binascii
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,12 @@ CONTAINERS = "aac,ac3,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,mp3,ogg,wav
 
 class EndpointHandler:
     def __init__(self, path: str = "") -> None:
-        self.feature_extractor = AutoFeatureExtractor.from_pretrained(path)
-        self.model = AutoModelForAudioClassification.from_pretrained(path, use_safetensors=True)
+        # A model that transformers lacks is published with its code, beside this file.
+        own_code = {"trust_remote_code": Path(path, "modeling_efficientat.py").is_file()}
+        self.feature_extractor = AutoFeatureExtractor.from_pretrained(path, **own_code)
+        self.model = AutoModelForAudioClassification.from_pretrained(
+            path, use_safetensors=True, **own_code
+        )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.eval().to(self.device)
         self.rate = self.feature_extractor.sampling_rate

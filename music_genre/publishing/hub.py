@@ -129,8 +129,7 @@ def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> N
     if add_onnx(folder, report):
         write_report(report, folder)
     shutil.copyfile(EXAMPLE, folder / EXAMPLE_FILE)
-    if report["model_type"] not in CUSTOM_CODE:  # the handler runs no other code of a repository
-        shutil.copyfile(HANDLER, folder / HANDLER.name)
+    shutil.copyfile(HANDLER, folder / HANDLER.name)
     model_card(report, full_id, read_base_license(report)).save(folder / "README.md")
 
 

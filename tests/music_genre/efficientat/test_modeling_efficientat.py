@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from music_genre.efficientat import (
 )
 from music_genre.efficientat.modeling_efficientat import round_channels
 from music_genre.loading import find_model, load_classifier, load_feature_extractor
+from music_genre.publishing.hub import HANDLER
 
 LABELS = ["ska", "air", "blues"]
 
@@ -237,8 +239,9 @@ def test_the_classifier_takes_its_sampling_rate(folder, song):
     assert prediction.timeline[-1].end == pytest.approx(12, abs=0.01)
 
 
-def test_a_plain_pipeline_loads_it_where_this_project_is_not(folder, model, tmp_path):
-    """Clips of two lengths in one batch, with the code that the model carries."""
+def test_it_loads_where_this_project_is_not(folder, model, tmp_path):
+    """In a plain pipeline, clips of two lengths in one batch; and on an Endpoint."""
+    shutil.copyfile(HANDLER, folder / "handler.py")
     clips = [music(1.0), music(0.6, 1)]
     np.savez(tmp_path / "clips.npz", *clips)
     code = (
@@ -247,7 +250,12 @@ def test_a_plain_pipeline_loads_it_where_this_project_is_not(folder, model, tmp_
         "from transformers import pipeline\n"
         "clips = list(numpy.load('clips.npz').values())\n"
         "classify = pipeline('audio-classification', 'model', trust_remote_code=True, top_k=None)\n"
-        "print(json.dumps(classify(clips, batch_size=2)))\n"
+        "answers = classify(clips, batch_size=2)\n"
+        "sys.path.append('model')\n"
+        "import handler\n"
+        "handler.decode = lambda content, rate: clips[0]\n"
+        "answers.append(handler.EndpointHandler('model')({'inputs': b'a file'}))\n"
+        "print(json.dumps(answers))\n"
     )
     run = subprocess.run(
         [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True,
@@ -255,7 +263,9 @@ def test_a_plain_pipeline_loads_it_where_this_project_is_not(folder, model, tmp_
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     feature_extractor = EfficientATFeatureExtractor()
-    for clip, answer in zip(clips, json.loads(run.stdout.splitlines()[-1]), strict=True):
+    *answers, of_endpoint = json.loads(run.stdout.splitlines()[-1])
+    assert {row["label"] for row in of_endpoint} == set(LABELS)
+    for clip, answer in zip(clips, answers, strict=True):
         logits = model(**feature_extractor(clip, return_tensors="pt")).logits[0]
         expected = dict(zip(LABELS, logits.softmax(-1).tolist(), strict=True))
         assert {row["label"]: row["score"] for row in answer} == pytest.approx(expected, abs=1e-5)

@@ -455,6 +455,9 @@ def test_a_probe_of_the_whole_net_cuts_nothing_off():
     report = REPORT | {"train": REPORT["train"] | {"linear_probe": probe}}
     text = model_card(report, "you/mine").text
     assert "output of the pretrained net. " in text and "cut off" not in text
+    probe["known_share"] = 0.5
+    text = model_card(report, "you/mine").text
+    assert "pretrained net, added to 0.5 of the logits that the base model's own classes" in text
 
 
 def test_onnx_of_a_model_that_transformers_lacks_takes_waveforms():
@@ -468,7 +471,7 @@ def test_a_model_that_transformers_lacks_says_whose_code_runs():
     card = model_card(report, "you/mine")
     assert "top_k=None, trust_remote_code=True)" in card.text
     assert "its code is `modeling_efficientat.py`, in this repository" in card.text
-    assert "handler.py" not in card.text and "widget" not in card.data.to_dict()
+    assert "handler.py" in card.text and "widget" not in card.data.to_dict()
 
 
 @pytest.mark.parametrize(
