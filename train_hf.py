@@ -119,7 +119,7 @@ from music_genre.training.setup import (
     use_all_cores,
 )
 
-RESUME = "--resume_from_checkpoint last resumes the run."
+RESUME = "The same command with --resume_from_checkpoint last resumes the run."
 
 
 def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> None:
@@ -366,7 +366,7 @@ def main() -> None:
         except Exception as error:
             if not is_disk_full(error, Path(recipe.output_dir or RUNS_DIR)):
                 raise
-            raise InputError(f"The disk is full. Make room; then {RESUME}") from error
+            raise InputError(f"The disk is full: make room. {RESUME}") from error
 
 
 if __name__ == "__main__":

@@ -91,5 +91,7 @@ def genre_warnings(
         is_empty = len(missing) == len(present)
         state = "is empty" if is_empty else f"has no clip of {', '.join(missing)}"
         remedy = f"--split {' or '.join(better)} fills it" if better else "no --split fills it"
+        if better == ["random"]:
+            remedy += ", but has artists of train in test"
         warnings.append(f"the {split} split {state}: {remedy}.")
     return warnings

@@ -201,8 +201,10 @@ def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
         if not difference and now["state"] not in ("", was["state"]):
             print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
             return None
-    is_to_do = difference or (overwrite and done["n_temporary"])
-    return None if is_to_do else done
+    if difference or (overwrite and done["n_temporary"]):
+        return None
+    print(f"{output_dir} is prepared already: nothing to do.", flush=True)
+    return done
 
 
 def _difference(done: dict, options: dict) -> str:
@@ -211,8 +213,10 @@ def _difference(done: dict, options: dict) -> str:
         return "made by another version of this program"
     if [was["path"] for was in done["sources"]] != [now["path"] for now in options["sources"]]:
         return f"of {' and '.join(was['path'] for was in done['sources'])}"
-    if done["source_options"] != options["source_options"]:
-        return "with other options"
+    was, now = done["source_options"], options["source_options"]
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) != now.get(name):
+            return f"with another --{name}"
     for name in ("asked_split", "seed", "on_bad_clip", "sampling_rate"):
         if done[name] != options[name]:
             return f"with another --{name.removeprefix('asked_')}"

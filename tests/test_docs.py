@@ -95,7 +95,7 @@ RUN_BY = {
     "python -m data_prep tracks.csv": "tests/data_prep/sources/test_table.py",
     "python -m data_prep fma/fma_metadata/tracks.csv": "tests/data_prep/sources/test_table.py",
     "python -m data_prep ~/Music --genre_from tags": "tests/data_prep/sources/test_tags.py",
-    'accelerate launch train_hf.py --dataset "My Music"': "tests/test_train_own.py",
+    'python train_hf.py --dataset "My Music"': "tests/test_train_own.py",
     "python app.py --model runs/mine": "tests/test_app.py",
     "python app.py --host": "tests/test_app_browser.py",
 }

@@ -26,7 +26,13 @@ def is_gtzan(listing: Listing) -> bool:
     n_named = sum(track_id_of(name) is not None for name in listing.audio)
     if 2 * n_named <= len(paths):
         return False
-    if len({path[:-1] for path in paths if len(path) > 1}) < 2:  # a folder that holds all
+    folders = {path[:-1] for path in paths if len(path) > 1}
+    if not folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
+        return (
+            len({genre_of(track_id) for name in listing.audio if (track_id := track_id_of(name))})
+            > 1
+        )
+    if len(folders) < 2:  # a folder that holds all
         return True
     depth = n_wrappers(paths)
     if split_folders([path[depth:] for path in paths]):

@@ -103,7 +103,10 @@ def download(url: str, sha256: str, path: Path) -> Path:
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
     except URLError as error:
-        raise InputError(f"{url} cannot be downloaded ({error}).") from error
+        raise InputError(
+            f"{url} cannot be downloaded ({error}): get the file elsewhere, and give its path in "
+            "the place of the name."
+        ) from error
     except RuntimeError as error:
         raise InputError(f"{url} is another file than expected: {error}.") from error
     return path

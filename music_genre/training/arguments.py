@@ -257,6 +257,16 @@ class RecipeArguments(TrainingArguments):
         return precision, reason
 
 
+SMALLEST = {
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+}
+
+
 def _refuse(arguments: RecipeArguments) -> None:
     """
     Raises:
@@ -272,6 +282,10 @@ def _refuse(arguments: RecipeArguments) -> None:
             raise InputError(f"A seed is a number from 0 to {2**32 - 1}, not {seed}.")
     if seeds and (len(set(seeds)) < max(2, len(seeds)) or not arguments.output_dir):
         raise InputError("--seeds takes two or more different numbers, and needs an --output_dir.")
+    for name, smallest in SMALLEST.items():
+        if getattr(arguments, name) < smallest:
+            value = getattr(arguments, name)
+            raise InputError(f"--{name} must be {smallest} or more, not {value:g}.")
     if not 0 <= arguments.mixup < 100:
         raise InputError(f"--mixup must be 0, for none, or more, not {arguments.mixup:g}.")
     if arguments.time_budget_minutes is not None and not arguments.time_budget_minutes > 0:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
-from data_prep.prepared import Preparation, default_output_dir, is_prepared, load_prepared
+from data_prep.prepared import (
+    Preparation,
+    default_output_dir,
+    is_prepared,
+    load_prepared,
+    read_preparation,
+)
 from data_prep.sources.recognise import is_gtzan
 from music_genre.errors import InputError
 from music_genre.training.arguments import CONFIGS, DataArguments
@@ -70,8 +76,10 @@ def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = Fal
         SystemExit: data_prep could not; it has said why.
     """
     name = find_dataset(arguments.dataset)
-    if is_prepared(Path(name).expanduser()):
-        return Path(name).expanduser()
+    if is_prepared(folder := Path(name).expanduser()):
+        for warning in read_preparation(folder).get("warnings", []):
+            print(f"warning: {warning}")
+        return folder
     folder = default_output_dir([name], arguments.split, sampling_rate)
     if is_resumed and is_prepared(folder):
         return folder

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,9 +83,9 @@ def find_base(arguments: ModelArguments) -> ModelFolder:
     except ModelError as error:
         name = Path(arguments.model_name_or_path)
         hint = ""
-        if name.name.startswith("efficientat-"):  # whose weights are not on the Hub in this form
-            size = name.name.removeprefix("efficientat-")
-            hint = f" `python -m music_genre.efficientat {size} {name}` makes it."
+        # Their weights are not on the Hub in this form.
+        if not name.exists() and (size := re.fullmatch(r"efficientat-(mn\d+)", name.name)):
+            hint = f" `python -m music_genre.efficientat {size[1]} {name}` makes it."
         raise ModelError(
             f"{error} --model_name_or_path names the model to start from.{hint}"
         ) from error
@@ -280,7 +281,5 @@ def print_plan(run: Run) -> None:
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched:
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
-    for warning in run.preparation.warnings:
-        print(f"Warning: {warning}")
     if run.contamination:
         print(f"Warning: {run.contamination}.")

@@ -54,6 +54,11 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         "has 1 audio files and no folders.*--genre_from tags",
         {},
     ),
+    "one genre in no folder, named as GTZAN's": (
+        lambda p: write(p, {f"jazz.0000{i}.wav": clip(i) for i in range(3)}),
+        "has 3 audio files and no folders: put each genre's files into a",
+        {},
+    ),
     "one genre": (
         lambda p: write(p, by_genre(3, ("Techno",))),
         "two genres of at least 2 tracks each; here are Techno 3",
@@ -166,7 +171,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         {"columns": {"genre": "style"}},
     ),
     "min_tracks with GTZAN": (
-        lambda p: write(p, {f"blues.{i:05d}.wav": clip(i) for i in range(3)}),
+        lambda p: write(p, {f"{g}.00000.wav": clip(i) for i, g in enumerate(("blues", "pop"))}),
         "--min_tracks has no use with .* which is GTZAN",
         {},
     ),

@@ -10,6 +10,7 @@ import pytest
 from datasets import load_from_disk
 
 from data_prep import decoding, excerpts
+from data_prep.options import SourceOptions
 from data_prep.prepare import AnotherPreparationError, prepare
 from music_genre.errors import InputError
 from tests.data_prep.archives import make_zip, three_of_each
@@ -38,6 +39,11 @@ def test_another_preparation_is_replaced_only_if_told_so(tmp_path):
     for arguments, options, difference in (
         ([path], {"split": "random", "seed": 2}, "with another --seed"),
         ([path], {"split": "artist", "seed": 1}, "with another --split"),
+        (
+            [path],
+            {"split": "random", "seed": 1, "source_options": SourceOptions(genre_from="gtzan")},
+            "with another --genre_from",
+        ),
         ([path], {"split": "random", "seed": 1, "sampling_rate": 8000}, "another --sampling_rate"),
         ([other], {"split": "random", "seed": 1}, r"of .*a\.zip"),
     ):
@@ -220,7 +226,8 @@ def test_a_second_run_at_the_same_time_waits_and_takes_what_the_first_made(tmp_p
     monkeypatch.setattr(excerpts, "decode", decode)
     assert prepare([path], out, split="random")["n_kept"] == 9
     inode = (out / "manifest.csv").stat().st_ino
-    assert second[0].communicate(timeout=120)[0] == b"9\n"
+    said = second[0].communicate(timeout=120)[0].decode().splitlines()
+    assert said == [f"{out} is prepared already: nothing to do.", "9"]
     assert (out / "manifest.csv").stat().st_ino == inode
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "out"]
 

@@ -111,6 +111,8 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
         (["--window_seconds", "0.01"], "--window_seconds must be 0.5 to 60"),
         (["--window_seconds", "nan"], "--window_seconds must be 0.5 to 60"),
         (["--mixup", "-1"], "--mixup must be 0"),
+        (["--num_train_epochs", "-3"], "--num_train_epochs must be 0 or more, not -3"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be 1 or"),
         (["--time_budget_minutes", "0"], "--time_budget_minutes must be above 0"),
         (["--metric_for_best_model", "f1"], "must be one of calibrated_loss"),
         (["--load_best_model_at_end", "True", "--eval_strategy", "no"], "--load_best_model_at_end"),
