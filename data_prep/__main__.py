@@ -157,19 +157,18 @@ def synthesise() -> Path:
 
 def download() -> Path:
     """Download the Kaggle set into kagglehub's cache, which extracts it there."""
+    by_hand = f"download the zip from kaggle.com/datasets/{KAGGLE_DATASET} and give its path."
     try:
         import kagglehub
+
+        return Path(kagglehub.dataset_download(KAGGLE_DATASET))
     except ImportError as error:
         raise InputError(
-            "--download needs kagglehub: `pip install kagglehub`, or download the zip from "
-            f"kaggle.com/datasets/{KAGGLE_DATASET} yourself and give its path."
+            f"--download needs kagglehub: `pip install kagglehub`, or {by_hand}"
         ) from error
-    try:
-        return Path(kagglehub.dataset_download(KAGGLE_DATASET))
     except Exception as error:  # of many types: network, login, quota
         raise InputError(
-            f"Kaggle could not be reached ({type(error).__name__}): download the zip from "
-            f"kaggle.com/datasets/{KAGGLE_DATASET} yourself and give its path."
+            f"Kaggle could not be reached ({type(error).__name__}): {by_hand}"
         ) from error
 
 

@@ -1,10 +1,8 @@
 """What a model may know of the test tracks from train, in numbers and in words."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 from data_prep.gtzan import SPLITS
-from data_prep.names import artist_key
 from data_prep.splits import link_keys
 from data_prep.track import Track
 
@@ -30,15 +28,6 @@ def leakage(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> dict[
         if kind != "samples":
             counts[f"{kind}_unknown"] = len(test) - len(known)
     return counts
-
-
-def shared_artists(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> list[str]:
-    """The artists that are in train and in test, by name, the most frequent in test first."""
-    of = {t: artist_key(tracks[t].artist) for t in assignment}
-    train = {of[t] for t, split in assignment.items() if split == "train"}
-    names = {of[t]: tracks[t].artist for t in assignment}
-    in_test = Counter(of[t] for t, split in assignment.items() if split == "test" and of[t])
-    return [names[key] for key, _ in in_test.most_common() if key in train]
 
 
 def describe_leakage(counts: Mapping[str, int] | None) -> str:

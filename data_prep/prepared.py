@@ -52,9 +52,6 @@ class Preparation:
     sampling_rate: int = SAMPLING_RATE
     source: str = ""
     warnings: list[str] = field(default_factory=list)
-    n_members: int = 0  # audio files in the source
-    n_kept: int = 0  # of them in the dataset
-    n_dropped: int = 0
 
 
 def default_output_dir(

@@ -6,10 +6,11 @@ A file whose tags cannot be read is a file without tags.
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import mutagen
 from mutagen.asf import ASFTags
-from mutagen.id3 import ID3
+from mutagen.id3 import ID3, ID3NoHeaderError
 from mutagen.mp4 import MP4Tags
 
 from data_prep.names import one_line
@@ -43,10 +44,13 @@ def read_tags(source: Path | bytes) -> Tags:
     memory has one.
     """
     try:
-        file = mutagen.File(source if isinstance(source, Path) else io.BytesIO(source))
-        if file is None or file.tags is None:
-            return Tags()
-        found = {name: _values(file.tags, name) for name in FIELDS}
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
+            file = mutagen.File(opened)
+            if file is None or file.tags is None:
+                return Tags()
+            found = {name: _values(file.tags, name) for name in FIELDS}
+            if found["genre"] == ("Blues",) and _has_zero_of_id3v1(opened):
+                found["genre"] = _genre_of_id3v2(opened)
     except Exception:  # whatever mutagen raises for broken files
         return Tags()
     first = {name: (values or ("",))[0] for name, values in found.items()}
@@ -58,7 +62,20 @@ def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
     values = tags.get(names.get(name, name)) or []
     if isinstance(tags, ID3) and values:
         values = values.genres if name == "genre" else values.text  # "(17)" is Rock
-        if name == "genre" and tags.version < (2, 0) and values == ["Blues"]:
-            return ()  # the zero of ID3v1, which many programs write for no genre
     texts = (one_line(str(value)).strip()[:MAX_LENGTH] for value in values)
     return tuple(text for text in texts if text)
+
+
+def _has_zero_of_id3v1(file: BinaryIO) -> bool:
+    """Whether the genre is the number of blues, which many programs write for no genre."""
+    file.seek(-min(128, file.seek(0, io.SEEK_END)), io.SEEK_END)
+    tag = file.read()
+    return tag.startswith(b"TAG") and tag.endswith(b"\0")
+
+
+def _genre_of_id3v2(file: BinaryIO) -> tuple[str, ...]:
+    file.seek(0)
+    try:
+        return _values(ID3(file, load_v1=False), "genre")
+    except ID3NoHeaderError:
+        return ()

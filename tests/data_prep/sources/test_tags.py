@@ -1,12 +1,18 @@
 """`--genre_from tags`: a library whose files carry genre tags, some of them or all."""
 
+import io
 from pathlib import Path
 
+import mutagen
+import numpy as np
 import pytest
+from mutagen import id3
 
+from data_prep.tags import Tags, read_tags
 from music_genre.errors import InputError
 from tests.data_prep.archives import make_zip, manifest
 from tests.data_prep.music import clip, prepared, tag
+from tests.hostile_inputs import BY_PYAV, by_pyav
 
 
 @pytest.fixture
@@ -78,3 +84,51 @@ def test_a_library_without_tags_says_what_else_can_be_done(tmp_path):
     (folder / "a.flac").write_bytes(clip(1, "FLAC"))
     with pytest.raises(InputError, match=r"None of the 1 audio files.*has a genre tag: put each"):
         prepared(folder, tmp_path / "out", genre_from="tags")
+
+
+# --- tags of each kind ----------------------------------------------------------------------
+
+
+def audio_file(path: Path) -> Path:
+    container, codec, rate = BY_PYAV[path.suffix[1:]]
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, rate).astype(np.float32)
+    path.write_bytes(by_pyav(noise, container, codec, rate))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ending", "names"),
+    [
+        ("m4a", ("\xa9ART", "\xa9nam", "\xa9alb", "\xa9gen")),
+        ("wma", ("Author", "Title", "WM/AlbumTitle", "WM/Genre")),
+        ("opus", ("artist", "title", "album", "genre")),
+    ],
+)
+def test_each_kind_of_tags_is_read(tmp_path, ending, names):
+    path = audio_file(tmp_path / f"a.{ending}")
+    file = mutagen.File(path)
+    values = ("Ann", "A song", "Songs", ["Rock", "Pop"])
+    for name, value in zip(names, values, strict=True):
+        file[name] = value
+    file.save()
+    expected = Tags("Ann", "A song", "Songs", ("Rock", "Pop"))
+    assert read_tags(path) == read_tags(path.read_bytes()) == expected
+
+
+def test_genres_of_mp3s_are_numbers_and_id3v1s_zero_is_none(tmp_path):
+    """Rekordbox and old programs write "(17)" for rock; 0, which is blues, where none is known."""
+    path = audio_file(tmp_path / "a.mp3")
+    plain = path.read_bytes()
+    tags = id3.ID3()
+    tags.add(id3.TPE1(text=["Ann"]))
+    tags.add(id3.TCON(text=["(17)"]))
+    tags.save(path, v1=0)
+    assert read_tags(path) == Tags("Ann", genres=("Rock",))
+    id3v1 = b"TAG" + b"A song".ljust(30) + b"Ann".ljust(30) + bytes(65)
+    bare = plain[id3.ID3(io.BytesIO(plain)).size :]
+    assert read_tags(bare + id3v1) == Tags("Ann", "A song")
+    # Beside an ID3v2 that says no genre, it made blues of every file.
+    assert read_tags(plain + id3v1) == Tags("Ann", "A song")
+    tags.add(id3.TCON(text=["Blues"]))
+    tags.save(path, v1=0)
+    assert read_tags(path.read_bytes() + id3v1).genres == ("Blues",)
