@@ -36,7 +36,7 @@ SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
 
 MAX_SECONDS = 2 * 3600.0  # of one file: its waveform is held in memory
 MAX_CHANNELS = 8
-MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 192_000  # hertz; below a telephone is no music
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 1_411_200  # hertz; DSD256 is read at the latter
 MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
 MIN_SECONDS = 0.5  # of a damaged file that must be left
 CODEC_PADDING = 0.1  # seconds that a header may claim more than there is, in an intact file

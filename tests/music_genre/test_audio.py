@@ -262,7 +262,7 @@ def test_what_is_lost_is_a_sentence():
         (written(np.full(16_000, np.nan), subtype="FLOAT"), "NaN"),
         (written(np.full(16_000, -1e38), subtype="FLOAT"), "absurdly large"),
         (written(np.zeros((1600, 9))), "9 channels"),
-        (written(np.zeros(1600), 400_000), "400000 Hz"),
+        (written(np.zeros(1600), 1_500_000), "1500000 Hz"),
         (written(np.zeros(1600), 100), "100 Hz"),
         ("/", "no file"),
         ("/dev/zero", "no file"),
