@@ -191,7 +191,11 @@ class GenreClassifier:
         Returns:
             float64, shape (windows, labels).
         """
-        features = windows.extract_features(self.feature_extractor, cuts).to(self.device)
+        return self.feature_probabilities(windows.extract_features(self.feature_extractor, cuts))
+
+    def feature_probabilities(self, features: torch.Tensor) -> np.ndarray:
+        """`window_probabilities` of features, float32, shape (windows, ...)."""
+        features = features.to(self.device)
         dtype, is_rounded = DTYPES[self.precision], self.precision != "fp32"
         with (
             torch.inference_mode(),

@@ -52,6 +52,7 @@ def test_options_exist(page):
         "--help_all",
         "--dist",  # of pytest-xdist
         *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
+        *("--address", "--head"),  # of ray
     }
     known |= set(launch_command_parser()._option_string_actions)
     for source in ROOT.glob("**/*.py"):
@@ -105,6 +106,7 @@ NOT_RUN = {
     "python -m http.server --directory docs": "benchmarks/transformers_js.py serves the page.",
     "hf download marsyas/gtzan": "It needs the Hub; its archive is tested as genres.tar.gz.",
     "python benchmarks/soak.py": "weekly.yml runs it for minutes.",
+    'pip install "ray': "The tests' environment lacks Ray; test_on_ray.py runs it where it is.",
     "npm install": "It needs a registry; test_benchmarks.py runs the script with JS_PACKAGES.",
 }
 

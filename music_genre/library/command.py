@@ -4,12 +4,12 @@ Decoder processes import this, so that what is large is imported where it is use
 """
 
 import argparse
-import re
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from music_genre.errors import InputError
 
@@ -30,15 +30,15 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=at_least_one,
+        type=partial(between, 1, math.inf),
         help="process this much of each file, from its middle (all)",
     )
     parser.add_argument(
-        "--shard",
-        metavar="I/N",
-        type=shard_of,
-        default=(0, 1),
-        help="process this share of the files, 0/N to N-1/N; all shards write into one table",
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="",
+        help="process the files on this Ray cluster, or on that of this machine",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
 
@@ -61,17 +61,10 @@ def table_path(text: str) -> Path:
     return Path(text)
 
 
-def at_least_one(text: str) -> float:
-    if not float(text) >= 1:
-        raise argparse.ArgumentTypeError("it must be 1 or more")
+def between(least: float, most: float, text: str) -> float:
+    if not least <= float(text) <= most:  # nan is not
+        raise argparse.ArgumentTypeError(f"it must be between {least:g} and {most:g}")
     return float(text)
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not (found and int(found[1]) < int(found[2])):
-        raise argparse.ArgumentTypeError(f"{text} is none: of 16 shares they are 0/16 to 15/16")
-    return int(found[1]), int(found[2])
 
 
 def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,18 +80,11 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     agreed.add_argument(
         "--undo", action="store_true", help="write the old values back, of all that was written"
     )
-    sure = parser.add_mutually_exclusive_group()
-    sure.add_argument(
+    parser.add_argument(
         "--min_confidence",
-        type=share,
+        type=partial(between, 0, 1),
         default=MIN_CONFIDENCE,
         help="write only genres of at least this probability (%(default)s)",
-    )
-    sure.add_argument(
-        "--target_precision",
-        type=share,
-        help="instead: a probability for each genre, so that on clips the model was not trained on "
-        "this share is right, such as 0.9",
     )
     parser.add_argument(
         "--top_k",
@@ -111,12 +97,6 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tag_field", metavar="NAME", help="write into this field, and leave the genre as it is"
     )
-
-
-def share(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError("it must be between 0 and 1")
-    return float(text)
 
 
 @contextmanager
@@ -135,10 +115,18 @@ def scan(arguments: argparse.Namespace) -> None:
     """Raises SystemExit with 1 where a folder could not be read."""
     check_roots(arguments.roots)  # before seconds are spent on imports
     from music_genre.classifier import GenreClassifier
-    from music_genre.library.scan import Shard, scan
+    from music_genre.library.scan import scan
     from music_genre.library.table import first_errors, summarize
 
-    classifier = GenreClassifier(arguments.model, arguments.revision, device=arguments.device)
+    make_rows, device = None, arguments.device
+    if arguments.ray is not None:
+        from music_genre.library import on_ray
+
+        on_ray.connect(arguments.ray or None)
+        device = "cpu"  # only its actors compute
+    classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
+    if arguments.ray is not None:
+        make_rows = on_ray.rows_on_ray(classifier, arguments.seconds, arguments.device)
     with explained(arguments.output):
         table, is_complete = scan(
             classifier,
@@ -146,7 +134,7 @@ def scan(arguments: argparse.Namespace) -> None:
             arguments.output,
             arguments.seconds,
             arguments.exclude,
-            Shard(*arguments.shard),
+            make_rows,
         )
     print(f"{arguments.output}: {summarize(table)}.")
     for line in first_errors(table):
@@ -164,9 +152,8 @@ def tag(arguments: argparse.Namespace) -> None:
     from music_genre.library.fields import GENRE, check_field
 
     check_roots(arguments.roots)
-    field = arguments.tag_field or GENRE
-    if arguments.tag_field and (message := check_field(field)):
-        raise InputError(message)
+    if arguments.tag_field:
+        check_field(arguments.tag_field)
     from music_genre.library.files import find_files
     from music_genre.library.table import read_rows, read_settings
     from music_genre.library.tags import Tagging, undo_tags, write_tags
@@ -185,20 +172,7 @@ def tag(arguments: argparse.Namespace) -> None:
                 f"{settings['model']} was trained on synthesised music: what it says about real "
                 "music means nothing, so no tags are written."
             )
-        thresholds = thresholds_of(arguments, settings)
-        tagging = Tagging(thresholds, arguments.top_k, field, arguments.replace)
+        field = arguments.tag_field or GENRE
+        tagging = Tagging(arguments.min_confidence, arguments.top_k, field, arguments.replace)
         rows = read_rows(parts, settings["labels"])
         print(write_tags(found, rows, tagging, log, parts, arguments.yes))
-
-
-def thresholds_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, float]:
-    """The least probability of each genre that is written."""
-    labels, precision = settings["labels"], arguments.target_precision
-    if precision is None:
-        return dict.fromkeys(labels, arguments.min_confidence)
-    from music_genre.library.thresholds import describe, find_thresholds
-
-    commit = None if settings["revision"].startswith("sha256:") else settings["revision"]
-    thresholds = find_thresholds(settings["model"], commit, labels, precision)
-    print(describe(thresholds, labels, precision))
-    return {genre: one.probability for genre, one in thresholds.items()}

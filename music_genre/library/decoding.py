@@ -43,32 +43,27 @@ class DecodedFile(NamedTuple):
 
     waveform: np.ndarray | None
     duration: float | None = None
+    seconds_processed: float = 0.0
     lost_seconds: float = 0.0
     packets_sha256: str | None = None
 
 
-def decode_file(
-    source: audio.Source,
-    sampling_rate: int,
-    seconds: float | None = None,
-    known_sha256: str | None = None,
-) -> DecodedFile:
-    """Decode a file, or `seconds` from its middle, unless its packets have a known hash.
+def decode_file(file: File, sampling_rate: int, seconds: float | None = None) -> DecodedFile:
+    """Decode a file, or `seconds` from its middle, unless its packets are those of its last row.
 
     Raises:
         AudioError: it cannot be used, or is too short or silent.
         OSError: it cannot be read.
     """
+    source = file.location
     try:
         packets_sha256 = audio.packets_sha256(source)
     except audio.AudioError:
         packets_sha256 = None
-    if packets_sha256 and packets_sha256 == known_sha256:
+    if packets_sha256 and file.known and packets_sha256 == file.known["packets_sha256"]:
         return DecodedFile(None)
-    start, claimed = 0.0, None
-    if seconds:
-        claimed = audio.measure(source)
-        start = max(0.0, (claimed - seconds) / 2)
+    claimed = audio.measure(source) if seconds else None
+    start = max(0.0, (claimed - seconds) / 2) if seconds else 0.0
     try:
         waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
     except audio.AudioError:
@@ -83,18 +78,14 @@ def decode_file(
     if audio.is_silent(waveform, sampling_rate):
         raise audio.AudioError("it is silent" if is_whole else "its middle is silent")
     duration = decoded_seconds if is_whole else claimed
-    return DecodedFile(waveform, duration, lost_seconds, packets_sha256)
+    return DecodedFile(waveform, duration, decoded_seconds, lost_seconds, packets_sha256)
 
 
 def decode_files(
     files: Iterable[File], sampling_rate: int, seconds: float | None = None
 ) -> Iterator[tuple[File, DecodedFile | InputError]]:
     """Each file decoded, or the reason why not, in the order they get ready."""
-    tasks = (
-        (file, (file.location, sampling_rate, seconds, (file.known or {}).get("packets_sha256")))
-        for file in files
-    )
-    return in_processes(decode_file, tasks)
+    return in_processes(decode_file, ((file, (file, sampling_rate, seconds)) for file in files))
 
 
 def in_processes(
@@ -106,25 +97,20 @@ def in_processes(
         tasks: files, and the arguments of the function.
     """
     num_processes = joblib.cpu_count()
-    pool = decoder_pool(num_processes)
     pending: dict[Future, File] = {}
-    try:
+    with decoder_pool(num_processes) as pool:
         for file, arguments in tasks:
             pending[pool.schedule(function, args=arguments, timeout=TIMEOUT)] = file
             while _is_enough(pending, num_processes):
                 yield from _ready(pending)
         while pending:
             yield from _ready(pending)
-    finally:
-        pool.stop()
-        pool.join()
 
 
 def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
-    if len(pending) < 2 * num_processes:
-        return False
     n_bytes = sum(file.size or 0 for file in pending.values())
-    return len(pending) >= MAX_FILES_AHEAD or n_bytes >= MAX_BYTES_AHEAD
+    is_full = len(pending) >= MAX_FILES_AHEAD or n_bytes >= MAX_BYTES_AHEAD
+    return is_full and len(pending) >= 2 * num_processes
 
 
 def _ready(pending: dict[Future, File]) -> Iterator[tuple[File, Any | InputError]]:

@@ -46,13 +46,12 @@ class Field(NamedTuple):
     has_tags: bool
 
 
-def check_field(name: str) -> str | None:
-    """What is wrong with the name of a field of one's own; None if nothing is."""
+def check_field(name: str) -> None:
+    """Raises InputError if a field of one's own cannot have this name."""
     if not FIELD_NAME.fullmatch(name):
-        return "--tag_field takes letters, digits and _, such as GENRE_PREDICTED."
+        raise InputError("--tag_field takes letters, digits and _, such as GENRE_PREDICTED.")
     if name.lower() in {*EasyID3.valid_keys, *EasyMP4Tags.Set, GENRE}:
-        return f"--tag_field {name} is a field that players use: take a name of its own."
-    return None
+        raise InputError(f"--tag_field {name} is a field that players use: take one of its own.")
 
 
 def read_field(path: str, name: str = GENRE) -> Field:

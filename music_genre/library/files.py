@@ -9,7 +9,7 @@ So a library keeps its rows when it is moved, or mounted elsewhere.
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -51,6 +51,18 @@ class Found:
     def location(self, path: str) -> str:
         return os.path.join(self.base, self.odd_names.get(path, path))
 
+    def name_of(self, location: str) -> str:
+        """The path below the root; bytes that are not UTF-8 become escapes such as \\xef."""
+        below = os.path.relpath(location, self.base)
+        text = os.fsencode(below).decode("utf-8", "backslashreplace")
+        if text != below:
+            self.odd_names[text] = below
+        return text.replace(os.sep, "/")
+
+    def note(self, error: OSError) -> None:
+        """Something cannot be read this time."""
+        self.unreadable[self.name_of(error.filename)] = error.strerror or str(error)
+
 
 def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
     """All audio files below folders, by their suffix, and files given by name.
@@ -70,17 +82,16 @@ def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
             raise InputError(f"There is no file or folder {top}.")
     folders = [top if os.path.isdir(top) else os.path.dirname(top) for top in tops]
     found = Found(os.path.commonpath(folders))
-    rows: dict[str, tuple[int | None, int | None]] = {}
+    statuses: dict[str, tuple[int | None, int | None]] = {}
     for top in tops:
-        for path in [top] if os.path.isfile(top) else _walk(top, found, exclude):
-            name = _below(path, found)
-            found.kinds[_suffix(path)] += 1
-            rows[name] = _status(path, name, found)
-    if not rows and not found.unreadable:
+        for location in [top] if os.path.isfile(top) else _walk(top, found, exclude):
+            found.kinds[_suffix(location)] += 1
+            statuses[found.name_of(location)] = _size_and_time(location, found)
+    if not statuses and not found.unreadable:
         raise InputError(f"There are no audio files in {', '.join(tops)}.{describe_others(found)}")
-    paths = sorted(rows)
-    columns = [paths, [rows[path][0] for path in paths], [rows[path][1] for path in paths]]
-    found.files = pa.table(columns, schema=FILES)
+    names = sorted(statuses)
+    sizes, times = ([statuses[name][i] for name in names] for i in (0, 1))
+    found.files = pa.table([names, sizes, times], schema=FILES)
     return found
 
 
@@ -91,10 +102,10 @@ def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
         below = os.path.relpath(os.path.join(folder, name), found.base)
         return not any(fnmatch(name, one) or fnmatch(below, one) for one in exclude)
 
-    for folder, subfolders, names in os.walk(top, onerror=_noting(found)):
+    for folder, subfolders, names in os.walk(top, onerror=found.note):
         wanted = [one for one in subfolders if is_wanted(folder, one) and one.lower() not in BINS]
         linked = {one for one in wanted if os.path.islink(os.path.join(folder, one))}
-        found.links += [_below(os.path.join(folder, one), found) for one in sorted(linked)]
+        found.links += [found.name_of(os.path.join(folder, one)) for one in sorted(linked)]
         subfolders[:] = [one for one in wanted if one not in linked]
         for name in names:
             if is_wanted(folder, name):
@@ -104,30 +115,14 @@ def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
                     found.other_kinds[_suffix(name)] += 1
 
 
-def _noting(found: Found) -> Callable[[OSError], None]:
-    def note(error: OSError) -> None:
-        found.unreadable[_below(error.filename, found)] = error.strerror or str(error)
-
-    return note
-
-
-def _status(path: str, name: str, found: Found) -> tuple[int | None, int | None]:
+def _size_and_time(location: str, found: Found) -> tuple[int | None, int | None]:
     try:
-        status = os.stat(path)
+        status = os.stat(location)
     except OSError as error:
         if error.errno != errno.ENOENT:  # a link to nothing is no trouble of a drive
-            found.unreadable[name] = error.strerror or str(error)
+            found.note(error)
         return None, None
     return status.st_size, status.st_mtime_ns
-
-
-def _below(path: str, found: Found) -> str:
-    """A path below the root as text; bytes that are not UTF-8 become escapes such as \\xef."""
-    below = os.path.relpath(path, found.base)
-    text = os.fsencode(below).decode("utf-8", "backslashreplace")
-    if text != below:
-        found.odd_names[text] = below
-    return text.replace(os.sep, "/")
 
 
 def _suffix(path: str) -> str:
@@ -142,10 +137,10 @@ def describe_kinds(kinds: Counter[str]) -> str:
 
 def describe_others(found: Found) -> str:
     """What was left out, and why, for people."""
-    lines = []
+    text = ""
     if found.other_kinds:
-        lines.append(f"Files of kinds that are not read: {describe_kinds(found.other_kinds)}.")
+        text += f"\nFiles of kinds that are not read: {describe_kinds(found.other_kinds)}."
     if found.links:
         links = ", ".join(found.links[:3])
-        lines.append(f"{len(found.links):,} linked folders were not followed: {links}.")
-    return "".join(f"\n{line}" for line in lines)
+        text += f"\n{len(found.links):,} linked folders were not followed: {links}."
+    return text

@@ -2,16 +2,15 @@
 
     scan(GenreClassifier("runs/mine"), [Path("music")], Path("genres.parquet"))
 
-files.py finds the files, table.py knows which of them have a row, decoding.py decodes the others,
-and `classify` makes rows of them.
+files.py finds the files, table.py knows which of them have a row, and the others pass two stages:
+`prepare` decodes them, `classify` makes rows of them. on_ray.py has the same stages on many
+machines.
 """
 
 import hashlib
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,9 @@ from music_genre.report import is_demonstration
 
 N_NAMES_SHOWN = 5
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Share `index`, counted from 0, of `count`: by a hash of the path below the root."""
-
-    index: int = 0
-    count: int = 1
-
-    def has(self, path: str) -> bool:
-        return zlib.crc32(path.encode()) % self.count == self.index
-
-
-Decoded = Iterable[tuple[File, DecodedFile | InputError]]
+Rows = Callable[[Iterator[File]], Iterator[Row]]
+# A row, complete unless there are windows, and the windows that the model is to see.
+Prepared = tuple[Row, Sequence[np.ndarray]]
 
 
 def scan(
@@ -61,7 +50,7 @@ def scan(
     output: Path,
     seconds: float | None = None,
     exclude: Sequence[str] = (),
-    shard: Shard = Shard(),
+    make_rows: Rows | None = None,
 ) -> tuple[pa.Table, bool]:
     """Classify the audio files under `roots` that have no valid row yet, and write the table.
 
@@ -70,7 +59,7 @@ def scan(
         output: the table, in the format of its suffix, one of FORMATS.
         seconds: how much of each file is processed, from its middle; None for all.
         exclude: see `find_files`.
-        shard: the files to process now. The table has the rows of all.
+        make_rows: makes the rows of files elsewhere than here.
 
     Returns:
         The table, and whether all folders could be read.
@@ -78,39 +67,39 @@ def scan(
     Raises:
         InputError: there are no files, or the rows that are there come from another model.
     """
+
+    def rows_here(files: Iterator[File]) -> Iterator[Row]:
+        rate = classifier.sampling_rate
+        with closing(decode_files(files, rate, seconds)) as decoded:
+            prepared = prepare(decoded, int(classifier.window_seconds * rate))
+            yield from classify(prepared, classifier.labels, classifier.window_probabilities)
+
     parts, settings = Path(f"{output}.parts"), settings_of(classifier, seconds)
     found = find_files(roots, exclude)
     check_settings(parts, settings)
     labels = settings["labels"]
-    todo, n_todo = files_without_row(found, read_rows(parts, labels), shard)
-    n_files = len(found.files)
-    which = f"{n_files - n_todo:,} of them known"
-    if shard.count > 1:
-        which = f"{n_todo:,} to do in shard {shard.index}/{shard.count}"
-    kinds = describe_kinds(found.kinds)
-    print(f"{n_files:,} audio files ({kinds}), {which}.{describe_others(found)}")
+    todo, n_todo = files_without_row(found, read_rows(parts, labels))
+    n_files, kinds = len(found.files), describe_kinds(found.kinds)
+    known = f"{n_files - n_todo:,} of them known"
+    print(f"{n_files:,} audio files ({kinds}), {known}.{describe_others(found)}")
     n_same = 0
     with (
-        closing(decode_files(todo, classifier.sampling_rate, seconds)) as decoded,
+        closing((make_rows or rows_here)(todo)) as rows,
         PartWriter(parts, schema_of(labels)) as writer,
     ):
-        rows = classify(classifier, decoded)
         for row in tqdm(rows, total=n_todo, unit=" files", smoothing=0.05):
             n_same += row.pop("is_same", False)
             writer.append(row)
     if n_same:
         print(f"{n_same:,} files had another time or other tags, but the same audio: no change.")
-    table = _write(output, found, read_rows(parts, labels), settings)
-    return table, not found.unreadable
+    table = _table(found, read_rows(parts, labels))
+    return write_table(output, table, settings), not found.unreadable
 
 
-def files_without_row(found: Found, rows: pa.Table, shard: Shard) -> tuple[Iterator[File], int]:
+def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int]:
     """The files to process, and how many they are."""
     of_files = rows_of(found.files, rows)
     is_todo = pa.compute.invert(have_valid_row(found.files, of_files))
-    if shard.count > 1:
-        is_mine = pa.array([shard.has(path) for path in found.files["path"].to_pylist()])
-        is_todo = pa.compute.and_(is_todo, is_mine)
     files, known = found.files.filter(is_todo), of_files.filter(is_todo)
 
     def todo() -> Iterator[File]:
@@ -122,7 +111,8 @@ def files_without_row(found: Found, rows: pa.Table, shard: Shard) -> tuple[Itera
     return todo(), len(files)
 
 
-def _write(output: Path, found: Found, rows: pa.Table, settings: dict[str, Any]) -> pa.Table:
+def _table(found: Found, rows: pa.Table) -> pa.Table:
+    """The rows of the files that are there, and of those that could not be looked at."""
     of_files = rows_of(found.files, rows)
     of_files = of_files.filter(pa.compute.is_valid(of_files["path"]))
     kept = rows_in_unreadable(found, rows)
@@ -136,7 +126,7 @@ def _write(output: Path, found: Found, rows: pa.Table, settings: dict[str, Any])
     n_gone = len(rows) - len(of_files) - len(kept)
     if n_gone:
         print(f"{n_gone:,} files of earlier scans are not there now: they are not in the table.")
-    return write_table(output, pa.concat_tables([of_files, kept]), settings)
+    return pa.concat_tables([of_files, kept])
 
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
@@ -147,7 +137,7 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
         "model": classifier.model_id,
         "revision": classifier.commit or _hash_of_model(folder),
         "window_seconds": classifier.window_seconds,
-        "seconds": seconds,
+        "seconds": seconds or "all of each file",
         "labels": classifier.labels,
         "is_demonstration": is_synthetic or is_demonstration(folder),
     }
@@ -161,54 +151,58 @@ def _hash_of_model(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-# --- rows -----------------------------------------------------------------------------------
+# --- the two stages -------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class _InWork:
-    file: File
-    decoded: DecodedFile
-    n_left: int  # windows that the model has not seen
-    probabilities: list[np.ndarray]
+def prepare(
+    decoded: Iterable[tuple[File, DecodedFile | InputError]], window: int
+) -> Iterator[Prepared]:
+    """Cut what was decoded into windows of so many samples."""
+    for file, outcome in decoded:
+        if isinstance(outcome, InputError):
+            yield error_row(file, outcome), ()
+        elif outcome.waveform is None:
+            yield file.known | _key(file) | {"is_same": True}, ()
+        else:
+            yield decoded_row(file, outcome), windows.cut(outcome.waveform, window)
 
 
-def classify(classifier: GenreClassifier, decoded: Decoded) -> Iterator[Row]:
-    """Yield a row for every file, in the order they are finished; files share batches.
+def classify(
+    prepared: Iterable[Prepared],
+    labels: Sequence[str],
+    probabilities: Callable[[list[np.ndarray]], np.ndarray],
+) -> Iterator[Row]:
+    """Complete the rows, in the order in which files are finished; files share batches.
 
     The probabilities are those of `GenreClassifier`, up to rounding. All batches have the same
     size, so that a window's result does not depend on its neighbours: an interrupted scan gives the
     same figures as an uninterrupted one.
+
+    Args:
+        probabilities: of BATCH_SIZE windows; shape (windows, labels).
     """
-    window = int(classifier.window_seconds * classifier.sampling_rate)
-    batch: list[tuple[_InWork, np.ndarray]] = []
-    for file, outcome in decoded:
-        if isinstance(outcome, InputError):
-            yield error_row(file, outcome)
-            continue
-        if outcome.waveform is None:
-            yield file.known | _key(file) | {"is_same": True}
-            continue
-        cuts = windows.cut(outcome.waveform, window)
-        in_work = _InWork(file, outcome, len(cuts), [])
-        for cut in cuts:
-            batch.append((in_work, cut))
+    batch: list[tuple[Row | None, np.ndarray]] = []  # a row goes with its last window
+    of_file: list[np.ndarray] = []
+
+    def classified() -> Iterator[Row]:
+        inputs = [window for _, window in batch]
+        inputs += inputs[-1:] * (BATCH_SIZE - len(inputs))
+        for (row, _), of_window in zip(batch, probabilities(inputs), strict=False):
+            of_file.append(of_window)
+            if row is not None:
+                yield row | genre_columns(labels, np.mean(of_file, axis=0))
+                of_file.clear()
+        batch.clear()
+
+    for row, cuts in prepared:
+        if not len(cuts):
+            yield row
+        for i, window in enumerate(cuts):
+            batch.append((row if i == len(cuts) - 1 else None, window))
             if len(batch) == BATCH_SIZE:
-                yield from _classify_batch(classifier, batch)
-                batch = []
+                yield from classified()
     if batch:
-        yield from _classify_batch(classifier, batch)
-
-
-def _classify_batch(
-    classifier: GenreClassifier, batch: list[tuple[_InWork, np.ndarray]]
-) -> Iterator[Row]:
-    cuts = [cut for _, cut in batch]
-    cuts += [cuts[-1]] * (BATCH_SIZE - len(cuts))
-    for (in_work, _), row in zip(batch, classifier.window_probabilities(cuts), strict=False):
-        in_work.probabilities.append(row)
-        in_work.n_left -= 1
-        if not in_work.n_left:
-            yield genre_row(classifier, in_work)
+        yield from classified()
 
 
 def _key(file: File) -> Row:
@@ -225,22 +219,25 @@ def error_row(file: File, error: InputError) -> Row:
     return _key(file) | {"error": str(error), "is_temporary": is_temporary}
 
 
-def genre_row(classifier: GenreClassifier, in_work: _InWork) -> Row:
-    """A row; probabilities, the mean over windows, are rounded to six places.
+def decoded_row(file: File, decoded: DecodedFile) -> Row:
+    return _key(file) | {
+        "packets_sha256": decoded.packets_sha256,
+        "duration": decoded.duration and round(decoded.duration, 3),
+        "seconds_processed": round(decoded.seconds_processed, 3),
+        "lost_seconds": round(decoded.lost_seconds, 3),
+        "is_temporary": False,
+    }
+
+
+def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:
+    """Of the mean over windows, rounded to six places.
 
     `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
     1 is no idea.
     """
-    decoded, labels = in_work.decoded, classifier.labels
-    p = np.mean(in_work.probabilities, axis=0)
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
-    return _key(in_work.file) | {
-        "packets_sha256": decoded.packets_sha256,
-        "duration": decoded.duration and round(decoded.duration, 3),
+    return {
         "genre": labels[int(p.argmax())],
         **{f"p_{label}": round(value, 6) for label, value in zip(labels, p.tolist(), strict=True)},
         "uncertainty": round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0,
-        "seconds_processed": round(len(decoded.waveform) / classifier.sampling_rate, 3),
-        "lost_seconds": round(decoded.lost_seconds, 3),
-        "is_temporary": False,
     }

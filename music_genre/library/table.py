@@ -56,7 +56,10 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
     before = read_settings(parts) or settings
     changed = [key for key in settings if key != "model" and before.get(key) != settings[key]]
     if changed:
-        was, now = (_describe(values, changed) for values in (before, settings))
+        was, now = (
+            ", ".join(f"{key} {values.get(key)}" for key in ("model", *changed))
+            for values in (before, settings)
+        )
         raise InputError(
             f"The rows in {parts} were made with {was}; this scan has {now}. One table holds the "
             "results of one model and one --seconds: give another --output, or delete "
@@ -64,13 +67,6 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
         )
     with replacing(parts / SETTINGS_FILE) as file:
         file.write(json.dumps(settings).encode())
-
-
-def _describe(settings: dict[str, Any], names: list[str]) -> str:
-    values = {name: settings.get(name) for name in ("model", *names)}
-    if "seconds" in values and values["seconds"] is None:
-        values["seconds"] = "all of each file"
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def read_settings(parts: Path) -> dict[str, Any]:
@@ -94,15 +90,13 @@ def read_rows(parts: Path, labels: Sequence[str]) -> pa.Table:
     Raises:
         InputError: a part is damaged.
     """
-    schema, tables = schema_of(labels), []
-    for path in sorted(parts.glob("*.parquet")):
-        try:
-            tables.append(dataset.dataset(path, schema, format="parquet").to_table())
-        except pa.ArrowException as error:
-            raise InputError(
-                f"{path} is damaged: delete it, and its files are scanned again."
-            ) from error
-    rows = pa.concat_tables(tables) if tables else schema.empty_table()
+    paths = [str(path) for path in parts.glob("*.parquet")]
+    try:
+        rows = dataset.dataset(paths, schema_of(labels), format="parquet").to_table()
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{error} Delete that file, and what it has rows of is scanned again."
+        ) from error
     order = compute.sort_indices(rows["scanned_ns"])
     keys = pa.table({"path": rows["path"].take(order), "row": order})
     last = keys.group_by("path", use_threads=False).aggregate([("row", "last")])

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from music_genre.errors import InputError
 from music_genre.library import decoding, scan
 from music_genre.library.command import FORMATS
 from music_genre.library.decoding import File, in_processes
-from music_genre.library.scan import Shard
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
 
@@ -145,6 +145,27 @@ def test_rarer_kinds_are_read(kind, tmp_path, noise, scan_to):
     assert f"1 .{kind}" in scan_to.said
 
 
+def write_dsf(path: Path, seconds: float, rate: int = 2_822_400) -> None:
+    """A tone as one bit a sample (first-order sigma-delta), as FFmpeg cannot write it."""
+    time = np.arange(int(seconds * rate)) / rate
+    total = np.floor(np.cumsum(0.5 + 0.2 * np.sin(2 * np.pi * 440 * time)))
+    data = np.packbits(np.diff(total, prepend=0) > 0, bitorder="little").tobytes()
+    data += bytes(-len(data) % 4096)
+    kind = struct.pack("<4sQ6IQ2I", b"fmt ", 52, 1, 0, 1, 1, rate, 1, len(time), 4096, 0)
+    body = kind + struct.pack("<4sQ", b"data", 12 + len(data)) + data
+    path.write_bytes(struct.pack("<4sQQQ", b"DSD ", 28, 28 + len(body), 0) + body)
+
+
+def test_a_bit_stream_is_read_although_its_rate_is_high(tmp_path, scan_to):
+    write_dsf(tmp_path / "a.dsf", 2)
+    (row,) = scan_to(tmp_path / "out.csv", tmp_path)
+    assert row["error"] is None
+    assert row["duration"] == pytest.approx(2, abs=0.01)
+    waveform = audio.decode(tmp_path / "a.dsf", 16_000).waveform
+    assert np.abs(np.fft.rfft(waveform[:16_000])).argmax() == 440
+    assert waveform.std() == pytest.approx(0.4 / np.sqrt(2), rel=0.02)
+
+
 # --- the next scan --------------------------------------------------------------------------
 
 
@@ -239,18 +260,6 @@ def test_a_demonstration_is_known_by_its_configuration_or_its_report(tmp_path):
     stub.model_id, stub.commit = str(tmp_path), None
     (tmp_path / "report.json").write_text('{"is_synthetic": true}')
     assert scan.settings_of(stub, None)["is_demonstration"]
-
-
-def test_every_file_is_in_one_shard():
-    for path in map(str, range(50)):
-        assert sum(Shard(i, 3).has(path) for i in range(3)) == 1
-
-
-def test_shards_share_the_files_and_the_table(music, tmp_path, scan_to):
-    output = tmp_path / "out.csv"
-    n_rows = [len(scan_to(output, music, shard=Shard(i, 3))) for i in range(3)]
-    assert 0 < n_rows[0] < n_rows[1] < n_rows[2] == 14
-    assert n_part_rows(output) == 14, "none was processed twice"
 
 
 # --- what ends a decoder --------------------------------------------------------------------

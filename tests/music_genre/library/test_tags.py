@@ -16,6 +16,7 @@ import soundfile
 from mutagen import id3
 
 from music_genre import audio
+from music_genre.errors import InputError
 from music_genre.library import fields, tags
 from music_genre.library.fields import read_field
 from music_genre.library.files import find_files
@@ -39,7 +40,7 @@ def rows_of(music: Path, jazz: float = 0.7, rock: float = 0.2) -> pa.Table:
     return pa.Table.from_pylist([file | more for file in files], schema_of(LABELS))
 
 
-SURE = dict.fromkeys(LABELS, 0.6)
+SURE = 0.6
 
 
 def write(music: Path, tagging: Tagging | None = None, is_agreed: bool = True, **row) -> str:
@@ -135,7 +136,7 @@ def test_a_genre_that_is_none_is_overwritten_and_comes_back(music, text):
 
 @pytest.mark.usefixtures("here")
 def test_several_genres_are_separated_as_players_expect(music):
-    tagging = Tagging(dict.fromkeys(LABELS, 0.3), top_k=2, replace=True)
+    tagging = Tagging(0.3, top_k=2, replace=True)
     before = state(music)
     write(music, tagging, jazz=0.35, rock=0.5)
     assert mutagen.File(music / "plain.flac")["genre"] == ["rock", "jazz"]
@@ -148,12 +149,11 @@ def test_several_genres_are_separated_as_players_expect(music):
 
 def test_which_genres_are_sure():
     row = {"p_rock": 0.5, "p_jazz": 0.35, "p_blues": 0.15}
-    assert Tagging(SURE, top_k=3).genres(row) == []
-    assert Tagging(dict.fromkeys(LABELS, 0.3), top_k=3).genres(row) == ["rock", "jazz"]
-    assert Tagging(dict.fromkeys(LABELS, 0.1), top_k=2).genres(row) == ["rock", "jazz"]
-    assert Tagging({"jazz": 0.3}, top_k=2).genres(row) == [], "the likeliest has no threshold"
-    assert Tagging({"rock": 0.6, "jazz": 0.3}, top_k=2).genres(row) == [], "nor is it sure"
-    assert Tagging({"rock": 0.5, "blues": 0.1}, top_k=3).genres(row) == ["rock", "blues"]
+    assert Tagging(0.51, top_k=3).genres(row) == []
+    assert Tagging(0.35, top_k=3).genres(row) == ["rock", "jazz"]
+    assert Tagging(0.1, top_k=2).genres(row) == ["rock", "jazz"]
+    assert Tagging(0.1).genres({"p_rock": 0.2, "p_jazz": 0.5, "p_blues": 0.3}) == ["jazz"]
+    assert Tagging(0.0, top_k=2).genres(dict.fromkeys(row)) == [], "a file with an error"
 
 
 @pytest.mark.usefixtures("here")
@@ -323,8 +323,9 @@ def test_a_link_stays_a_link_and_attributes_stay(music):
 
 @pytest.mark.parametrize("name", ["genre", "Artist", "a b", "1st", "x" * 50, ""])
 def test_a_field_that_players_use_or_cannot_have_is_refused(name):
-    assert "--tag_field" in fields.check_field(name)
-    assert fields.check_field("GENRE_PREDICTED") is None
+    with pytest.raises(InputError, match="--tag_field"):
+        fields.check_field(name)
+    fields.check_field("GENRE_PREDICTED")
 
 
 def test_strangers_tags_are_read_in_other_processes_only(music, monkeypatch):
@@ -349,7 +350,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 import mutagen
 from music_genre.library import decoding, table, tags
-from tests.music_genre.library.conftest import PoolHere
+from tests.pool_here import PoolHere
 from tests.music_genre.library.test_tags import SURE, write
 
 decoding.decoder_pool = tags.decoder_pool = PoolHere

@@ -1,0 +1,142 @@
+"""The scan's two stages on many machines, by Ray Data: decoders on cores, the model on GPUs.
+
+    music-genre scan /mnt/music --model you/distilhubert-gtzan --output genres.parquet --ray
+
+All machines need `pip install "music-genre[ray]"`, and the music and a local model under the same
+path. Each decoder is an actor that has an isolated process, and extracts the features. The rows
+come back to the machine that runs the scan, which alone writes the table.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from math import ceil
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from music_genre import windows
+from music_genre.classifier import GenreClassifier
+from music_genre.errors import InputError
+from music_genre.isolation import decoder_pool
+from music_genre.library.decoding import TIMEOUT, File, decode_file, outcome
+from music_genre.library.scan import Rows, classify, prepare
+from music_genre.library.table import Row
+from music_genre.loading import find_model, load_feature_extractor
+
+FILES_PER_BLOCK = 32  # what is done again when a machine is lost
+# Between the stages; a row has no fixed columns yet, so it travels as JSON.
+PREPARED = pa.schema(
+    [("row", pa.string()), ("shape", pa.string()), ("features", pa.large_binary())]
+)
+
+
+def connect(address: str | None) -> None:
+    """Use a cluster from here on; None is the one of this machine, which is started if need be.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+    """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise InputError('--ray needs Ray: pip install "music-genre[ray]".') from error
+    try:
+        ray.init(address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"There is no Ray cluster at {address}: {error}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the scan has one
+
+
+def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str | None) -> Rows:
+    """What makes the rows of files on the cluster.
+
+    Args:
+        classifier: the actors load the same model.
+        device: of the actors' models; by default a GPU each if the cluster has any.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, from_arrow
+
+    is_folder = os.path.isdir(classifier.model_id)
+    model = os.path.abspath(classifier.model_id) if is_folder else classifier.model_id
+    window = int(classifier.window_seconds * classifier.sampling_rate)
+
+    def make_rows(files: Iterator[File]) -> Iterator[Row]:
+        table = pa.table({"file": [json.dumps(file) for file in files]})
+        if not len(table):
+            return
+        has = ray.cluster_resources()
+        num_cpus, num_gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
+        per_model = {"num_gpus": 1} if num_gpus else {"num_cpus": 1}
+        options = {"batch_size": None, "batch_format": "pyarrow"}
+        blocks = from_arrow(table, override_num_blocks=ceil(len(table) / FILES_PER_BLOCK))
+        prepared = blocks.map_batches(
+            Decoder,
+            fn_constructor_args=(model, classifier.commit, window, seconds),
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=max(1, num_cpus - 1), initial_size=max(1, num_cpus // 2)
+            ),
+            num_cpus=1,
+            **options,
+        )
+        rows = prepared.map_batches(
+            Classifier,
+            fn_constructor_args=(model, classifier.commit, device),
+            compute=ActorPoolStrategy(min_size=1, max_size=num_gpus or max(1, num_cpus // 2)),
+            **per_model,
+            **options,
+        )
+        try:
+            for one in rows.iter_rows():
+                yield json.loads(one["row"])
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"The cluster failed: {reason}. All results so far are kept: run the same command "
+                "again."
+            ) from error
+
+    return make_rows
+
+
+class Decoder:
+    """The first stage: files to rows, and to the features of their windows."""
+
+    def __init__(self, model: str, commit: str | None, window: int, seconds: float | None) -> None:
+        self.feature_extractor = load_feature_extractor(find_model(model, commit))
+        self.window, self.seconds = window, seconds
+        self.pool = decoder_pool(1)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        files = (File(*json.loads(file)) for file in batch["file"].to_pylist())
+        for row, cuts in prepare(map(self.decode, files), self.window):
+            features = np.empty(0, np.float32)
+            if len(cuts):
+                features = windows.extract_features(self.feature_extractor, cuts).numpy()
+            columns = [[json.dumps(row)], [json.dumps(features.shape)], [features.tobytes()]]
+            yield pa.table(columns, schema=PREPARED)
+
+    def decode(self, file: File) -> tuple:
+        arguments = (file, self.feature_extractor.sampling_rate, self.seconds)
+        return file, outcome(self.pool.schedule(decode_file, args=arguments, timeout=TIMEOUT))
+
+
+class Classifier:
+    """The second stage: features to complete rows."""
+
+    def __init__(self, model: str, commit: str | None, device: str | None) -> None:
+        self.classifier = GenreClassifier(model, commit, device=device)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        prepared = ((json.loads(one["row"]), _features(one)) for one in batch.to_pylist())
+        rows = classify(prepared, self.classifier.labels, self.probabilities)
+        return pa.table({"row": [json.dumps(row) for row in rows]})
+
+    def probabilities(self, features: list[np.ndarray]) -> np.ndarray:
+        return self.classifier.feature_probabilities(torch.from_numpy(np.stack(features)))
+
+
+def _features(one: Row) -> np.ndarray:
+    return np.frombuffer(one["features"], np.float32).reshape(json.loads(one["shape"]))
