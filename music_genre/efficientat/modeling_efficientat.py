@@ -199,7 +199,7 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
                 raise ValueError(
                     f"A waveform has at least {self.min_samples} samples, not {len(waveform)}."
                 )
-        spectrograms = [self.log_mel(torch.from_numpy(w)[None])[0].numpy() for w in waveforms]
+        spectrograms = [self.log_mel(torch.tensor(w)[None])[0].numpy() for w in waveforms]
         return self.pad(
             {"input_values": spectrograms},
             padding=True,
