@@ -27,6 +27,10 @@ MAX_HEADER_BYTES = 2**20  # of a long name in a tar
 
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"(\xb5/\xfd": "zstd"}
+SYSTEM_FOLDERS = {
+    "__macosx", "$recycle.bin", "#recycle", "@recycle", "recycler", "system volume information",
+    "lost+found", "@eadir",
+}  # fmt: skip
 DEFLATE64 = 9
 ZIP_METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
@@ -85,7 +89,7 @@ class Member:
 
 @contextmanager
 def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Iterator[Member]]:
-    """Open an archive for its audio and marker, in the archive's own order.
+    """Open an archive for its audio and marker, hidden files left out, in the archive's own order.
 
     Args:
         suffixes: of the files that are wanted besides the marker, e.g. {".png"}.
@@ -116,11 +120,22 @@ def _until_damage(members: Iterator[Member], path: Path) -> Iterator[Member]:
         ) from error
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file is hidden, or lies in a bin or a folder that systems make for themselves."""
+    return any(
+        part.casefold() in SYSTEM_FOLDERS or (part.startswith(".") and part not in (".", ".."))
+        for part in parts_of(name)
+    )
+
+
 def _is_wanted(name: str, suffixes: Set[str]) -> bool:
     member = Member(name)
-    if "__MACOSX" in name or member.basename.startswith("._"):  # litter of the macOS Finder
-        return False
-    return member.suffix in suffixes or member.basename == MARKER
+    is_kind = member.suffix in suffixes or member.basename == MARKER
+    return is_kind and not _is_hidden(name)
 
 
 def _check_size(path: Path, n_members: int, n_bytes: int) -> None:
@@ -250,18 +265,7 @@ def _tar_members(archive: tarfile.TarFile, path: Path, suffixes: Set[str]) -> It
 
 
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    for folder, names in walk(path):
-        for file in sorted(folder / name for name in names):
-            name = file.relative_to(path).as_posix()
-            if _is_wanted(name, suffixes):
-                yield Member(name, file)
-
-
-def walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folders below a folder, each once, with the names of their files. Links are followed.
-
-    A link to a folder that is in `path` anyway, or that holds `path`, is not.
-    """
+    """Links to folders are followed, but for those to what is in `path` anyway, or holds it."""
     root = path.resolve()
     seen: set[Path] = set()
 
@@ -273,9 +277,22 @@ def walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add(target)
         return not is_known
 
-    for folder, subfolders, names in os.walk(path, followlinks=True):
-        subfolders[:] = [name for name in sorted(subfolders) if is_to_follow(Path(folder, name))]
-        yield Path(folder), names
+    for folder, subfolders, names in os.walk(path, onerror=_refuse, followlinks=True):
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if not _is_hidden(name) and is_to_follow(Path(folder, name))
+        ]
+        for file in sorted(Path(folder, name) for name in names):
+            name = file.relative_to(path).as_posix()
+            if _is_wanted(name, suffixes):
+                yield Member(name, file)
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}): change that, or move it elsewhere."
+    ) from error
 
 
 def _read_file(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_prep import splits
-from data_prep.archive import walk
+from data_prep.archive import open_archive
 from data_prep.decoding import decode_sources
 from data_prep.excerpts import Cutting
 from data_prep.genres import choose_genres
@@ -27,12 +27,14 @@ from data_prep.output_folder import (
 from data_prep.prepared import SAMPLING_RATE, read_preparation
 from data_prep.selection import select_custom, select_gtzan
 from data_prep.sources import metadata_table
-from data_prep.sources.music_source import MusicSource
+from data_prep.sources.music_source import TABLE_SUFFIXES, MusicSource
 from data_prep.sources.recognise import is_hub_id, is_table, recognise
 from data_prep.track import Track
+from music_genre import audio
 from music_genre.errors import InputError
 
 RECIPE_VERSION = 5  # raised when the same source would give another dataset
+STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # whatever else changes in a folder
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 96_000  # hertz
 
 
@@ -170,7 +172,8 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     path = path.resolve()
     files: Iterable[Path] = [path]
     if path.is_dir():
-        files = (folder / name for folder, names in walk(path) for name in sorted(names))
+        with open_archive(path, STATE_SUFFIXES) as members:
+            files = [member.path for member in members]
     elif is_table(path):
         files = [path, *metadata_table.files_of(path, options)]
     state = hashlib.sha256()

@@ -11,14 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.archive import parts_of
 from data_prep.names import one_line
-from data_prep.sources.music_source import (
-    SPLIT_NAMES,
-    Listing,
-    MusicSource,
-    new_track,
-    parts_of,
-)
+from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
 from music_genre.errors import InputError
 

@@ -6,10 +6,11 @@ else than the names in it, or its files have other names, the folders are the ge
 
 from pathlib import Path
 
+from data_prep.archive import parts_of
 from data_prep.gtzan import as_tracks, genre_of, track_id_of
 from data_prep.names import shown
 from data_prep.sources.genre_folders import n_wrappers, split_folders
-from data_prep.sources.music_source import Listing, MusicSource, parts_of
+from data_prep.sources.music_source import Listing, MusicSource
 from data_prep.track import Track
 from music_genre.genre_names import same_name_key
 
@@ -23,15 +24,12 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
 def is_gtzan(listing: Listing) -> bool:
     """Whether most names are GTZAN's, and no folder contradicts them."""
     paths = [parts_of(name) for name in listing.audio]
-    n_named = sum(track_id_of(name) is not None for name in listing.audio)
-    if 2 * n_named <= len(paths):
+    track_ids = [track_id for name in listing.audio if (track_id := track_id_of(name))]
+    if 2 * len(track_ids) <= len(paths):
         return False
     folders = {path[:-1] for path in paths if len(path) > 1}
     if not folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
-        return (
-            len({genre_of(track_id) for name in listing.audio if (track_id := track_id_of(name))})
-            > 1
-        )
+        return len({genre_of(track_id) for track_id in track_ids}) > 1
     if len(folders) < 2:  # a folder that holds all
         return True
     depth = n_wrappers(paths)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_prep.archive import ARCHIVE_SUFFIXES, MARKER, Member, open_archive
 from data_prep.names import path_id, shown
@@ -13,10 +13,6 @@ from music_genre.errors import InputError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
 TABLE_FILE_SUFFIXES = TABLE_SUFFIXES | {".json", ".txt"}  # which are other things in a folder
-SYSTEM_FOLDERS = {
-    "$recycle.bin", "#recycle", "@recycle", "recycler", "system volume information", "lost+found",
-    "@eadir",
-}  # fmt: skip
 MAX_TABLES_BYTES = 256 * 2**20  # of all tables in a tar, which are kept in memory
 SPLIT_NAMES = {  # how tables, folders and datasets call them
     "train": "train", "training": "train",
@@ -92,7 +88,7 @@ def new_track(path: Path | str, name: str, **values: str) -> Track:
 
 
 def list_names(path: Path) -> Listing:
-    """The audio files and tables in an archive or folder, hidden ones left out.
+    """The audio files and tables in an archive or folder.
 
     Raises:
         InputError: as `open_archive`.
@@ -103,8 +99,6 @@ def list_names(path: Path) -> Listing:
         for member in members:
             if member.basename == MARKER:
                 listing.has_marker = True
-            elif is_hidden(member.name):
-                continue
             elif member.is_clip:
                 listing.audio.append(member.name)
             elif member.suffix in ARCHIVE_SUFFIXES:
@@ -114,18 +108,6 @@ def list_names(path: Path) -> Listing:
                 if n_bytes <= MAX_TABLES_BYTES:
                     listing.tables[member.name] = member
     return listing
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file is hidden, or lies in a bin or a folder that systems make for themselves."""
-    return any(
-        part.casefold() in SYSTEM_FOLDERS or (part.startswith(".") and part not in (".", ".."))
-        for part in parts_of(name)
-    )
-
-
-def parts_of(name: str) -> tuple[str, ...]:
-    return PurePosixPath(name.replace("\\", "/")).parts
 
 
 def check_has_audio(listing: Listing, path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import joblib
 from tqdm import tqdm
 
-from data_prep.archive import Member, open_archive
+from data_prep.archive import Member, open_archive, parts_of
 from data_prep.decoding import run_in_pool
 from data_prep.genres import Spellings
 from data_prep.options import SourceOptions
-from data_prep.sources.music_source import MusicSource, is_hidden, new_track, parts_of
+from data_prep.sources.music_source import MusicSource, new_track
 from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
 from music_genre.errors import InputError
@@ -29,7 +29,7 @@ def from_archive(path: Path, options: SourceOptions) -> MusicSource:
     spellings = Spellings.read(options.synonyms)
     tracks = {}
     with open_archive(path) as members, decoder_pool(joblib.cpu_count()) as pool:
-        audio = ((m.name, (m,)) for m in members if m.is_clip and not is_hidden(m.name))
+        audio = ((m.name, (m,)) for m in members if m.is_clip)
         outcomes = run_in_pool(pool, read_member_tags, audio)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
             tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why

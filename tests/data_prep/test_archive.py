@@ -1,5 +1,6 @@
 """What `open_archive` promises about hostile archives, in each of its forms."""
 
+import errno
 import io
 import os
 import pickle
@@ -187,6 +188,21 @@ def test_links_to_folders_are_followed_once(tmp_path):
     for name, target in (("a", elsewhere), ("b", elsewhere), ("c", folder), ("d", tmp_path)):
         (folder / name).symlink_to(target)
     assert list(read_all(folder)) == ["a/rock.00000.wav", CLIP]
+
+
+def test_a_folder_that_may_not_be_read_is_no_folder_without_music(tmp_path, monkeypatch):
+    """It was left out without a word. Root may read all folders, so the refusal is an imitation."""
+    folder = make(tmp_path / "folder", "folder", {CLIP: b"1", "locked/rock.00000.wav": b"2"})
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)"):
+        read_all(folder)
 
 
 def test_links_and_devices_in_a_folder(tmp_path):

@@ -104,6 +104,14 @@ def test_a_source_that_has_changed_is_prepared_anew(tmp_path, kind, capsys):
     assert content(tmp_path / "out") != before
 
 
+def test_files_that_are_no_music_change_no_source(tmp_path):
+    """A file manager writes .DS_Store or Thumbs.db where a person looks."""
+    source = write(tmp_path / "m", by_genre(10))
+    first = prepare([source], tmp_path / "out", split="random")
+    write(source, {".DS_Store": b"x", "Techno/Thumbs.db": b"x", "notes.txt": b"x"})
+    assert prepare([source], tmp_path / "out", split="random") == first
+
+
 def test_the_same_archive_gives_the_same_bytes(tmp_path):
     path = make_zip(tmp_path / "a.zip", three_of_each())
     prepare([path], tmp_path / "one", split="random")

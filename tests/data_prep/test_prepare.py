@@ -158,7 +158,7 @@ def test_of_equally_long_copies_the_first_is_kept(tmp_path):
 def test_few_clips_are_read_ahead(tmp_path, monkeypatch):
     """A clip is up to 64 MB: with one core, three wait for their turn."""
     monkeypatch.setattr("joblib.cpu_count", lambda: 1)
-    files = {f"rock.{i:05d}.wav": clip_bytes(1) for i in range(20)} | {"rock.00000.wav": b""}
+    files = {"rock.00000.wav": b""} | {f"pop.{i:05d}.wav": clip_bytes(1) for i in range(20)}
     n_read = []
 
     def read(file):
