@@ -195,7 +195,7 @@ class GenreClassifier:
 
     def feature_probabilities(self, features: torch.Tensor) -> np.ndarray:
         """`window_probabilities` of features, float32, shape (windows, ...)."""
-        features = features.to(self.device)
+        features = features.to(self.device, non_blocking=True)
         dtype, is_rounded = DTYPES[self.precision], self.precision != "fp32"
         with (
             torch.inference_mode(),

@@ -53,6 +53,7 @@ def test_options_exist(page):
         "--dist",  # of pytest-xdist
         *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
         *("--address", "--head"),  # of ray
+        *("--no-project", "--with-requirements"),  # of uv
     }
     known |= set(launch_command_parser()._option_string_actions)
     for source in ROOT.glob("**/*.py"):
@@ -78,6 +79,7 @@ RUN_BY = {
     "python benchmarks/serving.py": "tests/test_benchmarks.py",
     "python benchmarks/training.py": "tests/test_benchmarks.py",
     "accelerate launch --multi_gpu --num_processes 2 train_hf.py": "tests/test_train_processes.py",
+    "accelerate launch --multi_gpu --num_machines 2": "tests/test_train_processes.py",
     "H=http://127.0.0.1:7860": "tests/test_readme.py",
     "python -m music_genre scan ~/Music --model runs/mine": (
         "tests/music_genre/library/test_command.py"
@@ -102,6 +104,7 @@ RUN_BY = {
 }
 # How the others begin, and why no test runs them.
 NOT_RUN = {
+    "uv run train_hf.py": "It needs a registry; test_packaging.py checks the list that uv reads.",
     'pip install "gradio[mcp]': "The tests' environment lacks mcp; test_app.py asks the same API.",
     "python -m http.server --directory docs": "benchmarks/transformers_js.py serves the page.",
     "hf download marsyas/gtzan": "It needs the Hub; its archive is tested as genres.tar.gz.",

@@ -42,7 +42,10 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     card = (run_dir / "README.md").read_text()
     assert "Logistic regression (C = " in card
     assert "learning_curves.png" not in card
-    assert "Linear probe on layer" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Linear probe on layer" in printed
+    assert "Seconds: preparation 0." in printed
+    assert report["stages"].keys() == {"preparation", "linear probe", "scoring"}
 
     train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
     assert "Linear probe on layer" not in capsys.readouterr().out, "it is not fitted again"

@@ -15,18 +15,19 @@ from music_genre.errors import InputError
 from music_genre.training import averaging
 from music_genre.training.checkpoints import (
     FINISHING,
-    check_precision,
+    RESUME,
     hold_folder,
     move_into_place,
+    steps_done,
 )
 from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import (
     check_pipeline,
     check_predictions,
     evaluation_favouring,
-    every_five_steps,
+    every_three_steps,
     flags,
-    killed_in_step_28,
+    killed_in_step_8,
     read_report,
     step_interrupted_after,
     train,
@@ -43,24 +44,24 @@ def stop_by_sigterm(after: int, options: list[str], monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(prepared, tiny_config, tmp_path_factory) -> Path:
-    """What the interrupted runs below have to end as: validation and a checkpoint each 5 steps."""
+    """What the interrupted runs below have to end as: validation and a checkpoint each 3 steps."""
     output_dir = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    train(*every_five_steps(prepared, tiny_config, output_dir))
+    train(*every_three_steps(prepared, tiny_config, output_dir))
     return output_dir
 
 
-@pytest.mark.parametrize(("name", "steps_kept"), [("SIGKILL", 25), ("SIGTERM", 28)])
+@pytest.mark.parametrize(("name", "steps_kept"), [("SIGKILL", 6), ("SIGTERM", 8)])
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
     name, steps_kept, uninterrupted, prepared, tiny_config, tmp_path, monkeypatch, capsys
 ):
     """Data order, crops, optimiser and random numbers are taken up in the middle of an epoch."""
     output_dir = tmp_path / "resumed"
-    options = every_five_steps(prepared, tiny_config, output_dir)
+    options = every_three_steps(prepared, tiny_config, output_dir)
     if name == "SIGKILL":
-        assert killed_in_step_28(options).returncode == -9
+        assert killed_in_step_8(options).returncode == -9
     else:
-        stop_by_sigterm(27, options, monkeypatch)
-        assert "Stopped after step 28; it is saved." in capsys.readouterr().out
+        stop_by_sigterm(7, options, monkeypatch)
+        assert "Stopped after step 8; it is saved." in capsys.readouterr().out
     assert not (output_dir / "report.json").exists()
     train(*options, "--resume_from_checkpoint", "last")
     resumed, whole = read_report(output_dir), read_report(uninterrupted)
@@ -82,10 +83,10 @@ def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(
             "speed_perturbation": True,
             "spec_augment": True,
         }
-        recipe = augmented | {"freeze_feature_encoder": True, "num_train_epochs": 3}
-        return every_five_steps(prepared, pretrained, tmp_path / name, **recipe)
+        recipe = augmented | {"freeze_feature_encoder": True}
+        return every_three_steps(prepared, pretrained, tmp_path / name, **recipe)
 
-    stop_by_sigterm(27, options("stopped"), monkeypatch)
+    stop_by_sigterm(7, options("stopped"), monkeypatch)
     capsys.readouterr()
     train(*options("stopped"), "--resume_from_checkpoint", "last")
     assert "Linear probe on layer" not in capsys.readouterr().out
@@ -94,7 +95,7 @@ def test_a_resumed_run_keeps_the_layers_of_its_linear_probe(
     linear_probe = read_report(tmp_path / "whole")["train"]["linear_probe"]
     assert linear_probe["is_kept"] == (read_report(tmp_path / "whole")["train"]["best_step"] == 0)
     stopped, whole = read_report(tmp_path / "stopped"), read_report(tmp_path / "whole")
-    assert stopped["train"]["resumed_at_step"] == 28
+    assert stopped["train"]["resumed_at_step"] == 8
     assert stopped["validation"] == whole["validation"]
     check_predictions(tmp_path / "whole", prepared)
     check_pipeline(tmp_path / "whole")
@@ -117,7 +118,7 @@ def test_who_stops_a_run_is_told_what_there_is(tmp_path):
     assert train_hf.what_is_left(None) == "Stopped: nothing was saved."
     assert train_hf.what_is_left(str(tmp_path)) == "Stopped: nothing was saved."
     (tmp_path / "checkpoint-3").mkdir()
-    assert train_hf.what_is_left(str(tmp_path)) == f"Stopped. {train_hf.RESUME}"
+    assert train_hf.what_is_left(str(tmp_path)) == f"Stopped. {RESUME}"
     (tmp_path / "report.json").write_text('{"seed": 0}')
     assert f"python app.py --model {tmp_path}" in train_hf.what_is_left(str(tmp_path))
 
@@ -166,30 +167,46 @@ def test_a_second_run_keeps_out_of_a_folder_in_use(tmp_path, prepared, tiny_conf
     train(*options, "--max_steps", 1)
 
 
+BEST = {"load_best_model_at_end": True}
+
+
 def probe_options(prepared: Path, pretrained: Path, output_dir: Path, **more: object) -> list[str]:
     recipe = {"from_scratch": False, "max_steps": 4, "save_steps": 2, "eval_steps": 2} | more
     steps = {"eval_strategy": "steps", "save_strategy": "steps"}
     return flags(prepared, pretrained, output_dir, **steps | recipe)
 
 
-def test_a_run_resumes_in_another_folder(prepared, pretrained, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def finished(prepared, pretrained, tmp_path_factory) -> Path:
+    """A run of four steps, of which the second was the best; with its linear probe."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
+        train(*probe_options(prepared, pretrained, folder, **BEST))
+    return folder
+
+
+@pytest.fixture
+def one(finished, tmp_path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(finished, tmp_path / "one"))
+
+
+def test_a_run_resumes_in_another_folder(one, prepared, pretrained, tmp_path, monkeypatch):
     """With the linear probe and the best checkpoint of the folder that it comes from.
 
     The weights of the two are averaged where fine-tuning is better.
     """
     monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
     monkeypatch.setattr(averaging, "is_lower", lambda *_: True)
-    best = {"load_best_model_at_end": True}
-    train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
-    moved = (tmp_path / "one").rename(tmp_path / "moved")
     (tmp_path / "other").mkdir()
-    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=6, **best)
-    train(*options, "--resume_from_checkpoint", moved / "checkpoint-4")
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=6, **BEST)
+    train(*options, "--resume_from_checkpoint", one / "checkpoint-4")
     report = read_report(tmp_path / "other")["train"]
     assert report["steps"] == 6
     assert report["best_step"] == 2
     assert not report["linear_probe"]["is_kept"]
-    check_saved_is_average(tmp_path / "other", moved / "checkpoint-2")
+    check_saved_is_average(tmp_path / "other", one / "checkpoint-2")
 
 
 def check_saved_is_average(run_dir: Path, checkpoint: Path) -> None:
@@ -202,14 +219,12 @@ def check_saved_is_average(run_dir: Path, checkpoint: Path) -> None:
     torch.testing.assert_close(saved, (fine_tuned + probe) / 2)
 
 
-def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkeypatch, capsys):
+def test_a_lone_checkpoint_can_be_resumed(one, prepared, pretrained, tmp_path, monkeypatch, capsys):
     """Without the probe and the best checkpoint of its run: later steps alone compete."""
     monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
-    best = {"load_best_model_at_end": True}
-    train(*probe_options(prepared, pretrained, tmp_path / "one", **best))
-    lone = (tmp_path / "one" / "checkpoint-4").rename(tmp_path / "lone")
-    shutil.rmtree(tmp_path / "one")
-    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=8, **best)
+    lone = (one / "checkpoint-4").rename(tmp_path / "lone")
+    shutil.rmtree(one)
+    options = probe_options(prepared, pretrained, tmp_path / "other", max_steps=8, **BEST)
     train(*options, "--resume_from_checkpoint", lone)
     output = capsys.readouterr().out
     assert "checkpoint-2, is gone: only later ones compete." in output
@@ -220,10 +235,9 @@ def test_a_lone_checkpoint_can_be_resumed(prepared, pretrained, tmp_path, monkey
 
 
 @pytest.mark.parametrize("change", ["per_device_train_batch_size", "gradient_accumulation_steps"])
-def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(change, prepared, pretrained, tmp_path):
+def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(change, one, prepared, pretrained):
     """Twice the batch: the Trainer took the run for finished, and made no step."""
-    train(*probe_options(prepared, pretrained, tmp_path / "run"))
-    options = probe_options(prepared, pretrained, tmp_path / "run", **{change: 16})
+    options = probe_options(prepared, pretrained, one, **{change: 16})
     with pytest.raises(InputError, match=r"steps an epoch, and this run would make \d+: resume"):
         train(*options, "--resume_from_checkpoint", "last")
 
@@ -231,19 +245,19 @@ def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(change, prepared, pre
 def test_a_run_in_fp16_is_resumed_in_fp16_alone(tmp_path):
     """The Trainer ended in a traceback."""
     torch.save({"scale": 65536.0}, tmp_path / "scaler.pt")
-    check_precision(str(tmp_path), "fp16")
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 20, "epoch": 2.0}')
+    assert steps_done(str(tmp_path), "fp16", 10) == 20
     with pytest.raises(InputError, match="was trained in fp16, and this run would use bf16"):
-        check_precision(str(tmp_path), "bf16")
+        steps_done(str(tmp_path), "bf16", 10)
 
 
 def test_another_runs_checkpoints_are_not_mixed_with_those_of_a_resumed_one(
-    prepared, pretrained, tmp_path
+    one, prepared, pretrained, tmp_path
 ):
-    train(*probe_options(prepared, pretrained, tmp_path / "one"))
     (tmp_path / "other" / "checkpoint-9").mkdir(parents=True)
     options = probe_options(prepared, pretrained, tmp_path / "other")
     with pytest.raises(InputError, match="holds another run"):
-        train(*options, "--resume_from_checkpoint", tmp_path / "one" / "checkpoint-4")
+        train(*options, "--resume_from_checkpoint", one / "checkpoint-4")
 
 
 @pytest.mark.parametrize("validates", [True, False])
@@ -318,7 +332,7 @@ def test_a_budget_ends_the_run_with_its_model_scored(saves, prepared, tiny_confi
 
 def test_there_must_be_a_checkpoint_to_resume_from(tmp_path, prepared, tiny_config):
     options = flags(prepared, tiny_config, tmp_path / "none")
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="no complete checkpoint"):
         train(*options, "--resume_from_checkpoint", "last")
     with pytest.raises(InputError, match="is not a checkpoint to resume from"):
         train(*options, "--resume_from_checkpoint", tmp_path)

@@ -45,7 +45,7 @@ def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -
         "from_scratch": True,
         "freeze_feature_encoder": False,
         "window_seconds": 1,
-        "num_train_epochs": 4,
+        "num_train_epochs": 2,
         "learning_rate": 0.01,
         "per_device_train_batch_size": 8,
         "precision": "fp32",
@@ -66,20 +66,21 @@ def read_report(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
-def every_five_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
+def every_three_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
+    """Five steps an epoch."""
     return flags(
-        prepared, model, output_dir, save_strategy="steps", save_steps=5, eval_steps=5,
-        eval_strategy="steps", **more,
+        prepared, model, output_dir, save_strategy="steps", save_steps=3, eval_steps=3,
+        eval_strategy="steps", per_device_train_batch_size=16, **more,
     )  # fmt: skip
 
 
-def killed_in_step_28(options: list[str]) -> subprocess.CompletedProcess:
-    """A process that is killed inside the third epoch."""
+def killed_in_step_8(options: list[str]) -> subprocess.CompletedProcess:
+    """A process that is killed inside the second epoch."""
     code = f"""
 import signal, sys, train_hf
 from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import step_interrupted_after
-GenreTrainer.training_step = step_interrupted_after(27, signal.SIGKILL)
+GenreTrainer.training_step = step_interrupted_after(7, signal.SIGKILL)
 sys.argv = ["train_hf.py", *{options!r}]
 train_hf.main()
 """

@@ -39,9 +39,9 @@ def fit_in_the_first_process_only(folder: Path) -> None:
         torch.save([features.tracks, features.labels, *features.layers], folder / f"probe-{RANK}")
         return features, over
 
-    def fit_and_save(model, *arguments):
-        choice = fit(model, *arguments)
-        torch.save(model.state_dict(), folder / f"rank-{RANK}")
+    def fit_and_save(trainer, crops):
+        choice = fit(trainer, crops)
+        torch.save(trainer.model.state_dict(), folder / f"rank-{RANK}")
         return choice
 
     linear_probe.extract_features = extract_and_save

@@ -62,6 +62,7 @@ REFUSED = {
     "label_names": "The label is the column of genres.",
     "prediction_loss_only": _WINDOWS,
     "remove_unused_columns": "Crops hold only what is needed.",
+    "save_on_each_node": "Machines share the run's folder: transformers saves on the first alone.",
 }
 
 

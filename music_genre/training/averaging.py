@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
+from transformers import TrainingArguments
 
 from music_genre.evaluation.calibration import fit_temperature, with_temperature
 from music_genre.evaluation.intervals import artist_groups, is_lower
@@ -27,7 +28,7 @@ def average(folder: Path, other: Path) -> None:
 
 
 def average_and_choose(
-    fine_tuned: Path, probe: Path, validation: TrackDataset, is_quiet: bool = False
+    fine_tuned: Path, probe: Path, validation: TrackDataset, arguments: TrainingArguments
 ) -> dict[str, Any]:
     """Average the weights in `fine_tuned` with the linear probe's, and compare with it.
 
@@ -37,11 +38,11 @@ def average_and_choose(
     Returns:
         Both losses, and `is_kept`: whether the probe is.
     """
-    if PartialState().is_main_process:
+    if arguments.should_save:
         average(fine_tuned, probe)
     PartialState().wait_for_everyone()
-    losses_of_probe = _calibrated_losses(probe, validation, is_quiet)
-    losses = _calibrated_losses(fine_tuned, validation, is_quiet)
+    losses_of_probe = _calibrated_losses(probe, validation, arguments)
+    losses = _calibrated_losses(fine_tuned, validation, arguments)
     return {
         "calibrated_loss": float(losses_of_probe.mean()),
         "fine_tuned_calibrated_loss": float(losses.mean()),
@@ -49,8 +50,10 @@ def average_and_choose(
     }
 
 
-def _calibrated_losses(folder: Path, tracks: TrackDataset, is_quiet: bool) -> np.ndarray:
+def _calibrated_losses(
+    folder: Path, tracks: TrackDataset, arguments: TrainingArguments
+) -> np.ndarray:
     """Negative log-likelihood of each track, shape (tracks,), under the best temperature."""
-    window_probabilities = score_windows(load(folder), tracks, is_quiet)
+    window_probabilities = score_windows(load(folder), tracks, arguments)
     temperature = fit_temperature(window_probabilities, tracks.labels)
     return clip_losses(with_temperature(window_probabilities, temperature), tracks.labels)

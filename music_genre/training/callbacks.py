@@ -24,23 +24,26 @@ class SetEpoch(TrainerCallback):
         self.clips.epoch = int(state.epoch)
 
 
-class LoadCheckpoint(TrainerCallback):
-    """Load a checkpoint's weights under the names that this model has.
+class LoadCheckpoints(TrainerCallback):
+    """Load the weights of a checkpoint under the names that this model has.
 
     The Trainer loads a file as it is, and transformers renames the tensors of some families (AST is
     one) when it saves. It also knows the best checkpoint by the path it had, where another run may
     be by now: it is in this run's folder, beside the resumed one, or gone.
+
+    Args:
+        resumed: the checkpoint that a run is resumed from. The best one is loaded at its end.
     """
 
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = Path(checkpoint)
+    def __init__(self, resumed: str | None) -> None:
+        self.resumed = resumed
 
     def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
-        if not (args.fsdp or args.deepspeed):  # these are sharded by now
-            load_weights(model, self.checkpoint)
-        if not state.best_global_step:
+        if self.resumed:
+            _load(args, model, self.resumed)
+        if not (self.resumed and state.best_global_step):
             return
-        folders = Path(args.output_dir), self.checkpoint.parent
+        folders = Path(args.output_dir), Path(self.resumed).parent
         found = [folder / f"checkpoint-{state.best_global_step}" for folder in folders]
         best = next((path for path in found if path.is_dir()), None)
         if best is None:
@@ -50,15 +53,26 @@ class LoadCheckpoint(TrainerCallback):
             state.best_metric = state.best_global_step = None
         state.best_model_checkpoint = best and str(best)
 
+    def on_train_end(self, args, state, control, model=None, **kwargs) -> None:
+        if args.load_best_model_at_end and state.best_model_checkpoint:
+            _load(args, model, state.best_model_checkpoint)
 
-class StopOnSignal(TrainerCallback):
-    """SIGTERM and Ctrl-C end the run after the current step, with a checkpoint.
 
-    transformers' `enable_jit_checkpoint` saves between a step's gradient and its update; that
-    checkpoint resumes with another step than the run that was stopped.
+def _load(args, model, checkpoint: str) -> None:
+    if not (args.fsdp or args.deepspeed):  # these are sharded by now
+        load_weights(model, Path(checkpoint))
+
+
+class StopEarly(TrainerCallback):
+    """SIGTERM, Ctrl-C or a time, on the clock of `time.monotonic`, ends training after a step.
+
+    After a signal there is a checkpoint. transformers' `enable_jit_checkpoint` saves between a
+    step's gradient and its update; that checkpoint resumes with another step than the run that was
+    stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = float("inf")) -> None:
+        self.deadline, self.is_late = deadline, False
         self.asked_by: int | None = None  # the signal's number
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -73,9 +87,13 @@ class StopOnSignal(TrainerCallback):
         self.asked_by = self.asked_by or number  # SIGTERM while it is written changes nothing
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if in_any_process(self.asked_by is not None):
+        is_asked, is_late = in_any_process(
+            self.asked_by is not None, time.monotonic() > self.deadline
+        )
+        self.is_late = is_late and state.global_step < state.max_steps
+        control.should_training_stop |= is_asked or is_late
+        if is_asked:
             self.asked_by = self.asked_by or signal.SIGTERM
-            control.should_training_stop = True
             # A complete epoch is validated first, as in a run that nobody stops.
             if not (self._is_complete(state) and args.save_strategy == SaveStrategy.EPOCH):
                 control.should_save = True
@@ -93,18 +111,6 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
 
 
-class StopOnTime(TrainerCallback):
-    """Stop training at a time, on the clock of `time.monotonic`."""
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline, self.stopped_early = deadline, False
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        if in_any_process(time.monotonic() > self.deadline):
-            self.stopped_early = state.global_step < state.max_steps
-            control.should_training_stop = True
-
-
 class StopOnBadLoss(TrainerCallback):
     """A loss that is not a number ends the run before it is logged or saved."""
 
@@ -120,7 +126,7 @@ class StopOnBadLoss(TrainerCallback):
 
     def _check(self, state) -> None:
         is_finite = self.loss.is_finite is None or bool(self.loss.is_finite)
-        if in_any_process(not is_finite):
+        if any(in_any_process(not is_finite)):
             raise InputError(
                 f"The loss is infinite or not a number by step {state.global_step}: the run "
                 "stops. Try a lower --learning_rate, or --precision fp32."

@@ -3,34 +3,37 @@
 Nothing is deleted here that a run did not write.
 """
 
-import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainingArguments
 
 from music_genre.errors import InputError
 from music_genre.loading import LOADING_LOGGERS, without_warnings
 from music_genre.report import REPORT_FILE, read_report
+from music_genre.training.processes import print_once
 
 LOCK_FILE = ".lock"
 UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 FINISHING = ".finishing"  # folder in it, too, where a result is put together
 COMMAND_FILE = ".command.json"  # what `Command` says of the run
-CHOICE_FILE = "choice.json"  # in it: how the probe was chosen
-# Without one of these the Trainer would resume with another optimizer or other random numbers.
-STATE_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
+# Without one of these the Trainer would resume with another optimizer or other random numbers. It
+# writes the last one last.
+STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 # Of what a finished run writes: names that a folder may hold for another reason.
 OVERWRITTEN = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
+RESUME = "The same command with --resume_from_checkpoint last resumes the run."
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
@@ -46,19 +49,17 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
         loaded, info = type(model).from_pretrained(
             folder, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    wrong = set().union(*info.values())  # missing, unexpected and mismatched tensors
-    weights, own = loaded.state_dict(), model.state_dict()
-    wrong |= {n for n in weights.keys() | own.keys() if _shape(weights, n) != _shape(own, n)}
+    wrong = sorted(map(str, set().union(*info.values())))  # missing or left over
+    if not wrong:
+        try:
+            model.load_state_dict(loaded.state_dict())
+        except RuntimeError as error:
+            wrong = [str(error).splitlines()[-1].strip()]
     if wrong:
         raise InputError(
-            f"{folder} does not hold the weights of this model: {min(map(str, wrong))} does not "
-            "fit. Start a new run in another --output_dir."
+            f"{folder} does not hold the weights of this model: {wrong[0]} does not fit. Start a "
+            "new run in another --output_dir."
         )
-    model.load_state_dict(weights)
-
-
-def _shape(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
-    return weights[name].shape if name in weights else None
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ def find_checkpoint(output_dir: Path, wanted: str | None, command: Command) -> s
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
     """
+    if PartialState().is_main_process and (output_dir / LOCK_FILE).exists():
+        with hold_folder(output_dir):  # a run that works in it is no earlier one
+            pass
     if wanted and wanted.lower() in ("true", "last"):
         return _last(output_dir)
     if wanted and not is_linear_probe(wanted) and (missing := _missing(Path(wanted))):
@@ -157,19 +161,40 @@ def _what_is_there(output_dir: Path, command: Command) -> str:
     )
 
 
-def prepare_folder(output_dir: Path, checkpoint: str | None) -> None:
-    """Make the folder of a run ready, by `checkpoint`, which `find_checkpoint` returned."""
-    (output_dir / UNFINISHED_FILE).touch()
-    shutil.rmtree(output_dir / FINISHING, ignore_errors=True)  # of a run that was killed
-    if checkpoint:  # a run that is resumed in another folder brings its linear probe along
-        there, here = Path(checkpoint).parent / LINEAR_PROBE, output_dir / LINEAR_PROBE
+@contextmanager
+def open_folder(
+    arguments: TrainingArguments, checkpoint: str | None, command: Command
+) -> Iterator[None]:
+    """Hold the folder of a run, and make it ready; of several processes the first one does.
+
+    Args:
+        checkpoint: what `find_checkpoint` returned.
+
+    Raises:
+        InputError: another run holds it, or a process does not see it.
+    """
+    folder = Path(arguments.output_dir)
+    with hold_folder(folder) if arguments.should_save else nullcontext():
+        if arguments.should_save:
+            (folder / UNFINISHED_FILE).touch()
+            shutil.rmtree(folder / FINISHING, ignore_errors=True)  # of a run that was killed
+            command.write(folder)
+            _bring_linear_probe(folder, checkpoint)
+        PartialState().wait_for_everyone()
+        if not all(gather_object([Command.of(folder) == command])):
+            raise InputError(
+                f"The machines do not share {folder}, or have other options or data: give them the "
+                "same ones, and an --output_dir on a disk that they share."
+            )
+        yield
+
+
+def _bring_linear_probe(folder: Path, checkpoint: str | None) -> None:
+    """A run that is resumed in another folder takes its linear probe along."""
+    if checkpoint:
+        there, here = Path(checkpoint).parent / LINEAR_PROBE, folder / LINEAR_PROBE
         if there.is_dir() and not here.exists():
             shutil.copytree(there, here)
-
-
-def is_held(output_dir: Path) -> bool:
-    """Whether a run may be working in a folder."""
-    return (output_dir / LOCK_FILE).exists()
 
 
 @contextmanager
@@ -219,83 +244,59 @@ def move_into_place(output_dir: Path, is_last: bool) -> None:
         (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
-def is_finished(output_dir: Path) -> bool:
-    """Whether the last run there came to its end; a report alone may be of one before it."""
-    return read_report(output_dir) is not None and not (output_dir / UNFINISHED_FILE).exists()
+def is_finished(output_dir: Path, command: Command | None = None) -> bool:
+    """Whether the last run there came to its end; a report alone may be of one before it.
+
+    Args:
+        command: that the run must have been of.
+    """
+    is_its = command is None or Command.of(output_dir) == command
+    has_report = read_report(output_dir) is not None
+    return has_report and is_its and not (output_dir / UNFINISHED_FILE).exists()
 
 
 def _last(output_dir: Path) -> str:
     """The newest complete checkpoint: the disk may have been full at the newest of all."""
     numbered = [f for f in output_dir.glob("checkpoint-*") if f.name.split("-", 1)[1].isdigit()]
-    folders = sorted(numbered, key=lambda folder: int(folder.name.split("-")[1]))
-    if not folders and is_linear_probe(probe := str(output_dir / LINEAR_PROBE)):
-        return probe
-    if not folders:
-        raise InputError(f"There is no checkpoint in {output_dir} to resume from.")
-    for folder in reversed(folders):
+    for folder in sorted(numbered, key=lambda f: int(f.name.split("-")[1]), reverse=True):
         if not (missing := _missing(folder)):
             return str(folder)
-        print(f"{folder} has no {missing[0]}: it is not complete and is skipped.")
+        print_once(f"{folder} has no {missing[0]}: it is not complete and is skipped.")
+    if is_linear_probe(probe := str(output_dir / LINEAR_PROBE)):
+        return probe
     raise InputError(
-        f"No checkpoint in {output_dir} is complete: start again in another --output_dir."
+        f"There is no complete checkpoint in {output_dir} to resume from: start without "
+        f"--resume_from_checkpoint{', in another --output_dir' if numbered else ''}."
     )
 
 
 def _missing(folder: Path) -> list[str]:
-    missing = [name for name in STATE_FILES if not (folder / name).is_file()]
-    if not list(folder.glob("*.safetensors")):
-        missing.append("model.safetensors")
-    if not list(folder.glob("rng_state*.pth")):
-        missing.append("rng_state.pth")
-    return missing
+    return [name for name in STATE_FILES if not (folder / name).is_file()]
 
 
-def num_steps_of(checkpoint: str | None) -> int:
-    """Steps that a checkpoint has behind it; read before training, which deletes old ones."""
+def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:
+    """Steps that a checkpoint has behind it. Read before training, which deletes old ones.
+
+    Args:
+        precision, steps_per_epoch: of the run that resumes.
+
+    Raises:
+        InputError: the Trainer cannot go on from it: it was trained in fp16, which scales the loss,
+            or has other steps in an epoch, by which it counts the epochs that are done.
+    """
     if not checkpoint or is_linear_probe(checkpoint):
         return 0
-    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"]
-
-
-def check_precision(checkpoint: str | None, precision: str) -> None:
-    """
-    Raises:
-        InputError: the Trainer cannot resume a run in fp16, which scales its loss, in another one.
-    """
-    if checkpoint and Path(checkpoint, "scaler.pt").exists() and precision != "fp16":
+    if Path(checkpoint, "scaler.pt").exists() and precision != "fp16":
         raise InputError(
             f"{checkpoint} was trained in fp16, and this run would use {precision}: add "
             "--precision fp16 on a GPU, or start a new run in another --output_dir."
         )
-
-
-def check_steps_per_epoch(checkpoint: str | None, now: float) -> None:
-    """The Trainer counts the epochs that are done by the steps of an epoch now.
-
-    Args:
-        now: steps of an epoch in the run that resumes.
-
-    Raises:
-        InputError: the checkpoint's run made more or fewer.
-    """
-    if not checkpoint or is_linear_probe(checkpoint):
-        return
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
     then = state["global_step"] / state["epoch"]
-    if abs(then - now) > max(1, 0.2 * now):  # a part of a batch at the end of an epoch aside
+    if abs(then - steps_per_epoch) > max(1, 0.2 * steps_per_epoch):  # but for a part of a batch
         raise InputError(
-            f"{checkpoint} made {then:.0f} steps an epoch, and this run would make {now:.0f}: "
-            "resume with the clips, --per_device_train_batch_size, --gradient_accumulation_steps "
-            "and number of processes that it had."
+            f"{checkpoint} made {then:.0f} steps an epoch, and this run would make "
+            f"{steps_per_epoch:.0f}: resume with the clips, --per_device_train_batch_size, "
+            "--gradient_accumulation_steps and number of processes that it had."
         )
-
-
-def is_disk_full(error: BaseException | None, folder: Path) -> bool:
-    """torch and safetensors hide the cause in an error of their own: look at the disk as well."""
-    while error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free < 2**20
+    return state["global_step"]

@@ -1,7 +1,7 @@
 """Clips for training: random crops to train on, windows to validate on, whole tracks to score."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,18 +137,29 @@ class CropDataset(data.Dataset):
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        """Samples, shape (window,), and labels: a target, shape (num_labels,)."""
         if data.get_worker_info():
             # A launcher sends SIGTERM to all processes: the run saves, and needs its workers.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         rng = np.random.default_rng((self.seed, self.epoch, i))
-        return make_crop(
-            self.clip_in_turn(self.epoch * len(self) + i),
-            lambda: self.clip_in_turn(int(rng.integers(2**31))),
-            self.window,
-            self.num_labels,
-            self.augmentation,
-            rng,
-        )
+        samples, target = self._crop(self.clip_in_turn(self.epoch * len(self) + i), rng)
+        if alpha := self.augmentation.mixup:
+            share = rng.beta(alpha, alpha)
+            other, other_target = self._crop(self.clip_in_turn(int(rng.integers(2**31))), rng)
+            samples = mix(samples, other, share)
+            target = share * target + (1 - share) * other_target
+        item = {"samples": samples, "labels": target.astype(np.float32)}
+        if self.augmentation.spec_augment:
+            item["mask_seed"] = int(rng.integers(2**31))
+        return item
+
+    def _crop(
+        self, clip: dict[str, Any], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of a clip, and its target, shape (num_labels,)."""
+        data, perturbs = clip["audio"]["bytes"], self.augmentation.speed_perturbation
+        target = np.eye(self.num_labels)[clip["genre"]]
+        return random_crop(data, self.window, rng, perturbs), target
 
     def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
         """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
@@ -163,25 +174,3 @@ class CropDataset(data.Dataset):
         round_, genre = divmod(n, len(self.of_genre))
         clips = self.of_genre[genre]
         return self.rows[int(clips[round_ % len(clips)])]
-
-
-def make_crop(
-    clip: dict[str, Any],
-    partner: Callable[[], dict[str, Any]],
-    window: int,
-    num_labels: int,
-    augmentation: Augmentation,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """A crop of a clip with its target, shape (num_labels,); mixed with one of the partner."""
-    targets = np.eye(num_labels)
-    perturbs = augmentation.speed_perturbation
-    samples = random_crop(clip["audio"]["bytes"], window, rng, perturbs)
-    target = targets[clip["genre"]]
-    if augmentation.mixup:
-        share = rng.beta(augmentation.mixup, augmentation.mixup)
-        other = partner()
-        samples = mix(samples, random_crop(other["audio"]["bytes"], window, rng, perturbs), share)
-        target = share * target + (1 - share) * targets[other["genre"]]
-    item = {"samples": samples, "labels": target.astype(np.float32)}
-    return item | ({"mask_seed": int(rng.integers(2**31))} if augmentation.spec_augment else {})

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from accelerate import PartialState
 from datasets import DatasetDict
 
 from data_prep.prepared import (
@@ -18,6 +19,7 @@ from data_prep.prepared import (
 from data_prep.sources.recognise import is_gtzan
 from music_genre.errors import InputError
 from music_genre.training.arguments import CONFIGS, DataArguments
+from music_genre.training.processes import print_once
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DATA_DIR = Path("data")
@@ -62,26 +64,35 @@ def find_dataset(name: str | None) -> str:
             f"--dataset. To try without data: {QUICKSTART}"
         )
     others = f", the newest of {len(archives)} GTZAN archives there" if archives[1:] else ""
-    print(f"Training on {archives[0]}{others}.")
+    print_once(f"Training on {archives[0]}{others}.")
     return str(archives[0])
 
 
 def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = False) -> Path:
     """The prepared folder of a dataset: itself, or where data_prep has put it by now.
 
-    data_prep is a program of its own, so its decoder processes do not import torch. A run that is
-    resumed goes on with what was prepared, whatever has happened to the source since.
+    On each machine one process prepares it. data_prep is a program of its own, so its decoder
+    processes do not import torch. A run that is resumed goes on with what was prepared, whatever
+    has happened to the source since.
 
     Raises:
         SystemExit: data_prep could not; it has said why.
     """
+    with PartialState().local_main_process_first():
+        is_first = PartialState().is_local_main_process
+        return _prepare(arguments, sampling_rate, is_resumed, is_first)
+
+
+def _prepare(
+    arguments: DataArguments, sampling_rate: int, is_resumed: bool, is_first: bool
+) -> Path:
     name = find_dataset(arguments.dataset)
     if is_prepared(folder := Path(name).expanduser()):
         for warning in read_preparation(folder).get("warnings", []):
-            print(f"warning: {warning}")
+            print_once(f"warning: {warning}")
         return folder
     folder = default_output_dir([name], arguments.split, sampling_rate)
-    if is_resumed and is_prepared(folder):
+    if not is_first or (is_resumed and is_prepared(folder)):
         return folder
     options = {
         "output_dir": folder,

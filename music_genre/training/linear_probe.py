@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +30,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import PreTrainedModel, Trainer
 
 from music_genre import windows
 from music_genre.errors import InputError
@@ -212,24 +212,21 @@ class Features:
         return of_track * mean / tracks_of_genre[self.labels]
 
 
-def fit_linear_probe(
-    model: PreTrainedModel,
-    feature_extractor: SequenceFeatureExtractor,
-    crops: CropDataset,
-    accelerator: Accelerator,
-    is_quiet: bool = False,
-) -> dict[str, Any]:
+def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
     """Cut the model behind its best layer and set its head, both by the tracks to train on.
 
     Processes share the forward passes; the first one chooses and fits for all.
+
+    Args:
+        trainer: with the model, which it has put on its device.
 
     Returns:
         `layers` that are kept, `of_layers`, the regression's `C`, the `known_share` of the classes
         that the base model knew, `cross_validated_accuracy`, and `over`, what it was
         cross-validated over.
     """
-    model.eval()
-    features, over = extract_features(model, feature_extractor, crops, accelerator, is_quiet)
+    model = trainer.model.eval()
+    features, over = extract_features(trainer, crops)
     known = known_classes(model)
     if known is not None:
         known_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
@@ -278,39 +275,37 @@ def describe_choice(choice: dict[str, Any]) -> str:
     )
 
 
-def extract_features(
-    model: PreTrainedModel,
-    feature_extractor: SequenceFeatureExtractor,
-    crops: CropDataset,
-    accelerator: Accelerator,
-    is_quiet: bool = False,
-) -> tuple[Features, str]:
+def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, str]:
     """Features of up to MAX_TRACKS tracks, in every process; each computes its share.
 
     Returns:
         They, and what cross-validation over their groups is over, in words.
     """
+    model, feature_extractor = trainer.model, trainer.processing_class
     tracks = TrackDataset(crops.clips, crops.window)
     chosen = np.sort(_in_turns(tracks.labels)[:MAX_TRACKS])
-    family = FAMILIES[model.config.model_type]
 
-    def vectors(n: int) -> tuple[int, list[np.ndarray]]:
+    def inputs(n: int) -> tuple[int, torch.Tensor]:
         cuts = tracks[chosen[n]]
         plain = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
         random = crops.augmented(tracks.tracks[chosen[n]], N_WITH_CROPS - len(plain))
-        inputs = windows.extract_features(feature_extractor, [*(cuts[i] for i in plain), *random])
-        with torch.no_grad(), accelerator.autocast():
-            layers = family.vectors(model, inputs.to(model.device))
-        return len(plain), [layer.float().cpu().numpy() for layer in layers]
+        cuts = [*(cuts[i] for i in plain), *random]
+        return len(plain), windows.extract_features(feature_extractor, cuts)
 
-    found = shared(len(chosen), vectors, "Linear probe", is_quiet)
-    lengths = [len(layers[0]) for _, layers in found]
-    artists = tracks.artists
-    known = [artists[i] for i in chosen]
+    def vectors(loaded: tuple[int, torch.Tensor]) -> tuple[int, np.ndarray]:
+        n_plain, features = loaded
+        family = FAMILIES[model.config.model_type]
+        with torch.no_grad(), trainer.accelerator.autocast():
+            layers = family.vectors(model, features.to(model.device, non_blocking=True))
+        return n_plain, torch.stack(layers).float().cpu().numpy()
+
+    found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
+    known = np.array(tracks.artists)[chosen].tolist()
+    lengths = [layers.shape[1] for _, layers in found]
     repeat = np.repeat(np.arange(len(chosen)), lengths)
     is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
     features = Features(
-        [np.concatenate(layer) for layer in zip(*(of for _, of in found), strict=True)],
+        list(np.concatenate([layers for _, layers in found], axis=1)),
         repeat,
         tracks.labels[chosen][repeat],
         artist_groups(known)[repeat],

@@ -1,12 +1,15 @@
-"""Work that several processes share; `accelerate launch` starts them."""
+"""Work that several processes share; `accelerate launch` starts them, on one machine or several."""
 
+import multiprocessing
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+from transformers import TrainingArguments
 
 Result = TypeVar("Result")
 
@@ -18,18 +21,40 @@ def print_once(text: str) -> None:
 
 
 def shared(
-    n: int, function: Callable[[int], Result], description: str, is_quiet: bool = False
+    n: int,
+    load: Callable[[int], Any],
+    compute: Callable[[Any], Result],
+    description: str,
+    arguments: TrainingArguments,
 ) -> list[Result]:
-    """`[function(i) for i in range(n)]`, each `i` in one process; all of them get the list."""
-    is_hidden = is_quiet or not PartialState().is_main_process
-    with PartialState().split_between_processes(list(range(n))) as indices:
-        found = [(i, function(i)) for i in tqdm(indices, description, disable=is_hidden)]
+    """`[compute(load(i)) for i in range(n)]`, each `i` in one process; all of them get the list.
+
+    `load` runs in the workers of a DataLoader, so that a GPU does not wait for it.
+    """
+    state = PartialState()
+    is_forked = multiprocessing.get_start_method() == "fork"  # others would have to pickle `load`
+    with state.split_between_processes(list(range(n))) as indices:
+        loader = DataLoader(
+            indices,
+            batch_size=None,
+            collate_fn=load,
+            num_workers=arguments.dataloader_num_workers if is_forked else 0,
+            pin_memory=arguments.dataloader_pin_memory and state.device.type == "cuda",
+        )
+        is_hidden = arguments.disable_tqdm or not state.is_main_process
+        loaded = tqdm(loader, description, disable=is_hidden)
+        found = [(i, compute(item)) for i, item in zip(indices, loaded, strict=True)]
     by_index = dict(gather_object(found))  # with fewer than processes, some are computed twice
     return [by_index[i] for i in range(n)]
 
 
-def in_any_process(flag: bool) -> bool:
-    """Processes that stop at different steps would wait for each other for ever."""
+def in_any_process(*flags: bool) -> list[bool]:
+    """For each flag, whether any process has it set.
+
+    Processes that stop at different steps would wait for each other for ever. It waits for the
+    device, so a step asks once for all.
+    """
     if PartialState().num_processes == 1:
-        return flag
-    return bool(reduce(torch.tensor(float(flag), device=PartialState().device), "sum"))
+        return list(flags)
+    set_in = torch.tensor(flags, dtype=torch.float32, device=PartialState().device)
+    return [n > 0 for n in reduce(set_in, "sum").tolist()]

@@ -14,14 +14,26 @@ from music_genre.report import PREDICTIONS_FILES, split_in_pictures, why_not_in_
 from music_genre.training.setup import Run
 
 LEARNING_CURVES_FILE = "learning_curves.png"
+# Names of stages in report.json, beside those that train_hf.py gives.
+FINE_TUNING, SCORING = "fine-tuning", "scoring"
 
 
-def describe_training(run: Run, seconds: float, steps_before: int = 0) -> dict[str, Any]:
-    """The part of report.json on the training, which took `seconds` from step `steps_before` on.
+def describe_training(
+    run: Run,
+    linear_probe: dict[str, Any] | None,
+    steps_before: int = 0,
+    stopped_by_budget: bool = False,
+) -> dict[str, Any]:
+    """The part of report.json on the training.
 
-    Without a step it is that of the linear probe.
+    Args:
+        linear_probe: what is known of it, with `is_kept`: whether it is the model; None if the run
+            has none.
+        steps_before: those that the checkpoint had, which the run was resumed from.
     """
-    arguments, state = run.arguments, run.trainer.state
+    arguments, state, clock = run.arguments, run.trainer.state, run.clock
+    seconds = clock.stages.get(FINE_TUNING, clock.seconds)
+    best_step = state.best_global_step if arguments.load_best_model_at_end else None
     crops_a_step = (
         arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
     )
@@ -30,13 +42,16 @@ def describe_training(run: Run, seconds: float, steps_before: int = 0) -> dict[s
     )
     return {
         "seconds": round(seconds, 1),
+        "run_seconds": round(clock.seconds, 1),
+        "stages": clock.rounded(),
+        "stopped_by_budget": stopped_by_budget,
         # The audio of all crops over the whole time, of which validation takes a share.
         "audio_seconds_per_second": round(audio_seconds / seconds, 1),
         "epochs": round(state.epoch or 0, 2),
         "steps": state.global_step,
         "resumed_at_step": steps_before,
-        "best_step": state.best_global_step if arguments.load_best_model_at_end else None,
-        "linear_probe": None,
+        "best_step": 0 if linear_probe and linear_probe["is_kept"] else best_step,
+        "linear_probe": linear_probe,
         "hardware": hardware(arguments.device, arguments.world_size),
         "precision": arguments.precision,
         "processes": arguments.world_size,

@@ -7,9 +7,11 @@ Probabilities are calibrated on validation first.
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
+from transformers import TrainingArguments
 
-from music_genre import GenreClassifier
+from music_genre import GenreClassifier, windows
 from music_genre.evaluation.calibration import fit_temperature, fold_temperature, with_temperature
 from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore
 from music_genre.evaluation.one_pass import classify_in_one_pass
@@ -23,19 +25,30 @@ def load(folder: Path) -> GenreClassifier:
 
 
 def score_windows(
-    classifier: GenreClassifier, tracks: TrackDataset, is_quiet: bool = False
+    classifier: GenreClassifier,
+    tracks: TrackDataset,
+    arguments: TrainingArguments,
+    seconds: float | None = None,
 ) -> list[np.ndarray]:
-    """Per track the probabilities of its windows, shape (windows, labels)."""
-    return shared(
-        len(tracks), lambda i: classifier.window_probabilities(tracks[i]), "Scoring", is_quiet
-    )
+    """Per track the probabilities of its windows, shape (windows, labels).
+
+    Args:
+        seconds: so many from the middle of each track; by default all of it.
+    """
+
+    def features(i: int) -> torch.Tensor:
+        cuts = tracks.middle(i, seconds, classifier.sampling_rate) if seconds else tracks[i]
+        return windows.extract_features(classifier.feature_extractor, cuts)
+
+    name = f"Scoring {seconds:g} s of each" if seconds else "Scoring"
+    return shared(len(tracks), features, classifier.feature_probabilities, name, arguments)
 
 
 def evaluate(
     folder: Path,
     datasets: dict[str, TrackDataset],
+    arguments: TrainingArguments,
     in_one_pass: bool = True,
-    is_quiet: bool = False,
 ) -> tuple[GenreClassifier, dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
@@ -49,8 +62,10 @@ def evaluate(
     """
     classifier = load(folder)
     tracks = {name: dataset for name, dataset in datasets.items() if len(dataset)}
-    whole = {name: score_windows(classifier, tracks[name], is_quiet) for name in tracks}
-    short = {name: _score_short(classifier, tracks[name], is_quiet) for name in tracks}
+    whole = {name: score_windows(classifier, tracks[name], arguments) for name in tracks}
+    short = {
+        name: score_windows(classifier, tracks[name], arguments, SHORT_SECONDS) for name in tracks
+    }
     temperature = fit_temperature(whole["validation"], tracks["validation"].labels)
     fold_temperature(classifier.model, temperature)
     scores: dict[str, SplitScore | None] = dict.fromkeys(datasets)
@@ -61,23 +76,13 @@ def evaluate(
             of_split.labels,
             with_temperature(whole[name], temperature),
             with_temperature(short[name], temperature),
-            _score_in_one_pass(classifier, of_split, is_quiet) if in_one_pass else None,
+            _score_in_one_pass(classifier, of_split, arguments) if in_one_pass else None,
         )
     return classifier, scores, temperature
 
 
-def _score_short(
-    classifier: GenreClassifier, tracks: TrackDataset, is_quiet: bool
-) -> list[np.ndarray]:
-    def score(i: int) -> np.ndarray:
-        middle = tracks.middle(i, SHORT_SECONDS, classifier.sampling_rate)
-        return classifier.window_probabilities(middle)
-
-    return shared(len(tracks), score, f"Scoring {SHORT_SECONDS:g} s of each", is_quiet)
-
-
 def _score_in_one_pass(
-    classifier: GenreClassifier, tracks: TrackDataset, is_quiet: bool
+    classifier: GenreClassifier, tracks: TrackDataset, arguments: TrainingArguments
 ) -> np.ndarray | None:
     """What a plain `pipeline` gives for each track, shape (tracks, labels).
 
@@ -85,12 +90,12 @@ def _score_in_one_pass(
     long for one pass.
     """
 
-    def score(i: int) -> np.ndarray | None:
+    def score(waveforms: list[np.ndarray]) -> np.ndarray | None:
         of_clips = [
             classify_in_one_pass(classifier.model, classifier.feature_extractor, waveform)
-            for waveform in tracks.waveforms(i)
+            for waveform in waveforms
         ]
         return None if any(one is None for one in of_clips) else np.mean(of_clips, axis=0)
 
-    rows = shared(len(tracks), score, "Scoring in one pass", is_quiet)
+    rows = shared(len(tracks), tracks.waveforms, score, "Scoring in one pass", arguments)
     return None if any(row is None for row in rows) else np.stack(rows)

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import joblib
 import torch
-from accelerate.commands.config.config_args import default_config_file
 from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
-from transformers.integrations import get_available_reporting_integrations
 
 from data_prep.prepared import Preparation
 from music_genre.cpu_modules import use_cpu_modules
 from music_genre.errors import InputError
 from music_genre.evaluation.environment import hardware
+from music_genre.hub_access import check_access
 from music_genre.loading import ModelError, ModelFolder, find_model
 from music_genre.report import RUNS_DIR
 from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
 from music_genre.training.callbacks import SetEpoch, StopOnBadLoss
 from music_genre.training.checkpoints import Command
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
+from music_genre.training.clock import Clock
 from music_genre.training.linear_probe import can_have_linear_probe
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.processes import print_once
@@ -67,6 +67,7 @@ class Run:
     seen: SeenTracks  # what the model is trained on, its base's training included
     seen_test_tracks: int | None  # by the base; None if it does not say
     contamination: str | None  # what the base may know of the test tracks, in a sentence
+    clock: Clock
 
     @property
     def folder(self) -> Path:
@@ -99,24 +100,8 @@ def use_all_cores(arguments: RecipeArguments) -> None:
         torch.set_num_threads(max(1, joblib.cpu_count() // n_processes))
 
 
-def explain_launcher() -> None:
-    """`accelerate launch` warns before this program starts, and cannot be told not to."""
-    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    is_first = os.environ.get("RANK", "0") == "0"
-    if is_first and is_launched and not Path(default_config_file).is_file():
-        print(
-            "If accelerate launch lists values that were not passed: they suit this machine, and "
-            "`accelerate config default` stores them."
-        )
-
-
 def check_trackers(arguments: RecipeArguments) -> None:
-    """A tracker must be installed, and makes nothing on the Hub that no option names."""
-    for name in set(arguments.report_to) - set(get_available_reporting_integrations()):
-        raise InputError(
-            f"--report_to {name} needs a package that is not here: `pip install {name}`. The "
-            "learning curves are drawn without it."
-        )
+    """trackio makes nothing on the Hub that no option names."""
     if "trackio" not in arguments.report_to:
         return
     for variable in TRACKIO_VARIABLES:
@@ -166,8 +151,13 @@ def make_run(
     own_tracks: SeenTracks,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
+    clock: Clock | None = None,
 ) -> Run:
-    """Load the model and put it, the clips and the recipe together."""
+    """Load the model and put it, the clips and the recipe together.
+
+    Args:
+        clock: of the run; a new one by default.
+    """
     set_seed(arguments.seed)  # before the model: its head is random
     model, feature_extractor = load_for_training(
         base,
@@ -210,7 +200,7 @@ def make_run(
         )
     return Run(
         trainer, crops, tracks, preparation, model_arguments, arguments, base,
-        own_tracks.joined(base_tracks), n_seen, contamination,
+        own_tracks.joined(base_tracks), n_seen, contamination, clock or Clock(),
     )  # fmt: skip
 
 
@@ -261,7 +251,21 @@ def has_epochs(arguments: RecipeArguments) -> bool:
     return arguments.max_steps > 0 or arguments.num_train_epochs > 0
 
 
+def open_repository(arguments: RecipeArguments, preparation: Preparation) -> str | None:
+    """With --push_to_hub, the id of a repository that can be written; before hours of work."""
+    if not arguments.push_to_hub:
+        return None
+    if not arguments.hub_model_id:
+        raise InputError("--push_to_hub needs --hub_model_id USER/NAME.")
+    if preparation.is_synthetic:
+        raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
+    arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all
+    return check_access(arguments.hub_model_id, arguments.hub_private_repo)
+
+
 def print_plan(run: Run) -> None:
+    if not run.trainer.is_world_process_zero():
+        return
     model, model_arguments = run.trainer.model, run.model_arguments
     if run.preparation.is_synthetic:
         print("A demonstration on synthesised music: what comes out is no music classifier.")

@@ -33,9 +33,10 @@ def choose(of_average: list[np.ndarray], artists: int, monkeypatch) -> dict:
     monkeypatch.setattr(averaging, "average", lambda *_: None)
     monkeypatch.setattr(averaging, "load", lambda folder: folder.name)
     monkeypatch.setattr(averaging, "score_windows", lambda name, *_: quality[name])
+    arguments = SimpleNamespace(should_save=True)
     names = [f"artist {i * artists // N_TRACKS}" for i in range(N_TRACKS)]
     tracks = SimpleNamespace(artists=names, labels=REFERENCES)
-    return averaging.average_and_choose(Path("average"), Path("probe"), tracks)
+    return averaging.average_and_choose(Path("average"), Path("probe"), tracks, arguments)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,10 @@ from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
 from music_genre.training.callbacks import (
-    LoadCheckpoint,
+    LoadCheckpoints,
     SetEpoch,
+    StopEarly,
     StopOnBadLoss,
-    StopOnSignal,
-    StopOnTime,
 )
 
 ARGS = SimpleNamespace(save_strategy="epoch")
@@ -31,7 +30,7 @@ def test_clips_know_the_epoch_from_zero_on_also_when_it_is_resumed_inside(done, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_after_the_step_and_only_while_training(number):
     before = signal.getsignal(number)
-    callback, control = StopOnSignal(), TrainerControl()
+    callback, control = StopEarly(), TrainerControl()
     state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
     callback.on_train_begin(ARGS, state, control)
     callback.on_step_end(ARGS, state, control)
@@ -48,7 +47,7 @@ def test_a_signal_stops_after_the_step_and_only_while_training(number):
 
 
 def test_who_presses_ctrl_c_again_does_not_wait():
-    callback = StopOnSignal()
+    callback = StopEarly()
     callback.on_train_begin(ARGS, TrainerState(), TrainerControl())
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -57,11 +56,11 @@ def test_who_presses_ctrl_c_again_does_not_wait():
 
 
 def test_training_stops_at_its_time(monkeypatch):
-    callback, control = StopOnTime(100.0), TrainerControl()
+    callback, control = StopEarly(100.0), TrainerControl()
     for now, stops in ((99.0, False), (101.0, True)):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         callback.on_step_end(ARGS, TrainerState(global_step=3, max_steps=9), control)
-        assert control.should_training_stop == callback.stopped_early == stops
+        assert control.should_training_stop == callback.is_late == stops
 
 
 @pytest.mark.parametrize("due", ["should_log", "should_save", "should_evaluate"])
@@ -86,7 +85,7 @@ def test_the_best_checkpoint_is_this_runs(here, there, tmp_path, monkeypatch, ca
     args = SimpleNamespace(output_dir=str(tmp_path / "here"), fsdp=None, deepspeed=None)
     state = TrainerState(best_global_step=2, best_metric=0.5)
     state.best_model_checkpoint = str(tmp_path / "noted" / "checkpoint-2")
-    callback = LoadCheckpoint(str(tmp_path / "there" / "checkpoint-4"))
+    callback = LoadCheckpoints(str(tmp_path / "there" / "checkpoint-4"))
     callback.on_train_begin(args, state, TrainerControl())
     if here or there:
         expected = tmp_path / ("here" if here else "there") / "checkpoint-2"

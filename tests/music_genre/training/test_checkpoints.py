@@ -1,4 +1,3 @@
-import errno
 import json
 from pathlib import Path
 
@@ -11,14 +10,14 @@ from music_genre.errors import InputError
 from music_genre.training import checkpoints
 
 THIS = checkpoints.Command("options", "data")
-COMPLETE = (*checkpoints.STATE_FILES, "model.safetensors", "rng_state.pth")
+COMPLETE = checkpoints.STATE_FILES
 
 
 def make(folder, step: int, files=COMPLETE) -> str:
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True)
     for name in files:
-        (checkpoint / name).write_text(json.dumps({"global_step": step}))
+        (checkpoint / name).write_text(json.dumps({"global_step": step, "epoch": 1.0}))
     return str(checkpoint)
 
 
@@ -62,7 +61,7 @@ def test_the_last_one_is_the_one_of_most_steps(tmp_path):
     make(tmp_path, 90)
     newest = make(tmp_path, 100)
     assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
-    assert checkpoints.num_steps_of(newest) == 100
+    assert checkpoints.steps_done(newest, "fp32", 100) == 100
 
 
 def test_one_that_the_disk_had_no_room_for_is_left_out(tmp_path, capsys):
@@ -77,7 +76,7 @@ def test_a_missing_file_is_named_and_nothing_touched(tmp_path, name):
     wanted = make(tmp_path, 5, files=set(COMPLETE) - {name})
     with pytest.raises(InputError, match=f"it has no {name}"):
         checkpoints.find_checkpoint(tmp_path, wanted, THIS)
-    with pytest.raises(InputError, match="is complete"):
+    with pytest.raises(InputError, match="no complete checkpoint"):
         checkpoints.find_checkpoint(tmp_path, "last", THIS)
     assert len(list((tmp_path / "checkpoint-5").iterdir())) == len(COMPLETE) - 1
 
@@ -119,8 +118,11 @@ def test_a_copy_of_a_checkpoint_is_no_newer_one(tmp_path):
     assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
 
 
-def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path):
-    hidden = RuntimeError("failed writing file data/7")
-    hidden.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert checkpoints.is_disk_full(hidden, tmp_path)
-    assert not checkpoints.is_disk_full(RuntimeError("shapes differ"), tmp_path / "not" / "there")
+def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path, capsys):
+    """A run that was killed while it wrote its first checkpoint could not be resumed."""
+    make(tmp_path, 5, files=("model.safetensors",))
+    (tmp_path / checkpoints.LINEAR_PROBE).mkdir()
+    (tmp_path / checkpoints.LINEAR_PROBE / checkpoints.CHOICE_FILE).write_text("{}")
+    found = checkpoints.find_checkpoint(tmp_path, "last", THIS)
+    assert found == str(tmp_path / checkpoints.LINEAR_PROBE)
+    assert "checkpoint-5 has no optimizer.pt" in capsys.readouterr().out

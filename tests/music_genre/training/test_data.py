@@ -111,6 +111,15 @@ def test_a_resumed_run_goes_on_with_what_was_prepared(in_empty_folder, prepared,
     assert len(commands) == 1, "a run that starts has a source prepared that has changed"
 
 
+def test_the_other_processes_of_a_machine_take_what_its_first_one_prepared(
+    in_empty_folder, commands
+):
+    (in_empty_folder / "My Music").mkdir()
+    found = data._prepare(DataArguments(dataset="My Music"), RATE, is_resumed=False, is_first=False)
+    assert found == Path("data/my-music-prepared")
+    assert not commands
+
+
 def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, capfd):
     (in_empty_folder / "empty").mkdir()
     with pytest.raises(SystemExit) as stop:

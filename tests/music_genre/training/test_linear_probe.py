@@ -1,5 +1,7 @@
 """A linear probe on frozen features: the choice of its layer, its features, its head."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from transformers import (
     HubertForSequenceClassification,
     PreTrainedModel,
     SequenceFeatureExtractor,
+    TrainingArguments,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
@@ -42,6 +45,16 @@ def hubert(**changes: object) -> HubertForSequenceClassification:
     torch.manual_seed(0)
     config = HubertConfig(**SIZES | {"num_labels": 4} | changes)
     return HubertForSequenceClassification(config).eval()
+
+
+def trainer_of(model: PreTrainedModel, feature_extractor: object) -> SimpleNamespace:
+    """What the probe takes of a Trainer; the arguments reset what accelerate knows."""
+    return SimpleNamespace(
+        args=TrainingArguments(use_cpu=True, disable_tqdm=True),
+        accelerator=Accelerator(cpu=True),
+        model=model,
+        processing_class=feature_extractor,
+    )
 
 
 def write_head(model: PreTrainedModel, regression: Pipeline) -> None:
@@ -262,7 +275,7 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(monk
         linear_probe, "extract_features", lambda *_: (one_window_each(layers, best.labels), "")
     )
     model = hubert(num_labels=2)
-    choice = linear_probe.fit_linear_probe(model, None, None, None)
+    choice = linear_probe.fit_linear_probe(trainer_of(model, None), None)
     assert choice["layers"] == model.config.num_hidden_layers == 2
     with torch.no_grad():
         projected = model.projector(torch.from_numpy(best.layers[0]).float())
@@ -276,9 +289,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
     model, feature_extractor = tiny(family)
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(speed_perturbation=True))
-    features, _ = linear_probe.extract_features(
-        model, feature_extractor, crops, Accelerator(cpu=True), is_quiet=True
-    )
+    features, _ = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
     assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(8)]
     assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
     assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(8)]
@@ -388,7 +399,7 @@ def test_known_classes_are_added_where_they_help(is_right, monkeypatch):
     labels = logits.argmax(1) if is_right else (logits.argmax(1) + 1) % 3
     features = one_window_each([layer], labels)
     monkeypatch.setattr(linear_probe, "extract_features", lambda *_: (features, ""))
-    choice = linear_probe.fit_linear_probe(model, None, None, None)
+    choice = linear_probe.fit_linear_probe(trainer_of(model, None), None)
     assert (choice["known_share"] > 0) is is_right
     found = linear_probe._regression(choice["C"]).fit(
         layer, labels, logisticregression__sample_weight=features.weights()

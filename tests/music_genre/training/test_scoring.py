@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from accelerate import PartialState
+from transformers import TrainingArguments
 
 from data_prep.prepared import load_prepared
 from music_genre import GenreClassifier
@@ -11,6 +12,7 @@ from music_genre.training import scoring
 from music_genre.training.clips import TrackDataset
 
 RATE = 16_000
+QUIET = TrainingArguments(use_cpu=True, disable_tqdm=True)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def tracks(uneven) -> dict[str, TrackDataset]:
 @pytest.fixture(scope="module")
 def scored(uneven_net, tracks):
     """The calibrated model, scores by split, and the temperature."""
-    return scoring.evaluate(uneven_net, tracks, is_quiet=True)
+    return scoring.evaluate(uneven_net, tracks, QUIET)
 
 
 def test_the_temperature_is_that_of_validation_and_in_all_figures(scored, uneven_net, tracks):

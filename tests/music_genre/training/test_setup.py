@@ -16,7 +16,6 @@ from music_genre.training.setup import (
     TRACKIO_VARIABLES,
     check_trackers,
     default_output_dir,
-    explain_launcher,
     make_run,
 )
 
@@ -74,30 +73,12 @@ def test_a_run_is_named_after_model_and_dataset(model, dataset, folder):
 def test_no_variable_makes_something_on_the_hub(variable, monkeypatch, capsys):
     """trackio reads them where no option names a Space."""
     monkeypatch.setenv(variable, "you/x")
-    monkeypatch.setattr(setup, "get_available_reporting_integrations", lambda: ["trackio"])
     recipe = RecipeArguments("out", report_to=["trackio"], use_cpu=True)
     assert recipe.trackio_static_space_id is False, "trackio would name one itself"
     assert recipe.hub_private_repo
     check_trackers(recipe)
     assert variable not in os.environ
     assert f"{variable} is set and not used" in capsys.readouterr().out
-
-
-def test_the_launchers_warning_is_explained_once(monkeypatch, tmp_path, capsys):
-    config = tmp_path / "default_config.yaml"
-    monkeypatch.setattr("music_genre.training.setup.default_config_file", str(config))
-    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    explain_launcher()
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    monkeypatch.setenv("RANK", "1")
-    explain_launcher()
-    assert not capsys.readouterr().out
-    monkeypatch.setenv("RANK", "0")
-    explain_launcher()
-    assert "accelerate config default" in capsys.readouterr().out
-    config.write_text("")
-    explain_launcher()
-    assert not capsys.readouterr().out
 
 
 def test_an_efficientat_that_is_not_there_says_how_it_is_made():

@@ -1,0 +1,38 @@
+"""One run after another, each with a seed and a folder of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from music_genre.errors import InputError
+from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
+from music_genre.training.arguments import RecipeArguments, parse_arguments
+from music_genre.training.checkpoints import is_finished, read_choice
+from music_genre.training.clock import Clock
+from music_genre.training.processes import print_once
+
+
+def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments) -> None:
+    """Finished runs are not run again; --time_budget_minutes is shared by those that are left.
+
+    Args:
+        run: one run, of what `parse_arguments` returns.
+        argv: the arguments of train_hf.py.
+        recipe: what `parse_arguments` made of them.
+    """
+    if recipe.push_to_hub:
+        raise InputError("--seeds makes several models: publish the one you choose.")
+    clock = Clock()
+    folders = [Path(recipe.output_dir) / f"seed-{seed}" for seed in recipe.seeds]
+    for i, (seed, folder) in enumerate(zip(recipe.seeds, folders, strict=True)):
+        arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
+        of_seed = arguments[-1]
+        if recipe.resume_from_checkpoint:
+            if is_finished(folder):
+                continue
+            has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)
+            of_seed.resume_from_checkpoint = "last" if has_checkpoint else None
+        if recipe.time_budget_minutes:
+            left = recipe.time_budget_minutes - clock.seconds / 60
+            of_seed.time_budget_minutes = max(left, 0) / (len(folders) - i) or 1e-9
+        run(*arguments)
+    print_once(describe_seeds(summarize_seeds(folders)))

@@ -1,0 +1,67 @@
+"""Work that processes and workers share, and what a run says of its time and its end."""
+
+import errno
+import os
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from music_genre.errors import InputError
+from music_genre.training import failures
+from music_genre.training.clock import Clock
+from music_genre.training.processes import in_any_process, shared
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_load_and_this_process_computes(num_workers):
+    """In the order of the tracks, whichever worker is first."""
+    arguments = TrainingArguments(
+        use_cpu=True, disable_tqdm=True, dataloader_num_workers=num_workers
+    )
+
+    def load(i: int) -> tuple[int, int]:
+        return i, os.getpid()
+
+    def compute(loaded: tuple[int, int]) -> tuple[int, bool]:
+        i, loader = loaded
+        return i * i, loader == os.getpid()
+
+    found = shared(5, load, compute, "Squares", arguments)
+    assert found == [(i * i, num_workers == 0) for i in range(5)]
+
+
+def test_each_flag_is_answered():
+    assert in_any_process(True, False) == [True, False]
+
+
+def test_the_clock_counts_each_stage():
+    clock = Clock()
+    for _ in range(2):
+        with clock.stage("scoring"):
+            pass
+    assert 0 <= clock.stages["scoring"] <= clock.seconds
+    assert clock.describe() == "Seconds: scoring 0.0; the whole run 0.0."
+
+
+def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path):
+    hidden = RuntimeError("failed writing file data/7")
+    hidden.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(InputError, match="The disk is full"), failures.explain_failures(None):
+        raise hidden
+    assert not failures.is_disk_full(RuntimeError("shapes differ"), tmp_path / "not" / "there")
+
+
+def test_a_lost_process_is_told_from_other_errors(monkeypatch):
+    gone = RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error: Connection reset by peer")
+    assert failures.is_connection_lost(gone)
+    assert failures.is_connection_lost(torch.distributed.DistNetworkError("failed to recv"))
+    assert not failures.is_connection_lost(RuntimeError("CUDA out of memory"))
+    assert not failures.is_connection_lost(OSError("Broken pipe"))
+
+
+def test_other_errors_stay_as_they_are():
+    with pytest.raises(KeyError), failures.explain_failures(None):
+        raise KeyError("genre")
+    with pytest.raises(InputError, match="No module"), failures.explain_failures(None):
+        raise ImportError("No module named bitsandbytes")
