@@ -157,14 +157,27 @@ def _hash_of_model(folder: Path) -> str:
 def prepare(
     decoded: Iterable[tuple[File, DecodedFile | InputError]], window: int
 ) -> Iterator[Prepared]:
-    """Cut what was decoded into windows of so many samples."""
+    """Begin the rows, and cut what was decoded into windows of so many samples."""
     for file, outcome in decoded:
+        row = {
+            "path": file.path,
+            "size": file.size,
+            "mtime_ns": file.mtime_ns,
+            "scanned_ns": time.time_ns(),
+            "is_temporary": getattr(outcome, "is_temporary", False),
+        }
         if isinstance(outcome, InputError):
-            yield error_row(file, outcome), ()
+            yield row | {"error": str(outcome)}, ()
         elif outcome.waveform is None:
-            yield file.known | _key(file) | {"is_same": True}, ()
+            yield file.known | row | {"is_same": True}, ()
         else:
-            yield decoded_row(file, outcome), windows.cut(outcome.waveform, window)
+            measured = {
+                "packets_sha256": outcome.packets_sha256,
+                "duration": outcome.duration and round(outcome.duration, 3),
+                "seconds_processed": round(outcome.seconds_processed, 3),
+                "lost_seconds": round(outcome.lost_seconds, 3),
+            }
+            yield row | measured, windows.cut(outcome.waveform, window)
 
 
 def classify(
@@ -203,30 +216,6 @@ def classify(
                 yield from classified()
     if batch:
         yield from classified()
-
-
-def _key(file: File) -> Row:
-    return {
-        "path": file.path,
-        "size": file.size,
-        "mtime_ns": file.mtime_ns,
-        "scanned_ns": time.time_ns(),
-    }
-
-
-def error_row(file: File, error: InputError) -> Row:
-    is_temporary = getattr(error, "is_temporary", False)
-    return _key(file) | {"error": str(error), "is_temporary": is_temporary}
-
-
-def decoded_row(file: File, decoded: DecodedFile) -> Row:
-    return _key(file) | {
-        "packets_sha256": decoded.packets_sha256,
-        "duration": decoded.duration and round(decoded.duration, 3),
-        "seconds_processed": round(decoded.seconds_processed, 3),
-        "lost_seconds": round(decoded.lost_seconds, 3),
-        "is_temporary": False,
-    }
 
 
 def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:

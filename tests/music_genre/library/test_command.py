@@ -208,7 +208,7 @@ def test_killed_at_random_no_row_is_lost_and_none_comes_twice(tmp_path, root, no
         n_more, deadline = rng.randint(1, 20), time.monotonic() + 120
         while process.is_alive() and time.monotonic() < deadline:
             if (
-                n < int(os.environ.get("KILLS", 4))
+                n < int(os.environ.get("KILLS", 2))
                 and len(rows_in_parts(output)) >= len(before) + n_more
             ):
                 time.sleep(rng.random() / 20)

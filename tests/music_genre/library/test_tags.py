@@ -70,6 +70,12 @@ def state(music: Path) -> dict[str, tuple]:
     }
 
 
+def keep(music: Path, *names: str) -> None:
+    for path in music.iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
 def data(music: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(music.iterdir())}
 
@@ -122,9 +128,7 @@ def test_only_files_without_a_genre_are_tagged_unless_it_is_to_be_replaced(music
 @pytest.mark.parametrize("text", ["Other", "Unknown", "(255)", "255", "", "-", "N/A"])
 def test_a_genre_that_is_none_is_overwritten_and_comes_back(music, text):
     path = music / "v2.3.mp3"
-    keep = [one for one in music.iterdir() if one != path]
-    for other in keep:
-        other.unlink()
+    keep(music, path.name)
     file = id3.ID3(path)
     file.add(id3.TCON(encoding=3, text=[text]))
     file.save(path, v2_version=4)
@@ -188,6 +192,7 @@ def test_nothing_is_changed_without_consent(music, capsys):
 
 @pytest.mark.usefixtures("here")
 def test_a_tagged_file_is_known_to_the_next_scan(music):
+    keep(music, "plain.mp3", "tagged.flac", "tagged.m4a")
     write(music)
     files = find_files([music]).files.to_pylist()
     rows = read_rows(music.parent / "parts", LABELS).to_pylist()
@@ -229,6 +234,7 @@ def test_an_edit_of_someone_else_is_kept(music):
 
 @pytest.mark.usefixtures("here")
 def test_someone_elses_genre_between_two_of_ours_comes_back(music):
+    keep(music, "plain.flac")
     write(music)
     edited = mutagen.File(music / "plain.flac")
     edited["genre"] = ["Bossa nova"]
@@ -240,6 +246,7 @@ def test_someone_elses_genre_between_two_of_ours_comes_back(music):
 
 @pytest.mark.usefixtures("here")
 def test_an_incomplete_line_of_the_log_is_skipped(music):
+    keep(music, "plain.mp3", "tagged.flac", "tagged.m4a")
     before = state(music)
     write(music)
     with (music.parent / "log").open("a") as file:
@@ -299,9 +306,7 @@ def test_a_copy_with_other_audio_or_a_file_in_use_is_not_replaced(music, monkeyp
             os.utime(original, ns=(0, 0))
 
     monkeypatch.setattr(fields, "set_field", careless)
-    for path in music.iterdir():
-        if path.name not in ("plain.mp3", "plain.flac", "plain.ogg"):
-            path.unlink()
+    keep(music, "plain.mp3", "plain.flac", "plain.ogg")
     before = data(music)
     said = write(music)
     reason = "more than the tag" if what == "audio" else "something else is changing it"
@@ -334,9 +339,7 @@ def test_strangers_tags_are_read_in_other_processes_only(music, monkeypatch):
     read, edit = fields.read_field, fields.edit_copy
     monkeypatch.setattr(tags, "read_field", partial(elsewhere, read, here))
     monkeypatch.setattr(tags, "edit_copy", partial(elsewhere, edit, here))
-    for path in music.iterdir():
-        if path.name != "plain.flac":
-            path.unlink()
+    keep(music, "plain.flac")
     assert "1 written, 0 left" in write(music)
     assert "1 files have their old tags" in undo(music)
 
@@ -383,6 +386,7 @@ print(json.dumps(struck))
 N_STEPS = 30  # more than 2 files take
 
 
+@pytest.mark.usefixtures("here")
 def test_killed_before_any_step_a_file_is_old_or_new_and_undo_knows(originals, root, tmp_path):
     chosen = [path for path in originals if path.name in ("plain.mp3", "tagged.flac")]
     for n in range(N_STEPS):
