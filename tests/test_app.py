@@ -220,8 +220,11 @@ def test_live_sound_leaves_no_file(address):
     folder = Path(page_module.gr.utils.get_upload_folder())
     before = set(folder.rglob("*"))
     chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
-    result = Listener(address.rstrip("/")).listen([chunk] * 3, 16_000, 0.1)
+    listener = Listener(address.rstrip("/"))
+    result = listener.listen([chunk] * 3, 16_000, 0.1)
     assert len(result.headlines) == 3 and set(folder.rglob("*")) == before
+    again = listener.listen([chunk], 16_000)
+    assert "processed 0:01" in again.headlines[0], "who listens again begins anew"
 
 
 def test_too_large_files_are_refused(address, tmp_path, monkeypatch):

@@ -48,6 +48,13 @@ def test_the_first_second_already_has_an_answer():
     assert run(Scripted(0.9), [second()]) == ["jazz"]
 
 
+def test_the_newest_window_is_what_is_classified():
+    session = LiveSession()
+    for loudness in (0.1, 0.2, 0.3):
+        session.add_chunk(np.full(8000, loudness, np.float32), 8000, 2.0)
+    assert session.waveform.tolist() == pytest.approx([0.2] * 8000 + [0.3] * 8000)
+
+
 def test_a_moments_doubt_does_not_change_the_word():
     assert run(Scripted(0.9, 0.9, 0.9, 0.2, 0.9), [second()] * 5) == ["jazz"] * 5
 
