@@ -28,7 +28,13 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
-    depth = 0 if path.is_dir() else n_wrappers(list(parts.values()))
+    depth = n_wrappers(list(parts.values()))
+    if depth and path.is_dir():
+        inner = path.joinpath(*next(iter(parts.values()))[:depth])
+        raise InputError(
+            f"A classifier needs two genres, and {path} holds one folder: if the genres are in it, "
+            f"give {inner}."
+        )
     if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
         raise InputError(
             f"The folders of {path} are numbered as those of the Free Music Archive (FMA), and are "

@@ -32,18 +32,22 @@ HUB_SECONDS = 10  # to wait for its answer
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def from_folder(folder: Path, is_saved: bool) -> MusicSource:
+def from_path(path: Path, is_saved: bool) -> MusicSource:
     """
     Args:
+        path: of a folder, or of one Parquet file.
         is_saved: whether `save_to_disk` made it.
 
     Raises:
         InputError: `datasets` cannot load it, or it lacks a column or the train split.
     """
-    with _one_sentence(f"{folder} holds neither music nor a dataset that can be loaded"):
-        load = datasets.load_from_disk if is_saved else datasets.load_dataset
-        loaded = load(str(folder))
-    return _source(folder, loaded, [folder], read_card(folder / "README.md"))
+    with _one_sentence(f"{path} holds neither music nor a dataset that can be loaded"):
+        if path.is_file():
+            loaded = datasets.load_dataset("parquet", data_files=str(path))
+        else:
+            load = datasets.load_from_disk if is_saved else datasets.load_dataset
+            loaded = load(str(path))
+    return _source(path, loaded, [path], read_card(path / "README.md"))
 
 
 def from_hub(name: str) -> MusicSource:

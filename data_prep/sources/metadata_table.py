@@ -29,9 +29,11 @@ from data_prep.track import Track
 from music_genre.errors import InputError
 
 DEFAULTS = {  # what columns may be called, the first one that is there
-    "path": ("path", "file_name", "file"), "genre": ("genre", "label"), "artist": ("artist",),
-    "title": ("title",), "album": ("album",), "split": ("split",),
+    "path": ("path", "file_name", "filename", "file_path", "filepath", "file"),
+    "genre": ("genre", "label", "class"), "artist": ("artist",), "title": ("title",),
+    "album": ("album",), "split": ("split",),
 }  # fmt: skip
+OF_FEATURES = {"features_30_sec.csv", "features_3_sec.csv"}  # GTZAN's, with filename and label
 FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
@@ -158,6 +160,8 @@ def _finder(folder: Path) -> Callable[[str], Path | None]:
 def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
     found = {}
     for name, member in listing.tables.items():
+        if member.basename in OF_FEATURES:
+            continue
         try:
             path = Path(name)
             found[name] = rows_of(_read(member.read(), path), path, options)

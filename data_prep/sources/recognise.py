@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_prep.archive import ARCHIVE_SUFFIXES
 from data_prep.options import SourceOptions
 from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
@@ -31,6 +34,8 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
     if is_hub_id(path):
         return _dataset(path, options)
     if is_table(path):
+        if _has_audio_column(path):
+            return _dataset(path, options)
         if kind not in (None, "table"):
             raise InputError(f"{path} is a table: leave out --genre_from {kind}.")
         return metadata_table.from_file(path, options)
@@ -79,6 +84,16 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_FILE_SUFFIXES and not path.is_dir()
 
 
+def _has_audio_column(path: Path) -> bool:
+    """Whether a file is a part of a dataset, and no table of paths."""
+    if path.suffix.lower() != ".parquet":
+        return False
+    try:
+        return "audio" in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):  # reading it as a table says what is wrong
+        return False
+
+
 def _is_saved(path: Path) -> bool:
     """Whether `save_to_disk` of `datasets` made a folder."""
     return any(path.joinpath(name).is_file() for name in ("dataset_dict.json", "state.json"))
@@ -90,4 +105,4 @@ def _dataset(path: Path, options: SourceOptions) -> MusicSource:
     options.check_unused(("columns", "genre_from"), f"{path}, which is a dataset")
     if is_hub_id(path):
         return labelled_dataset.from_hub(path.as_posix())
-    return labelled_dataset.from_folder(path, _is_saved(path))
+    return labelled_dataset.from_path(path, _is_saved(path))

@@ -59,6 +59,11 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         "has 3 audio files and no folders: put each genre's files into a",
         {},
     ),
+    "genres one folder below": (
+        lambda p: write(p, {f"genres/{name}": data for name, data in by_genre(3).items()}),
+        "holds one folder: if the genres are in it, give .*/genres",
+        {},
+    ),
     "one genre": (
         lambda p: write(p, by_genre(3, ("Techno",))),
         "two genres of at least 2 tracks each; here are Techno 3",
@@ -66,7 +71,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "one genre with artists below": (
         lambda p: write(p, {f"Rock/Artist {i // 2}/{i}.wav": clip(i) for i in range(6)}),
-        "needs two genres.*Rock 6",
+        "needs two genres.*one folder.*Rock",
         {},
     ),
     "genres that are all too small": (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from datasets import load_from_disk
+from datasets import Audio, Dataset, load_from_disk
 
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
@@ -63,6 +63,23 @@ def test_columns_of_other_names_are_named(files, tmp_path):
     inode = (tmp_path / "out" / "manifest.csv").stat().st_ino
     assert prepared(path, tmp_path / "out", **columns) == done
     assert (tmp_path / "out" / "manifest.csv").stat().st_ino == inode, "done at once"
+
+
+def test_common_names_of_columns_are_known(files, tmp_path):
+    """GTZAN's tables of features have them as well, and paths that are nowhere."""
+    table = [{"filename": row["path"], "label": row["genre"]} for row in rows()]
+    assert prepared(write_csv(files / "t.csv", table), tmp_path / "out")["n_kept"] == 16
+    write_csv(files / "features_30_sec.csv", [{"filename": "blues.00000.wav", "label": "blues"}])
+    assert prepared(files, tmp_path / "two")["n_kept"] == 16
+
+
+def test_a_parquet_file_with_audio_is_a_dataset(tmp_path):
+    """One file of a dataset, downloaded by hand."""
+    audio = [{"bytes": clip(i), "path": f"{i}.wav"} for i in range(8)]
+    clips = Dataset.from_dict({"audio": audio, "genre": ["Ambient", "Techno"] * 4})
+    clips.cast_column("audio", Audio(decode=False)).to_parquet(tmp_path / "train-0.parquet")
+    done = prepared(tmp_path / "train-0.parquet", tmp_path / "out")
+    assert (done["kind"], done["genres"], done["n_kept"]) == ("dataset", ["Ambient", "Techno"], 8)
 
 
 def test_a_table_with_semicolons_a_mark_and_windows_paths(files, tmp_path):
