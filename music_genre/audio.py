@@ -92,7 +92,8 @@ def decode(
     Args:
         source: the file's bytes, or a local path. Nothing is fetched: a URL is a path to no file.
         sampling_rate: hertz, of the result.
-        start: where to begin, in seconds; in an MP3 or M4A it may be off by a few hundredths.
+        start: where to begin, in seconds; in an MP3, M4A or Ogg it may be off by a few
+            hundredths.
         seconds: how much to decode; None is all.
 
     Raises:

@@ -78,6 +78,16 @@ PIPED = {
 }
 
 
+@pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS")])
+def test_a_part_sounds_as_it_does_in_the_whole(kind, subtype):
+    """These decoders need half a second to get going."""
+    noise = np.random.default_rng(0).standard_normal(8 * 48_000)
+    data = written(0.2 * noise, 48_000, kind, subtype=subtype)
+    whole = decode(data, 48_000).waveform
+    part = decode(data, 48_000, start=5.1, seconds=0.5).waveform
+    np.testing.assert_allclose(part, whole[244_800:268_800], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", PIPED)
 def test_a_file_without_a_length_is_measured_and_its_middle_is_the_middle(name):
     data = converted(written(sweep(20)), *PIPED[name])

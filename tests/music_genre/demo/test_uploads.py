@@ -133,6 +133,15 @@ def test_silence_is_no_music(classifier, tmp_path):
         classify_upload(classifier, path)
 
 
+def test_what_could_not_be_decoded_is_in_the_answer(classifier, tmp_path):
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, 32_000, dtype="<i2")
+    whole = wav_bytes(noise, 16_000)
+    (tmp_path / "cut.wav").write_bytes(whole[: 44 + 2 * 24_000])
+    answer = classify_upload(classifier, tmp_path / "cut.wav")
+    assert answer.as_json()["lost_seconds"] == pytest.approx(0.5, abs=0.01)
+    assert "0.5 s of 0:02 could not be decoded" in answer.as_html()[0]
+
+
 def test_names_in_messages_stay_on_one_short_line():
     assert shown_name("/tmp/a\nb\u202egnp.wav") == "a b gnp.wav"
     assert len(shown_name("x" * 300 + ".wav")) < 61
