@@ -191,7 +191,7 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
     ],
 )
 def test_other_ways_through_the_recipe(path, prepared, pretrained, tmp_path):
-    options = {"from_scratch": False, "num_train_epochs": 1} | path
+    options = {"from_scratch": False, "num_train_epochs": 1, "logging_steps": 2} | path
     train(*flags(prepared, pretrained, tmp_path / "run", **options))
     losses = [
         entry["loss"]
@@ -269,7 +269,7 @@ def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatc
     with pytest.raises(SystemExit) as stop:
         train_hf.main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: The disk is full.")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: The disk is full: make room.")
 
 
 # --- threads and errors ---------------------------------------------------------------------

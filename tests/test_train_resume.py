@@ -157,16 +157,6 @@ def test_an_interrupted_replacement_is_not_a_finished_run(tmp_path, monkeypatch)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"model.safetensors"}
 
 
-def test_a_second_run_keeps_out_of_a_folder_in_use(tmp_path, prepared, tiny_config):
-    options = flags(prepared, tiny_config, tmp_path / "run")
-    with (
-        hold_folder(tmp_path / "run"),
-        pytest.raises(InputError, match="Another run is still working in"),
-    ):
-        train(*options)
-    train(*options, "--max_steps", 1)
-
-
 BEST = {"load_best_model_at_end": True}
 
 

@@ -40,6 +40,7 @@ def shared(
             collate_fn=load,
             num_workers=arguments.dataloader_num_workers if is_forked else 0,
             pin_memory=arguments.dataloader_pin_memory and state.device.type == "cuda",
+            generator=torch.Generator(),  # the random numbers of training are left alone
         )
         is_hidden = arguments.disable_tqdm or not state.is_main_process
         loaded = tqdm(loader, description, disable=is_hidden)

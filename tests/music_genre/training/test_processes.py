@@ -27,7 +27,9 @@ def test_workers_load_and_this_process_computes(num_workers):
         i, loader = loaded
         return i * i, loader == os.getpid()
 
+    before = torch.get_rng_state()
     found = shared(5, load, compute, "Squares", arguments)
+    assert torch.equal(torch.get_rng_state(), before), "of training"
     assert found == [(i * i, num_workers == 0) for i in range(5)]
 
 
