@@ -91,7 +91,8 @@ def _add_custom_genres(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--columns", nargs="+", metavar="NAME=COLUMN",
-        help=f"what the table calls {', '.join(COLUMNS)}, such as genre=style",
+        help=f"what the table calls {', '.join(COLUMNS)}, such as genre=style; of a dataset, "
+        "genre and artist",
     )  # fmt: skip
     group.add_argument(
         "--genres", help='take these only, "Techno,House", or so many of the most frequent, 8'

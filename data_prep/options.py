@@ -14,7 +14,7 @@ class SourceOptions:
     """None is the default, so that an option that was given can be refused where it has no use."""
 
     genre_from: str | None = None  # one of GENRE_FROM; None recognises it
-    columns: dict[str, str] | None = None  # one of COLUMNS: what the table calls it
+    columns: dict[str, str] | None = None  # one of COLUMNS: what the table or dataset calls it
     genres: str | None = None  # names separated by commas, or how many of the most frequent
     synonyms: str | None = None  # path of a file as data_prep/synonyms.txt
     min_tracks: int | None = None

@@ -1,6 +1,7 @@
 """A dataset with audio and genres: of the Hub, of `save_to_disk`, or a folder of Parquet files.
 
-It needs a column `audio`, and genres as a ClassLabel or as text in `genre` or `label`. `artist`
+It needs a column `audio`, and genres as a ClassLabel or as text in `genre`, `label` or the column
+that --columns genre=COLUMN names. `artist`, or what --columns names for it,
 and `track_id` are used if they are text; clips of one track, as data_prep makes them of songs, have
 a number in `start`. Its own splits are kept.
 """
@@ -32,11 +33,12 @@ HUB_SECONDS = 10  # to wait for its answer
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def from_path(path: Path, is_saved: bool) -> MusicSource:
+def from_path(path: Path, is_saved: bool, columns: dict[str, str]) -> MusicSource:
     """
     Args:
         path: of a folder, or of one Parquet file.
         is_saved: whether `save_to_disk` made it.
+        columns: one of COLUMNS: what the dataset calls it.
 
     Raises:
         InputError: `datasets` cannot load it, or it lacks a column or the train split.
@@ -47,10 +49,10 @@ def from_path(path: Path, is_saved: bool) -> MusicSource:
         else:
             load = datasets.load_from_disk if is_saved else datasets.load_dataset
             loaded = load(str(path))
-    return _source(path, loaded, [path], read_card(path / "README.md"))
+    return _source(path, loaded, [path], read_card(path / "README.md"), columns)
 
 
-def from_hub(name: str) -> MusicSource:
+def from_hub(name: str, columns: dict[str, str]) -> MusicSource:
     """
     Raises:
         InputError: the Hub does not give it, or it lacks a column or the train split.
@@ -64,7 +66,7 @@ def from_hub(name: str) -> MusicSource:
     except (HfHubHTTPError, httpx.HTTPError, OSError):  # there is none, or none in the cache
         card = None
     caches = [Path(constants.HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
-    return _source(name, loaded, caches, read_card(card))
+    return _source(name, loaded, caches, read_card(card), columns)
 
 
 def ask_hub(name: str) -> DatasetInfo | None:
@@ -110,7 +112,11 @@ def _check_no_script(name: str, info: DatasetInfo | None) -> None:
 
 
 def _source(
-    path: Path | str, loaded: Dataset | dict[str, Dataset], roots: Sequence[Path], known: dict
+    path: Path | str,
+    loaded: Dataset | dict[str, Dataset],
+    roots: Sequence[Path],
+    known: dict,
+    columns: dict[str, str],
 ) -> MusicSource:
     """
     Args:
@@ -120,6 +126,7 @@ def _source(
     given = {SPLIT_NAMES[n.lower()]: d for n, d in given.items() if n.lower() in SPLIT_NAMES}
     if "train" not in given:
         raise InputError(f"{path} needs a train split; it has {', '.join(loaded) or 'none'}.")
+    given = {split: _rename_columns(clips, path, columns) for split, clips in given.items()}
     common = set.intersection(*(set(clips.features or {}) for clips in given.values()))
     given = {split: _choose_columns(clips, path, common) for split, clips in given.items()}
     genres = _genres(given, path)
@@ -135,6 +142,22 @@ def _source(
     )  # fmt: skip
 
 
+def _rename_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -> Dataset:
+    """The columns that --columns names, under the names that are read here."""
+    features = clips.features or {}
+    for name, column in columns.items():
+        feature = features.get(column)
+        is_text = getattr(feature, "dtype", "") == "string"
+        if not (is_text or (name == "genre" and isinstance(feature, ClassLabel))):
+            kinds = "a ClassLabel or text" if name == "genre" else "text"
+            raise InputError(
+                f"{path} has no column {column} that is {kinds}; it has "
+                f"{', '.join(features) or 'no columns'}: name another one by --columns."
+            )
+    hidden = [n for n in columns if n in features and n not in columns.values()]
+    return clips.remove_columns(hidden).rename_columns({c: n for n, c in columns.items()})
+
+
 def _choose_columns(clips: Dataset, path: Path | str, common: set[str]) -> Dataset:
     """The columns `audio`, `genre`, and what is known of tracks in all splits (`common`)."""
     features = clips.features or {}
@@ -145,7 +168,8 @@ def _choose_columns(clips: Dataset, path: Path | str, common: set[str]) -> Datas
     if "audio" not in features or len(labels) != 1:
         raise InputError(
             f"{path} needs a column `audio`, and genres as a ClassLabel or text in `genre` or "
-            f"`label`, or in its only ClassLabel; it has {', '.join(features) or 'no columns'}."
+            f"`label`, or in its only ClassLabel; it has {', '.join(features) or 'no columns'}. "
+            "Name the column of genres by python -m data_prep --columns genre=COLUMN."
         )
     dtypes = {n: getattr(features[n], "dtype", "") for n in common}
     known = [n for n in ("track_id", "artist") if dtypes.get(n) == "string"]

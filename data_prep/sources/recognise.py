@@ -102,7 +102,10 @@ def _is_saved(path: Path) -> bool:
 def _dataset(path: Path, options: SourceOptions) -> MusicSource:
     from data_prep.sources import labelled_dataset  # takes seconds to import
 
-    options.check_unused(("columns", "genre_from"), f"{path}, which is a dataset")
+    options.check_unused(("genre_from",), f"{path}, which is a dataset")
+    columns = options.columns or {}
+    if unused := sorted(columns.keys() - {"genre", "artist"}):
+        raise InputError(f"--columns {unused[0]}= has no use with {path}, which is a dataset.")
     if is_hub_id(path):
-        return labelled_dataset.from_hub(path.as_posix())
-    return labelled_dataset.from_path(path, _is_saved(path))
+        return labelled_dataset.from_hub(path.as_posix(), columns)
+    return labelled_dataset.from_path(path, _is_saved(path), columns)

@@ -1,0 +1,79 @@
+"""A dataset of save_to_disk, or a folder of Parquet files, whose columns have other names."""
+
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value, load_from_disk
+
+from music_genre.errors import InputError
+from tests.data_prep.music import GENRES, clip, prepared
+
+COLUMNS = {"genre": "style", "artist": "band"}
+
+
+def dataset(genre: object = None) -> Dataset:
+    """Eight clips; `genre` is another genre than `style`, and `mood` a ClassLabel of no use."""
+    features = Features(
+        {
+            "audio": {"bytes": Value("binary"), "path": Value("string")},
+            "style": genre or Value("string"),
+            "genre": Value("string"),
+            "band": Value("string"),
+            "mood": ClassLabel(names=["calm", "wild"]),
+        }
+    )
+    rows = [
+        {
+            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
+            "style": GENRES[i % 2],
+            "genre": "Pop",
+            "band": f"Band {i}",
+            "mood": i % 2,
+        }
+        for i in range(8)
+    ]
+    return Dataset.from_list(rows, features=features)
+
+
+def write(folder: Path, kind: str, clips: Dataset) -> Path:
+    if kind == "parquet":
+        folder.mkdir()
+        clips.to_parquet(folder / "train.parquet")
+    else:
+        clips.save_to_disk(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+@pytest.mark.parametrize("genre", [None, ClassLabel(names=list(GENRES))])
+def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
+    source, output = write(tmp_path / "in", kind, dataset(genre)), tmp_path / "out"
+    done = prepared(source, output, columns=COLUMNS, min_tracks=1)
+    assert (done["n_kept"], done["split"]) == (8, "artist")
+    of_artist = {
+        row["artist"]: done["genres"][row["genre"]]
+        for split in load_from_disk(output).values()
+        for row in split.remove_columns("audio")
+    }
+    assert of_artist == {f"Band {i}": GENRES[i % 2] for i in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"genre": "styles"}, "no column styles that is a ClassLabel or text; it has audio, style"),
+        ({"genre": "audio"}, "no column audio that is a ClassLabel or text"),
+        ({"artist": "mood"}, "no column mood that is text"),
+        ({"path": "file"}, "--columns path= has no use"),
+    ],
+)
+def test_a_column_that_cannot_be_meant_is_refused(tmp_path, columns, said):
+    source = write(tmp_path / "in", "saved", dataset())
+    with pytest.raises(InputError, match=said):
+        prepared(source, tmp_path / "out", columns=columns)
+
+
+def test_the_option_is_named_where_no_genres_are_found(tmp_path):
+    clips = dataset().remove_columns(["genre", "mood"])
+    with pytest.raises(InputError, match=r"it has audio, style, band\. .*--columns genre=COLUMN"):
+        prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out")
