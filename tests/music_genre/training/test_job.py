@@ -54,6 +54,7 @@ def program(folder: Path, name: str, script: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_job_runs_and_ends_with_the_model_on_the_hub(hub, submit, prepared, tmp_path):
     """Its command is run here, in a new home; of its image only uv is played."""
     dataset = shutil.copytree(prepared, tmp_path / "own")
