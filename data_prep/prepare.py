@@ -1,8 +1,8 @@
 """The preparation: sources in, a finished dataset folder out, or nothing.
 
-from data_prep.prepare import prepare
-prepare(["data/GTZAN Genre Collection.zip"], Path("data/gtzan"))
-prepare(["My genres"], Path("data/mine"))
+if __name__ == "__main__":  # its decoder processes import the program that calls it
+    prepare(["data/GTZAN Genre Collection.zip"], Path("data/gtzan"))
+    prepare(["My genres"], Path("data/mine"))
 """
 
 import hashlib

@@ -24,7 +24,7 @@ from music_genre.training.callbacks import SetEpoch, StopOnBadLoss
 from music_genre.training.checkpoints import Command
 from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
 from music_genre.training.clock import Clock
-from music_genre.training.linear_probe import can_have_linear_probe
+from music_genre.training.linear_probe import FAMILIES, can_have_linear_probe
 from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
 from music_genre.training.processes import print_once
 from music_genre.training.seen import SeenTracks, describe_base
@@ -144,6 +144,15 @@ def wants_linear_probe(model: PreTrainedModel, arguments: ModelArguments) -> boo
     return arguments.linear_probe is not False and is_possible
 
 
+def why_no_linear_probe(model: PreTrainedModel, arguments: ModelArguments) -> str | None:
+    """A sentence, where a person may expect one and there is none."""
+    is_expected = not arguments.from_scratch and arguments.linear_probe is not False
+    if not is_expected or can_have_linear_probe(model):
+        return None
+    known = ", ".join(FAMILIES)
+    return f"No linear probe: it is for {known}, and not with a weighted sum of layers."
+
+
 def make_run(
     base: ModelFolder,
     dataset: dict[str, Dataset],
@@ -227,7 +236,7 @@ def _check_abilities(
     has_probe = wants_linear_probe(model, model_arguments)
     if not has_epochs(arguments) and not has_probe:
         raise InputError(
-            "--num_train_epochs 0 leaves the linear probe alone, and this run has none: give a "
+            "--num_train_epochs 0 makes the linear probe only, and this run has none: give a "
             "number of epochs."
         )
     masks_features = getattr(config, "mask_time_prob", 0) or getattr(config, "mask_feature_prob", 0)
@@ -285,5 +294,7 @@ def print_plan(run: Run) -> None:
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched:
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
+    if reason := why_no_linear_probe(model, model_arguments):
+        print(reason)
     if run.contamination:
         print(f"Warning: {run.contamination}.")

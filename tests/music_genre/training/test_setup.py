@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import AutoModelForAudioClassification
 
 from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
@@ -88,3 +89,13 @@ def test_an_efficientat_that_is_not_there_says_how_it_is_made():
     with pytest.raises(InputError) as other:
         setup.find_base(ModelArguments(model_name_or_path="my/models/hubert"))
     assert "makes it" not in str(other.value)
+
+
+def test_a_run_without_a_linear_probe_says_so(tiny_classifier):
+    """It went straight to fine-tuning without a word."""
+    model = AutoModelForAudioClassification.from_pretrained(tiny_classifier)
+    assert setup.why_no_linear_probe(model, ModelArguments()) is None
+    model.config.use_weighted_layer_sum = True
+    assert "No linear probe: it is for" in setup.why_no_linear_probe(model, ModelArguments())
+    for without in ({"from_scratch": True}, {"linear_probe": False}):
+        assert setup.why_no_linear_probe(model, ModelArguments(**without)) is None
