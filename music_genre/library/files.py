@@ -142,5 +142,6 @@ def describe_others(found: Found) -> str:
         text += f"\nFiles of kinds that are not read: {describe_kinds(found.other_kinds)}."
     if found.links:
         links = ", ".join(found.links[:3])
-        text += f"\n{len(found.links):,} linked folders were not followed: {links}."
+        text += f"\nLinked folders that were not followed ({len(found.links):,}): {links}. To scan "
+        text += "them, name them as well."
     return text
