@@ -27,6 +27,8 @@ def classify(arguments: argparse.Namespace) -> None:
         InputError: the model cannot be loaded, or a file cannot be classified; the others are.
     """
     files = arguments.files
+    if folders := [file for file in files if Path(file).is_dir()]:
+        raise InputError(f"{folders[0]} is a folder: `scan` classifies all files in one.")
     if not any(Path(file).exists() for file in files):  # before the model is loaded
         raise InputError(f"There is no file {files[0]}.")
 

@@ -140,6 +140,7 @@ def test_what_cannot_be_is_one_sentence(run, tiny_classifier, music, tmp_path):
     assert len(error) == 1 and "gpu" in error[0]
     nowhere = ("scan", "nowhere", "--model", tiny_classifier, "--output", "a.csv")
     assert run(*nowhere, code=2) == "error: There is no file or folder nowhere.\n"
+    assert "`scan` classifies all" in run("classify", music, "--model", "none", code=2)
     tag = ("tag", music, "--table", "a.csv", "--tag_field", "title")
     assert "a field that players use" in run(*tag, code=2)
 
