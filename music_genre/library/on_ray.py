@@ -9,6 +9,7 @@ come back to the machine that runs the scan, which alone writes the table.
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from math import ceil
 
@@ -43,8 +44,11 @@ def connect(address: str | None) -> None:
     except ImportError as error:
         raise InputError('--ray needs Ray: pip install "music-genre[ray]".') from error
     try:
+        if address and ":" in address:  # Ray itself takes minutes to find out
+            host, port = address.removeprefix("ray://").rsplit(":", 1)
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"There is no Ray cluster at {address}: {error}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # the scan has one
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 import pyarrow as pa
 import pytest
@@ -20,13 +21,18 @@ from music_genre.library import on_ray
 from tests.pool_here import PoolHere
 
 
-def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch, capsys, music):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    arguments = ["scan", str(music), "--model", "m", "--output", "a.csv", "--ray"]
+def test_without_ray_or_a_cluster_a_sentence_says_so(monkeypatch, capsys, music):
+    arguments = ["scan", str(music), "--model", "m", "--output", "a.csv", "--ray", "127.0.0.1:9"]
     monkeypatch.setattr(sys, "argv", ["music-genre", *arguments])
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SystemExit, match="2"):
         command.main()
     assert capsys.readouterr().err == 'error: --ray needs Ray: pip install "music-genre[ray]".\n'
+    for name in ("ray", "ray.data"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert "error: There is no Ray cluster at 127.0.0.1:9: " in capsys.readouterr().err
 
 
 def test_its_stages_make_the_rows_of_a_scan_here(
@@ -66,7 +72,7 @@ def test_a_scan_on_ray_is_a_scan_here(music, tiny_classifier, tmp_path, root):
     library = shutil.copytree(music, tmp_path / "library")
     shutil.copy(library / "album 0" / "0.wav", library / "crash.wav")
     (tmp_path / "sitecustomize.py").write_text(ENDING)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "RAY_ADDRESS": "local"}
     tables = []
     for name, options in (("here.csv", []), ("ray.csv", ["--ray"])):
         start = [sys.executable, "-m", "music_genre", "scan", library, "--model", tiny_classifier]
