@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from music_genre.errors import InputError
 
@@ -80,11 +81,18 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     agreed.add_argument(
         "--undo", action="store_true", help="write the old values back, of all that was written"
     )
-    parser.add_argument(
+    sure = parser.add_mutually_exclusive_group()
+    sure.add_argument(
         "--min_confidence",
         type=partial(between, 0, 1),
         default=MIN_CONFIDENCE,
         help="write only genres of at least this probability (%(default)s)",
+    )
+    sure.add_argument(
+        "--target_precision",
+        type=partial(between, 0, 1),
+        help="instead: a probability for each genre, so that on clips the model was not trained on "
+        "this share is right, such as 0.9",
     )
     parser.add_argument(
         "--top_k",
@@ -173,6 +181,25 @@ def tag(arguments: argparse.Namespace) -> None:
                 "music means nothing, so no tags are written."
             )
         field = arguments.tag_field or GENRE
-        tagging = Tagging(arguments.min_confidence, arguments.top_k, field, arguments.replace)
+        tagging = Tagging(
+            arguments.min_confidence,
+            arguments.top_k,
+            field,
+            arguments.replace,
+            thresholds_of(settings, arguments.target_precision),
+        )
         rows = read_rows(parts, settings["labels"])
         print(write_tags(found, rows, tagging, log, parts, arguments.yes))
+
+
+def thresholds_of(settings: dict[str, Any], precision: float | None) -> dict[str, float] | None:
+    """With --target_precision, the least probability of each genre that is written."""
+    if precision is None:
+        return None
+    from music_genre.library.thresholds import describe, find_thresholds
+
+    labels = settings["labels"]
+    commit = None if settings["revision"].startswith("sha256:") else settings["revision"]
+    thresholds = find_thresholds(settings["model"], commit, labels, precision)
+    print(describe(thresholds, labels, precision))
+    return {genre: one.probability for genre, one in thresholds.items()}

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -48,12 +48,19 @@ class Tagging:
     top_k: int = 1  # genres of a file, at most
     field: str = GENRE
     replace: bool = False  # also where the field has a value
+    # Of each genre, in the place of `min_confidence`; genres without one are not written.
+    thresholds: Mapping[str, float] | None = None
+
+    def is_sure(self, genre: str, probability: float) -> bool:
+        if self.thresholds is None:
+            return probability >= self.min_confidence
+        return genre in self.thresholds and probability >= self.thresholds[genre]
 
     def genres(self, row: Row) -> list[str]:
-        """Those of at least that probability, the likeliest first."""
+        """Those of a sufficient probability, the likeliest first."""
         of_genre = {key[2:]: p for key, p in row.items() if key.startswith("p_") and p is not None}
         ranked = sorted(of_genre, key=of_genre.get, reverse=True)[: self.top_k]
-        return list(takewhile(lambda genre: of_genre[genre] >= self.min_confidence, ranked))
+        return list(takewhile(lambda genre: self.is_sure(genre, of_genre[genre]), ranked))
 
     def is_empty(self, values: Sequence[str]) -> bool:
         if self.field == GENRE:

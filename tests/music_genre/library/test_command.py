@@ -36,6 +36,7 @@ TAG = "tag music --table a.csv"
         (f"{SCAN} --dev cpu", "unrecognized arguments"),
         (f"{SCAN} --yes", "unrecognized arguments"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
+        (f"{TAG} --min_confidence 0.6 --target_precision 0.9", "not allowed with"),
         (f"{TAG} --yes --dry_run", "not allowed with"),
         (f"{TAG} --yes --undo", "not allowed with"),
         (f"{TAG} --top_k 0", "invalid choice"),
@@ -106,6 +107,26 @@ def test_a_demonstration_writes_no_tags(run, jazz_model, library, tmp_path):
     run("scan", library, "--model", jazz_model, "--output", output, "--device", "cpu")
     said = run("tag", library, "--table", output, "--yes", "--min_confidence", 0, code=2)
     assert "was trained on synthesised music" in said
+
+
+@pytest.mark.usefixtures("here")
+def test_a_precision_takes_the_predictions_beside_the_model(
+    run, tiny_classifier, library, tmp_path
+):
+    model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
+    run("scan", library, "--model", model, "--output", output, "--device", "cpu")
+    tag = ("tag", library, "--table", output, "--target_precision", 0.9)
+    assert "has the predictions of 0: use --min_confidence" in run(*tag, code=2)
+    with output.open(newline="") as file:
+        labels = [name[2:] for name in next(csv.reader(file)) if name.startswith("p_")]
+    lines = [f"track_id,genre,prediction,{','.join(labels)}"]
+    for label in labels:
+        cells = ",".join("0.01" if other == label else "0" for other in labels)
+        lines += [f"{i},{label},{label},{cells}" for i in range(5)]
+    (model / "predictions_validation.csv").write_text("\n".join(lines) + "\n")
+    said = run(*tag)
+    assert "blues: 0.01 and more (100% of 5 clips of validation right)" in said
+    assert said.count(": none -> ") == 11
 
 
 @pytest.mark.usefixtures("here")
