@@ -106,7 +106,8 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     own_tracks = SeenTracks.of(preparation.dataset_name, dataset["train"])
     command = setup.identify(data, model, recipe, own_tracks, dataset)
     if not recipe.resume_from_checkpoint and checkpoints.is_finished(folder, command):
-        print_once(f"{folder} is finished by this command: nothing to do. Try it: python app.py")
+        print_once(f"{folder} is finished by this command: nothing to do.")
+        print_once(f"Try it: python app.py --model {folder}")
         return
     checkpoint = checkpoints.find_checkpoint(folder, recipe.resume_from_checkpoint, command)
     PartialState().wait_for_everyone()

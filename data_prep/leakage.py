@@ -56,7 +56,7 @@ def describe_leakage(counts: Mapping[str, int] | None) -> str:
     if n_albums and not n_artists:
         n_seen = counts["album_in_train"]
         parts.append(f"{n_seen} of {n_albums} are from an album or folder that is in train as well")
-    parts.append(f"{counts['samples_in_train']} are sample for sample in train")
+    parts.append(f"{counts['samples_in_train']} are exact copies of tracks in train")
     return "; ".join(parts)
 
 

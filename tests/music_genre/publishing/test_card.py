@@ -219,7 +219,7 @@ On Inference Endpoints, `handler.py` classifies the file that is posted, in wind
 
 ## Results
 
-Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: the artist of 267 of 290 test tracks is known, and 0 of these (0%) are by an artist who is in train as well; 1 have the same artist and title as one in train; 2 are sample for sample in train.
+Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: the artist of 267 of 290 test tracks is known, and 0 of these (0%) are by an artist who is in train as well; 1 have the same artist and title as one in train; 2 are exact copies of tracks in train.
 
 | split | clips | accuracy | 95 % interval | macro-F1 | plain `pipeline` | from 2 s only |
 | --- | ---: | ---: | :---: | ---: | ---: | ---: |
