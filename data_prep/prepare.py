@@ -189,7 +189,7 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
 
 
 def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
-    """What the output folder holds, if it was prepared in this way.
+    """What the output folder holds, if it was prepared in this way, from what the source holds now.
 
     Raises:
         AnotherPreparationError: it was prepared in another way.
@@ -200,12 +200,12 @@ def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
     difference = _difference(done, options)
     if difference and not overwrite:
         raise AnotherPreparationError(f"{output_dir} holds another preparation ({difference}).")
-    for was, now in zip(done["sources"], options["sources"], strict=True):
-        if not difference and now["state"] not in ("", was["state"]):
-            print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
-            return None
     if difference or (overwrite and done["n_temporary"]):
         return None
+    for was, now in zip(done["sources"], options["sources"], strict=True):
+        if now["state"] not in ("", was["state"]):
+            print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
+            return None
     print(f"{output_dir} is prepared already: nothing to do.", flush=True)
     return done
 

@@ -54,6 +54,14 @@ def test_another_preparation_is_replaced_only_if_told_so(tmp_path):
     assert json.loads((out / "preparation.json").read_text())["seed"] == done["seed"] == 2
 
 
+def test_two_sources_are_replaced_by_one(tmp_path):
+    """With --overwrite it was a ValueError."""
+    paths = [make_zip(tmp_path / f"{name}.zip", three_of_each()) for name in "ab"]
+    prepare(paths, tmp_path / "out", split="random")
+    done = prepare(paths[:1], tmp_path / "out", split="random", overwrite=True)
+    assert [source["name"] for source in done["sources"]] == ["a.zip"]
+
+
 def test_a_passing_error_is_not_prepared_again_at_every_start(tmp_path, monkeypatch):
     """With several processes, each start renamed the dataset away under the others."""
     path, decode = make_zip(tmp_path / "a.zip", three_of_each()), decoding.decode_member
