@@ -33,45 +33,56 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "archives", nargs="*", metavar="SOURCE",
         help="folder, table, zip, tar, dataset or `synthetic`; of GTZAN several are merged",
     )  # fmt: skip
-    parser.add_argument(
-        "--output_dir", type=Path, help="default: data/SOURCE-prepared or data/SOURCE-SPLIT"
-    )
-    parser.add_argument(
+    add("--output_dir", type=Path, help="default: data/SOURCE-prepared or data/SOURCE-SPLIT")
+    add(
         "--overwrite", action="store_true",
-        help="replace another preparation in the output folder; never anything else",
+        help="prepare anew, and replace a preparation in the output folder; never anything else",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--split", choices=SPLITS,
         help="GTZAN: filtered (its default, used in papers), artist or random (used in courses); "
         "others: artist, album, random, or given by the source (default: the strictest that is "
         "known)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="for splits that are drawn (0)")
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="for splits that are drawn (0)")
+    add(
         "--sampling_rate", type=int, default=SAMPLING_RATE,
         help="hertz, of the dataset: what the model takes, such as 32000 for EfficientAT (16000)",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--on_bad_clip", choices=("drop", "fail"), default="drop",
         help="drop a file that cannot be used and list it in manifest.csv, or stop (drop)",
     )  # fmt: skip
-    _add_custom_genres(parser)
-    parser.add_argument(
+    add(
         "--download", action="store_true",
         help="download GTZAN from Kaggle (1.2 GB; needs `pip install kagglehub` and network)",
     )  # fmt: skip
-    parser.add_argument(
-        "--push_to_hub", metavar="USER/NAME", help="upload the dataset, private unless --public"
-    )
-    parser.add_argument(
+    add("--push_to_hub", metavar="USER/NAME", help="upload the dataset, private unless --public")
+    add(
         "--public", action="count", default=0,
         help="upload to a public repository; for GTZAN, and for music without --license, refused "
         "unless given twice (--public --public) by someone who has the rights",
     )  # fmt: skip
+    add = parser.add_argument_group("custom genres").add_argument
+    add("--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)")
+    add(
+        "--columns", nargs="+", metavar="NAME=COLUMN",
+        help=f"what the table calls {', '.join(COLUMNS)}, such as genre=style; of a dataset, "
+        "genre and artist",
+    )  # fmt: skip
+    add("--genres", help='take these only, "Techno,House", or so many of the most frequent, 8')
+    add("--synonyms", metavar="FILE", help="other spellings of genres, as data_prep/synonyms.txt")
+    add("--min_tracks", type=int, help="leave out genres of fewer tracks (10)")
+    add("--clips_per_track", type=int, help="excerpts of a file of more than a minute (3)")
+    add("--clip_seconds", type=float, help="length of an excerpt (30)")
+    add("--name", help="of the dataset, in cards (that of the source)")
+    add("--license", help="of the audio, as the Hub calls it, such as cc-by-4.0")
+    add("--description", help="a sentence for the dataset card")
     arguments = parser.parse_args()
     if arguments.columns:
         arguments.columns = dict(text.partition("=")[::2] for text in arguments.columns)
@@ -82,32 +93,6 @@ def parse_arguments() -> argparse.Namespace:
             "give a SOURCE (folder, table, zip, tar or dataset), or --download to fetch GTZAN."
         )
     return arguments
-
-
-def _add_custom_genres(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("custom genres")
-    group.add_argument(
-        "--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)"
-    )
-    group.add_argument(
-        "--columns", nargs="+", metavar="NAME=COLUMN",
-        help=f"what the table calls {', '.join(COLUMNS)}, such as genre=style; of a dataset, "
-        "genre and artist",
-    )  # fmt: skip
-    group.add_argument(
-        "--genres", help='take these only, "Techno,House", or so many of the most frequent, 8'
-    )
-    group.add_argument(
-        "--synonyms", metavar="FILE", help="other spellings of genres, as data_prep/synonyms.txt"
-    )
-    group.add_argument("--min_tracks", type=int, help="leave out genres of fewer tracks (10)")
-    group.add_argument(
-        "--clips_per_track", type=int, help="excerpts of a file of more than a minute (3)"
-    )
-    group.add_argument("--clip_seconds", type=float, help="length of an excerpt (30)")
-    group.add_argument("--name", help="of the dataset, in cards (that of the source)")
-    group.add_argument("--license", help="of the audio, as the Hub calls it, such as cc-by-4.0")
-    group.add_argument("--description", help="a sentence for the dataset card")
 
 
 def main() -> None:
@@ -158,18 +143,16 @@ def synthesise() -> Path:
 
 def download() -> Path:
     """Download the Kaggle set into kagglehub's cache, which extracts it there."""
-    by_hand = f"download the zip from kaggle.com/datasets/{KAGGLE_DATASET} and give its path."
     try:
         import kagglehub
 
         return Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    except ImportError as error:
+    except Exception as error:  # of many types: not installed, network, login, quota
+        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"--download needs kagglehub: `pip install kagglehub`, or {by_hand}"
-        ) from error
-    except Exception as error:  # of many types: network, login, quota
-        raise InputError(
-            f"Kaggle could not be reached ({type(error).__name__}): {by_hand}"
+            f"--download needs `pip install kagglehub` and Kaggle ({type(error).__name__}: "
+            f"{reason}); or download the zip from kaggle.com/datasets/{KAGGLE_DATASET} and give "
+            "its path."
         ) from error
 
 
@@ -191,11 +174,6 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         print(
             f"{preparation['lost_seconds']:g} s of {preparation['n_incomplete']} damaged files "
             "could not be decoded (lost_seconds in manifest.csv)."
-        )
-    if preparation["n_temporary"]:
-        print(
-            f"{preparation['n_temporary']} files could not be read this time, for a reason that "
-            "may pass: --overwrite tries again."
         )
     for tracks in preparation["identical_samples"]:
         print(f"Identical samples: {', '.join(tracks)}.")

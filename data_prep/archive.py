@@ -31,10 +31,6 @@ SYSTEM_FOLDERS = {
     "__macosx", "$recycle.bin", "#recycle", "@recycle", "recycler", "system volume information",
     "lost+found", "@eadir",
 }  # fmt: skip
-DEFLATE64 = 9
-ZIP_METHODS = {
-    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
-}  # fmt: skip
 
 
 class MemberError(InputError):
@@ -43,29 +39,18 @@ class MemberError(InputError):
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a source. It can be sent to another process and read there.
-
-    Attributes:
-        path: of a file on the disk, which need not be read whole.
-        archive, index: a zip, and the file's place in its list.
-        data: its bytes, where they had to be read at once.
-        start: where in its track it begins, in seconds.
-        problem: why it cannot be read.
-    """
+    """A file of a source. It can be sent to another process and read there."""
 
     name: str
-    path: Path | None = None
-    archive: Path | None = None
+    path: Path | None = None  # of a file on the disk, which need not be read whole
+    archive: Path | None = None  # a zip, and the file's place in its list
     index: int = 0
-    data: bytes | None = None
-    start: float = 0.0
-    problem: str = ""
+    data: bytes | None = None  # its bytes, where they had to be read at once
+    start: float = 0.0  # where in its track it begins, in seconds
+    problem: str = ""  # why it cannot be read
 
     def read(self) -> bytes:
-        """
-        Raises:
-            MemberError: it cannot be read, or is larger than MAX_MEMBER_BYTES.
-        """
+        """Its bytes. Raises MemberError: they cannot be read, or are more than MAX_MEMBER_BYTES."""
         if self.problem:
             raise MemberError(self.problem)
         if self.data is not None:
@@ -95,8 +80,7 @@ def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[It
         suffixes: of the files that are wanted besides the marker, e.g. {".png"}.
 
     Raises:
-        InputError: there is no such file, it is not an archive, or it is damaged, or too large;
-            the iterator raises it, too.
+        InputError: it is not there, no archive, damaged, or too large; also while it is read.
     """
     if path.is_dir():
         yield _folder_members(path, suffixes)
@@ -133,8 +117,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_wanted(name: str, suffixes: Set[str]) -> bool:
-    member = Member(name)
-    is_kind = member.suffix in suffixes or member.basename == MARKER
+    is_kind = Member(name).suffix in suffixes or Member(name).basename == MARKER
     return is_kind and not _is_hidden(name)
 
 
@@ -156,36 +139,22 @@ def _read_bounded(file: IO[bytes]) -> bytes:
     return data
 
 
-# --- zip ------------------------------------------------------------------------------------
-
-
 def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    wanted = [
-        (i, entry)
+    wanted = {
+        i: entry
         for i, entry in enumerate(entries)
         if not entry.is_dir() and _is_wanted(entry.filename, suffixes)
-    ]
+    }
     # zipfile inflates no more of a file than the list says.
-    sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for _, entry in wanted)
+    sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for entry in wanted.values())
     _check_size(path, len(entries), sum(sizes))
-    problems = [_problem(entry) for _, entry in wanted]
-    if problems and all(problem.endswith("first") for problem in problems):
-        raise InputError(f"{path}: its files are {problems[0]}, and give the folder.")
-    for (i, entry), problem in zip(wanted, problems, strict=True):
+    for i, entry in wanted.items():
+        problem = "a link, not a file" if stat.S_ISLNK(entry.external_attr >> 16) else ""
+        if entry.flag_bits & 0x1:
+            problem = "encrypted: unpack the archive with its password, and give the folder"
         yield Member(entry.filename, archive=path, index=i, problem=problem)
-
-
-def _problem(entry: zipfile.ZipInfo) -> str:
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        return "a symbolic link, not a file"
-    if entry.flag_bits & 0x1:
-        return "encrypted: unpack the archive with its password first"
-    if entry.compress_type not in ZIP_METHODS:
-        name = "Deflate64" if entry.compress_type == DEFLATE64 else "an unusual method"
-        return f"compressed by {name}, which is not read here: unpack the archive first"
-    return ""
 
 
 @lru_cache(maxsize=1)
@@ -202,10 +171,9 @@ def _read_zipped(path: Path, index: int) -> bytes:
     except MemberError:
         raise
     except Exception as error:
-        raise MemberError(f"damaged in the archive ({_first_line(error)})") from error
-
-
-# --- tar ------------------------------------------------------------------------------------
+        raise MemberError(
+            f"it cannot be unpacked ({_first_line(error)}): unpack it yourself, give the folder"
+        ) from error
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -226,21 +194,17 @@ def _open_tar(path: Path) -> tarfile.TarFile:
     except Exception as error:
         with path.open("rb") as file:
             head = file.read(8)
-        for magic, kind in OTHER_ARCHIVES.items():
-            if head.startswith(magic):
-                raise InputError(
-                    f"{path} is a {kind} archive, which is not read here: unpack it and give the "
-                    "folder, or pack it as a zip."
-                ) from error
-        if path.suffix.lower() in ARCHIVE_SUFFIXES:
-            raise InputError(
-                f"{path} is not a zip or tar archive, or its end is missing: download it again."
-            ) from error
-        raise InputError(
-            f"{path} is no source of music: give a folder with a folder per genre, a table of "
-            "paths and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of "
-            "these."
-        ) from error
+        kind = next((kind for magic, kind in OTHER_ARCHIVES.items() if head.startswith(magic)), "")
+        if kind:
+            problem = f"is a {kind} archive, which is not read here: unpack it and give the folder"
+        elif path.suffix.lower() in ARCHIVE_SUFFIXES:
+            problem = "is not a zip or tar archive, or its end is missing: download it again"
+        else:
+            problem = (
+                "is no source of music: give a folder with a folder per genre, a table of paths "
+                "and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of these"
+            )
+        raise InputError(f"{path} {problem}.") from error
 
 
 def _tar_members(archive: tarfile.TarFile, path: Path, suffixes: Set[str]) -> Iterator[Member]:
@@ -261,9 +225,6 @@ def _tar_members(archive: tarfile.TarFile, path: Path, suffixes: Set[str]) -> It
             yield Member(info.name, problem=str(error))
 
 
-# --- folder ---------------------------------------------------------------------------------
-
-
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     """Links to folders are followed, but for those to what is in `path` anyway, or holds it."""
     root = path.resolve()
@@ -278,11 +239,8 @@ def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
         return not is_known
 
     for folder, subfolders, names in os.walk(path, onerror=_refuse, followlinks=True):
-        subfolders[:] = [
-            name
-            for name in sorted(subfolders)
-            if not _is_hidden(name) and is_to_follow(Path(folder, name))
-        ]
+        visible = (name for name in sorted(subfolders) if not _is_hidden(name))
+        subfolders[:] = [name for name in visible if is_to_follow(Path(folder, name))]
         for file in sorted(Path(folder, name) for name in names):
             name = file.relative_to(path).as_posix()
             if _is_wanted(name, suffixes):

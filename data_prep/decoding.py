@@ -7,7 +7,7 @@ every file that cannot be used.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +39,27 @@ def run_in_pool(
     Yields:
         The key of each call, and what the function returned, or the exception that it raised.
     """
-    n_ahead = 2 * joblib.cpu_count()
-    pending: deque[tuple[Any, tuple, Future]] = deque()
-    again: list[tuple[Any, tuple]] = []
 
-    def outcomes(n_left: int) -> Iterator[tuple[Any, Any]]:
-        while len(pending) > n_left:
-            key, arguments, future = pending.popleft()
-            outcome = _outcome(future)
-            if isinstance(outcome, DecoderError):
-                again.append((key, arguments))
-            else:
-                yield key, outcome
+    def start(key: Any, arguments: tuple) -> tuple[Any, tuple, Future]:
+        return key, arguments, pool.schedule(function, args=arguments, timeout=MAX_SECONDS)
 
-    for key, arguments in calls:
-        future = pool.schedule(function, args=arguments, timeout=MAX_SECONDS)
-        pending.append((key, arguments, future))
-        yield from outcomes(n_ahead)
-    yield from outcomes(0)
-    for key, arguments in again:
-        yield key, _outcome(pool.schedule(function, args=arguments, timeout=MAX_SECONDS))
+    pending = deque()
+    again = []
+    calls = iter(calls)
+    while True:
+        n_free = 2 * joblib.cpu_count() + 1 - len(pending)
+        pending.extend(start(*call) for call in islice(calls, n_free))
+        if not pending:
+            break
+        key, arguments, future = pending.popleft()
+        outcome = _outcome(future)
+        if isinstance(outcome, DecoderError):
+            again.append((key, arguments))
+        else:
+            yield key, outcome
+    for call in again:
+        key, _, future = start(*call)
+        yield key, _outcome(future)
 
 
 def _outcome(future: Future) -> Any:
@@ -77,15 +78,14 @@ def decode_sources(
         All tracks. Those that cannot be used say why.
 
     Raises:
-        InputError: a source cannot be read.
-        InputError: a track cannot be used and `on_bad_clip` is "fail".
+        InputError: a source cannot be read; or a track, and `on_bad_clip` is "fail".
     """
     tracks = []
     with decoder_pool(joblib.cpu_count()) as pool:
         for i, source in enumerate(sources):
-            of_source = source.each_track()
             clips = folder / str(i)
             clips.mkdir()
+            of_source = source.each_track()
             for track in chain(of_source, _decode_source(pool, source, clips, cutting)):
                 if track.is_bad and on_bad_clip == "fail":
                     raise InputError(
@@ -100,29 +100,26 @@ def _decode_source(
     pool: DecoderPool, source: MusicSource, folder: Path, cutting: Cutting
 ) -> Iterator[Track]:
     """Yield tracks as they are decoded, one that has several members as often."""
-    n_wanted = sum(track.is_kept for track in source.tracks.values())
+    wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
+    n_wanted = len(wanted)
+
+    def calls(members: Iterable[Member]) -> Iterator[tuple[tuple[Track, float], tuple]]:
+        for i, member in enumerate(members):
+            track = wanted.pop(member.name, None)  # an archive may hold two members of one name
+            if track and track.is_kept:
+                with_tags = source.has_tags and not (track.artist and track.title)
+                yield (track, member.start), (member, folder / f"{i:06d}", cutting, with_tags)
+
     with source.open_members() as members:
-        outcomes = run_in_pool(pool, decode_member, _calls(source, members, folder, cutting))
-        for (track, start), outcome in tqdm(
-            outcomes, desc=f"Decoding {source.name}", unit=" files", total=n_wanted
-        ):
+        outcomes = run_in_pool(pool, decode_member, calls(members))
+        bar = tqdm(outcomes, desc=f"Decoding {source.name}", unit=" files", total=n_wanted)
+        for (track, start), outcome in bar:
             _use(track, start, outcome)
             yield track
-
-
-def _calls(
-    source: MusicSource, members: Iterable[Member], folder: Path, cutting: Cutting
-) -> Iterator[tuple[tuple[Track, float], tuple]]:
-    wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
-    for i, member in enumerate(members):
-        track = wanted.pop(member.name, None)  # an archive may hold two members of one name
-        if track and track.is_kept:
-            with_tags = source.has_tags and not (track.artist and track.title)
-            arguments = member, folder / f"{i:06d}", cutting, with_tags
-            yield (track, member.start), arguments
     for track in wanted.values():
         if track.is_kept:
-            track.leave_out_bad("it went away while this was read", is_temporary=True)
+            track.leave_out_bad("it went away while this was read")
+            yield track
 
 
 def _use(track: Track, start: float, outcome: DecodedTrack | Exception) -> None:
@@ -133,10 +130,8 @@ def _use(track: Track, start: float, outcome: DecodedTrack | Exception) -> None:
             track.artist = track.artist or outcome.tags.artist
             track.title = track.title or outcome.tags.title
         case MemberError() | AudioError():
-            track.leave_out_bad(str(outcome), getattr(outcome, "is_temporary", False))
-        case FileNotFoundError() | PermissionError():
+            track.leave_out_bad(str(outcome))
+        case OSError():
             track.leave_out_bad(f"cannot be read ({outcome.strerror})")
-        case OSError():  # its disk went away
-            track.leave_out_bad(f"cannot be read ({outcome.strerror})", is_temporary=True)
         case _:
             raise outcome

@@ -36,12 +36,10 @@ class Cutting:
 
 
 class DecodedTrack(NamedTuple):
-    """What became of a file. `sha256`: of the int16 samples of all clips."""
-
     clips: list[Clip]
     seconds: float
     lost_seconds: float
-    sha256: str
+    sha256: str  # of the int16 samples of all clips
     tags: Tags
 
 
@@ -118,8 +116,5 @@ def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
 
 def _is_quiet(waveform: np.ndarray, sampling_rate: int) -> bool:
     """Whether half of it or more is silence."""
-    seconds = [
-        waveform[start : start + sampling_rate] for start in range(0, len(waveform), sampling_rate)
-    ]
-    levels = [float(np.sqrt(np.mean(second**2))) for second in seconds]
-    return 2 * sum(level < QUIET for level in levels) >= len(levels)
+    seconds = np.split(waveform, range(sampling_rate, len(waveform), sampling_rate))
+    return np.mean([np.sqrt(np.mean(second**2)) < QUIET for second in seconds]) >= 0.5

@@ -17,7 +17,6 @@ from music_genre.genre_names import is_no_genre, same_name_key
 
 MIN_TRACKS = 10
 SYNONYMS = Path(__file__).with_name("synonyms.txt")
-MAX_NAME = 80  # characters of a genre
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,7 @@ class Spellings:
 
     @classmethod
     def read(cls, path: str | None) -> "Spellings":
-        """
-        Raises:
-            InputError: there is no such file, or a line has no colon, or a spelling is in two.
-        """
+        """Raises InputError: there is no such file, or a line is wrong."""
         file = Path(path) if path else SYNONYMS
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
@@ -77,17 +73,21 @@ def choose_genres(source: MusicSource, options: SourceOptions) -> None:
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
     tracks = source.each_track()
     spelled = _unify(tracks, spellings)
-    sentences = _leave_out_no_genres(tracks, options.genres, spellings)
+    sentences = _leave_out_no_genres(tracks, options.genres or "", spellings)
     print(source.describe(), *sentences, sep="\n")
     if options.genres:
         _select(tracks, options.genres, spellings)
     for sentence in leave_out_small(tracks, min_tracks_of(source, options)):
         print(sentence[0].upper() + sentence[1:])
-    counts = Counter(track.genre for track in tracks if track.is_kept)
+    counts = _count(tracks)
     print("Genres: " + ", ".join(f"{genre} {n:,}" for genre, n in counts.most_common()) + ".")
     for genre, found in sorted(spelled.items()):
         if genre in counts and set(found) != {genre}:
             print(f"  {genre}: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common()))
+
+
+def _count(tracks: list[Track]) -> Counter[str]:
+    return Counter(track.genre for track in tracks if track.is_kept)
 
 
 def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]:
@@ -107,14 +107,10 @@ def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]
     }
     for track in kept:
         track.genre = names[spellings.key(track.genre)]
-        if len(track.genre) > MAX_NAME:
-            track.status = f"its genre has a name of more than {MAX_NAME} characters"
     return {names[key]: counts for key, counts in found.items()}
 
 
-def _leave_out_no_genres(
-    tracks: list[Track], wanted: str | None, spellings: Spellings
-) -> list[str]:
+def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings) -> list[str]:
     """Leave out tracks whose genre says that there is none, such as "Unknown".
 
     Args:
@@ -123,17 +119,16 @@ def _leave_out_no_genres(
     Returns:
         A sentence, if there are any.
     """
-    asked = {spellings.key(name) for name in (wanted or "").split(",")}
+    asked = {spellings.key(name) for name in wanted.split(",")}
     counts: Counter[str] = Counter()
     for track in tracks:
         genre = track.genre
         if track.is_kept and is_no_genre(genre) and spellings.key(genre) not in asked:
             track.status = f"{genre or 'nothing'} is no genre"
             counts[genre] += 1
-    if not counts:
-        return []
     listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in counts.most_common())
-    return [f"Left out, as these are no genres: {listed}. (--genres takes them by name.)"]
+    sentence = f"Left out, as these are no genres: {listed}. (--genres takes them by name.)"
+    return [sentence] if counts else []
 
 
 def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
@@ -145,7 +140,7 @@ def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
     Raises:
         InputError: no track has one of these genres.
     """
-    counts = Counter(track.genre for track in tracks if track.is_kept)
+    counts = _count(tracks)
     if wanted.strip().isdecimal():
         names = {name for name, _ in counts.most_common(int(wanted))}
     else:
@@ -163,19 +158,18 @@ def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
 
 
 def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
-    """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence for each, if any.
+    """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence, if there are any.
 
     Raises:
         InputError: fewer than two genres are left.
     """
-    counts = Counter(track.genre for track in tracks if track.is_kept)
+    counts = _count(tracks)
     small = sorted(genre for genre, n in counts.items() if n < min_tracks)
     for track in tracks:
         if track.is_kept and track.genre in small:
             track.status = f"its genre {track.genre} has fewer than {min_tracks} tracks"
-    left = sorted(set(counts) - set(small))
-    if len(left) < 2:
-        have = ", ".join(f"{one_line(g)} {n:,}" for g, n in counts.most_common(12))
+    if len(counts) - len(small) < 2:
+        have = ", ".join(f"{one_line(genre)} {n:,}" for genre, n in counts.most_common(12))
         raise InputError(
             f"A classifier needs two genres of at least {min_tracks} tracks each; here are "
             f"{have or 'none'}. (python -m data_prep --min_tracks N takes fewer.)"

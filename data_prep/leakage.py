@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from data_prep.gtzan import SPLITS
 from data_prep.splits import link_keys
 from data_prep.track import Track
 
@@ -38,7 +37,6 @@ def describe_leakage(counts: Mapping[str, int] | None) -> str:
     if not n:
         return "no test track, so nothing can leak into it"
     n_artists = n - counts["artist_unknown"]
-    n_titles = n - counts.get("title_unknown", 0)
     n_albums = n - counts.get("album_unknown", n)
     if n_artists:
         n_seen = counts["artist_in_train"]
@@ -51,36 +49,10 @@ def describe_leakage(counts: Mapping[str, int] | None) -> str:
             f"no artist of the {n} test tracks is known, so whether train has the same artists "
             "cannot be checked"
         ]
-    if n_titles:
+    if n > counts.get("title_unknown", 0):
         parts.append(f"{counts['title_in_train']} have the same artist and title as one in train")
     if n_albums and not n_artists:
         n_seen = counts["album_in_train"]
         parts.append(f"{n_seen} of {n_albums} are from an album or folder that is in train as well")
     parts.append(f"{counts['samples_in_train']} are exact copies of tracks in train")
     return "; ".join(parts)
-
-
-def genre_warnings(
-    assignments: Mapping[str, Mapping[str, str]], method: str, tracks: Mapping[str, Track]
-) -> list[str]:
-    """One sentence for each split that lacks genres, with the methods that do not lack them.
-
-    Args:
-        assignments: of each method, track_id -> split.
-        method: the chosen one.
-    """
-    filled = {m: {(s, tracks[t].genre) for t, s in a.items()} for m, a in assignments.items()}
-    present = sorted({track.genre for track in tracks.values()})
-    warnings = []
-    for split in SPLITS:
-        missing = [g for g in present if (split, g) not in filled[method]]
-        if not missing:
-            continue
-        better = [m for m in filled if all((split, genre) in filled[m] for genre in missing)]
-        is_empty = len(missing) == len(present)
-        state = "is empty" if is_empty else f"has no clip of {', '.join(missing)}"
-        remedy = f"--split {' or '.join(better)} fills it" if better else "no --split fills it"
-        if better == ["random"]:
-            remedy += ", but has artists of train in test"
-        warnings.append(f"the {split} split {state}: {remedy}.")
-    return warnings

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import unicodedata
 
 from music_genre.genre_names import same_name_key
 
@@ -35,7 +34,7 @@ def shown(name: str) -> str:
 
 def path_id(name: str) -> str:
     """An id from a file's path in its source: it stays when other files come or go."""
-    text = unicodedata.normalize("NFC", one_line(name.replace("\\", "/"))).removeprefix("./")
+    text = one_line(name.replace("\\", "/")).removeprefix("./")
     if len(text) <= MAX_LENGTH:
         return text
     return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{text[-MAX_LENGTH + 13 :]}"

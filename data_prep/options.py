@@ -38,14 +38,10 @@ class SourceOptions:
                 )
 
     def given(self) -> dict:
-        """What was given."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check_unused(self, names: Iterable[str], where: str) -> None:
-        """
-        Raises:
-            InputError: one of these options was given.
-        """
+        """Raises InputError: one of these options was given."""
         for name in names:
             if name in self.given():
                 raise InputError(f"--{name} has no use with {where}: leave it out.")

@@ -27,13 +27,13 @@ from data_prep.track import MANIFEST_COLUMNS, Track
 from music_genre.errors import InputError
 
 MANIFEST_FILE = "manifest.csv"
-# Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it, and
-# earlier versions wrote features_*_sec.csv.
+# Files of an output folder that may be replaced. `datasets` writes cache-*.arrow into it.
 OUTPUT_FILES = re.compile(
-    r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|features_(30|3)_sec\.csv|"
+    r"README\.md|manifest\.csv|preparation\.json|dataset_dict\.json|"
     rf"({'|'.join(SPLITS)})/(data-.*\.arrow|dataset_info\.json|state\.json|cache-.*\.arrow|tmp\w+)"
 )
-CLIPS, DATASET, REPLACED, LOCK = "clips", "dataset", "replaced", "lock"
+CLIPS, DATASET, REPLACED = "clips", "dataset", "replaced"
+WORKING_NAMES = {CLIPS, DATASET, REPLACED}
 
 
 def check_replaceable(output_dir: Path) -> None:
@@ -62,48 +62,43 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
         InputError: it is not a working folder of data_prep.
     """
     folder = output_dir.with_name(f".{output_dir.name}.partial")
-    if folder.exists() and (not folder.is_dir() or _holds_something_else(folder)):
-        raise InputError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-    lock = _lock(folder, output_dir)
-    try:
+    with _locked(output_dir):
+        if folder.exists() and not (folder.is_dir() and _names_in(folder) <= WORKING_NAMES):
+            raise InputError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
         if (folder / REPLACED).exists() and not output_dir.exists():
             (folder / REPLACED).rename(output_dir)
-        _clear(folder)
-        yield folder
-    finally:
-        _clear(folder)
-        with suppress(OSError):  # Windows does not remove a file that is open
-            (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # it holds a user's file, or the next run's lock
-            folder.rmdir()
-
-
-def _holds_something_else(folder: Path) -> bool:
-    return any(folder.iterdir()) and not (folder / LOCK).is_file()
-
-
-def _lock(folder: Path, output_dir: Path) -> FileLock:
-    """Make the folder, and wait for its lock."""
-    lock = FileLock(folder / LOCK)
-    is_waiting = False
-    while not lock.is_locked:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / CLIPS).mkdir(parents=True)
         try:
-            lock.acquire(timeout=0)
-        except FileNotFoundError:  # the other run has just removed the folder
-            continue
-        except Timeout:
-            if not is_waiting:
-                print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
-            is_waiting = True
-            time.sleep(1)
-    return lock
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clear(folder: Path) -> None:
-    for name in (CLIPS, DATASET, REPLACED):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@contextmanager
+def _locked(output_dir: Path) -> Iterator[None]:
+    """Wait for a lock beside `output_dir`, hold it, and remove its file."""
+    file = output_dir.with_name(f".{output_dir.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
+    while not lock.is_locked:
+        time.sleep(1)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)  # of the file that is there now: its holder removes it
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove a file that is open
+            file.unlink()
+        lock.release()
 
 
 def write_dataset(folder: Path, tracks: list[Track], preparation: dict) -> None:
@@ -135,17 +130,15 @@ def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
     for split in SPLITS:
         of_split = [track for track in kept if track.split == split]
         rows = [row for track in of_split for row in _rows(track, genres)]
-        table = pa.Table.from_pylist(rows, features.arrow_schema)
-        splits[split] = Dataset(table, fingerprint=_fingerprint(of_split, split))
+        # The key of what `datasets` caches: of the clips in a split, not of time or place.
+        clips = repr((split, [(track.track_id, track.sha256) for track in of_split]))
+        splits[split] = Dataset(
+            pa.Table.from_pylist(rows, features.arrow_schema),
+            fingerprint=hashlib.sha256(clips.encode()).hexdigest()[:16],
+        )
     # An empty split needs a file as well.
     num_shards = {split: None if len(clips) else 1 for split, clips in splits.items()}
     DatasetDict(splits).save_to_disk(folder, num_shards=num_shards)
-
-
-def _fingerprint(tracks: list[Track], split: str) -> str:
-    """The key of `datasets` for what it caches: of the clips in a split, not of time or place."""
-    clips = [(track.track_id, track.sha256) for track in tracks]
-    return hashlib.sha256(repr((split, clips)).encode()).hexdigest()[:16]
 
 
 def _rows(track: Track, genres: list[str]) -> Iterator[dict]:

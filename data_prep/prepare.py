@@ -6,7 +6,7 @@ if __name__ == "__main__":  # its decoder processes import the program that call
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -57,14 +57,12 @@ def prepare(
     Args:
         archives: a zip, tar, folder or table each, or the id of a dataset on the Hub; several are
             merged for GTZAN, where a track that is in several is kept once, the longest.
-        output_dir: made by this function.
         split: for GTZAN one of `splits.GTZAN_METHODS`, for others one of `splits.CUSTOM_METHODS`;
             None is the strictest that the source allows. `seed` is that of splits that are drawn.
         on_bad_clip: "drop" lists the clip with its reason in manifest.csv, "fail" raises.
         source_options: for sources other than GTZAN.
         sampling_rate: of the dataset, in hertz.
-        overwrite: replace another preparation in `output_dir`, never anything else; and try again
-            to read the files that could not be read for a reason that may pass.
+        overwrite: replace a preparation in `output_dir`, never anything else.
 
     Returns:
         The content of `preparation.json`: options, sources, counts, leakage, warnings.
@@ -91,7 +89,8 @@ def prepare(
     }
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     with working_folder(output_dir) as folder:
-        if done := _finished(output_dir, options, overwrite):
+        done = read_preparation(output_dir)
+        if done and not overwrite and _is_current(done, options, output_dir):
             return done
         check_replaceable(output_dir)
         preparation = _prepare(paths, folder, options, source_options)
@@ -102,7 +101,7 @@ def prepare(
 
 def _prepare(paths: list[Path], folder: Path, options: dict, source_options: SourceOptions) -> dict:
     split, seed = options["asked_split"], options["seed"]
-    sources = recognise_all(paths, source_options, split)
+    sources = _recognise_all(paths, source_options, split)
     source, is_gtzan = sources[0], sources[0].is_gtzan
     if is_gtzan:
         print("\n".join(source.describe() for source in sources), flush=True)
@@ -114,13 +113,16 @@ def _prepare(paths: list[Path], folder: Path, options: dict, source_options: Sou
         source_options.clip_seconds or Cutting.clip_seconds,
         are_songs=not is_gtzan,
     )
-    (folder / CLIPS).mkdir()
     tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)
+    names = " and ".join(map(str, paths))
+    if not any(track.is_kept for track in tracks):
+        first = next(track for track in tracks if not track.is_kept)
+        raise InputError(f"{names} holds no usable audio: {first.member}: {first.status}.")
     if is_gtzan:
-        about = select_gtzan(tracks, sources, split, seed)
+        about = select_gtzan(tracks, source.has_marker, split, seed)
     else:
         about = select_custom(tracks, source, split, seed, source_options)
-    about["source"] = " and ".join(map(str, paths))
+    about["source"] = names
     about["is_synthetic"] = source.has_marker or source.known.get("is_synthetic") is True
     if about["is_synthetic"]:
         about["leakage"] = None
@@ -129,14 +131,9 @@ def _prepare(paths: list[Path], folder: Path, options: dict, source_options: Sou
     return preparation
 
 
-def recognise_all(
+def _recognise_all(
     paths: list[Path], options: SourceOptions, split: str | None
 ) -> list[MusicSource]:
-    """
-    Raises:
-        InputError: a source is none, there are several that are not GTZAN, they mix recorded and
-            synthesised music, or the split is not one of the source's.
-    """
     sources = [recognise(path, options) for path in paths]
     is_gtzan = all(source.is_gtzan for source in sources)
     if len(sources) > 1 and not is_gtzan:
@@ -145,10 +142,7 @@ def recognise_all(
             "files in one table."
         )
     if len({source.has_marker for source in sources}) > 1:
-        raise InputError(
-            "Some of these archives hold synthesised music and others do not: prepare them "
-            "separately."
-        )
+        raise InputError("Synthesised and recorded music are not mixed: prepare them separately.")
     methods = splits.GTZAN_METHODS if is_gtzan else splits.CUSTOM_METHODS
     if split not in (None, *methods):
         what = "GTZAN" if is_gtzan else "your own genres"
@@ -177,70 +171,57 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     elif is_table(path):
         files = [path, *metadata_table.files_of(path, options)]
     state = hashlib.sha256()
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:  # the preparation says what is wrong with it
-            continue
+    for file in filter(Path.exists, files):  # of others the preparation says what is wrong
+        status = file.stat()
         state.update(repr((str(file), status.st_size, status.st_mtime_ns)).encode())
     if options.synonyms and Path(options.synonyms).is_file():
         state.update(Path(options.synonyms).read_bytes())
     return {"name": path.name, "path": str(path), "state": state.hexdigest()}
 
 
-def _finished(output_dir: Path, options: dict, overwrite: bool) -> dict | None:
-    """What the output folder holds, if it was prepared in this way, from what the source holds now.
+def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
+    """Whether a preparation was made in this way, from what the sources hold now.
 
     Raises:
         AnotherPreparationError: it was prepared in another way.
     """
-    done = read_preparation(output_dir)
-    if done is None:
-        return None
-    difference = _difference(done, options)
-    if difference and not overwrite:
-        raise AnotherPreparationError(f"{output_dir} holds another preparation ({difference}).")
-    if difference or (overwrite and done["n_temporary"]):
-        return None
+    was, now = _comparable(done), _comparable(options)
+    if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
+        raise AnotherPreparationError(
+            f"{output_dir} holds another preparation (of another {', '.join(others)})."
+        )
     for was, now in zip(done["sources"], options["sources"], strict=True):
         if now["state"] not in ("", was["state"]):
             print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
-            return None
+            return False
     print(f"{output_dir} is prepared already: nothing to do.", flush=True)
-    return done
+    return True
 
 
-def _difference(done: dict, options: dict) -> str:
-    """In words: of a preparation and of what is asked for; "" if there is none."""
-    if done.get("recipe_version") != options["recipe_version"]:
-        return "made by another version of this program"
-    if [was["path"] for was in done["sources"]] != [now["path"] for now in options["sources"]]:
-        return f"of {' and '.join(was['path'] for was in done['sources'])}"
-    was, now = done["source_options"], options["source_options"]
-    for name in sorted(was.keys() | now.keys()):
-        if was.get(name) != now.get(name):
-            return f"with another --{name}"
-    for name in ("asked_split", "seed", "on_bad_clip", "sampling_rate"):
-        if done[name] != options[name]:
-            return f"with another --{name.removeprefix('asked_')}"
-    return ""
+def _comparable(options: dict) -> dict:
+    """What makes two preparations the same, by names for people."""
+    return options.get("source_options", {}) | {
+        "version of this program": options.get("recipe_version"),
+        "source": [source["path"] for source in options["sources"]],
+        "split": options.get("asked_split"),
+        **{name: options.get(name) for name in ("seed", "on_bad_clip", "sampling_rate")},
+    }
 
 
 def _counts(tracks: list[Track], genres: list[str]) -> dict:
-    kept = [track for track in tracks if track.is_kept]
-    tracks_of: dict[str, list[str]] = {}
-    for track in sorted(kept, key=lambda track: track.track_id):
-        tracks_of.setdefault(track.sha256, []).append(track.track_id)
+    kept = sorted((track for track in tracks if track.is_kept), key=lambda track: track.track_id)
+    ids_of = defaultdict(list)
+    for track in kept:
+        ids_of[track.sha256].append(track.track_id)
     counts = Counter((track.split, track.genre) for track in kept)
     return {
         "n_members": len(tracks),
         "n_kept": len(kept),
         "n_clips": sum(len(track.clips) for track in kept),
-        "n_temporary": sum(track.is_temporary for track in tracks),
-        "n_dropped": sum(not track.is_kept for track in tracks),
+        "n_dropped": len(tracks) - len(kept),
         "n_incomplete": sum(track.lost_seconds > 0 for track in kept),
         "lost_seconds": round(sum(track.lost_seconds for track in kept), 1),
         "seconds": round(sum(track.seconds for track in kept), 1),
         "counts": {name: {genre: counts[name, genre] for genre in genres} for name in SPLITS},
-        "identical_samples": [ids for ids in tracks_of.values() if len(ids) > 1],
+        "identical_samples": [ids for ids in ids_of.values() if len(ids) > 1],
     }

@@ -9,7 +9,7 @@ if is_prepared(folder):
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,32 +26,19 @@ ARCHIVE_OR_TABLE = re.compile(r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|jsonl|parquet|xls
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is known of a prepared dataset, from its preparation.json.
+    """What is known of a prepared dataset, from its preparation.json."""
 
-    Attributes:
-        kind: where the genres are from: gtzan, folders, table, tags or dataset.
-        dataset_name: for reports and cards, such as GTZAN.
-        genres: the names of the ClassLabel `genre`, in its order.
-        split: filtered, artist, album, random or given.
-        split_description: the same in words.
-        leakage: what `data_prep.leakage.leakage` counts; None where there is nothing to check.
-        sampling_rate: of the audio, in hertz.
-        seed: of a split that was drawn.
-        source: the path or id that was prepared, for messages.
-        warnings: a sentence each, for whoever trains on it.
-    """
-
-    kind: str
-    dataset_name: str
-    genres: list[str]
-    split: str
-    split_description: str
+    kind: str  # where the genres are from: gtzan, folders, table, tags or dataset
+    dataset_name: str  # for reports and cards, such as GTZAN
+    genres: list[str]  # of the ClassLabel `genre`, in its order
+    split: str  # filtered, artist, album, random or given
+    split_description: str  # the same in words
     is_synthetic: bool
-    leakage: dict[str, int] | None
-    seed: int
-    sampling_rate: int = SAMPLING_RATE
-    source: str = ""
-    warnings: list[str] = field(default_factory=list)
+    leakage: dict[str, int] | None  # of `leakage.leakage`; None where there is nothing to check
+    seed: int  # of a split that was drawn
+    sampling_rate: int = SAMPLING_RATE  # hertz
+    source: str = ""  # the path or id that was prepared, for messages
+    warnings: list[str] = field(default_factory=list)  # sentences for whoever trains on it
 
 
 def default_output_dir(
@@ -104,7 +91,7 @@ def load_prepared(folder: Path) -> tuple["DatasetDict", Preparation]:
     known = read_preparation(folder)
     if known is None:
         raise InputError(f"{folder} was not made by data_prep: give it to python -m data_prep.")
-    names = {name.name for name in fields(Preparation)}
+    names = Preparation.__dataclass_fields__
     try:
         preparation = Preparation(**{k: value for k, value in known.items() if k in names})
     except TypeError as error:

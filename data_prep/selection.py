@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data_prep import genres, gtzan, splits
-from data_prep.leakage import genre_warnings, leakage
+from data_prep.leakage import leakage
 from data_prep.options import SourceOptions
 from data_prep.prepared import plain_name
 from data_prep.sources.music_source import MusicSource
@@ -19,28 +19,24 @@ WITHOUT_SPLIT = {
 }
 
 
-def select_gtzan(
-    tracks: list[Track], sources: list[MusicSource], split: str | None, seed: int
-) -> dict:
+def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, seed: int) -> dict:
     """Keep each track of GTZAN once, and choose splits.
 
     Returns:
         The part of the preparation that belongs to this kind of source.
 
     Raises:
-        InputError: no clip is usable, or nothing is in train.
+        InputError: nothing is in train.
     """
-    usable = _longest_copies(tracks, sources)
-    is_synthetic = sources[0].has_marker
+    usable = _longest_copies(tracks)
     if is_synthetic:  # the names of its clips are GTZAN's, its music is not
         for track in usable.values():
             track.artist = track.title = ""
-    assignments = {m: splits.assign(usable, m, seed) for m in splits.GTZAN_METHODS}
     present = {track.genre for track in usable.values()}
     absent = [genre for genre in gtzan.GENRES if genre not in present]
     warnings = [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []
     if split is None:
-        split, reasons = _default_split(assignments["filtered"], usable, is_synthetic)
+        split, reasons = _default_split(usable, is_synthetic)
         warnings += reasons
     about = {
         "kind": "gtzan",
@@ -48,7 +44,7 @@ def select_gtzan(
         "genres": list(gtzan.GENRES),
         "split_description": gtzan.DESCRIPTIONS[split],
     }
-    return about | _put_into_splits(usable, assignments, split, warnings)
+    return about | _put_into_splits(usable, splits.assign(usable, split, seed), split, warnings)
 
 
 def select_custom(
@@ -64,12 +60,8 @@ def select_custom(
     """
     if source.kind != "dataset":  # which stays as it was published
         _leave_out_copies(tracks)
-    usable: dict[str, Track] = {}
-    for track in tracks:
-        if track.is_kept and usable.setdefault(track.track_id, track) is not track:
-            track.status = "another file has this name, written in other characters"
     warnings = genres.leave_out_small(tracks, genres.min_tracks_of(source, options))
-    usable = {track_id: track for track_id, track in usable.items() if track.is_kept}
+    usable = {track.track_id: track for track in tracks if track.is_kept}
     _forget_large_albums(usable)
     method = split or splits.suggest(usable)
     given = {track.split for track in usable.values() if track.split}
@@ -81,9 +73,8 @@ def select_custom(
     missing = [name for name in gtzan.SPLITS if name not in given]
     if method == "given" and missing:
         description += f", and {' and '.join(missing)} drawn from train"
-    methods = {"artist", "random", method}
-    assignments = {m: splits.assign_custom(usable, m, seed) for m in sorted(methods)}
-    about = _put_into_splits(usable, assignments, method, warnings)
+    assignment = splits.assign_custom(usable, method, seed)
+    about = _put_into_splits(usable, assignment, method, warnings)
     about["warnings"] += _leak_warnings(method, about["leakage"])
     names = {track.genre for track in usable.values() if track.is_kept}
     path = Path(source.path)
@@ -99,20 +90,8 @@ def select_custom(
 
 
 def _put_into_splits(
-    tracks: Mapping[str, Track],
-    assignments: Mapping[str, Mapping[str, str]],
-    method: str,
-    warnings: list[str],
+    tracks: Mapping[str, Track], assignment: Mapping[str, str], method: str, warnings: list[str]
 ) -> dict:
-    """
-    Args:
-        assignments: of each method, track_id -> split.
-        method: the chosen one.
-
-    Raises:
-        InputError: nothing is in train.
-    """
-    assignment = assignments[method]
     if "train" not in assignment.values():
         raise InputError(
             f"The {method} split leaves no track to train on among these {len(tracks)}: "
@@ -125,16 +104,28 @@ def _put_into_splits(
     return {
         "split": method,
         "leakage": leakage(assignment, tracks),
-        "warnings": warnings + genre_warnings(assignments, method, tracks),
+        "warnings": warnings + _genre_warnings(tracks),
     }
 
 
-def _default_split(
-    filtered: dict[str, str], usable: dict[str, Track], is_synthetic: bool
-) -> tuple[str, list[str]]:
+def _genre_warnings(tracks: Mapping[str, Track]) -> list[str]:
+    """One sentence for each split that lacks genres."""
+    filled = {(track.split, track.genre) for track in tracks.values()}
+    present = sorted({track.genre for track in tracks.values()})
+    warnings = []
+    for split in gtzan.SPLITS:
+        missing = [genre for genre in present if (split, genre) not in filled]
+        if missing:
+            state = "is empty" if missing == present else f"has no clip of {', '.join(missing)}"
+            warnings.append(f"the {split} split {state}: another --split may fill it.")
+    return warnings
+
+
+def _default_split(usable: Mapping[str, Track], is_synthetic: bool) -> tuple[str, list[str]]:
     """`filtered`, if it has a track of each genre to train on; and why not, if not."""
     if is_synthetic:
         return "random", []
+    filtered = splits.assign(usable, "filtered")
     trained = {usable[t].genre for t, split in filtered.items() if split == "train"}
     missing = sorted({track.genre for track in usable.values()} - trained)
     if not missing:
@@ -145,12 +136,8 @@ def _default_split(
     ]
 
 
-def _longest_copies(tracks: list[Track], sources: list[MusicSource]) -> dict[str, Track]:
-    """Keep each track once, as track_id -> track; `status` says why the others are left out.
-
-    Raises:
-        InputError: no clip is usable.
-    """
+def _longest_copies(tracks: list[Track]) -> dict[str, Track]:
+    """Keep each track once, as track_id -> track; `status` says why the others are left out."""
     kept = [track for track in tracks if track.is_kept]
     longest: dict[str, Track] = {}
     for track in kept:
@@ -160,13 +147,6 @@ def _longest_copies(tracks: list[Track], sources: list[MusicSource]) -> dict[str
     for track in kept:
         if track is not (best := longest[track.track_id]):
             track.status = f"a copy: the track is taken from {best.archive}"
-    if not longest:
-        names = " and ".join(str(source.path) for source in sources)
-        bad = next((f" The first: {t.member}: {t.status}." for t in tracks), "")
-        raise InputError(
-            f"{names} holds no usable GTZAN clip, such as genres_original/blues/blues.00000.wav; "
-            f"{len(tracks)} audio files were looked at.{bad}"
-        )
     return longest
 
 

@@ -41,11 +41,10 @@ MIN_ALBUMS = 3  # a genre, on average, so that each split can have one
 
 
 def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
-    """Choose a split for each track of GTZAN.
+    """Choose a split for each track of GTZAN, by one of GTZAN_METHODS.
 
     Args:
         tracks: by their ids; for `artist` with the hash of their samples.
-        method: one of GTZAN_METHODS.
         seed: of `artist` and `random`; `filtered` is a fixed list.
 
     Returns:
@@ -55,8 +54,7 @@ def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str,
     if method == "filtered":
         return {t: split for t in sorted(tracks) if (split := filtered_split().get(t))}
     if method == "artist":
-        links = ("artist", "samples")
-        return _with_each_genre(assign_groups(tracks, links, seed, SHARES), tracks, links)
+        return _assign_groups(tracks, ("artist", "samples"), seed)
     if method == "random":
         return _assign_at_random(tracks, seed)
     raise InputError(f"There is no split {method!r}: choose one of {', '.join(GTZAN_METHODS)}.")
@@ -68,14 +66,14 @@ def assign_custom(tracks: Mapping[str, Track], method: str, seed: int = 0) -> di
     Where `given` has no validation or test tracks, a part of train becomes them.
     """
     if method != "given":
-        assignment = assign_groups(tracks, LINKS[method], seed, SHARES)
-        return _with_each_genre(assignment, tracks, LINKS[method])
+        return _assign_groups(tracks, LINKS[method], seed)
     assignment = {t: track.split for t, track in tracks.items() if track.split}
     train = {t: tracks[t] for t, split in assignment.items() if split == "train"}
     missing = [split for split in SPLITS if split not in assignment.values()]
     if train and missing:
         shares = {"train": 1 - 0.1 * len(missing)} | dict.fromkeys(missing, 0.1)
-        assignment |= assign_groups(train, LINKS[suggest(train)], seed, shares)
+        groups = _linked_groups(train, LINKS[suggest(train)])
+        assignment |= _spread(groups, train, seed, shares)
     return assignment
 
 
@@ -98,16 +96,23 @@ def _assign_at_random(tracks: Mapping[str, Track], seed: int) -> dict[str, str]:
     assignment = {}
     for genre in gtzan.GENRES:
         of_genre = rng.permutation([t for t in sorted(tracks) if tracks[t].genre == genre]).tolist()
-        n_held_out = max(1, round(len(of_genre) / 10)) if len(of_genre) >= 3 else 0
-        for i, track in enumerate(of_genre):
-            assignment[track] = (
-                "test" if i < n_held_out else "validation" if i < 2 * n_held_out else "train"
-            )
+        n = max(1, round(len(of_genre) / 10)) if len(of_genre) >= 3 else 0
+        assignment |= dict.fromkeys(of_genre, "train")
+        assignment |= dict.fromkeys(of_genre[n : 2 * n], "validation")
+        assignment |= dict.fromkeys(of_genre[:n], "test")
     return assignment
 
 
-def assign_groups(
-    tracks: Mapping[str, Track], links: Collection[str], seed: int, shares: Mapping[str, float]
+def _assign_groups(
+    tracks: Mapping[str, Track], links: Collection[str], seed: int
+) -> dict[str, str]:
+    """80/10/10, what is linked on one side, and each genre in each split where that can be."""
+    groups = _linked_groups(tracks, links)
+    return _with_each_genre(_spread(groups, tracks, seed, SHARES), groups, tracks)
+
+
+def _spread(
+    groups: list[list[str]], tracks: Mapping[str, Track], seed: int, shares: Mapping[str, float]
 ) -> dict[str, str]:
     """Give each group of tracks to the split that lacks its genre most, the largest group first.
 
@@ -115,10 +120,9 @@ def assign_groups(
     StratifiedGroupKFold gave 6 to 24, and for one of four seeds no blues in validation.
 
     Args:
-        links: the keys of `link_keys` by which tracks are held together.
         shares: of each split that is filled.
     """
-    groups = _linked_groups(tracks, links)
+    groups = list(groups)
     np.random.default_rng(seed).shuffle(groups)
     groups.sort(key=len, reverse=True)
     n_of_genre = Counter(track.genre for track in tracks.values())
@@ -138,28 +142,25 @@ def assign_groups(
             for s in fitting or ["train"]
         }
         split = max(lacking, key=lacking.get)
-        assignment.update(dict.fromkeys(group, split))
+        assignment |= dict.fromkeys(group, split)
         filled.update((split, tracks[t].genre) for t in group)
     return assignment
 
 
 def _with_each_genre(
-    assignment: dict[str, str], tracks: Mapping[str, Track], links: Collection[str]
+    assignment: dict[str, str], groups: list[list[str]], tracks: Mapping[str, Track]
 ) -> dict[str, str]:
     """Move a group from train where validation or test have nothing of its genre.
 
     Few tracks by few artists have groups that are large beside a tenth. The smallest one moves, if
     train keeps twice as many tracks of the genre.
     """
-    groups = _linked_groups({t: tracks[t] for t in assignment}, links)
-    movable = sorted((g for g in groups if len({tracks[t].genre for t in g}) == 1), key=len)
     filled = Counter((split, tracks[t].genre) for t, split in assignment.items())
-    for group in movable:
+    for group in sorted(groups, key=len):
         genre, n = tracks[group[0]].genre, len(group)
-        if assignment[group[0]] != "train" or 3 * n > filled["train", genre]:
-            continue
         split = next((s for s in ("test", "validation") if not filled[s, genre]), None)
-        if split:
+        is_movable = assignment[group[0]] == "train" and 3 * n <= filled["train", genre]
+        if split and is_movable and all(tracks[t].genre == genre for t in group):
             assignment |= dict.fromkeys(group, split)
             filled.update({(split, genre): n, ("train", genre): -n})
     return assignment

@@ -19,12 +19,9 @@ NAMES = {  # of a field, by the kind of tags; others call it as it is called her
     ID3: {"artist": "TPE1", "title": "TIT2", "album": "TALB", "genre": "TCON"},
     MP4Tags: {"artist": "\xa9ART", "title": "\xa9nam", "album": "\xa9alb", "genre": "\xa9gen"},
     ASFTags: {
-        "artist": "Author",
-        "title": "Title",
-        "album": "WM/AlbumTitle",
-        "genre": "WM/Genre",
+        "artist": "Author", "title": "Title", "album": "WM/AlbumTitle", "genre": "WM/Genre",
     },
-}
+}  # fmt: skip
 FIELDS = ("artist", "title", "album", "genre")
 MAX_LENGTH = 300  # characters of a value
 

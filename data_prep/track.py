@@ -36,7 +36,6 @@ class Track:
     archive: str = ""
     member: str = ""  # its name in the source, as text that fits a line
     is_bad: bool = False  # its file cannot be used
-    is_temporary: bool = False  # what left it out may pass
     clips: list[Clip] = field(default_factory=list)
 
     @property
@@ -47,9 +46,9 @@ class Track:
     def starts(self) -> str:
         return " ".join(f"{clip.start:g}" for clip in self.clips)
 
-    def leave_out_bad(self, status: str, is_temporary: bool = False) -> None:
+    def leave_out_bad(self, status: str) -> None:
         """Leave it out because its file cannot be used."""
-        self.status, self.is_bad, self.is_temporary = status, True, is_temporary
+        self.status, self.is_bad = status, True
 
     def add(
         self, clips: list[Clip], start: float, seconds: float, lost_seconds: float, sha256: str

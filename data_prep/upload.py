@@ -14,8 +14,7 @@ def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0
     """Upload audio as Parquet files, then the manifest and the dataset card.
 
     Args:
-        needs_rights: whether nobody said that the audio may be public: GTZAN's has no licence, and
-            neither has that of a source without --license.
+        needs_rights: by the function of that name.
         times_public: how often `--public` was given. 0 uploads to a private repository. Audio that
             `needs_rights` becomes public only with 2.
 
@@ -42,7 +41,7 @@ def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0
 
 
 def needs_rights(preparation: dict) -> bool:
-    """Whether nobody said that this audio may be public."""
+    """Whether nobody said that this audio may be public: GTZAN's has no licence either."""
     return not (preparation["is_synthetic"] or preparation.get("license"))
 
 

@@ -53,6 +53,7 @@ def test_options_exist(page):
         "--dist",  # of pytest-xdist
         *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
         *("--address", "--head"),  # of ray
+        *("--local-dir", "--repo-type"),  # of hf
         *("--no-project", "--with-requirements"),  # of uv
     }
     known |= set(launch_command_parser()._option_string_actions)

@@ -21,10 +21,7 @@ FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 
 
 def from_archive(path: Path, listing: Listing) -> MusicSource:
-    """
-    Raises:
-        InputError: no audio file lies in a folder, or the folders are FMA's.
-    """
+    """Raises InputError: no audio file lies in a folder of a genre."""
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
@@ -32,25 +29,23 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
     if depth and path.is_dir():
         inner = path.joinpath(*next(iter(parts.values()))[:depth])
         raise InputError(
-            f"A classifier needs two genres, and {path} holds one folder: if the genres are in it, "
-            f"give {inner}."
+            f"{path} holds one folder, which would be one genre: if the genres are in it, give "
+            f"{inner}."
         )
     if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
         raise InputError(
-            f"The folders of {path} are numbered as those of the Free Music Archive (FMA), and are "
-            "no genres: give the table tracks.csv of fma_metadata.zip, beside this folder."
+            f"The folders of {path} are numbers of the Free Music Archive (FMA), no genres: give "
+            "the table tracks.csv of fma_metadata.zip, beside this folder."
         )
     is_split = bool(split_folders([p[depth:] for p in parts.values()]))
     tracks = {name: _track(path, name, p[depth:], is_split) for name, p in parts.items()}
     if not any(track.genre for track in tracks.values()):
         raise InputError(
-            f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into a "
-            "folder of its name, give a table of paths and genres, or take the files' tags with "
-            "python -m data_prep --genre_from tags."
+            f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into "
+            "one, give a table of paths and genres, or use python -m data_prep --genre_from tags."
         )
-    return MusicSource(
-        path, "folders", "a folder per genre", tracks, has_marker=listing.has_marker
-    )  # fmt: skip
+    what = "a folder per genre"
+    return MusicSource(path, "folders", what, tracks, has_marker=listing.has_marker)
 
 
 def n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:

@@ -1,6 +1,6 @@
 """A table of paths and genres, alone or inside a folder or archive.
 
-CSV and TSV in any encoding, JSON lines, Parquet, or Excel's .xlsx. The columns are `path` (or
+CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The columns are `path` (or
 `file_name`, as in AudioFolder's metadata.csv) and `genre` (or `label`), and optionally `artist`,
 `title`, `album` and `split`. Paths are relative to the table. tracks.csv of the Free Music Archive
 (FMA), which has three rows of headers and numbers for paths, is read as well.
@@ -9,7 +9,7 @@ CSV and TSV in any encoding, JSON lines, Parquet, or Excel's .xlsx. The columns 
 import io
 import posixpath
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -19,12 +19,7 @@ import pandas as pd
 from data_prep.archive import Member
 from data_prep.names import one_line, shown
 from data_prep.options import COLUMNS, SourceOptions
-from data_prep.sources.music_source import (
-    SPLIT_NAMES,
-    Listing,
-    MusicSource,
-    new_track,
-)
+from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
 from music_genre.errors import InputError
 
@@ -38,32 +33,26 @@ FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
 }  # fmt: skip
-MAX_ROWS = 1_000_000
 Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
 
 
 def from_file(path: Path, options: SourceOptions) -> MusicSource:
     """
     Raises:
-        InputError: there is no such file, it is no table, a column is missing, or no path exists.
+        OSError, InputError: it cannot be read, a column is missing, or no path exists.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    frame = _read(data, path)
+    frame = _read(path.read_bytes(), path)
     what, folder = "a table", path.parent
     if frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns:
         what, folder = "FMA's table of tracks", _fma_folder(path)
         frame = _flat_fma(frame, folder)
-    find = _finder(folder)
     rows = rows_of(frame, path, options)
-    files = {row["path"]: find(row["path"]) for row in rows if row["path"]}
-    tracks = _tracks(path, rows, lambda name: files[name] is not None)
+    files = _find(folder, {row["path"] for row in rows if row["path"]})
+    tracks = _tracks(path, rows, files.keys())
 
     @contextmanager
     def open_members() -> Iterator[Iterator[Member]]:
-        yield (Member(name, file) for name, file in files.items() if file)
+        yield (Member(name, files[name]) for name in tracks if name in files)
 
     return MusicSource(path, "table", what, tracks, open_members=open_members)
 
@@ -73,7 +62,7 @@ def files_of(path: Path, options: SourceOptions) -> list[Path]:
     try:
         with from_file(path, options).open_members() as members:
             return [member.path for member in members]
-    except InputError:
+    except (OSError, InputError):
         return []
 
 
@@ -98,17 +87,14 @@ def in_archive(
         if is_needed:
             raise InputError(f"{path} holds no table with the columns path and genre.")
         return None
-    names = _keys(listing.audio)
-    rows: Rows = []
-    for name, of_table in found.items():
-        folder = posixpath.dirname(name)
-        for row in of_table:
-            inside = _normal(posixpath.join(folder, row["path"])) if row["path"] else ""
-            row["path"] = names.get(inside) or names.get(inside.casefold(), inside)
+    names = _keys(listing.audio) | {posixpath.normpath(name): name for name in listing.audio}
+    for name, rows in found.items():
+        for row in rows:
+            inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), row["path"]))
+            row["path"] = row["path"] and names.get(inside, names.get(_key(inside), inside))
             if len(found) > 1 and splits[name]:
                 row.setdefault("split", splits[name])
-        rows += of_table
-    tracks = _tracks(path, rows, set(listing.audio).__contains__)
+    tracks = _tracks(path, [row for rows in found.values() for row in rows], set(listing.audio))
     return MusicSource(path, "table", "a table", tracks, has_marker=listing.has_marker)
 
 
@@ -120,41 +106,30 @@ def _split_of_table(name: str) -> str | None:
     return SPLIT_NAMES.get(path.stem)
 
 
-def _normal(name: str) -> str:
-    """One name for "./a/b", "a//b" and its letters in other encodings of Unicode."""
-    return unicodedata.normalize("NFC", posixpath.normpath(name))
+def _key(name: str) -> str:
+    """One for "./a/b" and "a//B", and for the letters of a name in other encodings of Unicode."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name)).casefold()
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:
-    """How a table may write the names of files: with other capitals, or without their suffix."""
-    files = {_normal(name): name for name in names}
-    stems = {
-        posixpath.splitext(key)[0].casefold(): name
-        for key, name in files.items()
-        if Member(name).is_clip
-    }
-    return stems | {key.casefold(): name for key, name in files.items()} | files
+    """How a table may write the names of files: as `_key` has them, or without their suffix."""
+    keys = {_key(name): name for name in names}
+    stems = {posixpath.splitext(k)[0]: name for k, name in keys.items() if Member(name).is_clip}
+    return stems | keys
 
 
-def _finder(folder: Path) -> Callable[[str], Path | None]:
-    """A function that finds the files of a table on the disk, as `_keys` allows."""
+def _find(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files of a table on the disk, those that exist."""
 
     @cache
-    def names_in(parent: Path) -> dict[str, str]:
-        try:
-            return _keys(child.name for child in parent.iterdir())
-        except OSError:
-            return {}
+    def keys_in(parent: Path) -> dict[str, str]:
+        return _keys(child.name for child in parent.iterdir()) if parent.is_dir() else {}
 
-    def find(name: str) -> Path | None:
-        path = folder / name
+    paths = {name: folder / name for name in names}
+    for name, path in paths.items():
         if not path.is_file():
-            names = names_in(path.parent)
-            key = _normal(path.name)
-            path = path.with_name(names.get(key) or names.get(key.casefold(), path.name))
-        return path if path.is_file() else None
-
-    return find
+            paths[name] = path.with_name(keys_in(path.parent).get(_key(path.name), path.name))
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
@@ -163,8 +138,7 @@ def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
         if member.basename in OF_FEATURES:
             continue
         try:
-            path = Path(name)
-            found[name] = rows_of(_read(member.read(), path), path, options)
+            found[name] = rows_of(_read(member.read(), Path(name)), Path(name), options)
         except InputError:  # one of another kind
             if options.columns:
                 raise
@@ -172,62 +146,46 @@ def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
 
 
 def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
-    """The rows of a table, all cells as text.
-
-    Raises:
-        InputError: a column is missing, or there are too many rows.
-    """
-    if len(frame) > MAX_ROWS:
-        raise InputError(f"{name} has more than {MAX_ROWS:,} rows.")
+    """The rows of a table, all cells as text. Raises InputError: a column is missing."""
     given = options.columns or {}
     have = {str(column).strip().casefold(): column for column in frame.columns}
-    listed = ", ".join(shown(str(column).strip()) for column in list(frame.columns)[:12]) or "none"
-    if missing := [column for column in given.values() if column.casefold() not in have]:
-        raise InputError(f"{name} has no column {missing[0]}; it has {listed}.")
     chosen = {}
     for field, candidates in DEFAULTS.items():
         names = (given[field].casefold(),) if field in given else candidates
         if column := next((n for n in names if n in have), None):
             chosen[field] = have[column]
-    if missing := [field for field in ("path", "genre") if field not in chosen]:
+    if missing := [field for field in ("path", "genre", *given) if field not in chosen]:
+        listed = ", ".join(shown(str(column).strip()) for column in list(frame.columns)[:12])
         raise InputError(
-            f"{name} has no column {missing[0]}; it has {listed}: name the one to use with "
-            f"python -m data_prep --columns {missing[0]}=COLUMN."
+            f"{name} has no column {given.get(missing[0], missing[0])}; it has {listed or 'none'}: "
+            f"name the one to use with python -m data_prep --columns {missing[0]}=COLUMN."
         )
     table = frame[list(chosen.values())].set_axis(list(chosen), axis=1)
     cells = table.astype(object).where(table.notna(), "").astype(str)
+    cells = cells.apply(lambda column: column.str.strip())
     cells["path"] = cells["path"].str.replace("\\", "/", regex=False)  # written on Windows
-    return [{key: value.strip() for key, value in row.items()} for row in cells.to_dict("records")]
+    return cells.to_dict("records")
 
 
 # --- formats --------------------------------------------------------------------------------
 
 
 def _read(data: bytes, name: Path) -> pd.DataFrame:
-    """
-    Raises:
-        InputError: it is no table.
-    """
     try:
         return _read_frame(data, name.suffix.lower())
-    except ImportError as error:
-        raise InputError(
-            f"{name} is a workbook: install openpyxl (`pip install openpyxl`), or save it as CSV."
-        ) from error
     except Exception as error:  # pandas and its readers raise many kinds
         reason = (str(error).splitlines() or [""])[0][:120]
         raise InputError(f"{name} cannot be read as a table ({reason}).") from error
 
 
 def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
+    file = io.BytesIO(data)
     if suffix == ".parquet":
-        return pd.read_parquet(io.BytesIO(data))
-    if suffix == ".jsonl":
-        return pd.read_json(io.BytesIO(data), lines=True, dtype=False, convert_dates=False)
-    if suffix == ".json":
-        return pd.read_json(io.BytesIO(data), dtype=False, convert_dates=False)
+        return pd.read_parquet(file)
+    if suffix in (".json", ".jsonl"):
+        return pd.read_json(file, lines=suffix == ".jsonl", dtype=False, convert_dates=False)
     if suffix == ".xlsx":
-        return pd.read_excel(io.BytesIO(data), dtype=str, keep_default_na=False)
+        return pd.read_excel(file, dtype=str, keep_default_na=False)
     text = decode_text(data)
     head, _, rest = text.partition("\n")
     separator = max(",;\t", key=head.count)
@@ -240,11 +198,7 @@ def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
 
 
 def decode_text(data: bytes) -> str:
-    """Text in UTF-8, in UTF-16 with a mark, or in the code page of Windows in the west.
-
-    Raises:
-        ValueError: it is no text.
-    """
+    """Text in UTF-8, in UTF-16 with a mark, or in the code page of Windows in the west."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     if b"\0" in data:
@@ -264,10 +218,7 @@ def _fma_folder(path: Path) -> Path:
     for folder in (path.parent, *sorted(siblings)):
         if any(folder.glob("[0-9][0-9][0-9]")):
             return folder
-    raise InputError(
-        f"{path} is FMA's table, but its music is not beside it: unpack fma_small.zip into "
-        f"{path.parent}."
-    )
+    raise InputError(f"Unpack fma_small.zip into {path.parent}: {path} is FMA's table.")
 
 
 def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -284,45 +235,37 @@ def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 # --- tracks ---------------------------------------------------------------------------------
 
 
-def _tracks(path: Path, rows: Rows, exists: Callable[[str], bool]) -> dict[str, Track]:
+def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
     """A track per path. What a row lacks, or says twice in two ways, is the track's status.
 
-    Raises:
-        InputError: there is no row, no path exists, or a split has an unknown name.
+    Args:
+        there: the paths that exist.
     """
     tracks: dict[str, Track] = {}
-    n_missing = 0
     for i, row in enumerate(rows, start=1):
         values = {key: one_line(row.get(key, "")) for key in COLUMNS if key != "path"}
         values["genre"] = unicodedata.normalize("NFC", values["genre"])
-        values["split"] = _split_of(values["split"], i, path)
-        name = row["path"]
-        if name in tracks:
-            if values["genre"] and values["genre"] != tracks[name].genre:
-                both = f"{tracks[name].genre} and {values['genre']}"
-                tracks[name].status = f"the table has it twice, as {both}"
+        if (split := values["split"].lower()) and split not in SPLIT_NAMES:
+            raise InputError(
+                f"{path} has the split {split[:40]} in row {i}: use train, validation and test."
+            )
+        values["split"] = SPLIT_NAMES.get(split, "")
+        name = row["path"] or f"row {i}"
+        if track := tracks.get(name):
+            if values["genre"] not in ("", track.genre):
+                track.status = f"the table has it twice, as {track.genre} and {values['genre']}"
             continue
-        track = tracks[name or f"row {i}"] = new_track(path, name or f"row {i}", **values)
-        if not name:
+        track = tracks[name] = new_track(path, name, **values)
+        if not row["path"]:
             track.status = "the table has no path for it"
-        elif not exists(name):
+        elif name not in there:
             track.leave_out_bad("there is no such file")
-            n_missing += 1
         elif not track.genre:
             track.status = "the table has no genre for it"
-    if not tracks:
-        raise InputError(f"{path} has no rows.")
-    if n_missing == len(tracks):
+    if not any(name in there for name in tracks):
+        example = f", such as {next(iter(tracks.values())).member}" if tracks else ""
         raise InputError(
-            f"None of the {len(tracks):,} paths in {path} exists, such as "
-            f"{next(iter(tracks.values())).member}: paths are relative to the table."
+            f"None of the {len(tracks):,} paths in {path} exists{example}: paths are relative to "
+            "the table."
         )
     return tracks
-
-
-def _split_of(text: str, i: int, path: Path) -> str:
-    if text and text.lower() not in SPLIT_NAMES:
-        raise InputError(
-            f"{path} has the split {text[:40]} in row {i}: use train, validation and test."
-        )
-    return SPLIT_NAMES[text.lower()] if text else ""

@@ -33,31 +33,19 @@ class Listing:
 
 @dataclass
 class MusicSource:
-    """An archive, folder, table or dataset, and the track that each audio file in it is.
+    """An archive, folder, table or dataset, and the track that each audio file in it is."""
 
-    Attributes:
-        path: of it, or the id of a dataset on the Hub.
-        kind: gtzan, folders, table, tags or dataset.
-        what: what it is, for people: "a folder per genre".
-        tracks: by the name of the member. Several members may be clips of one track.
-        open_members: a context with its files, by default those of the archive at `path`.
-        has_marker: whether its music is synthesised.
-        genres: in the order of labels, if it has one.
-        known: what is said of a dataset that data_prep made, by `card.read_card`.
-    """
-
-    path: Path | str
-    kind: str
-    what: str
-    tracks: dict[str, Track]
-    open_members: Callable[[], AbstractContextManager[Iterator[Member]]] = None
-    has_marker: bool = False
-    genres: list[str] = field(default_factory=list)
-    known: dict = field(default_factory=dict)
+    path: Path | str  # of it, or the id of a dataset on the Hub
+    kind: str  # gtzan, folders, table, tags or dataset
+    what: str  # what it is, for people: "a folder per genre"
+    tracks: dict[str, Track]  # by the name of the member; several may be clips of one track
+    open_members: Callable[[], AbstractContextManager[Iterator[Member]]] = None  # open_archive
+    has_marker: bool = False  # whether its music is synthesised
+    genres: list[str] = field(default_factory=list)  # in the order of labels, if it has one
+    known: dict = field(default_factory=dict)  # of a dataset that data_prep made, by `read_card`
 
     def __post_init__(self) -> None:
-        if self.open_members is None:
-            self.open_members = lambda: open_archive(self.path)
+        self.open_members = self.open_members or (lambda: open_archive(self.path))
 
     @property
     def is_gtzan(self) -> bool:
@@ -88,11 +76,7 @@ def new_track(path: Path | str, name: str, **values: str) -> Track:
 
 
 def list_names(path: Path) -> Listing:
-    """The audio files and tables in an archive or folder.
-
-    Raises:
-        InputError: as `open_archive`.
-    """
+    """The audio files and tables in an archive or folder. Raises what `open_archive` does."""
     listing = Listing()
     n_bytes = 0
     with open_archive(path, audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES) as members:
@@ -111,14 +95,9 @@ def list_names(path: Path) -> Listing:
 
 
 def check_has_audio(listing: Listing, path: Path) -> None:
-    if listing.audio:
-        return
-    if listing.archives:
+    if not listing.audio:
+        inner = f", but {listing.archives[0]}: unpack it" if listing.archives else ""
         raise InputError(
-            f"{path} holds no audio file, but {listing.archives[0]}: unpack it, and give what is "
-            "in it."
+            f"{path} holds no audio file{inner}. Give a folder with a folder per genre, a table of "
+            "paths and genres, or a GTZAN archive."
         )
-    raise InputError(
-        f"{path} holds no audio file: give a folder with a folder per genre, a table of paths "
-        "and genres, or a GTZAN archive."
-    )

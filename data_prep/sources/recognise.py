@@ -27,15 +27,13 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
         path: of a file or folder; or the id of a dataset on the Hub.
 
     Raises:
-        InputError: it is none of the kinds, could be several, or cannot be read.
-        InputError: an option has no use with this kind.
+        InputError: it is none of the kinds, could be several, or cannot be read; or an option has
+            no use with this kind.
     """
     kind = options.genre_from
-    if is_hub_id(path):
+    if is_hub_id(path) or _has_audio_column(path):
         return _dataset(path, options)
     if is_table(path):
-        if _has_audio_column(path):
-            return _dataset(path, options)
         if kind not in (None, "table"):
             raise InputError(f"{path} is a table: leave out --genre_from {kind}.")
         return metadata_table.from_file(path, options)
@@ -66,11 +64,7 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
 
 
 def is_gtzan(path: Path) -> bool:
-    """Whether an archive or folder is GTZAN.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """Whether an archive or folder is GTZAN. Raises InputError: it cannot be read."""
     return not is_table(path) and gtzan_archive.is_gtzan(list_names(path))
 
 
@@ -86,10 +80,8 @@ def is_table(path: Path) -> bool:
 
 def _has_audio_column(path: Path) -> bool:
     """Whether a file is a part of a dataset, and no table of paths."""
-    if path.suffix.lower() != ".parquet":
-        return False
     try:
-        return "audio" in pq.read_schema(path).names
+        return path.suffix.lower() == ".parquet" and "audio" in pq.read_schema(path).names
     except (OSError, pa.ArrowException):  # reading it as a table says what is wrong
         return False
 

@@ -16,6 +16,8 @@ import pytest
 from data_prep import archive
 from data_prep.archive import MARKER, MemberError, open_archive
 from music_genre.errors import InputError
+from tests.data_prep.archives import make_zip
+from tests.data_prep.music import write
 
 ARCHIVES = ("zip", "tar", "tar.gz")
 FORMS = (*ARCHIVES, "folder")
@@ -25,13 +27,9 @@ CLIP, OTHER = "genres/blues/blues.00000.wav", "genres/blues/blues.00001.wav"
 def make(path: Path, form: str, members: dict[str, bytes]) -> Path:
     """An archive of one of FORMS."""
     if form == "zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, data in members.items():
-                file.writestr(name, data)
+        make_zip(path, members)
     elif form == "folder":
-        for name, data in members.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(data)
+        write(path, members)
     else:
         with tarfile.open(path, "w:gz" if form == "tar.gz" else "w") as file:
             for name, data in members.items():
@@ -78,20 +76,13 @@ def test_a_large_member_is_refused_without_being_read_whole(tmp_path, form, monk
 def test_the_bytes_of_all_members_are_limited(tmp_path, form, monkeypatch):
     path = make(tmp_path / "a", form, {CLIP: bytes(60_000), OTHER: bytes(60_000)})
     monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 120_000)
-    assert len(read_all(path)) == 2
-    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 119_999)
-    with pytest.raises(InputError, match="prepare a part of it"):
-        read_all(path)
-
-
-@pytest.mark.parametrize("form", ARCHIVES)
-def test_the_number_of_members_is_limited(tmp_path, form, monkeypatch):
-    path = make(tmp_path / "a", form, {CLIP: b"1", OTHER: b"2"})
     monkeypatch.setattr(archive, "MAX_MEMBERS", 2)
     assert len(read_all(path)) == 2
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 1)
-    with pytest.raises(InputError, match="more than 1 files"):
-        read_all(path)
+    for name, value in (("MAX_TOTAL_BYTES", 119_999), ("MAX_MEMBERS", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(archive, name, value)
+            with pytest.raises(InputError, match="prepare a part of it"):
+                read_all(path)
 
 
 def test_what_is_skipped_in_a_tar_counts_as_well(tmp_path, monkeypatch):
@@ -102,7 +93,7 @@ def test_what_is_skipped_in_a_tar_counts_as_well(tmp_path, monkeypatch):
         read_all(path)
 
 
-@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
 def test_a_huge_tar_header_is_refused(tmp_path, kind):
     header = tarfile.TarInfo("long")
     header.type, header.size = kind, 2**21
@@ -130,13 +121,21 @@ def test_a_tar_keeps_no_headers_in_memory(tmp_path, monkeypatch):
 # --- what is no file ------------------------------------------------------------------------
 
 
-def test_an_encrypted_member_says_so(tmp_path):
-    path = make(tmp_path / "a.zip", "zip", {CLIP: b"1", OTHER: b"2"})
-    data = bytearray(path.read_bytes())
-    data[data.find(b"PK\x01\x02") + 8] |= 1  # the first member's flag in the central directory
-    path.write_bytes(data)
-    reason = "encrypted: unpack the archive with its password first"
-    assert read_all(path) == {CLIP: reason, OTHER: b"2"}
+def test_a_member_that_cannot_be_unpacked_says_so_and_hides_no_others(tmp_path):
+    path = make(tmp_path / "a.zip", "zip", {CLIP: os.urandom(1000), OTHER: b"2"})
+    whole = path.read_bytes()
+    entry = whole.find(b"PK\x01\x02")  # of the first member, in the central directory
+    for at, bits, reason in (
+        (entry + 8, 1, "encrypted: unpack"),
+        (entry + 10, 1, "compression method"),  # 9, Deflate64
+        (len(CLIP) + 100, 255, "cannot be unpacked"),
+    ):
+        data = bytearray(whole)
+        data[at] ^= bits
+        (tmp_path / f"{at}.zip").write_bytes(data)
+        found = read_all(tmp_path / f"{at}.zip")
+        assert reason in found[CLIP] and "give the folder" in found[CLIP]
+        assert found[OTHER] == b"2"
 
 
 def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
@@ -144,7 +143,7 @@ def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
         link = zipfile.ZipInfo(CLIP)
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(link, "/etc/passwd")
-    assert read_all(tmp_path / "a.zip") == {CLIP: "a symbolic link, not a file"}
+    assert read_all(tmp_path / "a.zip") == {CLIP: "a link, not a file"}
 
     kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
     with tarfile.open(tmp_path / "a.tar", "w") as file:
@@ -156,20 +155,11 @@ def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
     assert list(found.values()) == ["a link or a device, not a file"] * len(kinds)
 
 
-def test_an_archive_that_cannot_be_read_at_all_says_what_it_is(tmp_path):
-    deflate64 = bytearray(make(tmp_path / "a.zip", "zip", {CLIP: bytes(99)}).read_bytes())
-    deflate64[deflate64.find(b"PK\x01\x02") + 10] = 9
-    encrypted = bytearray(make(tmp_path / "a.zip", "zip", {CLIP: bytes(99)}).read_bytes())
-    encrypted[encrypted.find(b"PK\x01\x02") + 8] |= 1
-    for data, sentence in (
-        (deflate64, "compressed by Deflate64, which is not read here: unpack the archive"),
-        (encrypted, "encrypted: unpack the archive with its password"),
-        (b"7z\xbc\xaf\x27\x1c" + bytes(999), "is a 7z archive, which is not read here: unpack"),
-        (b"Rar!\x1a\x07" + bytes(999), "is a RAR archive"),
-        (b"\x28\xb5\x2f\xfd" + bytes(999), "is a zstd archive"),
-    ):
-        (tmp_path / "b.zip").write_bytes(data)
-        with pytest.raises(InputError, match=sentence):
+def test_an_archive_of_another_kind_says_which(tmp_path):
+    kinds = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"\x28\xb5\x2f\xfd": "zstd"}
+    for magic, kind in kinds.items():
+        (tmp_path / "b.zip").write_bytes(magic + bytes(999))
+        with pytest.raises(InputError, match=f"is a {kind} archive, which is not read"):
             read_all(tmp_path / "b.zip")
 
 
@@ -243,13 +233,3 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, monkeypatch):
     names = [f"{g}/{g}.{i:05d}.wav" for g in ("rock", "blues", "jazz") for i in (3, 1, 2, 0)]
     path = make(tmp_path / "a", "folder", dict.fromkeys(names, b"1"))
     assert list(read_all(path)) == sorted(names)
-
-
-def test_a_damaged_member_does_not_hide_the_others(tmp_path):
-    path = make(tmp_path / "a.zip", "zip", {CLIP: os.urandom(1000), OTHER: b"2"})
-    data = bytearray(path.read_bytes())
-    data[len(CLIP) + 100] ^= 0xFF
-    path.write_bytes(data)
-    found = read_all(path)
-    assert "damaged in the archive" in found[CLIP]
-    assert found[OTHER] == b"2"

@@ -39,7 +39,6 @@ def test_it_is_left_out_with_the_reason(music, tmp_path):
     rows = manifest(tmp_path / "out")
     assert {n: row["status"] for n, row in rows.items() if row["status"] != "kept"} == REASONS
     assert done["n_kept"] == 9 and done["n_clips"] == 11
-    assert done["n_temporary"] == 1, "the machine may have been slow"
 
 
 def test_asked_to_fail_it_names_the_file(music, tmp_path):

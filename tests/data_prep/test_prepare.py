@@ -2,7 +2,6 @@
 
 import csv
 import io
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def test_beside_it_lie_manifest_card_and_record(prepared):
     card = (prepared / "README.md").read_text()
     assert "synthesised by the project" in card
     assert "| all | 40 | 10 | 10 |" in card
-    assert read_preparation(prepared)["is_synthetic"]
+    assert read_preparation(prepared)["warnings"] == []
 
 
 def test_audio_columns_decode_with_torchcodec(prepared):
@@ -86,6 +85,13 @@ def test_it_goes_to_parquet_and_streams_back(prepared, tmp_path):
 # --- forms ----------------------------------------------------------------------------------
 
 
+def converted(data: bytes, kind: str) -> bytes:
+    samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
+
+
 def test_every_form_gives_the_same_clips(tmp_path):
     members = three_of_each("Data/genres_original")
     litter = {
@@ -93,31 +99,14 @@ def test_every_form_gives_the_same_clips(tmp_path):
         "Data/images_original/blues/blues00000.png": b"x",
         "Data/features_30_sec.csv": b"filename,length\nblues.00000.wav,1\n",
     }
-    folder = tmp_path / "unpacked set"
-    for name, data in members.items():
-        file = folder / Path(name).name
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(data)
-    with tarfile.open(tmp_path / "genres.tar.gz", "w:gz") as file:
-        for name, data in members.items():
-            samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-            buffer = io.BytesIO()
-            soundfile.write(buffer, samples, rate, format="AU", subtype="PCM_16")
-            info = tarfile.TarInfo(f"genres/{Path(name).parent.name}/{Path(name).stem}.au")
-            info.size = buffer.tell()
-            file.addfile(info, io.BytesIO(buffer.getvalue()))
-    flac = {}
-    for name, data in members.items():
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples, rate, format="FLAC")
-        flac[name.replace(".wav", ".flac")] = buffer.getvalue()
+    named = {Path(name).stem: data for name, data in members.items()}
+    au = {f"genres/{n[:-6]}/{n}.au": converted(data, "AU") for n, data in named.items()}
     archives = [
         make_zip(tmp_path / "GTZAN Genre Collection.zip", members | litter),
-        make_zip(tmp_path / "no-top-folder.bin", {Path(n).name: d for n, d in members.items()}),
-        make_zip(tmp_path / "flac.zip", flac),
-        tmp_path / "genres.tar.gz",
-        folder,
+        make_zip(tmp_path / "no-top-folder.bin", {f"{n}.wav": d for n, d in named.items()}),
+        make_zip(tmp_path / "f.zip", {f"{n}.flac": converted(d, "FLAC") for n, d in named.items()}),
+        make(tmp_path / "genres.tar.gz", "tar.gz", au),
+        make(tmp_path / "unpacked set", "folder", {f"{n}.wav": d for n, d in named.items()}),
     ]
     results = []
     for i, path in enumerate(archives):
@@ -127,7 +116,7 @@ def test_every_form_gives_the_same_clips(tmp_path):
     assert all(result == results[0] for result in results)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 1, 0, 3), (1, 2, 3, 0), (3, 2, 0, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)])
 def test_of_several_copies_the_longest_that_decodes_is_kept(tmp_path, order):
     name = "genres_original/blues/blues.00000.wav"
     archives = [
@@ -186,24 +175,14 @@ def test_equal_samples_are_found_and_named(tmp_path):
 # --- synthesised music ----------------------------------------------------------------------
 
 
-def as_tar_with_the_marker_last(archive: Path, path: Path) -> Path:
-    with zipfile.ZipFile(archive) as source, tarfile.open(path, "w:gz") as target:
-        for name in reversed(source.namelist()):
-            info = tarfile.TarInfo(name)
-            info.size = source.getinfo(name).file_size
-            target.addfile(info, io.BytesIO(source.read(name)))
-    return path
-
-
-@pytest.mark.parametrize("form", ["zip", "tar"])
-def test_synthesised_clips_have_no_artist_and_no_leakage(archive, tmp_path, form):
-    """Their names are those of GTZAN's tracks, their music is not."""
-    if form == "tar":
-        archive = as_tar_with_the_marker_last(archive, tmp_path / "a.tar.gz")
-    done = prepare([archive], tmp_path / "out", split="random")
-    assert done["is_synthetic"]
-    assert done["leakage"] is None
-    assert read_preparation(tmp_path / "out")["leakage"] is None
+def test_synthesised_clips_have_no_artist_and_no_leakage(archive, tmp_path):
+    """Their names are those of GTZAN's tracks, their music is not. The marker may come last."""
+    with zipfile.ZipFile(archive) as file:
+        members = {name: file.read(name) for name in reversed(file.namelist())}
+    source = make(tmp_path / "a.tar.gz", "tar.gz", members)
+    done = prepare([source], tmp_path / "out", split="random")
+    assert done == read_preparation(tmp_path / "out")
+    assert done["is_synthetic"] and done["leakage"] is None
     for split in load_from_disk(tmp_path / "out").values():
         assert set(split["artist"]) == {""}
     card = (tmp_path / "out" / "README.md").read_text()
@@ -250,18 +229,13 @@ def unequal(tmp_path) -> Path:
     return make_zip(tmp_path / "a.zip", members)
 
 
-def test_a_split_that_lacks_genres_is_named_with_the_split_that_has_them(unequal, tmp_path):
+def test_a_split_that_lacks_genres_is_named(unequal, tmp_path):
     warnings = prepare([unequal], tmp_path / "out", "filtered")["warnings"]
-    (train,) = [w for w in warnings if "train split" in w]
-    assert "no clip of blues:" in train
-    assert "--split artist or random" in train
-    assert any("test split" in w and "disco" in w for w in warnings)
-    (absent,) = [w for w in warnings if "hold no usable clip" in w]
-    assert "classical, country, hiphop, jazz, metal, pop, reggae" in absent
-    done = prepare([unequal], tmp_path / "out", "filtered")
-    assert done["warnings"] == warnings, "also where it is done"
-    random = prepare([unequal], tmp_path / "out2", split="random")["warnings"]
-    assert random == [absent]
+    absent, train, *_, test = warnings
+    assert "no usable clip of classical, country, hiphop, jazz, metal, pop, reggae" in absent
+    assert train == "the train split has no clip of blues: another --split may fill it."
+    assert test.startswith("the test split has no clip of disco")
+    assert prepare([unequal], tmp_path / "out2", split="random")["warnings"] == [absent]
 
 
 def test_a_genre_without_a_track_to_train_on_makes_the_split_that_of_artists(unequal, tmp_path):
@@ -271,10 +245,6 @@ def test_a_genre_without_a_track_to_train_on_makes_the_split_that_of_artists(une
     assert all(done["counts"]["train"][genre] for genre in ("blues", "disco", "rock"))
     (warning,) = [w for w in done["warnings"] if "fault-filtered lists" in w]
     assert "no track of blues to train on" in warning
-
-
-def test_all_genres_in_all_splits_draw_no_warning(prepared):
-    assert read_preparation(prepared)["warnings"] == []
 
 
 # --- real GTZAN -----------------------------------------------------------------------------

@@ -21,36 +21,16 @@ def spectrum(clip: np.ndarray) -> np.ndarray:
     return np.log(power + 1e-9) - np.log(power + 1e-9).mean()
 
 
-def test_genres_are_gtzans_in_order():
-    assert len(GENRES) == 10
-    assert list(GENRES) == sorted(GENRES)
-
-
 @pytest.mark.parametrize("genre", GENRES)
-def test_a_clip_is_audible_float32_in_range_and_free_of_clicks_at_its_ends(genre):
+def test_a_clip_is_audible_float32_in_range_without_clicks_and_of_its_seed(genre):
     clip = synthesise(genre, seed=3, seconds=SECONDS)
     assert clip.dtype == np.float32
     assert clip.shape == (round(SECONDS * 22_050),)
     assert 0.5 < np.abs(clip).max() < 0.72  # about -3 dBFS
     assert clip.std() > 0.03
     assert abs(clip[0]) < 0.01 and abs(clip[-1]) < 0.01
-
-
-@pytest.mark.parametrize("genre", GENRES)
-def test_the_seed_decides_the_clip(genre):
-    clip = synthesise(genre, 5, SECONDS)
-    assert np.array_equal(clip, synthesise(genre, 5, SECONDS))
-    other = synthesise(genre, 6, SECONDS)
-    assert abs(np.corrcoef(clip, other)[0, 1]) < 0.9
-
-
-def test_length_follows_seconds_and_sampling_rate():
-    assert synthesise("pop", 0, seconds=1.5, sampling_rate=16_000).shape == (24_000,)
-
-
-def test_an_unknown_genre_is_refused_with_the_valid_ones():
-    with pytest.raises(ValueError, match=r"polka.*blues.*rock"):
-        synthesise("polka", 0)
+    assert np.array_equal(clip, synthesise(genre, 3, SECONDS))
+    assert abs(np.corrcoef(clip, synthesise(genre, 6, SECONDS))[0, 1]) < 0.9
 
 
 def test_styles_can_be_told_apart_by_the_spectra_of_other_seeds():
@@ -97,7 +77,7 @@ def test_a_failed_write_leaves_the_old_archive_and_no_temporary_file(tmp_path, m
 
 
 def test_the_examples_of_the_page_are_this_music(root):
-    """After a change of the sound: python -m data_prep.synthetic music_genre/examples"""
+    """After a change of the sound: soundfile.write each `synthesise(genre, 100_000)` there."""
     assert {path.stem for path in (root / "music_genre" / "examples").glob("*.ogg")} == {*GENRES}
     samples, rate = soundfile.read(root / "music_genre" / "examples" / "jazz.ogg")
     clip = synthesise("jazz", 100_000)

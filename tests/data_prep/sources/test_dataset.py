@@ -61,9 +61,9 @@ def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"genre": "styles"}, "no column styles that is a ClassLabel or text; it has audio, style"),
-        ({"genre": "audio"}, "no column audio that is a ClassLabel or text"),
-        ({"artist": "mood"}, "no column mood that is text"),
+        ({"genre": "styles"}, "ClassLabel or text .*; it has audio, style.* genre=COLUMN"),
+        ({"genre": "audio"}, "genres as a ClassLabel or text"),
+        ({"artist": "mood"}, "and artists as text"),
         ({"path": "file"}, "--columns path= has no use"),
     ],
 )
