@@ -109,8 +109,8 @@ def _prepare(paths: list[Path], folder: Path, options: dict, source_options: Sou
         choose_genres(source, source_options)
     cutting = Cutting(
         options["sampling_rate"],
-        source_options.clips_per_track or Cutting.clips_per_track,
-        source_options.clip_seconds or Cutting.clip_seconds,
+        source_options.clips_per_track or 3,
+        source_options.clip_seconds or 30.0,
         are_songs=not is_gtzan,
     )
     tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)

@@ -7,8 +7,7 @@ Its own splits are kept.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 import datasets
@@ -33,9 +32,8 @@ HUB_SECONDS = 10  # to wait for its answer
 def from_path(path: Path, is_saved: bool, columns: dict[str, str]) -> MusicSource:
     """
     Args:
-        path: of a folder, or of one Parquet file.
-        is_saved: whether `save_to_disk` made it.
-        columns: genre or artist: what the dataset calls it.
+        path: of a folder, of `save_to_disk` if it `is_saved`, or of one Parquet file.
+        columns: what the dataset calls genre and artist.
     """
     with _one_sentence(f"{path} holds neither music nor a dataset that can be loaded"):
         if path.is_file():
@@ -73,18 +71,15 @@ def ask_hub(name: str) -> DatasetInfo | None:
     """
     try:  # one question: load_dataset asks many, and warns about each
         return HfApi().dataset_info(name, timeout=HUB_SECONDS)
-    except (HfHubHTTPError, HFValidationError) as error:
-        if getattr(getattr(error, "response", None), "status_code", 404) >= 500:
+    except (httpx.HTTPError, OSError, HFValidationError) as error:
+        is_refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
+        is_cached = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+        if is_cached and not is_refused:
             return None
-        reason = "there is none that you may read; for a private one, run `hf auth login`"
-        cause = error
-    except (httpx.HTTPError, OSError) as error:
-        if Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir():
-            return None
-        reason, cause = "the Hub cannot be reached, and its cache here does not have it", error
-    raise InputError(
-        f"{name} is neither a file or folder here nor a dataset that the Hub gives: {reason}."
-    ) from cause
+        raise InputError(
+            f"{name} is neither a file or folder here nor a dataset that the Hub gives you "
+            f"({_first_line(error)}). For a private one, run `hf auth login`."
+        ) from error
 
 
 def _source(
@@ -94,10 +89,7 @@ def _source(
     known: dict,
     columns: dict[str, str],
 ) -> MusicSource:
-    """
-    Args:
-        roots: the folders in which a row's path may lie.
-    """
+    """`roots`: the folders in which a row's path may lie."""
     given = {"train": loaded} if isinstance(loaded, Dataset) else loaded
     given = {SPLIT_NAMES[n.lower()]: d for n, d in given.items() if n.lower() in SPLIT_NAMES}
     if "train" not in given:
@@ -114,7 +106,7 @@ def _source(
     is_known = known and known["n_clips"] == sum(map(len, given.values()))
     return MusicSource(
         path, "dataset", "a dataset with genres", tracks,
-        partial(_open_members, given, [root.resolve() for root in roots]),
+        lambda: nullcontext(_members(given, roots)),
         genres=list(genres.pop()), known=known if is_known else {},
     )  # fmt: skip
 
@@ -178,13 +170,11 @@ def _add_tracks(
         tracks[name] = of_id[given_id] = track
 
 
-@contextmanager
-def _open_members(given: dict[str, Dataset], roots: list[Path]) -> Iterator[Iterator[Member]]:
-    yield (
-        _member(f"{split}/{i}", row["audio"] or {}, row.get("start") or 0.0, roots)
-        for split, clips in given.items()
-        for i, row in enumerate(clips)
-    )
+def _members(given: dict[str, Dataset], roots: Sequence[Path]) -> Iterator[Member]:
+    roots = [root.resolve() for root in roots]
+    for split, clips in given.items():
+        for i, row in enumerate(clips):
+            yield _member(f"{split}/{i}", row["audio"] or {}, row.get("start") or 0.0, roots)
 
 
 def _member(name: str, audio: dict, start: float, roots: list[Path]) -> Member:
@@ -205,5 +195,8 @@ def _one_sentence(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # `datasets` raises many kinds, for files, formats and network
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{what}: {reason}") from error
+        raise InputError(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,8 +9,8 @@ CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The co
 import io
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -49,12 +49,10 @@ def from_file(path: Path, options: SourceOptions) -> MusicSource:
     rows = rows_of(frame, path, options)
     files = _find(folder, {row["path"] for row in rows if row["path"]})
     tracks = _tracks(path, rows, files.keys())
-
-    @contextmanager
-    def open_members() -> Iterator[Iterator[Member]]:
-        yield (Member(name, files[name]) for name in tracks if name in files)
-
-    return MusicSource(path, "table", what, tracks, open_members=open_members)
+    return MusicSource(
+        path, "table", what, tracks,
+        lambda: nullcontext(Member(name, files[name]) for name in tracks if name in files),
+    )  # fmt: skip
 
 
 def files_of(path: Path, options: SourceOptions) -> list[Path]:
@@ -167,9 +165,6 @@ def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
     return cells.to_dict("records")
 
 
-# --- formats --------------------------------------------------------------------------------
-
-
 def _read(data: bytes, name: Path) -> pd.DataFrame:
     try:
         return _read_frame(data, name.suffix.lower())
@@ -209,9 +204,6 @@ def decode_text(data: bytes) -> str:
         return data.decode("cp1252")
 
 
-# --- the Free Music Archive -----------------------------------------------------------------
-
-
 def _fma_folder(path: Path) -> Path:
     """Where the folders 000, 001 and so on are: beside tracks.csv, or beside its folder."""
     siblings = [*path.parent.glob("fma_*"), *path.parent.parent.glob("fma_*")]
@@ -230,9 +222,6 @@ def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
         if column in frame.columns:
             flat[name] = flat[column[1]] = frame[column].to_numpy()
     return flat[flat["path"].notna()]
-
-
-# --- tracks ---------------------------------------------------------------------------------
 
 
 def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:

@@ -182,14 +182,14 @@ def test_links_to_folders_are_followed_once(tmp_path):
 
 def test_a_folder_that_may_not_be_read_is_no_folder_without_music(tmp_path, monkeypatch):
     """It was left out without a word. Root may read all folders, so the refusal is an imitation."""
-    folder = make(tmp_path / "folder", "folder", {CLIP: b"1", "locked/rock.00000.wav": b"2"})
-    scan = os.scandir
 
     def refuse(path):
         if Path(path).name == "locked":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scan(path)
 
+    scan = os.scandir
+    folder = make(tmp_path / "folder", "folder", {CLIP: b"1", "locked/rock.00000.wav": b"2"})
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)"):
         read_all(folder)

@@ -4,15 +4,12 @@ Run: pytest tests/data_prep/test_unequal.py
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
 
-import data_prep.__main__
-from tests.commands import run_here
-from tests.uneven import FILES, GTZAN_TRACKS, GTZAN_TWINS, run_data_prep
+from tests.uneven import FILES, run_data_prep
 
 SEEDS = range(3)
 
@@ -52,37 +49,3 @@ def test_an_artist_is_on_one_side_whatever_the_seed_and_various_artists_are_none
     assert len({tuple(sorted(split.items())) for split in by_artist}) > 1
     various = [f.name for f in FILES if f.artist == "Various Artists"]
     assert any(len({split[name] for name in various}) > 1 for split in by_artist)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_equal_samples_of_two_artists_are_on_one_side(uneven_gtzan, tmp_path, seed):
-    folder = tmp_path / "gtzan"
-    run_data_prep(uneven_gtzan, "--output_dir", folder, "--split", "artist", "--seed", seed)
-    split = {
-        track_id: name
-        for name, clips in load_from_disk(folder).items()
-        for track_id in clips["track_id"]
-    }
-    assert len(split) == sum(map(len, GTZAN_TRACKS.values()))
-    assert len({split[track_id] for track_id in GTZAN_TWINS}) == 1
-    marley = [f"reggae.{n:05d}" for n in range(5)]
-    assert len({split[track_id] for track_id in marley}) == 1
-
-
-def test_a_small_genre_that_is_wholly_in_a_large_one_is_refused(uneven_source, tmp_path):
-    """Three of twelve: most of the small one, and little of the large one."""
-    techno, rave = tmp_path / "music" / "techno", tmp_path / "music" / "rave"
-    techno.mkdir(parents=True)
-    rave.mkdir()
-    short = [f.name for f in FILES if f.seconds < 10][:12]
-    for name in short:
-        shutil.copy(uneven_source / f"{name}.wav", techno)
-    for name in short[:3]:
-        shutil.copy(uneven_source / f"{name}.wav", rave)
-    done = run_here(
-        data_prep.__main__.main, tmp_path / "music", "--min_tracks", 1,
-        "--output_dir", tmp_path / "prepared",
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "hold the same recordings" in done.stderr
-    assert not (tmp_path / "prepared").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from datasets import Audio, Dataset, load_from_disk
+from datasets import Audio, Dataset
 
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
@@ -82,13 +82,6 @@ def test_a_parquet_file_with_audio_is_a_dataset(tmp_path):
     assert (done["kind"], done["genres"], done["n_kept"]) == ("dataset", ["Ambient", "Techno"], 8)
 
 
-def test_a_table_with_semicolons_a_mark_and_windows_paths(files, tmp_path):
-    table = [row["path"].replace("/", "\\") + ";" + row["genre"] for row in rows()]
-    lines = ["path;genre", *table]
-    (files / "t.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    assert prepared(files / "t.csv", tmp_path / "out")["n_kept"] == 16
-
-
 def test_splits_of_the_table_are_kept_and_a_leak_is_named(files, tmp_path):
     table = rows(
         artist=lambda i: f"Artist {i % 4}",
@@ -107,11 +100,9 @@ def test_splits_of_the_table_are_kept_and_a_leak_is_named(files, tmp_path):
 def test_without_a_validation_split_a_part_of_train_becomes_it(files, tmp_path):
     table = rows(split=lambda i: "test" if i > 11 else "train")
     done = prepared(write_csv(files / "t.csv", table), tmp_path / "out")
-    sizes = {name: len(split) for name, split in load_from_disk(tmp_path / "out").items()}
-    assert sizes["test"] == 4
-    assert sizes["train"] + sizes["validation"] == 12
-    assert sizes["validation"] >= 2
     assert done["split"] == "given"
+    n = {name: sum(of_genre.values()) for name, of_genre in done["counts"].items()}
+    assert n == {"train": 10, "validation": 2, "test": 4}
 
 
 def test_pieces_of_one_recording_are_on_one_side(files, tmp_path):
@@ -198,10 +189,9 @@ def test_tables_of_windows_programs(files, tmp_path, name, text, encoding):
     assert (done["genres"], done["n_kept"]) == (["Música", "Techno"], 16)
 
 
-def test_a_workbook_says_what_it_needs(files, tmp_path):
-    table = pd.DataFrame(rows())
+def test_a_workbook_is_read_or_says_what_it_needs(files, tmp_path):
     try:
-        table.to_excel(files / "t.xlsx", index=False)
+        pd.DataFrame(rows()).to_excel(files / "t.xlsx", index=False)
     except ImportError:
         with zipfile.ZipFile(files / "t.xlsx", "w") as workbook:
             workbook.writestr("xl/workbook.xml", "<workbook/>")

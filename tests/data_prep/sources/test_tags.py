@@ -42,7 +42,8 @@ def test_spellings_are_merged_and_what_maps_where_is_printed(library, tmp_path, 
 
 
 def test_genres_by_name_and_by_number(library, tmp_path):
-    named = prepared(library, tmp_path / "a", genre_from="tags", genres="ambient, Rap")
+    archive = make_zip(tmp_path / "m.zip", {p.name: p.read_bytes() for p in library.iterdir()})
+    named = prepared(archive, tmp_path / "a", genre_from="tags", genres="ambient, Rap")
     assert named["genres"] == ["Ambient", "Hip-Hop"]
     most = prepared(library, tmp_path / "b", genre_from="tags", genres="2")
     assert most["genres"] == ["Hip-Hop", "Techno"]
@@ -62,28 +63,19 @@ def test_a_file_of_synonyms_replaces_the_projects(library, tmp_path):
         prepared(library, tmp_path / "two", genre_from="tags", synonyms=str(synonyms))
 
 
-def test_a_zip_of_a_library(library, tmp_path):
-    archive = make_zip(tmp_path / "m.zip", {p.name: p.read_bytes() for p in library.iterdir()})
-    assert prepared(archive, tmp_path / "out", genre_from="tags")["n_kept"] == 16
-
-
 def test_artists_of_a_folder_per_genre_come_from_tags(library, tmp_path):
     by_genre = tmp_path / "by genre"
     for i in range(13):
-        target = by_genre / ("A" if i < 7 else "B") / f"{i}.flac"
+        folder = "A/Solo/Album" if i == 0 else "A" if i < 7 else "B"
+        target = by_genre / folder / f"{i}.flac"
         target.parent.mkdir(parents=True, exist_ok=True)
         (library / f"{i}.flac").rename(target)
     done = prepared(by_genre, tmp_path / "out")
     assert done["split"] == "artist"
     assert done["leakage"]["artist_unknown"] == 0
-
-
-def test_a_library_without_tags_says_what_else_can_be_done(tmp_path):
-    folder = tmp_path / "m"
-    folder.mkdir()
-    (folder / "a.flac").write_bytes(clip(1, "FLAC"))
-    with pytest.raises(InputError, match=r"None of the 1 audio files.*has a genre tag: put each"):
-        prepared(folder, tmp_path / "out", genre_from="tags")
+    rows = manifest(tmp_path / "out")
+    said = [(rows[n]["artist"], rows[n]["title"]) for n in ("A/Solo/Album/0.flac", "A/1.flac")]
+    assert said == [("Solo", "Song 0"), ("Artist 1", "Song 1")], "a folder says it first"
 
 
 # --- tags of each kind ----------------------------------------------------------------------
