@@ -156,7 +156,7 @@ def measure_rows(n_rows: int, folder: Path) -> dict[str, float]:
     sizes, whole = [4_000_000] * n_rows, pa.array([1] * n_rows)
     columns = {"path": names, "size": sizes, "mtime_ns": whole, "scanned_ns": whole}
     columns |= {"is_temporary": [False] * n_rows, "genre": ["genre 1"] * n_rows}
-    columns |= {"packets_sha256": ["0123456789abcdef" * 4] * n_rows}
+    columns |= {"sha256": ["0123456789abcdef" * 4] * n_rows}
     for name in schema.names:
         columns.setdefault(name, pa.nulls(n_rows) if name == "error" else [0.123456] * n_rows)
     rows = pa.table(

@@ -43,10 +43,8 @@ def classify(arguments: argparse.Namespace) -> None:
             failed.append(f"{file}: {getattr(error, 'strerror', None) or error}")
             continue
         best = sorted(prediction.probabilities.items(), key=lambda one: one[1], reverse=True)[:3]
-        line = f"{file}: " + ", ".join(f"{genre} {p:.0%}" for genre, p in best)
-        if prediction.loss:
-            line += f" ({prediction.loss})"
-        print(line, flush=True)
+        loss = f" ({prediction.loss})" if prediction.loss else ""
+        print(f"{file}: " + ", ".join(f"{genre} {p:.0%}" for genre, p in best) + loss, flush=True)
     if failed:
         raise InputError("\n".join(failed))
 
@@ -91,7 +89,7 @@ def main() -> None:
         add_arguments(one)
         one.set_defaults(run=run, when_stopped=when_stopped)
     arguments = parser.parse_args()
-    with exit_with_message(arguments.when_stopped):
+    with exit_with_message(arguments.when_stopped, OSError):
         arguments.run(arguments)
 
 

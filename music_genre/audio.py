@@ -13,11 +13,9 @@ import hashlib
 import io
 import math
 import os
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
-from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -61,7 +59,6 @@ WITH_LENGTH = frozenset(
 )
 # Of Ogg, which may go on with other channels, libsndfile reads the first part and says nothing.
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC")
-OGG_PAGE = re.compile(rb"OggS\0(.)", re.DOTALL)
 DAMAGED = "it is not audio in a format known here, or is damaged"
 
 Source = bytes | str | os.PathLike
@@ -206,8 +203,9 @@ class _SoundFileReader:
     lost_seconds = 0.0
 
     def __init__(self, file: BinaryIO) -> None:
+        size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        head = file.read(2**16)
+        head = file.read(8)
         file.seek(0)
         # libsndfile takes much for an MP3 that is none, and complains on the terminal.
         if not head.startswith(MAGIC_OF_SOUNDFILE):
@@ -221,8 +219,11 @@ class _SoundFileReader:
             raise _UseFFmpegError
         _check_format(self.rate, self._sound.channels)
         self.length = self._sound.frames / self.rate
-        self.missing = self.length * _missing_share(head, file.seek(0, io.SEEK_END))
-        file.seek(0)
+        # The end of a WAV that was cut off is taken for the end of its samples. Recordings and
+        # pipes do not fill in the length.
+        claimed = int.from_bytes(head[4:8], "little") + 8
+        is_cut = head.startswith(b"RIFF") and size < claimed < 0x7FFF0000
+        self.missing = self.length * (claimed / size - 1) if is_cut else 0.0
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         self._sound.seek(min(int(start * self.rate), self._sound.frames))
@@ -242,13 +243,21 @@ class _PyAVReader:
     """
 
     is_tolerant = True
-    missing = 0.0  # FFmpeg's length takes it in, where there is one
+    missing = 0.0
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._links, self._kind = file, 0, None
         file.seek(0)
-        self._open(file)
-        self.rate, self.lost_seconds = self._stream.rate, 0.0
+        try:
+            self._container = av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(DAMAGED) from error
+        if not self._container.streams.audio:
+            raise AudioError("it holds no audio")
+        self._stream = self._container.streams.audio[0]
+        if self._stream.codec_context is None:
+            raise AudioError("it is compressed in a way not known here, or is damaged")
+        self._stream.thread_type = "NONE"  # callers decode several files at once themselves
+        self.rate, self.lost_seconds, self._kind = self._stream.rate, 0.0, None
         _check_format(self.rate, self._stream.channels)
         self._layout = "mono" if self._stream.channels == 1 else "stereo"
         self.length = None
@@ -257,22 +266,6 @@ class _PyAVReader:
                 self.length = float(self._stream.duration * self._stream.time_base)
             elif self._container.duration and len(self._container.streams) == 1:
                 self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
-
-    def _open(self, file: BinaryIO) -> None:
-        try:
-            self._container = av.open(file, options=FFMPEG_OPTIONS, metadata_errors="ignore")
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError) as error:
-            raise AudioError(DAMAGED) from error
-        if not self._container.streams.audio:
-            self.close()
-            raise AudioError("it holds no audio")
-        self._stream = self._container.streams.audio[0]
-        if self._stream.codec_context is None:
-            self.close()
-            raise AudioError("it is compressed in a way not known here, or is damaged")
-        self._stream.thread_type = "NONE"  # callers decode several files at once themselves
 
     def packets(self) -> Iterator[av.Packet]:
         """All packets from here on, across places where the container is damaged."""
@@ -283,23 +276,10 @@ class _PyAVReader:
                     n_bad = 0
                     yield packet
                 return
-            except MemoryError:
-                raise
-            except av.error.PatchWelcomeError:  # Ogg goes on with another rate or other channels
-                n_bad += 1
-                self._open_next_link()
+            except av.error.PatchWelcomeError as error:  # Ogg goes on with another rate, say
+                raise AudioError("a part of it is of a form that is not known here") from error
             except av.FFmpegError:
                 n_bad += 1
-
-    def _open_next_link(self) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        pages = [(page.start(), page[1][0] & 2) for page in re.finditer(OGG_PAGE, data)]
-        links = [at for (_, before), (at, is_first) in pairwise(pages) if is_first and not before]
-        if self._links < len(links):
-            self._container.close()
-            self._open(_Bytes(data[links[self._links] :]))
-            self._links += 1
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         frames, length = [], 0  # a frame is 20 ms or so: joined, so that callers have less to do
@@ -318,8 +298,6 @@ class _PyAVReader:
         for packet in self.packets():
             try:
                 decoded = packet.decode()
-            except MemoryError:
-                raise
             except (av.FFmpegError, ValueError):
                 # What is before the first frame may be the part before `start`.
                 self.lost_seconds += _seconds_of(packet) if at is not None else 0.0
@@ -343,8 +321,6 @@ class _PyAVReader:
         try:
             _check_format(frame.sample_rate, frame.layout.nb_channels)
             converted = self._resampler.resample(frame)
-        except MemoryError:
-            raise
         except (av.FFmpegError, ValueError):
             self.lost_seconds += frame.samples / (frame.sample_rate or self.rate)
             return
@@ -445,23 +421,6 @@ def _check_format(rate: int, channels: int) -> None:
         raise AudioError(f"its sampling rate of {rate} Hz is not usable")
     if not 0 < channels <= MAX_CHANNELS:
         raise AudioError(f"its {channels} channels are not usable")
-
-
-def _missing_share(head: bytes, size: int) -> float:
-    """How many times as long as what is there is what is missing, of a WAV that was cut off.
-
-    Libraries take the end of the file for the end of its samples, and say nothing.
-    """
-    at, riff = 12, int.from_bytes(head[4:8], "little")
-    while head[:4] == b"RIFF" and at + 8 <= len(head):
-        kind, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
-        at += 8
-        if kind == b"data":
-            # Both lengths must say so: of recordings and pipes neither was filled in.
-            is_cut = size < at + length <= riff + 8 < 0x7FFF0000
-            return (at + length - size) / max(1, size - at) if is_cut else 0.0
-        at += length + length % 2
-    return 0.0
 
 
 def _seconds_of(packet: av.Packet) -> float:

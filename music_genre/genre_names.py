@@ -7,58 +7,14 @@ same_name_key("Hip-Hop") == same_name_key("hip hop")
 import unicodedata
 
 # As `same_name_key` gives them. Among them is what pandas reads as a missing value.
-NO_GENRES = frozenset(
-    [
-        "unknown",
-        "unknowngenre",
-        "genreunknown",
-        "none",
-        "nogenre",
-        "genre",
-        "genres",
-        "undefined",
-        "unspecified",
-        "unclassified",
-        "unclassifiable",
-        "uncategorized",
-        "uncategorised",
-        "unset",
-        "notset",
-        "untagged",
-        "notavailable",
-        "notapplicable",
-        "missing",
-        "empty",
-        "blank",
-        "default",
-        "various",
-        "variousgenres",
-        "other",
-        "others",
-        "misc",
-        "miscellaneous",
-        "unbekannt",
-        "sonstige",
-        "sonstiges",
-        "andere",
-        "keine",
-        "inconnu",
-        "autre",
-        "desconocido",
-        "otros",
-        "sconosciuto",
-        "altro",
-        "na",
-        "nana",
-        "nan",
-        "null",
-        "nil",
-        "1ind",
-        "1qnan",
-        "tbd",
-        "todo",
-    ]
+NAMES = (
+    "unknown unknowngenre genreunknown none nogenre genre genres undefined unspecified unset "
+    "notset unclassified unclassifiable uncategorized uncategorised untagged notavailable "
+    "notapplicable missing empty blank default various variousgenres other others misc "
+    "miscellaneous unbekannt sonstige sonstiges andere keine inconnu autre desconocido otros "
+    "sconosciuto altro na nana nan null nil 1ind 1qnan tbd todo"
 )
+NO_GENRES = frozenset(NAMES.split())
 MAX_ID3_NUMBER, NO_ID3_GENRE = 191, 255
 
 

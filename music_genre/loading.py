@@ -14,12 +14,9 @@ from typing import NamedTuple
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
-    DisabledRepoError,
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RevisionNotFoundError,
     StrictDataclassError,
 )
@@ -97,52 +94,36 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
             f"There is no folder {model_id}, and no model on the Hub can be named so."
         ) from error
     except (httpx.HTTPError, OSError) as error:
-        raise _not_found(model_id, revision, error) from error
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status in (401, 403, 404):
+            at = f" at {revision}" if revision else ""
+            raise ModelError(
+                f"The Hub has no model {model_id}{at} that you may read ({status}), and there is "
+                "no folder of that name. If it is private or gated, ask for access at its page, "
+                "and run `hf auth login`."
+            ) from error
+        raise ModelError(
+            f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
+            "that name, which its cache here does not have: name a folder that holds a model, or "
+            "get online."
+        ) from error
     return ModelFolder(model_id, snapshot, snapshot.name)
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    """A model's folder in the Hub's cache, downloaded if the Hub answers.
-
-    Raises:
-        HFValidationError: no model can be named so.
-        httpx.HTTPError, OSError: the Hub's answer, or why there was none, if the cache lacks it.
-    """
+    """A model's folder in the Hub's cache, downloaded if the Hub answers."""
     download = partial(snapshot_download, model_id, revision=revision, allow_patterns=MODEL_FILES)
     try:
         # snapshot_download takes no limit for its first requests, and repeats them for minutes.
         HfApi().model_info(model_id, revision=revision, timeout=HUB_SECONDS)
     except RevisionNotFoundError:
         raise
-    except (httpx.HTTPError, OSError):
+    except (httpx.HTTPError, OSError) as error:
         try:
             return Path(download(local_files_only=True))
         except LocalEntryNotFoundError:
-            pass
-        raise
+            raise error from None
     return Path(download())
-
-
-def _not_found(model_id: str, revision: str | None, error: Exception) -> ModelError:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, GatedRepoError | DisabledRepoError):
-        return ModelError(
-            f"{model_id} may not be read with this token ({status}): ask for access at its page on "
-            "the Hub, and run `hf auth login`."
-        )
-    if status in (401, 403, 404):
-        return ModelError(
-            f"The Hub has no model {model_id}{f' at {revision}' if revision else ''} that you may "
-            f"read ({status}), and there is no folder of that name. If it is private "
-            "or gated, run `hf auth login`."
-        )
-    if isinstance(error, httpx.HTTPError | OfflineModeIsEnabled | LocalEntryNotFoundError):
-        return ModelError(
-            f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
-            "that name, which its cache here does not have: name a folder that holds a model, or "
-            "get online."
-        )
-    return ModelError(f"{model_id} cannot be downloaded from the Hub: {error}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 RUNS_DIR = Path("runs")
 REPORT_FILE = "report.json"
+MIN_CLIPS_PER_GENRE = 5  # fewer say nothing about a genre
 PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
 
 
@@ -16,9 +17,6 @@ def read_report(folder: Path) -> dict | None:
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None
-
-
-MIN_CLIPS_PER_GENRE = 5  # fewer say nothing about a genre
 
 
 def gap_in(report: dict, split: str) -> str | None:

@@ -4,8 +4,8 @@
     python -m music_genre.efficientat mn20_as_mAP_478.pt models/efficientat-mn20
 
 The first form downloads a file of https://github.com/fschmid56/EfficientAT/releases/tag/v0.0.1 and
-checks its hash. The second takes a file that you have, .pt or .safetensors: a model "mn.._as" of
-any width with the default head. No pickle is run. The folder works wherever a model does.
+checks its hash. The second takes a file that you have, .pt or .safetensors, or a folder with
+model.safetensors: a model "mn.._as" of any width with the default head. No pickle is run.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from music_genre.efficientat.modeling_efficientat import (
@@ -89,39 +88,30 @@ def run(weights: str, output_dir: Path) -> None:
 
 
 def read_weights(weights: str) -> dict[str, torch.Tensor]:
-    """The tensors of a release, or of a file, by the authors' names."""
-    if weights in WEIGHTS:
-        name, sha256 = WEIGHTS[weights]
-        with tempfile.TemporaryDirectory() as folder:
-            return read_file(download(f"{RELEASE}/{name}", sha256, Path(folder) / name))
-    if not Path(weights).is_file():
-        raise InputError(f"{weights} is neither a file nor one of {', '.join(WEIGHTS)}.")
-    return read_file(Path(weights))
-
-
-def download(url: str, sha256: str, path: Path) -> Path:
+    """The tensors of a release, of a file or of a folder with one, by the authors' names."""
+    path = Path(weights)
+    if path.is_dir():
+        path /= "model.safetensors"
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
-    except URLError as error:
-        raise InputError(
-            f"{url} cannot be downloaded ({error}): get the file elsewhere, and give its path in "
-            "the place of the name."
-        ) from error
-    except RuntimeError as error:
-        raise InputError(f"{url} is another file than expected: {error}.") from error
-    return path
-
-
-def read_file(path: Path) -> dict[str, torch.Tensor]:
-    try:
+        if weights in WEIGHTS:
+            name, sha256 = WEIGHTS[weights]
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                torch.hub.download_url_to_file(f"{RELEASE}/{name}", path, sha256, progress=False)
+                return torch.load(path, map_location="cpu", weights_only=True)
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} holds no weights that can be read safely: {reason}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is neither a file nor one of {', '.join(WEIGHTS)}.") from error
+    except URLError as error:
+        raise InputError(
+            f"{RELEASE}/{name} cannot be downloaded ({error}): get the file elsewhere, and give "
+            "its path in the place of the name."
+        ) from error
     except Exception as error:  # pickle raises its own error for what is no plain tensors
-        raise InputError(f"{path} holds more than tensors, or is damaged: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{weights} holds no tensors that can be read safely: {reason}") from error
 
 
 def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassification:
@@ -134,10 +124,7 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
         InputError: they are not of such a model.
     """
     try:
-        num_hidden, num_labels = (
-            len(tensors["classifier.2.bias"]),
-            len(tensors["classifier.5.bias"]),
-        )
+        num_hidden, num_labels = (len(tensors[f"classifier.{i}.bias"]) for i in (2, 5))
         config = EfficientATConfig(
             width_multiplier=num_hidden / HEAD_CHANNELS, num_labels=num_labels
         )

@@ -106,13 +106,8 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool = True,
         **kwargs,
     ) -> None:
-        super().__init__(
-            feature_size,
-            sampling_rate,
-            padding_value,
-            return_attention_mask=return_attention_mask,
-            **kwargs,
-        )
+        kwargs["return_attention_mask"] = return_attention_mask
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         self.n_fft = n_fft
         self.win_length = win_length
         self.hop_length = hop_length
@@ -141,24 +136,10 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         return self.n_fft // 2 + 2
 
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Normalised log-mel spectrograms.
-
-        Args:
-            waveforms: float32, shape (batch, samples), at least `min_samples` of them.
-
-        Returns:
-            Float32, shape (batch, frames, mel bands).
-        """
+        """Float32, shape (batch, samples), at least `min_samples`, to (batch, frames, bands)."""
         emphasized = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
-        spectrum = torch.stft(
-            emphasized,
-            self.n_fft,
-            self.hop_length,
-            self.win_length,
-            self.window,
-            center=True,
-            return_complex=True,
-        )
+        sizes = (self.n_fft, self.hop_length, self.win_length)
+        spectrum = torch.stft(emphasized, *sizes, self.window, center=True, return_complex=True)
         power = torch.view_as_real(spectrum).square().sum(-1)
         mel = power.transpose(1, 2) @ self.mel_filters
         return ((mel + 1e-5).log() - self.mean) / self.std
@@ -171,17 +152,11 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Spectrograms of one waveform or several, padded to the longest.
-
-        Args:
-            raw_speech: mono, shape (samples,); or a batch of such, of any lengths.
-            sampling_rate: hertz, of the waveforms; it is compared with the model's.
-            return_tensors: "pt" or "np"; lists by default.
-            return_attention_mask: 1 for frames that are no padding.
+        """Spectrograms of one mono waveform, shape (samples,), or several, padded to the longest.
 
         Returns:
             `input_values`, float32, shape (batch, frames, mel bands), and `attention_mask`, shape
-            (batch, frames).
+            (batch, frames), 1 for frames that are no padding.
 
         Raises:
             ValueError: another sampling rate, a waveform that is not mono or is too short.
@@ -193,11 +168,10 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         waveforms = [np.asarray(w, np.float32) for w in (raw_speech if is_batch else [raw_speech])]
         for waveform in waveforms:
-            if waveform.ndim != 1:
-                raise ValueError(f"A waveform has the shape (samples,), not {waveform.shape}.")
-            if len(waveform) < self.min_samples:
+            if waveform.ndim != 1 or len(waveform) < self.min_samples:
                 raise ValueError(
-                    f"A waveform has at least {self.min_samples} samples, not {len(waveform)}."
+                    f"A waveform has the shape (samples,), with at least {self.min_samples}, not "
+                    f"{waveform.shape}."
                 )
         spectrograms = [self.log_mel(torch.tensor(w)[None])[0].numpy() for w in waveforms]
         return self.pad(
@@ -221,14 +195,9 @@ class EfficientATConvolution(nn.Module):
         activation: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        padding = kernel_size // 2
         self.convolution = nn.Conv2d(
-            num_inputs,
-            num_outputs,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
+            num_inputs, num_outputs, kernel_size, stride, padding, groups=groups, bias=False
         )
         self.normalization = nn.BatchNorm2d(num_outputs, eps=0.001, momentum=0.01)
         self.activation = activation() if activation else nn.Identity()
@@ -311,22 +280,12 @@ class EfficientATModel(EfficientATPreTrainedModel):
         self.stem = EfficientATConvolution(1, num_channels, 3, 2, activation=nn.Hardswish)
         self.blocks = nn.ModuleList()
         for kernel_size, expanded, outputs, has_squeeze, activation, stride in BLOCKS:
-            num_expanded, num_outputs = (
-                round_channels(channels * config.width_multiplier)
-                for channels in (expanded, outputs)
+            sizes = [round_channels(n * config.width_multiplier) for n in (expanded, outputs)]
+            block = EfficientATBlock(
+                num_channels, kernel_size, *sizes, has_squeeze, activation, stride
             )
-            self.blocks.append(
-                EfficientATBlock(
-                    num_channels,
-                    kernel_size,
-                    num_expanded,
-                    num_outputs,
-                    has_squeeze,
-                    activation,
-                    stride,
-                )
-            )
-            num_channels = num_outputs
+            self.blocks.append(block)
+            num_channels = sizes[1]
         self.num_features = LAST_EXPANSION * num_channels
         self.last = EfficientATConvolution(num_channels, self.num_features, activation=nn.Hardswish)
         self.post_init()
@@ -407,12 +366,7 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
         output_hidden_states: bool | None = None,
         **kwargs,
     ) -> SequenceClassifierOutput:
-        """
-        Args:
-            input_values: float, shape (batch, frames, mel bands).
-            attention_mask: shape (batch, frames), 1 for frames that are no padding.
-            labels: int, shape (batch,); the loss is then the cross entropy.
-        """
+        """As `EfficientATModel`; with labels, int, shape (batch,), also the cross entropy."""
         outputs = self.efficientat(input_values, attention_mask, output_hidden_states)
         features = nn.functional.hardswish(self.projector(outputs.pooler_output))
         logits = self.classifier(self.dropout(features))

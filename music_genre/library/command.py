@@ -6,11 +6,8 @@ Decoder processes import this, so that what is large is imported where it is use
 import argparse
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from music_genre.errors import InputError
 
@@ -45,7 +42,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("roots", nargs="+", type=Path, metavar="PATH", help="folders and files")
+    parser.add_argument(
+        "roots", nargs="+", type=existing_path, metavar="PATH", help="folders and files"
+    )
     parser.add_argument(
         "--exclude",
         metavar="PATTERN",
@@ -54,6 +53,12 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
         help="leave out files and folders of this name, or this path below PATH; * is any text; "
         "may be repeated",
     )
+
+
+def existing_path(text: str) -> Path:
+    if not Path(text).exists():
+        raise argparse.ArgumentTypeError(f"there is no file or folder {text}")
+    return Path(text)
 
 
 def table_path(text: str) -> Path:
@@ -107,99 +112,58 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@contextmanager
-def explained(output: Path) -> Iterator[None]:
-    """A disk that is full, gone or read-only: those of the music give rows, so it is another."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or output}: {error.strerror or error}. All results so far are kept: "
-            "run the same command again when this is mended."
-        ) from error
-
-
 def scan(arguments: argparse.Namespace) -> None:
     """Raises SystemExit with 1 where a folder could not be read."""
-    check_roots(arguments.roots)  # before seconds are spent on imports
     from music_genre.classifier import GenreClassifier
     from music_genre.library.scan import scan
-    from music_genre.library.table import first_errors, summarize
+    from music_genre.library.table import summarize
 
-    make_rows, device = None, arguments.device
-    if arguments.ray is not None:
+    make_rows, device, is_ray = None, arguments.device, arguments.ray is not None
+    if is_ray:
         from music_genre.library import on_ray
 
         on_ray.connect(arguments.ray or None)
         device = "cpu"  # only its actors compute
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
-    if arguments.ray is not None:
+    if is_ray:
         make_rows = on_ray.rows_on_ray(classifier, arguments.seconds, arguments.device)
-    with explained(arguments.output):
-        table, is_complete = scan(
-            classifier,
-            arguments.roots,
-            arguments.output,
-            arguments.seconds,
-            arguments.exclude,
-            make_rows,
-        )
-    print(f"{arguments.output}: {summarize(table)}.")
-    for line in first_errors(table):
-        print(line)
+    roots, output = arguments.roots, arguments.output
+    table, is_complete = scan(
+        classifier, roots, output, arguments.seconds, arguments.exclude, make_rows
+    )
+    print(f"{output}: {summarize(table)}")
     if not is_complete:
         sys.exit(1)
 
 
-def check_roots(roots: list[Path]) -> None:
-    if missing := [root for root in roots if not root.exists()]:
-        raise InputError(f"There is no file or folder {missing[0]}.")
-
-
 def tag(arguments: argparse.Namespace) -> None:
     from music_genre.library.fields import GENRE, check_field
-
-    check_roots(arguments.roots)
-    if arguments.tag_field:
-        check_field(arguments.tag_field)
     from music_genre.library.files import find_files
     from music_genre.library.table import read_rows, read_settings
     from music_genre.library.tags import Tagging, undo_tags, write_tags
 
+    if arguments.tag_field:
+        check_field(arguments.tag_field)
     log, parts = Path(f"{arguments.table}.tags.jsonl"), Path(f"{arguments.table}.parts")
     found = find_files(arguments.roots, arguments.exclude)
-    with explained(arguments.table):
-        if arguments.undo:
-            print(undo_tags(found, log))
-            return
-        settings = read_settings(parts)
-        if not settings:
-            raise InputError(f"There are no rows in {parts}: scan first, and keep that folder.")
-        if settings["is_demonstration"]:
-            raise InputError(
-                f"{settings['model']} was trained on synthesised music: what it says about real "
-                "music means nothing, so no tags are written."
-            )
-        field = arguments.tag_field or GENRE
-        tagging = Tagging(
-            arguments.min_confidence,
-            arguments.top_k,
-            field,
-            arguments.replace,
-            thresholds_of(settings, arguments.target_precision),
+    if arguments.undo:
+        print(undo_tags(found, log))
+        return
+    settings = read_settings(parts)
+    if not settings:
+        raise InputError(f"There are no rows in {parts}: scan first, and keep that folder.")
+    if settings["is_demonstration"]:
+        raise InputError(
+            f"{settings['model']} was trained on synthesised music: what it says about real "
+            "music means nothing, so no tags are written."
         )
-        rows = read_rows(parts, settings["labels"])
-        print(write_tags(found, rows, tagging, log, parts, arguments.yes))
-
-
-def thresholds_of(settings: dict[str, Any], precision: float | None) -> dict[str, float] | None:
-    """With --target_precision, the least probability of each genre that is written."""
-    if precision is None:
-        return None
-    from music_genre.library.thresholds import describe, find_thresholds
-
     labels = settings["labels"]
-    commit = None if settings["revision"].startswith("sha256:") else settings["revision"]
-    thresholds = find_thresholds(settings["model"], commit, labels, precision)
-    print(describe(thresholds, labels, precision))
-    return {genre: one.probability for genre, one in thresholds.items()}
+    thresholds = dict.fromkeys(labels, arguments.min_confidence)
+    if arguments.target_precision is not None:
+        from music_genre.library.thresholds import find_thresholds
+
+        commit = None if settings["revision"].startswith("sha256:") else settings["revision"]
+        thresholds = find_thresholds(settings["model"], commit, labels, arguments.target_precision)
+    field = arguments.tag_field or GENRE
+    tagging = Tagging(thresholds, arguments.top_k, field, arguments.replace)
+    print(write_tags(found, read_rows(parts, labels), tagging, log, parts, arguments.yes))

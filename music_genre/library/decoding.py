@@ -6,6 +6,7 @@
 Nothing here imports torch or pyarrow, so that the processes stay small.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,37 +32,38 @@ class File(NamedTuple):
     location: str  # on this machine
     size: int | None
     mtime_ns: int | None
-    known: dict[str, Any] | None = None  # its last row, if size or time were others then
+    known: dict[str, Any] | None = None  # its last row, if the size was the same then
 
 
 class DecodedFile(NamedTuple):
     """One file, or its middle.
 
-    waveform: float32, shape (samples,); None where the packets are those that were known.
+    waveform: float32, shape (samples,); None where the bytes are those that were known.
     duration: seconds; of a file that was decoded in part, what its header claims, or None.
     """
 
     waveform: np.ndarray | None
+    sha256: str
     duration: float | None = None
     seconds_processed: float = 0.0
     lost_seconds: float = 0.0
-    packets_sha256: str | None = None
+
+
+def sha256_of(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decode_file(file: File, sampling_rate: int, seconds: float | None = None) -> DecodedFile:
-    """Decode a file, or `seconds` from its middle, unless its packets are those of its last row.
+    """Decode a file, or `seconds` from its middle, unless its bytes are those of its last row.
 
     Raises:
         AudioError: it cannot be used, or is too short or silent.
         OSError: it cannot be read.
     """
     source = file.location
-    try:
-        packets_sha256 = audio.packets_sha256(source)
-    except audio.AudioError:
-        packets_sha256 = None
-    if packets_sha256 and file.known and packets_sha256 == file.known["packets_sha256"]:
-        return DecodedFile(None)
+    if file.known and file.known["sha256"] == (sha256 := sha256_of(source)):
+        return DecodedFile(None, sha256)
     claimed = audio.measure(source) if seconds else None
     start = max(0.0, (claimed - seconds) / 2) if seconds else 0.0
     try:
@@ -78,7 +80,7 @@ def decode_file(file: File, sampling_rate: int, seconds: float | None = None) ->
     if audio.is_silent(waveform, sampling_rate):
         raise audio.AudioError("it is silent" if is_whole else "its middle is silent")
     duration = decoded_seconds if is_whole else claimed
-    return DecodedFile(waveform, duration, decoded_seconds, lost_seconds, packets_sha256)
+    return DecodedFile(waveform, sha256_of(source), duration, decoded_seconds, lost_seconds)
 
 
 def decode_files(

@@ -1,7 +1,7 @@
 """The genre, or a field of one's own, in a file's tags: read and set, by mutagen.
 
     read_field("song.mp3").values
-    edit_copy("song.mp3", "copy.mp3", ["jazz", "blues"])
+    edit_copy("song.mp3", "copy.mp3", ["jazz", "blues"], "genre")
 
 ID3 (MP3, AIFF, WAV), Vorbis comments (FLAC, Ogg, Opus) and MP4. A field of one's own is a TXXX
 frame in ID3 and a freeform atom in MP4. mutagen inflates compressed frames without a bound, so all
@@ -22,6 +22,7 @@ from mutagen.easymp4 import EasyMP4Tags
 
 from music_genre.audio import packets_sha256
 from music_genre.errors import InputError
+from music_genre.library.decoding import sha256_of
 
 SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aif", ".aiff", ".wav")
 WITH_ID3 = (mp3.MP3, aiff.AIFF, wave.WAVE)
@@ -36,14 +37,13 @@ class TagError(InputError):
 
 
 class Field(NamedTuple):
-    """stored: the texts in the file, such as (17); values: what they mean, such as Rock.
+    """stored: the texts in the file, such as (17); None if it has no tags.
 
-    has_tags: whether the file has tags of a kind that has this field.
+    values: what they mean, such as Rock.
     """
 
-    stored: list[str]
+    stored: list[str] | None
     values: list[str]
-    has_tags: bool
 
 
 def check_field(name: str) -> None:
@@ -55,79 +55,45 @@ def check_field(name: str) -> None:
 
 
 def read_field(path: str, name: str = GENRE) -> Field:
-    """Raises:
-    TagError: the file has no tags that are known here, or broken ones.
-    """
-    with _reasons("read"):
+    """Raises TagError: the file has no tags that are known here, or broken ones."""
+    with _explained():
         file = _open(path)
         if file.tags is None:
-            values = _id3v1_genre(path) if name == GENRE and isinstance(file, mp3.MP3) else []
-            return Field([], values, False)
+            is_mp3 = isinstance(file, mp3.MP3)
+            return Field(None, _id3v1_genre(path) if is_mp3 and name == GENRE else [])
+        found = file.tags.get(_key(file, name))
         if not isinstance(file, WITH_ID3):
-            stored = [_text(value) for value in file.tags.get(_key(file, name), [])]
-            return Field(stored, stored, True)
-        frame = file.tags.get(_key(file, name))
-        if frame is None:
-            return Field([], [], True)
-        values = frame.genres if name == GENRE else frame.text
-        return Field([str(text) for text in frame.text], [str(text) for text in values], True)
+            stored = [one.decode() if isinstance(one, bytes) else str(one) for one in found or []]
+            return Field(stored, stored)
+        stored = [str(text) for text in found.text] if found is not None else []
+        return Field(stored, found.genres if stored and name == GENRE else stored)
 
 
-def set_field(path: str, values: list[str], name: str = GENRE) -> None:
-    """Set a field; no values remove it.
+def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
+    """Set a field; no values remove it, and None removes all tags but ID3v1.
 
     Raises:
         TagError: as `read_field`, or its tags cannot be written.
     """
-    with _reasons("written"):
+    with _explained():
         file = _open(path)
-        if isinstance(file, WITH_ID3):
-            return _set_in_id3(path, file, values, name)
-        if file.tags is None:
-            file.add_tags()
-        key = _key(file, name)
-        if not values:
-            if key in file.tags:
-                del file.tags[key]
-        elif isinstance(file, mp4.MP4) and name != GENRE:
-            file.tags[key] = [mp4.MP4FreeForm(value.encode()) for value in values]
-        else:
-            file.tags[key] = values
-        file.save()
-
-
-def remove_tags(path: str) -> None:
-    """Remove all tags but ID3v1; of a file that had none before.
-
-    Raises:
-        TagError: they cannot be removed.
-    """
-    with _reasons("removed"):
-        file = _open(path)
-        if isinstance(file, mp3.MP3):
-            id3.delete(path, delete_v1=False, delete_v2=True)
-        else:
+        if values is None and isinstance(file, mp3.MP3):
+            id3.delete(path, delete_v1=False)
+        elif values is None:
             file.delete()
-
-
-def edit_copy(path: str, copy: str, values: list[str], field: str, is_removed: bool) -> None:
-    """Make a copy whose field has other values, and which is on the disk.
-
-    Args:
-        is_removed: remove all tags instead.
-
-    Raises:
-        TagError: more than the tag would change, or the tag cannot be written.
-    """
-    shutil.copyfile(path, copy)
-    if is_removed:
-        remove_tags(copy)
-    else:
-        set_field(copy, values, field)
-    if packets_sha256(path) != packets_sha256(copy):
-        raise TagError("writing its tag would change more than the tag")
-    with open(copy, "rb") as file:
-        os.fsync(file.fileno())
+        elif isinstance(file, WITH_ID3):
+            _set_in_id3(path, file, values, name)
+        else:
+            if file.tags is None:
+                file.add_tags()
+            key = _key(file, name)
+            if isinstance(file, mp4.MP4) and name != GENRE:
+                values = [mp4.MP4FreeForm(value.encode()) for value in values]
+            if values:
+                file.tags[key] = values
+            elif key in file.tags:
+                del file.tags[key]
+            file.save()
 
 
 def _set_in_id3(path: str, file: mutagen.FileType, values: list[str], name: str) -> None:
@@ -142,13 +108,12 @@ def _set_in_id3(path: str, file: mutagen.FileType, values: list[str], name: str)
         version = 4
     elif file.tags.version[1] == 2:
         file.tags.update_to_v23()
-    key = _key(file, name)
-    file.tags.delall(key)
+    file.tags.delall(_key(file, name))
     if values:
         text = values if version == 4 else [SEPARATOR.join(values)]
-        frame = id3.TCON if name == GENRE else id3.TXXX
-        more = {} if name == GENRE else {"desc": name}
-        file.tags.add(frame(encoding=id3.Encoding.UTF16, text=text, **more))
+        frame = id3.TCON() if name == GENRE else id3.TXXX(desc=name)
+        frame.encoding, frame.text = id3.Encoding.UTF16, text
+        file.tags.add(frame)
     file.tags.save(path, v2_version=version, v23_sep=None)
     if v1:  # mutagen fills it in from the other frames
         with open(path, "r+b") as raw:
@@ -156,15 +121,33 @@ def _set_in_id3(path: str, file: mutagen.FileType, values: list[str], name: str)
             raw.write(v1)
 
 
+def edit_copy(path: str, copy: str, values: list[str] | None, field: str) -> str:
+    """Make a copy whose field has other values, and which is on the disk.
+
+    Returns:
+        The copy's SHA-256.
+
+    Raises:
+        TagError: more than the tag would change, or the tag cannot be written.
+    """
+    shutil.copyfile(path, copy)
+    set_field(copy, values, field)
+    if packets_sha256(path) != packets_sha256(copy):
+        raise TagError("writing its tag would change more than the tag")
+    with open(copy, "rb") as file:
+        os.fsync(file.fileno())
+    return sha256_of(copy)
+
+
 @contextmanager
-def _reasons(what: str) -> Iterator[None]:
+def _explained() -> Iterator[None]:
     try:
         yield
     except TagError:
         raise
     except Exception as error:  # whatever mutagen raises for broken tags
         reason = f"{type(error).__name__}: {error}"
-        raise TagError(f"its tags cannot be {what} ({reason})") from error
+        raise TagError(f"its tags cannot be read or written ({reason})") from error
 
 
 def _open(path: str) -> mutagen.FileType:
@@ -184,10 +167,6 @@ def _key(file: mutagen.FileType, name: str) -> str:
     if isinstance(file, mp4.MP4):
         return "\xa9gen" if name == GENRE else f"----:com.apple.iTunes:{name}"
     return name
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _id3v1(path: str) -> bytes:

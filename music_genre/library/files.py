@@ -36,17 +36,18 @@ class Found:
 
     files: of FILES, sorted by path.
     kinds: how many files of each suffix are read; `other_kinds`, are not.
-    unreadable: folders and files that the system did not show, as paths below the root.
+    unreadable: folders and files that the system did not show: paths below the root, and why.
     links: linked folders; they are not followed.
+    odd_names: of names that are no text: what stands for one -> as the system has it.
     """
 
     base: str
     files: pa.Table = field(default_factory=FILES.empty_table)
     kinds: Counter[str] = field(default_factory=Counter)
     other_kinds: Counter[str] = field(default_factory=Counter)
-    unreadable: dict[str, str] = field(default_factory=dict)  # and the reason
+    unreadable: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
-    odd_names: dict[str, str] = field(default_factory=dict)  # as text -> as the system has it
+    odd_names: dict[str, str] = field(default_factory=dict)
 
     def location(self, path: str) -> str:
         return os.path.join(self.base, self.odd_names.get(path, path))
@@ -70,43 +71,38 @@ def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
     Hidden files and folders, bins and linked folders are left out.
 
     Args:
-        roots: their paths are below the folder that holds them all.
+        roots: that are there. Paths are below the folder that holds them all.
         exclude: patterns such as `Podcasts` or `*/live/*`, for names and for paths below the root.
 
     Raises:
-        InputError: a root does not exist, or there are no files.
+        InputError: there are no files.
     """
     tops = [os.path.abspath(root) for root in roots]
-    for top in tops:
-        if not os.path.exists(top):
-            raise InputError(f"There is no file or folder {top}.")
     folders = [top if os.path.isdir(top) else os.path.dirname(top) for top in tops]
     found = Found(os.path.commonpath(folders))
-    statuses: dict[str, tuple[int | None, int | None]] = {}
+    rows = {}
     for top in tops:
         for location in [top] if os.path.isfile(top) else _walk(top, found, exclude):
             found.kinds[_suffix(location)] += 1
-            statuses[found.name_of(location)] = _size_and_time(location, found)
-    if not statuses and not found.unreadable:
+            name = found.name_of(location)
+            rows[name] = (name, *_size_and_time(location, found))
+    if not rows and not found.unreadable:
         raise InputError(f"There are no audio files in {', '.join(tops)}.{describe_others(found)}")
-    names = sorted(statuses)
-    sizes, times = ([statuses[name][i] for name in names] for i in (0, 1))
-    found.files = pa.table([names, sizes, times], schema=FILES)
+    columns = zip(*sorted(rows.values()), strict=True) if rows else [[]] * len(FILES)
+    found.files = pa.table([list(column) for column in columns], schema=FILES)
     return found
 
 
 def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
     def is_wanted(folder: str, name: str) -> bool:
-        if name.startswith("."):
-            return False
         below = os.path.relpath(os.path.join(folder, name), found.base)
-        return not any(fnmatch(name, one) or fnmatch(below, one) for one in exclude)
+        is_left_out = any(fnmatch(name, one) or fnmatch(below, one) for one in exclude)
+        return not (is_left_out or name.startswith(".") or name.lower() in BINS)
 
     for folder, subfolders, names in os.walk(top, onerror=found.note):
-        wanted = [one for one in subfolders if is_wanted(folder, one) and one.lower() not in BINS]
-        linked = {one for one in wanted if os.path.islink(os.path.join(folder, one))}
-        found.links += [found.name_of(os.path.join(folder, one)) for one in sorted(linked)]
-        subfolders[:] = [one for one in wanted if one not in linked]
+        subfolders[:] = [one for one in subfolders if is_wanted(folder, one)]
+        locations = [os.path.join(folder, one) for one in subfolders]
+        found.links += [found.name_of(one) for one in locations if os.path.islink(one)]
         for name in names:
             if is_wanted(folder, name):
                 if _suffix(name) in SUFFIXES:
@@ -141,7 +137,7 @@ def describe_others(found: Found) -> str:
     if found.other_kinds:
         text += f"\nFiles of kinds that are not read: {describe_kinds(found.other_kinds)}."
     if found.links:
-        links = ", ".join(found.links[:3])
-        text += f"\nLinked folders that were not followed ({len(found.links):,}): {links}. To scan "
-        text += "them, name them as well."
+        names = ", ".join(found.links[:3])
+        text += f"\n{len(found.links):,} linked folders were not followed: {names}. To scan them, "
+        text += "name them as well."
     return text

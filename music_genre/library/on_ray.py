@@ -9,6 +9,7 @@ come back to the machine that runs the scan, which alone writes the table.
 
 import json
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from math import ceil
@@ -27,10 +28,6 @@ from music_genre.library.table import Row
 from music_genre.loading import find_model, load_feature_extractor
 
 FILES_PER_BLOCK = 32  # what is done again when a machine is lost
-# Between the stages; a row has no fixed columns yet, so it travels as JSON.
-PREPARED = pa.schema(
-    [("row", pa.string()), ("shape", pa.string()), ("features", pa.large_binary())]
-)
 
 
 def connect(address: str | None) -> None:
@@ -106,7 +103,10 @@ def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str 
 
 
 class Decoder:
-    """The first stage: files to rows, and to the features of their windows."""
+    """The first stage: files to rows, and to the features of their windows.
+
+    A row has no fixed columns yet, so both travel as bytes.
+    """
 
     def __init__(self, model: str, commit: str | None, window: int, seconds: float | None) -> None:
         self.feature_extractor = load_feature_extractor(find_model(model, commit))
@@ -116,11 +116,12 @@ class Decoder:
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         files = (File(*json.loads(file)) for file in batch["file"].to_pylist())
         for row, cuts in prepare(map(self.decode, files), self.window):
-            features = np.empty(0, np.float32)
+            features = ()
             if len(cuts):
                 features = windows.extract_features(self.feature_extractor, cuts).numpy()
-            columns = [[json.dumps(row)], [json.dumps(features.shape)], [features.tobytes()]]
-            yield pa.table(columns, schema=PREPARED)
+            yield pa.table(
+                {"prepared": pa.array([pickle.dumps((row, features))], pa.large_binary())}
+            )
 
     def decode(self, file: File) -> tuple:
         arguments = (file, self.feature_extractor.sampling_rate, self.seconds)
@@ -134,13 +135,9 @@ class Classifier:
         self.classifier = GenreClassifier(model, commit, device=device)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        prepared = ((json.loads(one["row"]), _features(one)) for one in batch.to_pylist())
+        prepared = map(pickle.loads, batch["prepared"].to_pylist())
         rows = classify(prepared, self.classifier.labels, self.probabilities)
         return pa.table({"row": [json.dumps(row) for row in rows]})
 
     def probabilities(self, features: list[np.ndarray]) -> np.ndarray:
         return self.classifier.feature_probabilities(torch.from_numpy(np.stack(features)))
-
-
-def _features(one: Row) -> np.ndarray:
-    return np.frombuffer(one["features"], np.float32).reshape(json.loads(one["shape"]))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from music_genre import windows
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
-from music_genre.library.decoding import DecodedFile, File, decode_files
+from music_genre.library.decoding import DecodedFile, File, decode_files, sha256_of
 from music_genre.library.files import Found, describe_kinds, describe_others, find_files
 from music_genre.library.table import (
     PartWriter,
@@ -55,7 +55,6 @@ def scan(
     """Classify the audio files under `roots` that have no valid row yet, and write the table.
 
     Args:
-        roots: folders and files; see `find_files`.
         output: the table, in the format of its suffix, one of FORMATS.
         seconds: how much of each file is processed, from its middle; None for all.
         exclude: see `find_files`.
@@ -79,9 +78,9 @@ def scan(
     check_settings(parts, settings)
     labels = settings["labels"]
     todo, n_todo = files_without_row(found, read_rows(parts, labels))
-    n_files, kinds = len(found.files), describe_kinds(found.kinds)
-    known = f"{n_files - n_todo:,} of them known"
-    print(f"{n_files:,} audio files ({kinds}), {known}.{describe_others(found)}")
+    known = f"{len(found.files) - n_todo:,} of them known"
+    kinds = describe_kinds(found.kinds)
+    print(f"{len(found.files):,} audio files ({kinds}), {known}.{describe_others(found)}")
     n_same = 0
     with (
         closing((make_rows or rows_here)(todo)) as rows,
@@ -91,7 +90,7 @@ def scan(
             n_same += row.pop("is_same", False)
             writer.append(row)
     if n_same:
-        print(f"{n_same:,} files had another time or other tags, but the same audio: no change.")
+        print(f"{n_same:,} files had another time, but the same content: no change.")
     table = _table(found, read_rows(parts, labels))
     return write_table(output, table, settings), not found.unreadable
 
@@ -104,7 +103,7 @@ def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int
 
     def todo() -> Iterator[File]:
         for file, row in zip(rows_in(files), rows_in(known), strict=True):
-            is_known = row["packets_sha256"] is not None and not row["is_temporary"]
+            is_known = row["sha256"] is not None and row["size"] == file["size"]
             location = found.location(file["path"])
             yield File(**file, location=location, known=row if is_known else None)
 
@@ -123,8 +122,7 @@ def _table(found: Found, rows: pa.Table) -> pa.Table:
             f"{len(found.unreadable):,} folders or files could not be read: {names}. "
             f"Their rows from earlier scans are kept."
         )
-    n_gone = len(rows) - len(of_files) - len(kept)
-    if n_gone:
+    if n_gone := len(rows) - len(of_files) - len(kept):
         print(f"{n_gone:,} files of earlier scans are not there now: they are not in the table.")
     return pa.concat_tables([of_files, kept])
 
@@ -133,22 +131,16 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
     """What all rows of a table have in common. A local model's revision is a hash of its files."""
     folder, config = Path(classifier.model_id), classifier.model.config
     is_synthetic = bool(getattr(config, "trained_on_synthetic_music", False))
+    files = sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")])
+    digests = b"".join(bytes.fromhex(sha256_of(file)) for file in files)
     return {
         "model": classifier.model_id,
-        "revision": classifier.commit or _hash_of_model(folder),
+        "revision": classifier.commit or f"sha256:{hashlib.sha256(digests).hexdigest()}",
         "window_seconds": classifier.window_seconds,
         "seconds": seconds or "all of each file",
         "labels": classifier.labels,
         "is_demonstration": is_synthetic or is_demonstration(folder),
     }
-
-
-def _hash_of_model(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{total.hexdigest()}"
 
 
 # --- the two stages -------------------------------------------------------------------------
@@ -172,7 +164,7 @@ def prepare(
             yield file.known | row | {"is_same": True}, ()
         else:
             measured = {
-                "packets_sha256": outcome.packets_sha256,
+                "sha256": outcome.sha256,
                 "duration": outcome.duration and round(outcome.duration, 3),
                 "seconds_processed": round(outcome.seconds_processed, 3),
                 "lost_seconds": round(outcome.lost_seconds, 3),
@@ -228,5 +220,5 @@ def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:
     return {
         "genre": labels[int(p.argmax())],
         **{f"p_{label}": round(value, 6) for label, value in zip(labels, p.tolist(), strict=True)},
-        "uncertainty": round(float(entropy / np.log(len(p))), 6) if len(p) > 1 else 0.0,
+        "uncertainty": round(float(entropy / np.log(len(p))), 6),
     }

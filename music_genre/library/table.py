@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +23,7 @@ from music_genre.library.files import Found
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
 SETTINGS_FILE = "settings.json"
-OF_PARTS = ("size", "mtime_ns", "packets_sha256", "scanned_ns", "is_temporary")  # not in the table
+OF_PARTS = ("size", "mtime_ns", "sha256", "scanned_ns", "is_temporary")  # not in the table
 
 Row = dict[str, Any]
 
@@ -35,7 +34,7 @@ def schema_of(labels: Sequence[str]) -> pa.Schema:
     return pa.schema(
         [
             *(("path", text), ("size", whole), ("mtime_ns", whole)),
-            *(("packets_sha256", text), ("scanned_ns", whole)),
+            *(("sha256", text), ("scanned_ns", whole)),
             *(("duration", number), ("genre", text)),
             *((f"p_{label}", number) for label in labels),
             *(("uncertainty", number), ("seconds_processed", number), ("lost_seconds", number)),
@@ -54,17 +53,13 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
         InputError: the rows that are there were made with other settings.
     """
     before = read_settings(parts) or settings
-    changed = [key for key in settings if key != "model" and before.get(key) != settings[key]]
-    if changed:
-        was, now = (
-            ", ".join(f"{key} {values.get(key)}" for key in ("model", *changed))
-            for values in (before, settings)
-        )
-        raise InputError(
-            f"The rows in {parts} were made with {was}; this scan has {now}. One table holds the "
-            "results of one model and one --seconds: give another --output, or delete "
-            f"{parts} to process all files again."
-        )
+    for key in settings:
+        if key != "model" and before.get(key) != settings[key]:
+            raise InputError(
+                f"The rows in {parts} were made by {before.get('model')} with {key} "
+                f"{before.get(key)}, and this scan has {settings[key]}: give another --output, or "
+                f"delete {parts} to process all files again."
+            )
     with replacing(parts / SETTINGS_FILE) as file:
         file.write(json.dumps(settings).encode())
 
@@ -180,7 +175,7 @@ def write_table(output: Path, rows: pa.Table, settings: dict[str, Any]) -> pa.Ta
     table = rows.drop_columns(list(OF_PARTS)).sort_by("path")
     for name in ("model", "revision"):
         column = pa.repeat(pa.scalar(settings[name], pa.string()), len(table))
-        table = table.add_column(table.schema.get_field_index("error"), name, column)
+        table = table.add_column(table.num_columns - 1, name, column)
     with replacing(output) as file:
         if output.suffix == ".parquet":
             parquet.write_table(table, file)
@@ -213,18 +208,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def first_errors(table: pa.Table) -> Iterator[str]:
-    """A line for each of the first files with an error."""
-    with_error = table.filter(compute.is_valid(table["error"]))
-    for row in islice(rows_in(with_error), N_ERRORS_SHOWN):
-        yield f"  {row['path']}: {row['error']}"
-
-
 def summarize(table: pa.Table) -> str:
+    """Genres, errors and losses, and the first errors, for people."""
     counts = compute.value_counts(compute.drop_null(table["genre"])).to_pylist()
-    counts = sorted(counts, key=lambda one: one["counts"], reverse=True)
+    counts.sort(key=lambda one: -one["counts"])
     genres = ", ".join(f"{one['values']} {one['counts']:,}" for one in counts)
-    n_errors = len(table) - table["error"].null_count
-    text = f"{genres or 'no genres'}; {n_errors:,} with an error"
-    lost = compute.sum(table["lost_seconds"]).as_py()
-    return f"{text}; {lost:.1f} s could not be decoded" if lost else text
+    errors = table.filter(compute.is_valid(table["error"]))
+    text = f"{genres or 'no genres'}; {len(errors):,} with an error"
+    if lost := compute.sum(table["lost_seconds"]).as_py():
+        text += f"; {lost:.1f} s could not be decoded"
+    first = rows_in(errors.slice(0, N_ERRORS_SHOWN))
+    return "\n".join([f"{text}.", *(f"  {row['path']}: {row['error']}" for row in first)])

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import DecoderPool, decoder_pool
-from music_genre.library.decoding import TIMEOUT, File, in_processes, outcome
+from music_genre.isolation import DecoderPool, decoder_pool, result
+from music_genre.library.decoding import TIMEOUT, File, in_processes
 from music_genre.library.fields import (
     GENRE,
     SEPARATOR,
@@ -39,47 +39,28 @@ from music_genre.library.table import PartWriter, Row, have_valid_row, replacing
 
 COPY_MARK = ".genre-tag-copy"
 
+Change = tuple[File, Field, list[str]]  # what is in a file's field, and what is to be
+
 
 @dataclass(frozen=True)
 class Tagging:
     """What is written where."""
 
-    min_confidence: float
+    thresholds: Mapping[str, float]  # genre -> least probability; others are not written
     top_k: int = 1  # genres of a file, at most
     field: str = GENRE
     replace: bool = False  # also where the field has a value
-    # Of each genre, in the place of `min_confidence`; genres without one are not written.
-    thresholds: Mapping[str, float] | None = None
-
-    def is_sure(self, genre: str, probability: float) -> bool:
-        if self.thresholds is None:
-            return probability >= self.min_confidence
-        return genre in self.thresholds and probability >= self.thresholds[genre]
 
     def genres(self, row: Row) -> list[str]:
         """Those of a sufficient probability, the likeliest first."""
         of_genre = {key[2:]: p for key, p in row.items() if key.startswith("p_") and p is not None}
         ranked = sorted(of_genre, key=of_genre.get, reverse=True)[: self.top_k]
-        return list(takewhile(lambda genre: self.is_sure(genre, of_genre[genre]), ranked))
+        return list(takewhile(lambda one: of_genre[one] >= self.thresholds.get(one, 2.0), ranked))
 
     def is_empty(self, values: Sequence[str]) -> bool:
         if self.field == GENRE:
             return all(map(is_no_genre, values))
         return not any(value.strip() for value in values)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One file's field: what is in it, and what is to be."""
-
-    file: File  # its row is `known`
-    before: Field
-    genres: list[str]
-
-    def __str__(self) -> str:
-        was = ", ".join(self.before.values) or "none"
-        shown = [f"{genre} ({self.file.known[f'p_{genre}']:.0%})" for genre in self.genres]
-        return f"{self.file.path}: {was} -> {', '.join(shown)}"
 
 
 def write_tags(
@@ -96,79 +77,102 @@ def write_tags(
     Returns:
         What happened, for people.
     """
-    chosen, counted = _sure_files(found, rows, tagging)
-    changes, n_have, left = _changes(chosen, tagging)
+    of_files = rows_of(found.files, rows)
+    valid = of_files.filter(have_valid_row(found.files, of_files))
+    files = [
+        File(row["path"], found.location(row["path"]), row["size"], row["mtime_ns"], known=row)
+        for row in rows_in(valid)
+        if tagging.genres(row) and row["path"].lower().endswith(SUFFIXES)
+    ]
+    changes, n_have, left = _changes(files, tagging)
+    text = f"{len(files):,} of {len(of_files):,} files have a genre that is sure enough, and tags"
+    if n_new := len(of_files) - len(valid):
+        text += f"; {n_new:,} are new or changed since the scan (scan them again)"
     if n_have:
-        counted += f"; {n_have:,} keep the {tagging.field} that they have (--replace overwrites it)"
+        text += f"; {n_have:,} keep the {tagging.field} that they have (--replace overwrites it)"
     if not is_agreed:
-        for change in changes:
-            print(change)
-        text = f"{counted}. {len(changes):,} to write. No file was changed. Add --yes to write."
+        for file, before, genres in changes:
+            shown = ", ".join(f"{genre} ({file.known[f'p_{genre}']:.0%})" for genre in genres)
+            print(f"{file.path}: {', '.join(before.values) or 'none'} -> {shown}")
+        text += f". {len(changes):,} to write. No file was changed. Add --yes to write."
         return "\n".join([text, *left])
     n_written = 0
     with decoder_pool(1) as pool, PartWriter(parts, rows.schema) as writer:
         for change in tqdm(changes, unit=" files", desc="tags"):
+            file = change[0]
             try:
-                status = _write(pool, change, tagging.field, log)
+                writer.append(file.known | _write(pool, change, tagging.field, log))
+                n_written += 1
             except (InputError, OSError) as error:
-                left.append(_reason(change.file.path, error))
-                continue
-            new = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-            writer.append(change.file.known | new | {"scanned_ns": time.time_ns()})
-            n_written += 1
-    text = f"{counted}: {n_written:,} written, {len(left):,} left unchanged."
+                left.append(f"{file.path}: {error}")
+    text += f": {n_written:,} written, {len(left):,} left unchanged."
     if n_written:
         text += f" --undo restores them from {log}."
     return "\n".join([text, *left])
 
 
-def _sure_files(found: Found, rows: pa.Table, tagging: Tagging) -> tuple[list[File], str]:
-    """The files that the model is sure of, and how many there are, for people."""
-    of_files = rows_of(found.files, rows)
-    is_valid = have_valid_row(found.files, of_files)
-    chosen, n_without_tags = [], 0
-    for row in rows_in(of_files.filter(is_valid)):
-        if not tagging.genres(row):
-            continue
-        if row["path"].lower().endswith(SUFFIXES):
-            location = found.location(row["path"])
-            chosen.append(File(row["path"], location, row["size"], row["mtime_ns"], known=row))
-        else:
-            n_without_tags += 1
-    text = f"{len(chosen):,} of {len(of_files):,} files have a genre that is sure enough"
-    if n_without_tags:
-        text += f" and tags ({n_without_tags:,} more are of kinds without)"
-    n_new = len(of_files) - pa.compute.sum(is_valid).as_py()
-    if n_new:
-        text += f"; {n_new:,} are new or changed since the scan (scan them again)"
-    return chosen, text
-
-
-def _changes(files: Iterable[File], tagging: Tagging) -> tuple[list[Change], int, list[str]]:
+def _changes(files: list[File], tagging: Tagging) -> tuple[list[Change], int, list[str]]:
     """What is to be written, how many files have a value, and why tags could not be read."""
     changes, n_have, left = [], 0, []
     tasks = ((file, (os.path.realpath(file.location), tagging.field)) for file in files)
     for file, field in in_processes(read_field, tasks):
         if isinstance(field, InputError):
-            left.append(_reason(file.path, field))
+            left.append(f"{file.path}: {field}")
         elif not tagging.is_empty(field.values) and not tagging.replace:
             n_have += 1
         elif field.values != (genres := tagging.genres(file.known)):
-            changes.append(Change(file, field, genres))
-    return sorted(changes, key=lambda change: change.file.path), n_have, sorted(left)
+            changes.append((file, field, genres))
+    return sorted(changes, key=lambda change: change[0].path), n_have, sorted(left)
 
 
-def _reason(path: str, error: Exception) -> str:
-    return f"{path}: {getattr(error, 'strerror', None) or error}"
-
-
-def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> os.stat_result:
-    file, status = change.file, os.stat(change.file.location)
+def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
+    """Change one file. Returns what is new in its row."""
+    file, before, genres = change
+    status = os.stat(file.location)
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         raise TagError("it changed since it was scanned: scan it again")
-    entry = {"path": file.path, "field": field, "stored": change.before.stored}
-    _append(log, entry | {"has_tags": change.before.has_tags, "written": change.genres})
-    return _replace(pool, os.path.realpath(file.location), change.genres, field)
+    entry = {"path": file.path, "field": field, "stored": before.stored, "written": genres}
+    with log.open("ab") as lines:  # the line before may be incomplete
+        lines.write(b"\n" + json.dumps(entry).encode() + b"\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+    sha256 = _replace(pool, os.path.realpath(file.location), genres, field)
+    status = os.stat(file.location)
+    new = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "scanned_ns": time.time_ns()}
+    return new | {"sha256": sha256}
+
+
+def _replace(pool: DecoderPool, path: str, values: list[str] | None, field: str) -> str:
+    """Put an edited copy in the place of a file, which is no link. Returns its SHA-256.
+
+    Raises:
+        TagError: it cannot be edited so that all of it but the tag stays the same.
+    """
+    before, copy = os.stat(path), _copy_of(path)
+    if before.st_nlink > 1:
+        raise TagError("it has other hard links, which would keep the old tags")
+    try:
+        arguments = [path, copy, values, field]
+        sha256 = result(pool.schedule(edit_copy, args=arguments, timeout=TIMEOUT))
+        if (os.stat(copy).st_uid, os.stat(copy).st_gid) != (before.st_uid, before.st_gid):
+            os.chown(copy, before.st_uid, before.st_gid)
+        shutil.copystat(path, copy)
+        os.utime(copy)
+        now = os.stat(path)
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise TagError("something else is changing it")
+        os.replace(copy, path)
+        return sha256
+    finally:
+        if os.path.lexists(copy):
+            os.remove(copy)
+
+
+def _copy_of(path: str) -> str:
+    """Where a file is edited; what a kill leaves there, the next run overwrites or removes."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
+    return os.path.join(folder, f".{stem}{COPY_MARK}{suffix}")
 
 
 # --- undo -----------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ def undo_tags(found: Found, log: Path) -> str:
                 _undo(pool, path, entry)
                 undone.add(entry["path"])
             except (InputError, OSError) as error:
-                left[entry["path"]] = _reason(entry["path"], error)
+                left[entry["path"]] = f"{entry['path']}: {error}"
                 kept.insert(0, entry)
     if kept:
         with replacing(log) as file:
@@ -205,23 +209,14 @@ def undo_tags(found: Found, log: Path) -> str:
 
 
 def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> None:
-    now = outcome(pool.schedule(read_field, args=[path, entry["field"]], timeout=TIMEOUT))
-    if isinstance(now, InputError):
-        raise now
+    field = entry["field"]
+    now = result(pool.schedule(read_field, args=[path, field], timeout=TIMEOUT))
     if now.stored == entry["stored"]:  # a kill came before the change, or after it was undone
         Path(_copy_of(path)).unlink(missing_ok=True)
-        return
-    if now.stored not in (entry["written"], [SEPARATOR.join(entry["written"])]):
+    elif now.stored in (entry["written"], [SEPARATOR.join(entry["written"])]):
+        _replace(pool, path, entry["stored"], field)
+    else:
         raise TagError("something else changed it since")
-    _replace(pool, path, entry["stored"], entry["field"], is_removed=not entry["has_tags"])
-
-
-def _append(log: Path, entry: dict[str, Any]) -> None:
-    """Add an entry, which is on the disk afterwards; the line before may be incomplete."""
-    with log.open("ab") as file:
-        file.write(b"\n" + json.dumps(entry).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
@@ -233,43 +228,3 @@ def read_log(log: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return entries
-
-
-# --- files ----------------------------------------------------------------------------------
-
-
-def _replace(
-    pool: DecoderPool, path: str, values: list[str], field: str, is_removed: bool = False
-) -> os.stat_result:
-    """Put an edited copy in the place of a file, which is no link. Returns its new status.
-
-    Raises:
-        TagError: it cannot be edited so that all of it but the tag stays the same.
-    """
-    before, copy = os.stat(path), _copy_of(path)
-    if before.st_nlink > 1:
-        raise TagError("it has other hard links, which would keep the old tags")
-    try:
-        arguments = [path, copy, values, field, is_removed]
-        done = outcome(pool.schedule(edit_copy, args=arguments, timeout=TIMEOUT))
-        if isinstance(done, InputError):
-            raise done
-        if (os.stat(copy).st_uid, os.stat(copy).st_gid) != (before.st_uid, before.st_gid):
-            os.chown(copy, before.st_uid, before.st_gid)
-        shutil.copystat(path, copy)
-        os.utime(copy)
-        now = os.stat(path)
-        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise TagError("something else is changing it")
-        os.replace(copy, path)
-        return os.stat(path)
-    finally:
-        if os.path.lexists(copy):
-            os.remove(copy)
-
-
-def _copy_of(path: str) -> str:
-    """Where a file is edited; what a kill leaves there, the next run overwrites or removes."""
-    folder, name = os.path.split(path)
-    stem, suffix = os.path.splitext(name)
-    return os.path.join(folder, f".{stem}{COPY_MARK}{suffix}")

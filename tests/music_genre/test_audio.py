@@ -15,7 +15,6 @@ from music_genre.audio import AudioError, decode, is_silent, loss_in_words, meas
 from tests.music_genre.fuzz_decoders import FORMATS
 
 RATE = 22_050
-SOUNDFILE = {"WAV": "PCM_16", "AIFF": "PCM_16", "FLAC": "PCM_16", "AU": "PCM_16", "W64": "PCM_16"}
 
 
 def sweep(seconds: float, rate: int = RATE) -> np.ndarray:
@@ -36,10 +35,10 @@ def converted(data: bytes, *options: str) -> bytes:
     return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
-@pytest.mark.parametrize("kind", SOUNDFILE)
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "W64"])
 def test_lossless_formats_give_the_same_samples(kind):
     samples = (sweep(3) * 32767).astype("i2")
-    decoded = decode(written(samples, kind=kind, subtype=SOUNDFILE[kind]), RATE)
+    decoded = decode(written(samples, kind=kind, subtype="PCM_16"), RATE)
     assert decoded.waveform.dtype == np.float32 and decoded.lost_seconds == 0
     np.testing.assert_array_equal(decoded.waveform * 32768, samples)
 
@@ -47,11 +46,8 @@ def test_lossless_formats_give_the_same_samples(kind):
 @pytest.mark.parametrize(
     ("kind", "subtype", "rate"),
     [
-        ("WAV", "PCM_24", 48_000),
         ("WAV", "FLOAT", 44_100),
-        ("WAV", "DOUBLE", 44_100),
         ("WAV", "ALAW", 8000),
-        ("WAV", "PCM_U8", 11_025),
         ("WAV", "IMA_ADPCM", 44_100),
         ("RF64", "PCM_16", 44_100),
         ("FLAC", "PCM_24", 192_000),
@@ -68,9 +64,7 @@ def test_other_encodings_and_rates_keep_pitch_and_length(kind, subtype, rate):
 
 PIPED = {
     "wav": ["-f", "wav"],
-    "flac": ["-f", "flac"],
     "ogg": ["-c:a", "libvorbis", "-f", "ogg"],
-    "opus": ["-c:a", "libopus", "-f", "ogg"],
     "webm": ["-c:a", "libopus", "-f", "webm"],
     "mp3": ["-f", "mp3"],
     "aac": ["-c:a", "aac", "-f", "adts"],
@@ -103,11 +97,19 @@ def test_a_file_without_a_length_is_measured_and_its_middle_is_the_middle(name):
     assert 11 + np.argmax(correlation) / 16_000 == pytest.approx(12, abs=0.06)
 
 
+def test_a_joined_ogg_of_other_channels_is_refused_and_not_cut():
+    """FFmpeg would stop where the second one begins."""
+    options = ["-c:a", "libvorbis", "-f", "ogg"]
+    mono = converted(written(sweep(5, 44_100), 44_100), *options)
+    stereo = converted(written(np.stack([sweep(5, 44_100)] * 2, 1), 44_100), *options)
+    assert len(decode(mono + mono, 16_000).waveform) / 16_000 == pytest.approx(10, abs=0.1)
+    with pytest.raises(AudioError, match="a part of it is of a form that is not known"):
+        decode(mono + stereo, 16_000)
+
+
 @pytest.mark.parametrize(
     ("options", "joins"),
     [
-        (["-c:a", "libvorbis", "-f", "ogg"], True),
-        (["-c:a", "libopus", "-f", "ogg"], False),
         (["-f", "mp3"], True),
         (["-c:a", "aac", "-f", "adts"], True),
         (["-c:a", "ac3", "-f", "ac3"], False),
@@ -147,8 +149,7 @@ def test_the_mean_of_channels_keeps_a_twentieth_of_their_power(right, expected):
     np.testing.assert_allclose(waveform, expected * sweep(1), atol=1e-4)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.98])
-@pytest.mark.parametrize("options", [None, ["-f", "mp3"]])
+@pytest.mark.parametrize(("share", "options"), [(1.0, ["-f", "mp3"]), (0.98, None)])
 def test_of_channels_that_cancel_out_the_louder_is_taken(share, options):
     data = written(np.stack([-share * sweep(2), sweep(2)], axis=1))
     waveform = decode(converted(data, *options) if options else data, RATE).waveform
@@ -157,9 +158,8 @@ def test_of_channels_that_cancel_out_the_louder_is_taken(share, options):
         np.testing.assert_allclose(np.abs(waveform), np.abs(sweep(2)), atol=1e-4)
 
 
-@pytest.mark.parametrize("n_channels", [3, 4, 6, 8])
-@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
-def test_surround_sound_is_mixed_as_ffmpeg_mixes_it(n_channels, kind):
+@pytest.mark.parametrize(("kind", "n_channels"), [("WAV", 3), ("WAV", 8), ("FLAC", 6)])
+def test_surround_sound_is_mixed_as_ffmpeg_mixes_it(kind, n_channels):
     """And the crash of PyAV at planes of eight channels does not happen."""
     rng = np.random.default_rng(0)
     data = written(rng.uniform(-0.2, 0.2, (48_000, n_channels)), 48_000, kind)
@@ -181,18 +181,13 @@ MUSIC = sweep(5, 16_000)
     ("waveform", "expected"),
     [
         (np.zeros(N), True),
-        (np.zeros(0), True),
         (DITHER, True),
         (np.full(N, 0.5), True),
         (0.3 * np.sin(2 * np.pi * 10 * T), True),
-        (CLICK, True),
         (CLICK + 0.3 + DITHER, True),
-        (HUM, True),
         (HUM * 1.2 + DITHER, True),
-        (MUSIC, False),
         (1e-3 * MUSIC, False),
         (MUSIC + 0.5, False),
-        (np.where(T > 4, 0, MUSIC), False),
         (np.where(T < 4.4, 0, MUSIC), False),
         (np.where(T % 0.5 < 0.02, MUSIC, 0), False),
         (0.1 * np.sin(2 * np.pi * 55 * T), False),
@@ -244,9 +239,7 @@ def test_a_wav_that_was_cut_off_knows_what_is_missing(share):
     assert decode(cut, RATE, start=5, seconds=5).lost_seconds == 0
 
 
-@pytest.mark.parametrize(
-    ("riff", "data"), [(0, None), (None, 0), (2**32 - 1, 2**32 - 1), (0, 2**31), (None, 10**9)]
-)
+@pytest.mark.parametrize(("riff", "data"), [(0, None), (2**32 - 1, 2**32 - 1), (None, 10**9)])
 def test_a_header_that_does_not_know_costs_nothing(riff, data):
     """Recorders and pipes leave the lengths out; the end of the file tells."""
     wav = bytearray(written(sweep(3)))
@@ -267,14 +260,11 @@ def test_what_is_lost_is_a_sentence():
     [
         (b"", "empty"),
         (b"this is a letter, not music\n" * 50, "not audio"),
-        (b"RIFF" + bytes(40), "not audio"),
         (written(np.zeros(0)), "no audio samples"),
         (written(np.full(16_000, np.nan), subtype="FLOAT"), "NaN"),
         (written(np.full(16_000, -1e38), subtype="FLOAT"), "absurdly large"),
         (written(np.zeros((1600, 9))), "9 channels"),
-        (written(np.zeros(1600), 1_500_000), "1500000 Hz"),
         (written(np.zeros(1600), 100), "100 Hz"),
-        ("/", "no file"),
         ("/dev/zero", "no file"),
         ("a\0b", "no file"),
     ],

@@ -42,6 +42,8 @@ def test_a_waveform_gets_a_genre_probabilities_and_a_timeline(classifier):
     assert prediction.genre == max(prediction.probabilities, key=prediction.probabilities.get)
     assert [round(w.start, 2) for w in prediction.timeline] == [0, 0.83, 1.67, 2.5]
     assert prediction.timeline[-1].end == 3.5
+    (window,) = classifier(noise(0.6), 16_000).timeline
+    assert (window.start, window.end) == (0.0, 0.6)
     for genre in GENRES:
         mean = np.mean([w.probabilities[genre] for w in prediction.timeline])
         assert prediction.probabilities[genre] == pytest.approx(mean, abs=1e-6)
@@ -56,11 +58,6 @@ def test_labels_are_the_models_in_its_order(uneven_net):
     expected = dict(zip(LABELS, logits.softmax(-1)[0].tolist(), strict=True))
     prediction = GenreClassifier(uneven_net, precision="fp32")(waveform, 16_000)
     assert prediction.probabilities == pytest.approx(expected, abs=1e-3)
-
-
-def test_the_window_of_a_short_waveform_ends_with_it(classifier):
-    (window,) = classifier(noise(0.6), 16_000).timeline
-    assert (window.start, window.end) == (0.0, 0.6)
 
 
 def test_a_file_its_bytes_and_its_waveform_get_the_same_answer(classifier, tmp_path):
@@ -132,17 +129,6 @@ def test_progress_is_told_after_each_pass(classifier, monkeypatch):
     assert n_windows == 5 and told == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_many_windows_in_batches_equal_one_batch(classifier, monkeypatch):
-    waveform = noise(9)
-    whole = classifier(waveform, 16_000)
-    monkeypatch.setattr("music_genre.classifier.BATCH_SIZE", 2)
-    batched = classifier(waveform, 16_000)
-    for a, b in zip(whole.timeline, batched.timeline, strict=True):
-        np.testing.assert_allclose(
-            list(a.probabilities.values()), list(b.probabilities.values()), atol=1e-5
-        )
-
-
 def test_another_sampling_rate_is_resampled(classifier):
     prediction = classifier(noise(2, 44_100), 44_100)
     assert prediction.timeline[-1].end == pytest.approx(2, abs=0.001)
@@ -192,7 +178,7 @@ def test_a_model_in_pickles_is_not_loaded(tiny_classifier, tmp_path):
         GenreClassifier(folder)
 
 
-@pytest.mark.parametrize("n_bytes", [0, 100, -10])
+@pytest.mark.parametrize("n_bytes", [0, -10])
 def test_weights_that_are_cut_are_one_sentence(tiny_classifier, tmp_path, n_bytes):
     folder = shutil.copytree(tiny_classifier, tmp_path / "cut")
     weights = folder / "model.safetensors"
@@ -222,10 +208,8 @@ def changed(model: Path, folder: Path, config: dict | None = None, **tensors) ->
     ("config", "tensors", "message"),
     [
         ({}, {"classifier.weight": None}, "as it is no classifier: classifier.weight is missing"),
-        ({}, {"projector.bias": None}, "as it is no classifier: projector.bias is missing"),
         ({}, {ATTENTION: None}, f"its weights lack {ATTENTION}"),
         ({}, {"classifier.weight": torch.zeros(3, 3)}, "cannot be loaded as an audio classifier"),
-        ({"hidden_size": "wide"}, {}, "cannot be loaded as an audio classifier"),
         ({"id2label": {str(i + 1): g for i, g in enumerate(GENRES)}}, {}, "numbered from 0"),
     ],
 )

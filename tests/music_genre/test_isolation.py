@@ -27,10 +27,6 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
-def abort() -> None:
-    os.abort()
-
-
 def leave() -> None:
     os._exit(0)
 
@@ -41,11 +37,6 @@ def fill_memory() -> int:
 
 def hang() -> None:
     time.sleep(3600)
-
-
-def spin() -> None:
-    while True:
-        pass
 
 
 def have_a_bug() -> None:
@@ -82,8 +73,7 @@ def test_samples_are_those_of_this_process(pool, tmp_path):
 
 def test_a_broken_file_is_what_it_is_in_this_process(pool, tmp_path):
     (tmp_path / "text.mp3").write_text("I am a text.\n" * 50)
-    soundfile.write(tmp_path / "nan.wav", np.full(1000, np.nan), 16_000, subtype="FLOAT")
-    for name in ("text.mp3", "nan.wav", "nowhere.wav"):
+    for name in ("text.mp3", "nowhere.wav"):
         with pytest.raises((AudioError, FileNotFoundError)) as expected:
             decode(tmp_path / name, 16_000)
         with pytest.raises(expected.type) as found:
@@ -95,10 +85,8 @@ def test_a_broken_file_is_what_it_is_in_this_process(pool, tmp_path):
     ("function", "said", "is_temporary"),
     [
         (segfault, r"its decoder crashed \(SIGSEGV\)", False),
-        (abort, r"its decoder crashed \(SIGABRT\)", False),
         (fill_memory, "decoding it needs too much memory", False),
         (hang, "decoding it took too long", True),
-        (spin, "decoding it took too long", True),
         (leave, "decoding it took too long", True),
         (have_a_bug, r"it cannot be decoded \(InvalidDataError: .*a bug of the decoder", False),
     ],

@@ -71,7 +71,10 @@ def test_mel_filters_are_kaldis():
 
 
 def test_spectrograms_are_those_of_the_paper():
-    """By another way: a loop over frames, each through NumPy's Fourier transform in float64."""
+    """By another way: a loop over frames, each through NumPy's Fourier transform in float64.
+
+    The mel filters are Kaldi's.
+    """
     waveform = music(0.2)
     y = waveform[1:].astype(np.float64) - 0.97 * waveform[:-1]
     y = np.pad(y, 512, mode="reflect")
@@ -101,18 +104,12 @@ def test_settings_survive_saving(tmp_path):
     [
         ((music(1), 16_000), "32000 Hz, not 16000"),
         ((music(1)[None, None], 32_000), "shape"),
-        ((music(0.01), 32_000), "at least 514 samples"),
-        ((np.zeros(0, np.float32), 32_000), "at least 514 samples"),
+        ((music(1)[:513], 32_000), "at least 514, not"),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EfficientATFeatureExtractor()(*arguments)
-
-
-def test_the_shortest_waveform(model):
-    features = EfficientATFeatureExtractor()(music(1)[:514], 32_000, return_tensors="pt")
-    assert model(**features).logits.isfinite().all()
 
 
 # --- the net --------------------------------------------------------------------------------
@@ -151,13 +148,6 @@ def test_clips_of_several_lengths_answer_as_alone(model):
         (8, 7),
         (4, 4),
     ]
-
-
-def test_pooled_features_are_the_mean_of_the_last_states(model):
-    features = EfficientATFeatureExtractor()(music(1), 32_000, return_tensors="pt")
-    outputs = model.efficientat(**features)
-    assert outputs.hidden_states is None
-    torch.testing.assert_close(outputs.pooler_output, outputs.last_hidden_state.mean((2, 3)))
 
 
 def test_loss_and_gradients(model):
@@ -220,8 +210,10 @@ def test_auto_classes_know_it(folder, model):
     features = AutoFeatureExtractor.from_pretrained(folder)(music(1), return_tensors="pt")
     again = AutoModelForAudioClassification.from_pretrained(folder)
     torch.testing.assert_close(again(**features).logits, model(**features).logits)
-    base = AutoModel.from_pretrained(folder)(**features).pooler_output
-    torch.testing.assert_close(base, model.efficientat(**features).pooler_output)
+    base = AutoModel.from_pretrained(folder)(**features)
+    assert base.hidden_states is None
+    torch.testing.assert_close(base.pooler_output, base.last_hidden_state.mean((2, 3)))
+    torch.testing.assert_close(base.pooler_output, model.efficientat(**features).pooler_output)
 
 
 def test_the_project_runs_its_own_code_and_not_the_repositorys(folder, model):

@@ -20,8 +20,8 @@ from music_genre import __main__ as command
 from music_genre.library import table
 from tests import forked
 
-SCAN = "scan music --model m --output a.csv"
-TAG = "tag music --table a.csv"
+SCAN = "scan . --model m --output a.csv"
+TAG = "tag . --table a.csv"
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,13 @@ TAG = "tag music --table a.csv"
     [
         ("", "the following arguments are required: verb"),
         ("scan --model m --output a.csv", "required: PATH"),
-        ("scan music --output a.csv", "required: --model"),
-        ("scan music --model m --output a.xlsx", "ends in none of .parquet, .csv, .jsonl"),
+        ("scan nowhere --model m --output a.csv", "PATH: there is no file or folder nowhere"),
+        ("scan . --output a.csv", "required: --model"),
+        ("scan . --model m --output a.xlsx", "ends in none of .parquet, .csv, .jsonl"),
         (f"{SCAN} --seconds 0", "must be between 1 and inf"),
-        (f"{SCAN} --seconds nan", "must be between 1 and inf"),
         (f"{SCAN} --dev cpu", "unrecognized arguments"),
-        (f"{SCAN} --yes", "unrecognized arguments"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
         (f"{TAG} --min_confidence 0.6 --target_precision 0.9", "not allowed with"),
-        (f"{TAG} --yes --dry_run", "not allowed with"),
         (f"{TAG} --yes --undo", "not allowed with"),
         (f"{TAG} --top_k 0", "invalid choice"),
     ],
@@ -116,7 +114,7 @@ def test_a_precision_takes_the_predictions_beside_the_model(
     model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
     run("scan", library, "--model", model, "--output", output, "--device", "cpu")
     tag = ("tag", library, "--table", output, "--target_precision", 0.9)
-    assert "has the predictions of 0: use --min_confidence" in run(*tag, code=2)
+    assert "of them right: use --min_confidence" in run(*tag, code=2)
     with output.open(newline="") as file:
         labels = [name[2:] for name in next(csv.reader(file)) if name.startswith("p_")]
     lines = [f"track_id,genre,prediction,{','.join(labels)}"]
@@ -125,7 +123,7 @@ def test_a_precision_takes_the_predictions_beside_the_model(
         lines += [f"{i},{label},{label},{cells}" for i in range(5)]
     (model / "predictions_validation.csv").write_text("\n".join(lines) + "\n")
     said = run(*tag)
-    assert "blues: 0.01 and more (100% of 5 clips of validation right)" in said
+    assert "A precision of 90%: blues from 0.01 on, " in said
     assert said.count(": none -> ") == 11
 
 
@@ -148,7 +146,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_does_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr(parquet, "write_table", fill_up)
         said = run(*scan, code=2).splitlines()[-1]
-    assert said.startswith(f"error: {output}: No space left on device. All results so far are")
+    assert said == "error: [Errno 28] No space left on device"
     assert not output.exists()
     assert "14 audio files" in (said := run(*scan)) and " 0 of them known" not in said
     with output.open(newline="") as file:
@@ -159,8 +157,6 @@ def test_what_cannot_be_is_one_sentence(run, tiny_classifier, music, tmp_path):
     scan = ("scan", music, "--model", tiny_classifier, "--output", "a.csv", "--device", "gpu")
     error = [line for line in run(*scan, code=2).splitlines() if "error: " in line]
     assert len(error) == 1 and "gpu" in error[0]
-    nowhere = ("scan", "nowhere", "--model", tiny_classifier, "--output", "a.csv")
-    assert run(*nowhere, code=2) == "error: There is no file or folder nowhere.\n"
     assert "`scan` classifies all" in run("classify", music, "--model", "none", code=2)
     tag = ("tag", music, "--table", "a.csv", "--tag_field", "title")
     assert "a field that players use" in run(*tag, code=2)

@@ -36,7 +36,7 @@ def test_kinds_are_counted_and_linked_folders_named(tmp_path):
     assert found.kinds == {".mp3": 2, ".ape": 1}
     said = describe_others(found)
     assert "kinds that are not read: 2 .jpg, 1 without a suffix, 1 .mid." in said
-    assert "Linked folders that were not followed (1): more. To scan them, name them" in said
+    assert "1 linked folders were not followed: more. To scan them, name them" in said
 
 
 def test_several_roots_are_named_below_the_folder_that_holds_them(tmp_path):
@@ -55,8 +55,6 @@ def test_a_name_that_is_no_text_is_escaped_and_found(tmp_path):
 
 
 def test_nothing_to_scan_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="no file or folder"):
-        find_files([tmp_path / "nowhere"])
     touch(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"no audio files(.|\n)*1 \.jpg"):
         find_files([tmp_path])

@@ -206,7 +206,7 @@ def test_times_that_shifted_cost_no_pass_of_the_model(library, tmp_path, scan_to
     stub.batch_sizes.clear()
     assert scan_to(output, library) == before
     assert stub.batch_sizes == []
-    assert "11 files had another time or other tags, but the same audio" in scan_to.said
+    assert "11 files had another time, but the same content" in scan_to.said
     scan_to(output, library)
     assert "14 of them known" in scan_to.said
 
@@ -237,7 +237,7 @@ def test_rows_of_other_settings_are_refused(music, tmp_path, scan_to):
     output = tmp_path / "out.csv"
     scan_to(output, music)
     table = output.read_bytes()
-    message = r"seconds all of each file.*seconds 2\.0.*another --output"
+    message = r"you/stub with seconds all of each file, and.* 2\.0: give another --output"
     with pytest.raises(InputError, match=message):
         scan_to(output, music, seconds=2.0)
     assert output.read_bytes() == table

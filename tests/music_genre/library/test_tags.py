@@ -18,6 +18,7 @@ from mutagen import id3
 from music_genre import audio
 from music_genre.errors import InputError
 from music_genre.library import fields, tags
+from music_genre.library.decoding import sha256_of
 from music_genre.library.fields import read_field
 from music_genre.library.files import find_files
 from music_genre.library.table import read_rows, schema_of
@@ -40,11 +41,12 @@ def rows_of(music: Path, jazz: float = 0.7, rock: float = 0.2) -> pa.Table:
     return pa.Table.from_pylist([file | more for file in files], schema_of(LABELS))
 
 
-SURE = 0.6
+def sure(probability: float = 0.6, **options) -> Tagging:
+    return Tagging(dict.fromkeys(LABELS, probability), **options)
 
 
 def write(music: Path, tagging: Tagging | None = None, is_agreed: bool = True, **row) -> str:
-    tagging, folder = tagging or Tagging(SURE, replace=True), music.parent
+    tagging, folder = tagging or sure(replace=True), music.parent
     found, rows = find_files([music]), rows_of(music, **row)
     return tags.write_tags(found, rows, tagging, folder / "log", folder / "parts", is_agreed)
 
@@ -117,15 +119,14 @@ def test_only_files_without_a_genre_are_tagged_unless_it_is_to_be_replaced(music
     have = [path.name for path in music.iterdir() if "tagged" in path.name]
     have += ["v2.3.mp3", "v2.3 and v1.mp3", "v1.mp3"]
     before = data(music)
-    said = write(music, Tagging(SURE))
+    said = write(music, sure())
     assert f"{len(have)} keep the genre that they have (--replace overwrites it): 8 written" in said
     assert {name for name, old in data(music).items() if old == before[name]} == set(have)
-    assert "11 written" not in (again := write(music, Tagging(SURE)))
-    assert "0 written" in again
+    assert "0 written" in write(music, sure())
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("text", ["Other", "Unknown", "(255)", "255", "", "-", "N/A"])
+@pytest.mark.parametrize("text", ["Other", "(255)", ""])
 def test_a_genre_that_is_none_is_overwritten_and_comes_back(music, text):
     path = music / "v2.3.mp3"
     keep(music, path.name)
@@ -133,14 +134,14 @@ def test_a_genre_that_is_none_is_overwritten_and_comes_back(music, text):
     file.add(id3.TCON(encoding=3, text=[text]))
     file.save(path, v2_version=4)
     before = state(music)
-    assert "1 written" in write(music, Tagging(SURE))
+    assert "1 written" in write(music, sure())
     undo(music)
     assert state(music) == before
 
 
 @pytest.mark.usefixtures("here")
 def test_several_genres_are_separated_as_players_expect(music):
-    tagging = Tagging(0.3, top_k=2, replace=True)
+    tagging = sure(0.3, top_k=2, replace=True)
     before = state(music)
     write(music, tagging, jazz=0.35, rock=0.5)
     assert mutagen.File(music / "plain.flac")["genre"] == ["rock", "jazz"]
@@ -153,22 +154,25 @@ def test_several_genres_are_separated_as_players_expect(music):
 
 def test_which_genres_are_sure():
     row = {"p_rock": 0.5, "p_jazz": 0.35, "p_blues": 0.15}
-    assert Tagging(0.51, top_k=3).genres(row) == []
-    assert Tagging(0.35, top_k=3).genres(row) == ["rock", "jazz"]
-    assert Tagging(0.1, top_k=2).genres(row) == ["rock", "jazz"]
-    assert Tagging(0.1).genres({"p_rock": 0.2, "p_jazz": 0.5, "p_blues": 0.3}) == ["jazz"]
-    assert Tagging(0.0, top_k=2).genres(dict.fromkeys(row)) == [], "a file with an error"
+    assert sure(0.51, top_k=3).genres(row) == []
+    assert sure(0.35, top_k=3).genres(row) == ["rock", "jazz"]
+    assert sure(0.1, top_k=2).genres(row) == ["rock", "jazz"]
+    assert sure(0.1).genres({"p_rock": 0.2, "p_jazz": 0.5, "p_blues": 0.3}) == ["jazz"]
+    assert sure(0.0, top_k=2).genres(dict.fromkeys(row)) == [], "a file with an error"
+    jazz_only = Tagging({"jazz": 0.3}, top_k=2)
+    assert jazz_only.genres(row) == [], "the likeliest genre is never written"
+    assert jazz_only.genres({"p_rock": 0.2, "p_jazz": 0.5}) == ["jazz"]
 
 
 @pytest.mark.usefixtures("here")
 def test_a_field_of_ones_own_leaves_the_genre_and_is_undone(music):
     before = state(music)
     genres = {path: read_field(path) for path in music.iterdir()}
-    tagging = Tagging(SURE, field="GENRE_PREDICTED")
+    tagging = sure(field="GENRE_PREDICTED")
     assert f"{len(before)} written" in write(music, tagging)
     for path, genre in genres.items():
         assert read_field(path, "GENRE_PREDICTED").values == ["jazz"], path
-        if genre.has_tags:
+        if genre.stored is not None:
             assert read_field(path).stored == genre.stored, path
     assert mutagen.File(music / "tagged.mp3")["TXXX:GENRE_PREDICTED"].text == ["jazz"]
     undo(music)
@@ -178,12 +182,12 @@ def test_a_field_of_ones_own_leaves_the_genre_and_is_undone(music):
 @pytest.mark.usefixtures("here")
 def test_nothing_is_changed_without_consent(music, capsys):
     before = data(music)
-    said = write(music, Tagging(SURE), is_agreed=False)
+    said = write(music, sure(), is_agreed=False)
     listed = capsys.readouterr().out
     assert said.endswith("8 to write. No file was changed. Add --yes to write.")
     assert "plain.mp3: none -> jazz (70%)" in listed
     assert "v1 zero.mp3: none -> jazz (70%)" in listed
-    write(music, Tagging(SURE, replace=True), is_agreed=False)
+    write(music, sure(replace=True), is_agreed=False)
     assert "tagged.flac: Bossa nova, Samba -> jazz (70%)" in capsys.readouterr().out
     assert data(music) == before
     assert "0 of 18 files have a genre that is sure" in write(music, is_agreed=False, jazz=0.55)
@@ -196,9 +200,9 @@ def test_a_tagged_file_is_known_to_the_next_scan(music):
     write(music)
     files = find_files([music]).files.to_pylist()
     rows = read_rows(music.parent / "parts", LABELS).to_pylist()
-    assert {(r["path"], r["size"], r["mtime_ns"]) for r in rows} == {
-        (file["path"], file["size"], file["mtime_ns"]) for file in files
-    }
+    assert sorted((r["path"], r["size"], r["mtime_ns"], r["sha256"]) for r in rows) == [
+        (*file.values(), sha256_of(str(music / file["path"]))) for file in files
+    ], "also if all times shift later"
 
 
 # --- undone later ---------------------------------------------------------------------------
@@ -206,8 +210,11 @@ def test_a_tagged_file_is_known_to_the_next_scan(music):
 
 @pytest.mark.usefixtures("here")
 def test_files_that_were_tagged_twice_or_moved_get_their_first_tags_back(music):
+    """And a line of the log that a crash left incomplete is skipped."""
     before = state(music)
     write(music)
+    with (music.parent / "log").open("a") as file:
+        file.write('{"path": "a.mp3", "sto')
     write(music, jazz=0.1, rock=0.8)
     moved = music.rename(music.parent / "elsewhere")
     assert read_field(moved / "plain.mp3").values == ["rock"]
@@ -225,7 +232,7 @@ def test_an_edit_of_someone_else_is_kept(music):
     said = undo(music)
     assert "2 were left unchanged" in said
     assert "plain.flac: something else changed it since" in said
-    assert "plain.ogg: No such file or directory" in said or "plain.ogg: " in said
+    assert "plain.ogg: " in said
     assert read_field(music / "plain.flac").values == ["Bossa nova"]
     (music.parent / "away").rename(music / "plain.ogg")
     assert undo(music).startswith("1 files have their old tags again, 1 were left")
@@ -244,18 +251,6 @@ def test_someone_elses_genre_between_two_of_ours_comes_back(music):
     assert read_field(music / "plain.flac").values == ["Bossa nova"]
 
 
-@pytest.mark.usefixtures("here")
-def test_an_incomplete_line_of_the_log_is_skipped(music):
-    keep(music, "plain.mp3", "tagged.flac", "tagged.m4a")
-    before = state(music)
-    write(music)
-    with (music.parent / "log").open("a") as file:
-        file.write('{"path": "a.mp3", "sto')
-    write(music, jazz=0.1, rock=0.8)
-    undo(music)
-    assert state(music) == before
-
-
 # --- left as they are -----------------------------------------------------------------------
 
 
@@ -270,8 +265,8 @@ def test_a_file_that_cannot_be_tagged_safely_is_left(music):
     before = data(music)
     said = write(music)
     assert "4 written, 3 left" in said
-    for reason in ("hard links", "cannot be read (FLACNoHeaderError", "no known tags"):
-        assert reason in said or "its tags cannot be read" in said, reason
+    for reason in ("has other hard links", "kind that has no known tags", "read or written ("):
+        assert reason in said, said
     assert {name for name, old in data(music).items() if old == before[name]} == {
         *("plain.mp3", "plain.flac", "plain.ogg")
     }
@@ -282,7 +277,7 @@ def test_a_file_that_changed_since_the_scan_is_left(music):
     rows = rows_of(music)
     os.utime(music / "plain.mp3", ns=(0, 0))
     before = (music / "plain.mp3").read_bytes()
-    folder, tagging = music.parent, Tagging(SURE, replace=True)
+    folder, tagging = music.parent, sure(replace=True)
     said = tags.write_tags(
         find_files([music]), rows, tagging, folder / "log", folder / "parts", True
     )
@@ -326,7 +321,7 @@ def test_a_link_stays_a_link_and_attributes_stay(music):
     assert real.stat().st_mtime_ns > 10**18, "programs that look for changes see one"
 
 
-@pytest.mark.parametrize("name", ["genre", "Artist", "a b", "1st", "x" * 50, ""])
+@pytest.mark.parametrize("name", ["genre", "Artist", "a b"])
 def test_a_field_that_players_use_or_cannot_have_is_refused(name):
     with pytest.raises(InputError, match="--tag_field"):
         fields.check_field(name)
@@ -354,7 +349,7 @@ from pathlib import Path
 import mutagen
 from music_genre.library import decoding, table, tags
 from tests.pool_here import PoolHere
-from tests.music_genre.library.test_tags import SURE, write
+from tests.music_genre.library.test_tags import write
 
 decoding.decoder_pool = tags.decoder_pool = PoolHere
 
