@@ -221,8 +221,8 @@ def _freeze_convolutions(
         freeze = not model_arguments.from_scratch and hasattr(model, "freeze_feature_encoder")
     if freeze:
         model.freeze_feature_encoder()
-    if arguments.device.type == "cpu":
-        use_cpu_modules(model, is_frozen=freeze)
+    if freeze and arguments.device.type == "cpu":
+        use_cpu_modules(model)
 
 
 def _check_abilities(

@@ -33,11 +33,9 @@ TAG = "tag . --table a.csv"
         ("scan . --output a.csv", "required: --model"),
         ("scan . --model m --output a.xlsx", "ends in none of .parquet, .csv, .jsonl"),
         (f"{SCAN} --seconds 0", "must be between 1 and inf"),
-        (f"{SCAN} --dev cpu", "unrecognized arguments"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
         (f"{TAG} --min_confidence 0.6 --target_precision 0.9", "not allowed with"),
         (f"{TAG} --yes --undo", "not allowed with"),
-        (f"{TAG} --top_k 0", "invalid choice"),
     ],
 )
 def test_a_wrong_option_or_mix_of_options_is_refused(monkeypatch, capsys, arguments, message):

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from pyarrow import parquet
@@ -18,6 +19,7 @@ from music_genre.errors import InputError
 from music_genre.library import decoding, scan
 from music_genre.library.command import FORMATS
 from music_genre.library.decoding import File, in_processes
+from music_genre.library.table import summarize
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
 
@@ -92,17 +94,10 @@ def test_a_row_is_the_mean_of_its_windows_and_no_neighbours(tmp_path, noise, sca
 
 def test_a_file_with_sound_in_a_part_only_is_not_silent(tmp_path, noise, scan_to):
     silence = np.zeros(16_000 * (BATCH_SIZE + 4), np.float32)
-    loud = noise(BATCH_SIZE)
-    sounds = {
-        "0": [silence, loud],
-        "1": [loud, silence],
-        "2": [silence],
-        "3": [silence, loud[:8000]],
-    }
-    for name, parts in sounds.items():
+    for name, parts in {"0": [silence], "1": [silence, noise(0.5)]}.items():
         soundfile.write(tmp_path / f"{name}.wav", np.concatenate(parts), 16_000)
     errors = [row["error"] for row in scan_to(tmp_path / "out.csv", tmp_path)]
-    assert errors == [None, None, "it is silent", None]
+    assert errors == ["it is silent", None]
 
 
 def test_seconds_are_taken_from_the_middle(tmp_path, noise, scan_to):
@@ -128,14 +123,16 @@ def test_a_header_that_claims_too_much_does_not_hide_the_audio(tmp_path, noise, 
     assert row["seconds_processed"] == 1
 
 
-def test_lost_seconds_are_a_column_and_in_the_summary(tmp_path, monkeypatch, scan_to):
-    decoded = audio.Decoded(np.ones(32_000, np.float32) * np.sin(np.arange(32_000)), 2.125)
-    monkeypatch.setattr(audio, "decode", lambda *_: decoded)
-    soundfile.write(tmp_path / "a.wav", np.zeros(100), 16_000)
-    assert scan_to(tmp_path / "out.csv", tmp_path)[0]["lost_seconds"] == 2.125
+def test_lost_seconds_are_a_column_and_in_the_summary(tmp_path, noise, scan_to):
+    soundfile.write(tmp_path / "a.wav", noise(4), 16_000)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-32_000])
+    rows = scan_to(tmp_path / "out.csv", tmp_path)
+    assert rows[0]["lost_seconds"] == pytest.approx(1, abs=0.001)
+    table = pa.Table.from_pylist(rows)
+    assert summarize(table) == "blues 1; 0 with an error; 1.0 s could not be decoded."
 
 
-@pytest.mark.parametrize("kind", ["wv", "tta", "mp2", "spx", "w64", "caf", "ac3", "aac", "mka"])
+@pytest.mark.parametrize("kind", ["wv", "tta", "spx"])
 def test_rarer_kinds_are_read(kind, tmp_path, noise, scan_to):
     soundfile.write(tmp_path / "source", noise(2), 44_100, format="WAV")
     if not write_with_ffmpeg(tmp_path / "source", tmp_path / f"a.{kind}"):
@@ -243,23 +240,18 @@ def test_rows_of_other_settings_are_refused(music, tmp_path, scan_to):
     assert output.read_bytes() == table
 
 
-def test_a_local_model_that_was_retrained_is_another_model(tmp_path):
+def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_known(tmp_path):
     stub = Stub()
     stub.model_id, stub.commit = str(tmp_path), None
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = scan.settings_of(stub, None)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
-    assert scan.settings_of(stub, None)["revision"] != before["revision"]
-
-
-def test_a_demonstration_is_known_by_its_configuration_or_its_report(tmp_path):
-    assert scan.settings_of(Stub(trained_on_synthetic_music=True), None)["is_demonstration"]
-    assert not scan.settings_of(Stub(), None)["is_demonstration"]
-    stub = Stub()
-    stub.model_id, stub.commit = str(tmp_path), None
     (tmp_path / "report.json").write_text('{"is_synthetic": true}')
-    assert scan.settings_of(stub, None)["is_demonstration"]
+    after = scan.settings_of(stub, None)
+    assert after["revision"] != before["revision"]
+    assert (before["is_demonstration"], after["is_demonstration"]) == (False, True)
+    assert scan.settings_of(Stub(trained_on_synthetic_music=True), None)["is_demonstration"]
 
 
 # --- what ends a decoder --------------------------------------------------------------------
@@ -267,10 +259,10 @@ def test_a_demonstration_is_known_by_its_configuration_or_its_report(tmp_path):
 
 def test_a_file_that_ends_its_decoder_costs_that_file(monkeypatch):
     monkeypatch.setattr(decoding, "TIMEOUT", 4)
-    names = ["a", "crash", "b", "killed", "c", "hang", "huge", "d", "odd", *"efghij"]
+    names = ["a", "crash", "b", "killed", "hang", "huge", "c", "odd", "d"]
     tasks = [(File(name, name, 1, 1), (name,)) for name in names]
     found = {file.path: value for file, value in in_processes(end_or_return, tasks)}
-    assert {name for name, value in found.items() if value == name} == set("abcdefghij")
+    assert {name for name, value in found.items() if value == name} == set("abcd")
     errors = {
         name: (str(error), getattr(error, "is_temporary", False))
         for name, error in found.items()
