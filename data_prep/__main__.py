@@ -34,20 +34,13 @@ def parse_arguments() -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "archives", nargs="*", metavar="SOURCE",
-        help="folder, table, zip, tar, dataset or `synthetic`; of GTZAN several are merged",
-    )  # fmt: skip
+    add("archives", nargs="*", metavar="SOURCE", help="one; or several of GTZAN, which are merged")
     add("--output_dir", type=Path, help="default: data/SOURCE-prepared or data/SOURCE-SPLIT")
-    add(
-        "--overwrite", action="store_true",
-        help="prepare anew, and replace a preparation in the output folder; never anything else",
-    )  # fmt: skip
+    add("--overwrite", action="store_true", help="prepare anew, in place of a preparation there")
     add(
         "--split", choices=SPLITS,
         help="GTZAN: filtered (its default, used in papers), artist or random (used in courses); "
-        "others: artist, album, random, or given by the source (default: the strictest that is "
-        "known)",
+        "others: artist, album, random, or given by the source (default: the strictest known)",
     )  # fmt: skip
     add("--seed", type=int, default=0, help="for splits that are drawn (0)")
     add(
@@ -58,10 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         "--on_bad_clip", choices=("drop", "fail"), default="drop",
         help="drop a file that cannot be used and list it in manifest.csv, or stop (drop)",
     )  # fmt: skip
-    add(
-        "--download", action="store_true",
-        help="download GTZAN from Kaggle (1.2 GB; needs `pip install kagglehub` and network)",
-    )  # fmt: skip
+    add("--download", action="store_true", help="GTZAN from Kaggle (`pip install kagglehub`)")
     add("--push_to_hub", metavar="USER/NAME", help="upload the dataset, private unless --public")
     add(
         "--public", action="count", default=0,
@@ -72,11 +62,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)")
     add(
         "--columns", nargs="+", metavar="NAME=COLUMN",
-        help=f"what the table calls {', '.join(COLUMNS)}, such as genre=style; of a dataset, "
-        "genre and artist",
+        help=f"{', '.join(COLUMNS)} in the table, as genre=style; genre and artist of a dataset",
     )  # fmt: skip
     add("--genres", help='take these only, "Techno,House", or so many of the most frequent, 8')
-    add("--synonyms", metavar="FILE", help="other spellings of genres, as data_prep/synonyms.txt")
+    add("--synonyms", metavar="FILE", help="spellings of genres, as data_prep/synonyms.txt")
     add("--min_tracks", type=int, help="leave out genres of fewer tracks (10)")
     add("--clips_per_track", type=int, help="excerpts of a file of more than a minute (3)")
     add("--clip_seconds", type=float, help="length of an excerpt (30)")
@@ -89,9 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.public and not arguments.push_to_hub:
         parser.error("--public needs --push_to_hub USER/NAME.")
     if bool(arguments.archives) == arguments.download:
-        parser.error(
-            "give a SOURCE (folder, table, zip, tar or dataset), or --download to fetch GTZAN."
-        )
+        parser.error("give a SOURCE, such as a folder, or --download to fetch GTZAN.")
     return arguments
 
 

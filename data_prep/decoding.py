@@ -33,11 +33,7 @@ def run_in_pool(
     A call whose process ended is made once more after the others, alone: a process that ends takes
     along what it had just finished, so it may have been the fault of another file.
 
-    Args:
-        calls: a key and the arguments of each.
-
-    Yields:
-        The key of each call, and what the function returned, or the exception that it raised.
+    `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
     """
 
     def start(key: Any, arguments: tuple) -> tuple[Any, tuple, Future]:
@@ -72,13 +68,10 @@ def _outcome(future: Future) -> Any:
 def decode_sources(
     sources: list[MusicSource], folder: Path, on_bad_clip: str, cutting: Cutting
 ) -> list[Track]:
-    """Decode the tracks of all sources that are not left out yet; their clips are in `folder`.
+    """Decode the tracks that are not left out yet; their clips are in `folder`.
 
-    Returns:
-        All tracks. Those that cannot be used say why.
-
-    Raises:
-        InputError: a source cannot be read; or a track, and `on_bad_clip` is "fail".
+    Returns all tracks; those that cannot be used say why. Raises InputError where a source cannot
+    be read, or a track and `on_bad_clip` is "fail".
     """
     tracks = []
     with decoder_pool(joblib.cpu_count()) as pool:

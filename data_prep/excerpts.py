@@ -50,10 +50,8 @@ class WritingError(InputError):
 def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool) -> DecodedTrack:
     """Decode a file, and write its clips beside `stem`.
 
-    Raises:
-        MemberError, OSError: it cannot be read.
-        AudioError: it cannot be decoded, is too short or too long, or silent.
-        WritingError: there is no room for a clip.
+    Raises MemberError or OSError: it cannot be read. AudioError: it cannot be decoded, is too short
+    or too long, or silent. WritingError: there is no room for a clip.
     """
     source = member.path if member.path and member.path.is_file() else member.read()
     excerpts = cut(source, cutting)
@@ -81,11 +79,8 @@ def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool)
 def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
     """Where the clips of a track of any length begin, in seconds, and what they hold.
 
-    An excerpt that is mostly silent, that cannot be decoded, or that the file is too short for is
-    looked for in other places of its part of the song.
-
-    Raises:
-        AudioError: it cannot be decoded, or is silent wherever an excerpt may lie.
+    An excerpt that is mostly silent, cannot be decoded or is not there is looked for in other
+    places of its part of the song. Raises AudioError: there is none.
     """
     duration = measure(source)
     if duration <= MAX_SECONDS:

@@ -65,8 +65,7 @@ def min_tracks_of(source: MusicSource, options: SourceOptions) -> int:
 def choose_genres(source: MusicSource, options: SourceOptions) -> None:
     """Choose the genres, and print what was found; tracks of others get a status.
 
-    Raises:
-        InputError: fewer than two genres are left, or --genres names one that is not there.
+    Raises InputError: fewer than two genres are left, or --genres names one that is not there.
     """
     # Folders and tables are made on purpose; synonyms are for tags, or for who asks for them.
     has_synonyms = source.kind == "tags" or options.synonyms
@@ -93,8 +92,7 @@ def _count(tracks: list[Track]) -> Counter[str]:
 def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]:
     """Give the tracks of each genre the same name: that of the synonyms, or else the commonest.
 
-    Returns:
-        genre -> how many tracks had which spelling.
+    Returns genre -> how many tracks had which spelling.
     """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     kept = [track for track in tracks if track.is_kept]
@@ -111,13 +109,9 @@ def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]
 
 
 def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings) -> list[str]:
-    """Leave out tracks whose genre says that there is none, such as "Unknown".
+    """Leave out tracks whose genre says that there is none, such as "Unknown". Returns a sentence.
 
-    Args:
-        wanted: of --genres; what it names is a genre.
-
-    Returns:
-        A sentence, if there are any.
+    `wanted` is --genres; what it names is a genre.
     """
     asked = {spellings.key(name) for name in wanted.split(",")}
     counts: Counter[str] = Counter()
@@ -134,11 +128,7 @@ def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings)
 def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
     """Leave out tracks of genres that are not asked for.
 
-    Args:
-        wanted: names separated by commas, or the number of genres with most tracks.
-
-    Raises:
-        InputError: no track has one of these genres.
+    `wanted`: names separated by commas, or the number of genres with most tracks.
     """
     counts = _count(tracks)
     if wanted.strip().isdecimal():
@@ -160,8 +150,7 @@ def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
 def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
     """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence, if there are any.
 
-    Raises:
-        InputError: fewer than two genres are left.
+    Raises InputError: fewer than two genres are left.
     """
     counts = _count(tracks)
     small = sorted(genre for genre, n in counts.items() if n < min_tracks)

@@ -54,8 +54,7 @@ def track_id_of(name: str) -> str | None:
 def as_tracks(samples_sha256: Mapping[str, str]) -> dict[str, Track]:
     """GTZAN's tracks by their ids, with the artists and titles that are known.
 
-    Args:
-        samples_sha256: track_id -> hash of the decoded samples, or "" where they are not at hand.
+    `samples_sha256`: track_id -> hash of the decoded samples, or "" where they are not at hand.
     """
     known = artists_and_titles()
     return {

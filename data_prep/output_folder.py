@@ -56,10 +56,7 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
     """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
 
     Another run that has it is waited for. What a killed run left there is removed, and a dataset
-    that it was replacing comes back.
-
-    Raises:
-        InputError: it is not a working folder of data_prep.
+    that it was replacing comes back. Raises InputError: the folder is not data_prep's.
     """
     folder = output_dir.with_name(f".{output_dir.name}.partial")
     with _locked(output_dir):

@@ -182,8 +182,7 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
 def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
     """Whether a preparation was made in this way, from what the sources hold now.
 
-    Raises:
-        AnotherPreparationError: it was prepared in another way.
+    Raises AnotherPreparationError: it was made in another way.
     """
     was, now = _comparable(done), _comparable(options)
     if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):

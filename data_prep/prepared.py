@@ -78,13 +78,9 @@ def is_prepared(folder: Path) -> bool:
 def load_prepared(folder: Path) -> tuple["DatasetDict", Preparation]:
     """The dataset of a prepared folder and what is known of it.
 
-    Returns:
-        The splits train, validation and test with the columns `file`, `audio` (a dict with the
-        `bytes` of a mono 16-bit WAV), `genre` (ClassLabel), `track_id`, `artist` (empty if unknown)
-        and `start` (seconds into the track); and the preparation.
-
-    Raises:
-        InputError: data_prep did not make this folder, or an earlier version of it did.
+    The splits train, validation and test have the columns `file`, `audio` (a dict with the `bytes`
+    of a mono 16-bit WAV), `genre` (ClassLabel), `track_id`, `artist` (empty if unknown) and `start`
+    (seconds into the track). Raises InputError: no data_prep of this version made the folder.
     """
     from datasets import Audio, load_from_disk
 

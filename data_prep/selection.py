@@ -22,11 +22,8 @@ WITHOUT_SPLIT = {
 def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, seed: int) -> dict:
     """Keep each track of GTZAN once, and choose splits.
 
-    Returns:
-        The part of the preparation that belongs to this kind of source.
-
-    Raises:
-        InputError: nothing is in train.
+    Returns the part of the preparation that belongs to this kind of source. Raises InputError:
+    nothing is in train.
     """
     usable = _longest_copies(tracks)
     if is_synthetic:  # the names of its clips are GTZAN's, its music is not
@@ -52,11 +49,8 @@ def select_custom(
 ) -> dict:
     """Leave out copies and genres of too few tracks, and choose splits.
 
-    Returns:
-        The part of the preparation that belongs to this kind of source.
-
-    Raises:
-        InputError: fewer than two genres are left, two hold the same files, or nothing is in train.
+    Returns the part of the preparation that belongs to this kind of source. Raises InputError:
+    fewer than two genres are left, two hold the same files, or nothing is in train.
     """
     if source.kind != "dataset":  # which stays as it was published
         _leave_out_copies(tracks)
@@ -153,8 +147,7 @@ def _longest_copies(tracks: list[Track]) -> dict[str, Track]:
 def _leave_out_copies(tracks: list[Track]) -> None:
     """Keep one of several tracks with the same samples; none, if their genres differ.
 
-    Raises:
-        InputError: most of one genre's tracks are another one's as well.
+    Raises InputError: most of one genre's tracks are another one's as well.
     """
     same: dict[str, list[Track]] = defaultdict(list)
     for track in tracks:

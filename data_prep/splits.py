@@ -43,13 +43,9 @@ MIN_ALBUMS = 3  # a genre, on average, so that each split can have one
 def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
     """Choose a split for each track of GTZAN, by one of GTZAN_METHODS.
 
-    Args:
-        tracks: by their ids; for `artist` with the hash of their samples.
-        seed: of `artist` and `random`; `filtered` is a fixed list.
-
-    Returns:
-        track_id -> "train", "validation" or "test". A track that the filtered lists leave out as
-        faulty is missing.
+    `tracks` by their ids, for `artist` with the hash of their samples; `filtered` has no `seed`.
+    Returns track_id -> "train", "validation" or "test", without those that the filtered lists leave
+    out as faulty.
     """
     if method == "filtered":
         return {t: split for t in sorted(tracks) if (split := filtered_split().get(t))}
@@ -118,9 +114,6 @@ def _spread(
 
     On GTZAN's 1,000 tracks this gives 10 to 14 test tracks per genre; scikit-learn's
     StratifiedGroupKFold gave 6 to 24, and for one of four seeds no blues in validation.
-
-    Args:
-        shares: of each split that is filled.
     """
     groups = list(groups)
     np.random.default_rng(seed).shuffle(groups)

@@ -11,18 +11,11 @@ from music_genre.hub_access import check_access, explain_hub_errors
 
 
 def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0) -> str:
-    """Upload audio as Parquet files, then the manifest and the dataset card.
+    """Upload audio as Parquet files, then the manifest and the dataset card. Returns USER/NAME.
 
-    Args:
-        needs_rights: by the function of that name.
-        times_public: how often `--public` was given. 0 uploads to a private repository. Audio that
-            `needs_rights` becomes public only with 2.
-
-    Returns:
-        The full id, USER/NAME.
-
-    Raises:
-        InputError: refused by this function or by the Hub; the dataset in `folder` is unchanged.
+    `times_public` is how often `--public` was given: 0 uploads to a private repository, and audio
+    that `needs_rights` becomes public only with 2. Raises InputError: refused by this function or
+    by the Hub; the dataset in `folder` is unchanged.
     """
     try:
         if times_public == 1 and needs_rights:

@@ -30,10 +30,9 @@ HUB_SECONDS = 10  # to wait for its answer
 
 
 def from_path(path: Path, is_saved: bool, columns: dict[str, str]) -> MusicSource:
-    """
-    Args:
-        path: of a folder, of `save_to_disk` if it `is_saved`, or of one Parquet file.
-        columns: what the dataset calls genre and artist.
+    """`path`: of a folder, of `save_to_disk` if it `is_saved`, or of one Parquet file.
+
+    `columns`: what the dataset calls genre and artist.
     """
     with _one_sentence(f"{path} holds neither music nor a dataset that can be loaded"):
         if path.is_file():
@@ -66,8 +65,7 @@ def from_hub(name: str, columns: dict[str, str]) -> MusicSource:
 def ask_hub(name: str) -> DatasetInfo | None:
     """What the Hub says of a dataset; None where it cannot be reached but its cache has it.
 
-    Raises:
-        InputError: there is no such dataset.
+    Raises InputError: there is no such dataset.
     """
     try:  # one question: load_dataset asks many, and warns about each
         return HfApi().dataset_info(name, timeout=HUB_SECONDS)
@@ -142,8 +140,7 @@ def _add_tracks(
 ) -> None:
     """The track of each row, by the row's name. Rows of one track have one.
 
-    Args:
-        is_given: whether the dataset says more than that all is for training.
+    `is_given`: whether the dataset says more than that all is for training.
     """
     ids = {track.track_id for track in tracks.values()}
     of_id: dict[str, Track] = {}

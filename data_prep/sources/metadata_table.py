@@ -37,10 +37,7 @@ Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
 
 
 def from_file(path: Path, options: SourceOptions) -> MusicSource:
-    """
-    Raises:
-        OSError, InputError: it cannot be read, a column is missing, or no path exists.
-    """
+    """Raises OSError or InputError: it cannot be read, lacks a column, or no path exists."""
     frame = _read(path.read_bytes(), path)
     what, folder = "a table", path.parent
     if frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns:
@@ -70,9 +67,7 @@ def in_archive(
     """The table inside a folder or archive, or one for each split.
 
     These are train.csv and test.csv, or AudioFolder's train/metadata.csv and test/metadata.csv.
-
-    Raises:
-        InputError: there are several others; or there is none, though `is_needed`.
+    Raises InputError: there are several others; or there is none, though `is_needed`.
     """
     found = _read_tables(listing, options)
     splits = {name: _split_of_table(name) for name in found}
@@ -227,8 +222,7 @@ def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
     """A track per path. What a row lacks, or says twice in two ways, is the track's status.
 
-    Args:
-        there: the paths that exist.
+    `there`: the paths that exist.
     """
     tracks: dict[str, Track] = {}
     for i, row in enumerate(rows, start=1):

@@ -21,14 +21,10 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def recognise(path: Path, options: SourceOptions) -> MusicSource:
-    """Read the names, tables or tags of a source; no audio is decoded.
+    """Read the names, tables or tags of a source: a file, a folder, or the id of a dataset.
 
-    Args:
-        path: of a file or folder; or the id of a dataset on the Hub.
-
-    Raises:
-        InputError: it is none of the kinds, could be several, or cannot be read; or an option has
-            no use with this kind.
+    No audio is decoded. Raises InputError: it is none of the kinds, could be several, cannot be
+    read, or an option has no use with it.
     """
     kind = options.genre_from
     if is_hub_id(path) or _has_audio_column(path):

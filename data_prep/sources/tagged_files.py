@@ -22,10 +22,7 @@ SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 
 
 def from_archive(path: Path, options: SourceOptions) -> MusicSource:
-    """
-    Raises:
-        InputError: no file has a genre tag.
-    """
+    """Raises InputError: no file has a genre tag."""
     spellings = Spellings.read(options.synonyms)
     tracks = {}
     with open_archive(path) as members, decoder_pool(joblib.cpu_count()) as pool:

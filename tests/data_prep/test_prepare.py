@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from datasets import Audio, load_dataset, load_from_disk
+from datasets import Audio, load_from_disk
 
 from data_prep import archive as archive_module
 from data_prep.gtzan import GENRES, artists_and_titles, filtered_split
@@ -57,19 +57,6 @@ def test_beside_it_lie_manifest_card_and_record(prepared):
     assert "synthesised by the project" in card
     assert "| all | 40 | 10 | 10 |" in card
     assert read_preparation(prepared)["warnings"] == []
-
-
-def test_it_goes_to_parquet_and_streams_back(prepared, tmp_path):
-    """As `push_to_hub` stores it and `load_dataset(..., streaming=True)` reads it."""
-    whole = load_from_disk(prepared)["validation"]
-    whole.to_parquet(tmp_path / "validation.parquet")
-    streamed = load_dataset(
-        "parquet", data_files=str(tmp_path / "validation.parquet"), split="train", streaming=True
-    )
-    assert streamed.features == whole.features
-    rows = list(streamed.cast_column("audio", Audio(decode=False)))
-    assert rows == list(whole.cast_column("audio", Audio(decode=False)))
-    assert all(row["audio"]["bytes"] for row in rows)
 
 
 # --- forms ----------------------------------------------------------------------------------
