@@ -13,17 +13,17 @@ Intervals are by bootstrap over artists.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from datasets import Audio, Dataset, DatasetDict, concatenate_datasets, load_from_disk
+import pandas as pd
+from datasets import Audio, DatasetDict, concatenate_datasets, load_from_disk
 from sklearn.model_selection import StratifiedGroupKFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -40,15 +40,11 @@ NO_AUGMENTATION = {"mixup": 0, "speed_perturbation": False, "spec_augment": Fals
 COURSE, PROBE = "the course's recipe", "the linear probe"
 REFERENCE = "configs/gtzan.json"
 ROWS: dict[str, dict[str, object]] = {  # REFERENCE stands for --config
-    "windows of 3 s, random crops, genres in turn": {
-        **NO_AUGMENTATION, "linear_probe": False, "learning_rate": 5e-5,
-    },
-    "the linear probe, windows only": {**NO_AUGMENTATION, "num_train_epochs": 0},
     PROBE: {"num_train_epochs": 0},
     "configs/gtzan.json, no augmentation": NO_AUGMENTATION,
     "configs/gtzan.json, the best epoch": {"load_best_model_at_end": True},
     REFERENCE: {},
-}  # fmt: skip
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,11 +55,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", default=REFERENCE)
     parser.add_argument("--model_name_or_path", help="by default that of --config")
     parser.add_argument("--rows", nargs="+", help="by default all; a wrong name lists them")
-    parser.add_argument("--folds", type=int, nargs="+", default=list(range(N_FOLDS)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--course_epochs", type=int, default=10)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, one thread each")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     parser.add_argument(
         "--minus", type=Path, metavar="OUTPUT_DIR",
@@ -80,34 +73,24 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def save_folds(dataset: str, folder: Path) -> None:
-    """Write fold K as a dataset whose test split is scored."""
+def save_folds(dataset: str, model_id: str, folder: Path) -> None:
+    """Write fold K as a dataset whose test split is scored, and prepare it as train_hf.py would."""
     parts = load_from_disk(dataset).cast_column("audio", Audio(decode=False))
     pool = concatenate_datasets([parts["train"], parts["validation"]])
     artists = artist_groups(pool["artist"])
     splitter = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
     folds = [rows for _, rows in splitter.split(artists, pool["genre"], artists)]
-    for k in range(N_FOLDS):
-        if not (folder / str(k)).exists():
-            others = np.setdiff1d(np.arange(len(pool)), [*folds[k], *folds[k - 1]])
-            DatasetDict(
-                train=_select(pool, others),
-                validation=_select(pool, folds[k - 1]),
-                test=_select(pool, folds[k]),
-            ).save_to_disk(folder / str(k))
-
-
-def prepare_folds(model_id: str, folder: Path, folds: list[int]) -> None:
-    """As train_hf.py would, but beside the folds and not in data/."""
     rate = load_feature_extractor(find_model(model_id)).sampling_rate
-    for k in folds:
+    for k in range(N_FOLDS):
+        test, validation = folds[k], folds[k - 1]
+        train = np.setdiff1d(np.arange(len(pool)), [*test, *validation])
+        rows = {"train": train, "validation": validation, "test": test}
+        if not (folder / str(k)).exists():
+            splits = {name: pool.select(sorted(of_split)) for name, of_split in rows.items()}
+            DatasetDict(splits).save_to_disk(folder / str(k))
         command = ["-m", "data_prep", folder / str(k), "--output_dir", folder / f"{k}-prepared"]
         command += ["--sampling_rate", rate]
         subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
-
-
-def _select(pool: Dataset, rows: np.ndarray) -> Dataset:
-    return pool.select(sorted(rows))
 
 
 def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
@@ -123,10 +106,7 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
     dataset = arguments.output_dir / "folds" / str(fold)
     if row == COURSE:
         predictions = folder / "predictions.csv"
-        options = {
-            "num_train_epochs": arguments.course_epochs, "output": predictions,
-            "checkpoints": folder / "checkpoints",
-        }  # fmt: skip
+        options = {"output": predictions, "checkpoints": folder / "checkpoints"}
         command = ["benchmarks/course_recipe.py", dataset]
     else:
         predictions = folder / PREDICTIONS_FILES["test"]
@@ -138,7 +118,8 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
         if any(folder.glob("checkpoint-*")):  # it was stopped
             options["resume_from_checkpoint"] = "last"
         command = ["train_hf.py", arguments.config]
-    minutes = cpu_minutes([*command, *_flags(common | options)], folder / "log.txt")
+    flags = (text for name, value in (common | options).items() for text in (f"--{name}", value))
+    minutes = cpu_minutes([*command, *flags], folder / "log.txt")
     tracks = [result_of(line) for line in read_predictions(predictions)]
     return {"row": row, "fold": fold, "minutes": minutes} | common | {"tracks": tracks}
 
@@ -148,11 +129,6 @@ def result_of(line: dict[str, str]) -> dict[str, str | float]:
     columns = ("track_id", "artist", "genre", "prediction", "short_prediction")
     nll = -np.log(max(float(line[line["genre"]]), 5e-7))
     return {key: line[key] for key in columns} | {"nll": round(nll, 4)}
-
-
-def _flags(options: dict[str, object]) -> Iterator[object]:
-    for name, value in options.items():
-        yield from (f"--{name}", value)
 
 
 def cpu_minutes(command: list[object], log: Path) -> float:
@@ -169,6 +145,18 @@ def cpu_minutes(command: list[object], log: Path) -> float:
     return round((usage.ru_utime + usage.ru_stime) / 60, 2)
 
 
+def by_track(results: list[dict]) -> pd.DataFrame:
+    """A line for each row and track: whether it is right, from whole clips and from 2 s, and NLL.
+
+    Of several seeds it is the mean.
+    """
+    lines = pd.DataFrame([{"row": r["row"]} | track for r in results for track in r["tracks"]])
+    lines["whole"] = lines["prediction"] == lines["genre"]
+    lines["short"] = lines["short_prediction"] == lines["genre"]
+    columns = {"artist": "first", "genre": "first", "whole": "mean", "short": "mean", "nll": "mean"}
+    return lines.groupby(["row", "track_id"], sort=False).agg(columns)
+
+
 def print_tables(results: list[dict], reference: list[dict], of_reference: str) -> None:
     """Accuracies and negative log-likelihood, differences, recall and mistakes by genre.
 
@@ -176,72 +164,50 @@ def print_tables(results: list[dict], reference: list[dict], of_reference: str) 
         reference: what differences are from.
         of_reference: its name.
     """
-    of_rows = {
-        row: _by_track([result for result in results if result["row"] == row])
-        for row in dict.fromkeys(result["row"] for result in results)
-    }
-    others = _by_track(reference)
+    tracks = by_track(results)
+    genres = sorted(tracks["genre"].unique())
+    others = by_track(reference).droplevel("row") if reference else tracks.iloc[:0].droplevel("row")
     measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
     columns = [name for measure in measures for name in (measure, f"minus {of_reference}")]
     print_head("recipe", "n", "artists", *columns, "minutes")
-    for row, tracks in of_rows.items():
-        artists = {track["artist"] for track in tracks.values() if track["artist"]}
-        cells: list[object] = [len(tracks), len(artists)]
+    for row, of_row in tracks.groupby(level="row", sort=False):
+        of_row = of_row.droplevel("row")
+        cells: list[object] = [len(of_row), of_row["artist"].replace("", None).nunique()]
         for key in measures.values():
-            cells.append(_with_interval(tracks, key))
-            cells.append(_difference(tracks, others, key) if row != of_reference else "")
+            cells.append(with_interval(of_row[key], of_row["artist"]))
+            cells.append(difference(of_row, others, key) if row != of_reference else "")
         minutes = np.median([result["minutes"] for result in results if result["row"] == row])
         print_row(row, *cells, f"{minutes:.1f}")
-    genres = sorted({t["genre"] for tracks in of_rows.values() for t in tracks.values()})
     print()
     print_head("recall", *genres)
-    for row, tracks in of_rows.items():
-        right = [[t["whole"] for t in tracks.values() if t["genre"] == genre] for genre in genres]
-        print_row(row, *(f"{np.mean(values):.2f}" if values else "-" for values in right))
+    for row, of_row in tracks.groupby(level="row", sort=False):
+        recall = of_row.groupby("genre")["whole"].mean().reindex(genres)
+        print_row(row, *(f"{value:.2f}" for value in recall))
     print()
     print_head("taken for", *genres)
-    for row in of_rows:
-        print_row(row, *(_mistakes([r for r in results if r["row"] == row], g) for g in genres))
+    for row in dict.fromkeys(result["row"] for result in results):
+        lines = [line for r in results if r["row"] == row for line in r["tracks"]]
+        print_row(row, *(mistakes([t for t in lines if t["genre"] == g]) for g in genres))
 
 
-def _mistakes(results: list[dict], genre: str) -> str:
-    """The two genres that tracks of this one are most often taken for, with their shares."""
-    tracks = [track for result in results for track in result["tracks"] if track["genre"] == genre]
-    wrong = Counter(t["prediction"] for t in tracks if t["prediction"] != genre)
-    return ", ".join(f"{name} {n / len(tracks):.2f}" for name, n in wrong.most_common(2))
+def mistakes(lines: list[dict]) -> str:
+    """The two genres that these tracks of one genre are most often taken for, with their shares."""
+    wrong = Counter(t["prediction"] for t in lines if t["prediction"] != t["genre"])
+    return ", ".join(f"{name} {n / len(lines):.2f}" for name, n in wrong.most_common(2))
 
 
-def _by_track(results: list[dict]) -> dict[str, dict]:
-    """Of each track the share of seeds that are right, from whole clips and from 2 s."""
-    lines: dict[str, list[dict]] = {}
-    for result in results:
-        for line in result["tracks"]:
-            lines.setdefault(line["track_id"], []).append(line)
-    return {
-        track: {
-            "artist": of_seeds[0]["artist"],
-            "genre": of_seeds[0]["genre"],
-            "whole": np.mean([line["prediction"] == line["genre"] for line in of_seeds]),
-            "short": np.mean([line["short_prediction"] == line["genre"] for line in of_seeds]),
-            "nll": np.mean([line["nll"] for line in of_seeds]),
-        }
-        for track, of_seeds in lines.items()
-    }
-
-
-def _with_interval(tracks: dict[str, dict], key: str) -> str:
-    values = np.array([track[key] for track in tracks.values()])
-    low, high = mean_interval(values, artist_groups([t["artist"] for t in tracks.values()]))
+def with_interval(values: pd.Series, artists: pd.Series) -> str:
+    low, high = mean_interval(values.to_numpy(), artist_groups(artists))
     return f"{values.mean():.3f} ({low:.2f} to {high:.2f})"
 
 
-def _difference(tracks: dict[str, dict], others: dict[str, dict], key: str) -> str:
+def difference(tracks: pd.DataFrame, others: pd.DataFrame, key: str) -> str:
     """On the tracks that both have; a tie if the interval contains zero."""
-    common = sorted(tracks.keys() & others.keys())
+    common = sorted(set(tracks.index) & set(others.index))
     if not common:
         return "-"
-    values = np.array([tracks[track][key] - others[track][key] for track in common])
-    low, high = mean_interval(values, artist_groups([tracks[track]["artist"] for track in common]))
+    values = (tracks.loc[common, key] - others.loc[common, key]).to_numpy()
+    low, high = mean_interval(values, artist_groups(tracks.loc[common, "artist"]))
     tie = ", tie" if low <= 0 <= high else ""
     return f"{values.mean():+.3f} ({low:+.2f} to {high:+.2f}){tie}"
 
@@ -257,16 +223,11 @@ def main() -> None:
     results = read_results(arguments.output_dir)
     if not arguments.table:
         folds = arguments.output_dir / "folds"
-        save_folds(arguments.dataset, folds)
-        prepare_folds(arguments.model_name_or_path, folds, arguments.folds)
+        save_folds(arguments.dataset, arguments.model_name_or_path, folds)
         finished = {(r["row"], r["fold"], r["seed"]) for r in results}
-        tasks = [
-            (r, k, s) for s in arguments.seeds for r in arguments.rows for k in arguments.folds
-        ]
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            runs = [pool.submit(run, arguments, *task) for task in tasks if task not in finished]
-            for finished_run in as_completed(runs):
-                results.append(finished_run.result())
+        for seed, row, fold in itertools.product(arguments.seeds, arguments.rows, range(N_FOLDS)):
+            if (row, fold, seed) not in finished:
+                results.append(run(arguments, row, fold, seed))
                 with (arguments.output_dir / RESULTS).open("a") as file:
                     file.write(json.dumps(results[-1]) + "\n")
     models = ", ".join(sorted({result["model_name_or_path"] for result in results}))

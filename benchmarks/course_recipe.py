@@ -10,7 +10,6 @@ the whole clip and from 2 s of its middle.
 """
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -35,7 +34,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from music_genre.evaluation.metrics import SHORT_SECONDS
+from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore, accuracy
+from music_genre.evaluation.predictions import write_predictions
 from music_genre.precision import fast_precision
 from music_genre.wav import read_wav
 
@@ -48,7 +48,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("dataset", help="a folder that data_prep made")
     parser.add_argument("--model_name_or_path", default="ntu-spml/distilhubert")
-    parser.add_argument("--num_train_epochs", type=float, default=10)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="%(default)s")
@@ -117,7 +116,7 @@ def make_trainer(arguments: argparse.Namespace) -> Trainer:
             learning_rate=5e-5,
             per_device_train_batch_size=8,
             per_device_eval_batch_size=8,
-            num_train_epochs=arguments.num_train_epochs,
+            num_train_epochs=10,
             max_steps=arguments.max_steps,
             warmup_steps=0.1,
             logging_steps=5,
@@ -140,24 +139,14 @@ def main() -> None:
     trainer = make_trainer(arguments)
     trainer.train(resume_from_checkpoint=bool(get_last_checkpoint(trainer.args.output_dir)))
     test = load_from_disk(arguments.dataset)["test"].cast_column("audio", Audio(decode=False))
-    names = test.features["genre"].names
-    logits, short_logits = (
-        trainer.predict(encode(test, trainer.processing_class, seconds)).predictions
+    whole, short = (
+        softmax(trainer.predict(encode(test, trainer.processing_class, seconds)).predictions, -1)
         for seconds in (None, SHORT_SECONDS)
     )
-    probabilities = softmax(logits, -1)
-    with arguments.output.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["track_id", "artist", "genre", "prediction", "short_prediction", *names])
-        columns = test["track_id"], test["artist"], test["genre"]
-        predictions = logits.argmax(-1), short_logits.argmax(-1)
-        for track_id, artist, *labels, row in zip(
-            *columns, *predictions, probabilities, strict=True
-        ):
-            genres = (names[label] for label in labels)
-            writer.writerow([track_id, artist, *genres, *(f"{p:.6f}" for p in row)])
-    accuracy = float((predictions[0] == np.array(test["genre"])).mean())
-    print(f"Test accuracy {accuracy:.3f}, {len(test)} clips; predictions in {arguments.output}")
+    genres = np.array(test["genre"])
+    score = SplitScore(list(test["track_id"]), list(test["artist"]), genres, whole, short, None)
+    write_predictions(arguments.output, score, test.features["genre"].names)
+    print(f"Test accuracy {accuracy(whole, genres):.3f}; predictions in {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""How the benchmarks measure: alternating variants, a process for each, and tables."""
+"""What the benchmarks share: variants that take turns, tables, and a net to measure.
+
+Decoder processes import the benchmark that starts them, and this file with it: what takes long to
+import is imported in the functions.
+"""
 
 import json
 import os
@@ -6,48 +10,39 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def alternate(variants: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Time each variant `runs` times, in turn, after one round of warm-up; in seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for i in range(runs + 1):
-        for name, variant in variants.items():
-            start = time.perf_counter()
-            variant()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def run_apart(script: str, *arguments: object) -> dict[str, float]:
-    """Run a benchmark in a process of its own; it prints its figures as JSON, in the last line.
+def alternate(variants: Mapping[str, Sequence[object]], runs: int) -> dict[str, list[dict]]:
+    """Run each variant's command `runs` times, in turn; it prints its figures, JSON, at the end.
 
     Threads sleep while they wait, as train_hf.py and app.py have it.
     """
-    result = subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
-        cwd=ROOT,
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
-        capture_output=True,
-        text=True,
-    )
-    if result.returncode:
-        sys.exit(f"{' '.join(map(str, arguments))} failed:\n{result.stderr[-3000:]}")
-    return json.loads(result.stdout.splitlines()[-1])
+    figures: dict[str, list[dict]] = {name: [] for name in variants}
+    for _ in range(runs):
+        for name, command in variants.items():
+            result = subprocess.run(
+                [sys.executable, *map(str, command)],
+                cwd=ROOT,
+                env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
+                capture_output=True,
+                text=True,
+            )
+            if result.returncode:
+                sys.exit(f"{name} failed:\n{result.stderr[-3000:]}")
+            figures[name].append(json.loads(result.stdout.splitlines()[-1]))
+    return figures
 
 
 def peak_gigabytes(who: int = resource.RUSAGE_SELF) -> float:
     return resource.getrusage(who).ru_maxrss / 2**20
 
 
-def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+def median(figures: Sequence[Mapping[str, float]], key: str) -> float:
+    return statistics.median(run[key] for run in figures)
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -63,3 +58,25 @@ def print_head(*names: str) -> None:
     """The head of a Markdown table: text on the left, figures on the right."""
     print_row(*names)
     print_row("---", *["---:"] * (len(names) - 1))
+
+
+def save_distilhubert(folder: Path, window_seconds: float = 5.0) -> Path:
+    """Save a net of ntu-spml/distilhubert's architecture, with random weights."""
+    import torch
+    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
+
+    from data_prep.gtzan import GENRES
+
+    torch.manual_seed(0)
+    config = HubertConfig(
+        num_hidden_layers=2,
+        feat_proj_layer_norm=False,
+        apply_spec_augment=False,
+        layerdrop=0.0,
+        id2label=dict(enumerate(GENRES)),
+        label2id={genre: i for i, genre in enumerate(GENRES)},
+        window_seconds=window_seconds,
+    )
+    HubertForSequenceClassification(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
+    return folder

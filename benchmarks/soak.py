@@ -3,12 +3,11 @@
     python benchmarks/soak.py --clients 32 --minutes 20 --model runs/quickstart
     python benchmarks/soak.py --clients 4 --minutes 2 --kinds live      # latency while listening
 
-Starts app.py and lets clients ask it, one request after another, for all it offers: songs in
-several formats, batches, live listening, broken files, and more files than are allowed. Prints the
-seconds of each kind, the server's memory, and the files it keeps. "live chunk" is the time from
-before a second of sound is sent to the arrival of its answer. docs/serving.md quotes it. Client and
-server share the machine, so the client's work is in the figures too. Exits with 1 after an error
-that is not a refusal by a stated limit.
+Starts app.py and lets clients ask it, one request after another: songs, batches, live listening and
+broken files. Prints the seconds of each kind, the server's memory, and the files it keeps. "live
+chunk" is the time from before a second of sound is sent to the arrival of its answer.
+docs/serving.md quotes it. Client and server share the machine, so the client's work is in the
+figures too. Exits with 1 after an error that is not a refusal by a stated limit.
 """
 
 import argparse
@@ -28,8 +27,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.inputs import save_distilhubert
-from benchmarks.measuring import print_head, print_row
+from benchmarks.measuring import print_head, print_row, save_distilhubert
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre.wav import to_pcm16
 from tests.page_client import Listener, Server, Visitor, serving
@@ -37,118 +35,78 @@ from tests.page_client import Listener, Server, Visitor, serving
 FORMATS = ("WAV", "MP3", "FLAC", "OGG", "AIFF")
 LISTEN_SECONDS = 10
 MICROPHONE = 48_000  # hertz, as browsers send it
-QUEUE_IS_FULL = 503  # a refusal by a stated limit
-
-
-class Log:
-    """What all clients saw."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.refused: dict[str, int] = defaultdict(int)
-        self.errors: list[str] = []
-        self.lock = threading.Lock()
-
-    def add(self, kind: str, seconds: list[float]) -> None:
-        with self.lock:
-            self.seconds[kind] += seconds
-
-    def fail(self, kind: str, error: str) -> None:
-        with self.lock:
-            if str(QUEUE_IS_FULL) in error or "queue is full" in error.lower():
-                self.refused[kind] += 1
-            else:
-                self.errors.append(f"{kind}: {error[:300]}")
-
-
-# --- what clients send ----------------------------------------------------------------------
+SHARES = {"classify": 10, "batch": 3, "broken": 3, "live": 3}
 
 
 def songs() -> dict[str, bytes]:
     files = {}
     for i, kind in enumerate(FORMATS):
         buffer = io.BytesIO()
-        pcm = to_pcm16(synthesise("rock", i, 20.0))
-        soundfile.write(buffer, pcm, SAMPLING_RATE, format=kind)
+        soundfile.write(buffer, synthesise("rock", i, 20.0), SAMPLING_RATE, format=kind)
         files[f"song.{kind.lower()}"] = buffer.getvalue()
     return files
 
 
-def take() -> list[np.ndarray]:
-    """Synthesised music as pieces of one second each, int16."""
-    music = synthesise("disco", 1, float(LISTEN_SECONDS), MICROPHONE)
-    return np.array_split(to_pcm16(music), LISTEN_SECONDS)
+def ask(kind: str, address: str, files: dict[str, bytes], rng: random.Random) -> list[float]:
+    """One request; returns the latencies of live chunks.
+
+    Raises:
+        ValueError: the answer is not what it should be.
+    """
+    if kind == "live":
+        music = to_pcm16(synthesise("disco", 1, float(LISTEN_SECONDS), MICROPHONE))
+        live = Listener(address).listen(np.array_split(music, LISTEN_SECONDS), MICROPHONE)
+        if live.error:
+            raise ValueError(live.error)
+        return live.latencies
+    visitor, name = Visitor(address), rng.choice(list(files))
+    file = visitor.upload(name, files[name])
+    broken = visitor.upload("broken.wav", files[name][: rng.randrange(1, 40)])
+    endpoint, sent, expected = {
+        "classify": ("classify", file, "'genre'"),
+        "broken": ("classify", broken, "cannot be used"),
+        "batch": ("classify_batch", [file, file, broken], "cannot be used"),
+    }[kind]
+    outcome, result = visitor.call(endpoint, sent)
+    is_complete = outcome == ("error" if kind == "broken" else "complete")
+    if not is_complete or expected not in str(result):
+        raise ValueError(f"{outcome} {result}")
+    return []
 
 
-def classify(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
-    """Returns what went wrong, if anything; so do the others."""
-    name = rng.choice(list(files))
-    outcome, result = visitor.call("classify", visitor.upload(name, files[name]))
-    return "" if outcome == "complete" and "genre" in result[0] else f"{outcome} {result}"
+class Log:
+    """What all clients saw, by kind of request."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.refused: dict[str, int] = defaultdict(int)
+        self.errors: list[str] = []
+
+    def client(self, address: str, kinds: list[str], files: dict, seed: int, end: float) -> None:
+        rng, is_first = random.Random(seed), True
+        while is_first or time.monotonic() < end:
+            is_first = False
+            (kind,) = rng.choices(kinds, [SHARES[kind] for kind in kinds])
+            start = time.monotonic()
+            try:
+                self.seconds["live chunk"] += ask(kind, address, files, rng)
+                self.seconds[kind].append(time.monotonic() - start)
+            except (httpx.HTTPError, TimeoutError, ValueError, KeyError) as error:
+                text = f"{kind}: {type(error).__name__}: {error}"
+                if "503" in text or "queue is full" in text.lower():
+                    self.refused[kind] += 1
+                else:
+                    self.errors.append(text[:300])
 
 
-def batch(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
-    names = rng.sample(list(files), 2)
-    given = [visitor.upload(name, files[name]) for name in names]
-    given.append(visitor.upload("broken.mp3", rng.randbytes(500)))
-    outcome, result = visitor.call("classify_batch", given)
-    right = outcome == "complete" and [("error" in one) for one in result[0]] == [0, 0, 1]
-    return "" if right else f"{outcome} {result}"
-
-
-def broken(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
-    data = rng.choice(list(files.values()))[: rng.randrange(1, 40)]
-    outcome, result = visitor.call("classify", visitor.upload("broken.wav", data))
-    return "" if outcome == "error" and "cannot be used" in str(result) else f"{outcome} {result}"
-
-
-def too_many(visitor: Visitor, files: dict[str, bytes], rng: random.Random) -> str:
-    file = visitor.upload("song.mp3", files["song.mp3"])
-    outcome, result = visitor.call("classify_batch", [file] * 21)
-    return "" if outcome == "error" and "between 1 and" in str(result) else f"{outcome} {result}"
-
-
-REQUESTS = {"classify": classify, "batch": batch, "broken": broken, "too many": too_many}
-SHARES = {"classify": 10, "batch": 3, "broken": 3, "too many": 1, "live": 3}
-
-
-# --- the clients ----------------------------------------------------------------------------
-
-
-def client(server: Server, kinds: list[str], files: dict, seed: int, end: float, log: Log) -> None:
-    rng = random.Random(seed)
-    visitor = Visitor(server.address)
-    is_first = True
-    while is_first or time.monotonic() < end:
-        is_first = False
-        (kind,) = rng.choices(kinds, [SHARES[kind] for kind in kinds])
-        start = time.monotonic()
-        try:
-            if kind == "live":
-                result = Listener(server.address).listen(take(), MICROPHONE)
-                log.add("live chunk", result.latencies)
-                error = result.error
-            else:
-                error = REQUESTS[kind](visitor, files, rng)
-        except (httpx.HTTPError, TimeoutError, ValueError, KeyError) as caught:
-            error = f"{type(caught).__name__}: {caught}"
-        if error:
-            log.fail(kind, error)
-        else:
-            log.add(kind, [time.monotonic() - start])
-
-
-def soak(
-    server: Server, kinds: list[str], n_clients: int, seconds: float
-) -> tuple[Log, list[tuple[float, float]]]:
+def soak(server: Server, kinds: list[str], n_clients: int, seconds: float) -> tuple[Log, list]:
     """What the clients saw, and the memory of server and decoders in megabytes once a second."""
-    log, files = Log(), songs()
+    log, files, memory = Log(), songs(), []
     end = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=client, args=(server, kinds, files, i, end, log))
+        threading.Thread(target=log.client, args=(server.address, kinds, files, i, end))
         for i in range(n_clients)
     ]
-    memory = []
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -157,15 +115,12 @@ def soak(
     return log, memory
 
 
-def report(log: Log, memory: list[tuple[float, float]], before: float, server: Server) -> None:
+def report(log: Log, memory: list[tuple[float, float]], server: Server) -> None:
     print_head("kind", "answers", "refused: queue full", "p50 s", "p95 s", "longest s")
     for kind in sorted({*log.seconds, *log.refused}):
         times = log.seconds[kind] or [np.nan]
-        p50, p95 = np.percentile(times, [50, 95])
-        refused = log.refused[kind]
-        print_row(
-            kind, len(log.seconds[kind]), refused, f"{p50:.3f}", f"{p95:.3f}", f"{max(times):.3f}"
-        )
+        figures = (f"{value:.3f}" for value in (*np.percentile(times, [50, 95]), max(times)))
+        print_row(kind, len(log.seconds[kind]), log.refused[kind], *figures)
     tenth = max(1, len(memory) // 10)
     for name, used in zip(("server", "decoders"), zip(*memory, strict=True), strict=True):
         second, sixth, last = (
@@ -177,15 +132,10 @@ def report(log: Log, memory: list[tuple[float, float]], before: float, server: S
             f"{sixth:.0f}, {last:.0f} MB (medians; from the sixth to the last "
             f"{last / (sixth or 1) - 1:+.1%}); peak {max(used):.0f} MB"
         )
-    total = [sum(one) for one in memory]
-    print(f"memory: {before:.0f} MB before; {max(total):.0f} MB at the peak")
     kept = server.files()
-    size = sum(path.stat().st_size for path in kept) / 1e6
-    print(f"files kept: {len(kept)}, {size:.0f} MB")
+    print(f"files kept: {len(kept)}, {sum(path.stat().st_size for path in kept) / 1e6:.0f} MB")
     print(f"tracebacks in the server's log: {server.log.read_text().count('Traceback')}")
-    print(f"errors: {len(log.errors)}")
-    for error in log.errors[:20]:
-        print(f"  {error}")
+    print("\n  ".join([f"errors: {len(log.errors)}", *log.errors[:20]]))
 
 
 def main() -> None:
@@ -201,11 +151,8 @@ def main() -> None:
         folder = Path(temporary)
         model = arguments.model or str(save_distilhubert(folder / "model"))
         with serving(model, folder) as server:
-            print(server.log.read_text().split("\n")[0], flush=True)
-            before = sum(server.resident())
-            seconds = 60 * arguments.minutes
-            log, memory = soak(server, arguments.kinds, arguments.clients, seconds)
-            report(log, memory, before, server)
+            log, memory = soak(server, arguments.kinds, arguments.clients, 60 * arguments.minutes)
+            report(log, memory, server)
     sys.exit(bool(log.errors))
 
 

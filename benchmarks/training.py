@@ -35,14 +35,14 @@ from transformers import (
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import course_recipe
-from benchmarks.inputs import save_distilhubert
 from benchmarks.measuring import (
     ROOT,
-    medians,
+    alternate,
+    median,
     peak_gigabytes,
     print_head,
     print_row,
-    run_apart,
+    save_distilhubert,
     spread,
 )
 from data_prep.prepare import prepare
@@ -94,7 +94,7 @@ class Clock(TrainerCallback):
 def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     options = argparse.Namespace(
         dataset=str(folder / "dataset"), model_name_or_path=str(folder / "model"), seed=0,
-        from_scratch=True, precision=arguments.precision, num_train_epochs=10, checkpoints=None,
+        from_scratch=True, precision=arguments.precision, checkpoints=None,
         max_steps=WARM_UP + arguments.steps,
     )  # fmt: skip
     return course_recipe.make_trainer(options), COURSE_BATCH, arguments.clip_seconds
@@ -176,7 +176,6 @@ def main() -> None:
         return
     options = ["--steps", arguments.steps, "--precision", arguments.precision]
     options += ["--clip_seconds", arguments.clip_seconds]
-    results: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_archive(folder / "clips.zip", arguments.clips_per_genre, arguments.clip_seconds)
@@ -185,25 +184,13 @@ def main() -> None:
             (folder / "model").symlink_to(arguments.model.resolve())
         else:
             save_distilhubert(folder / "model")
-        for _ in range(arguments.runs):
-            for variant in VARIANTS:
-                results[variant].append(run_apart(__file__, "--one", variant, folder, *options))
-    print_table(results, arguments)
-
-
-def print_table(results: dict[str, list[dict]], arguments: argparse.Namespace) -> None:
-    print(
-        f"{hardware()}, {arguments.precision}, medians of {arguments.runs} alternating runs "
-        "(extremes)"
-    )
+        commands = {name: [__file__, "--one", name, folder, *options] for name in VARIANTS}
+        figures = alternate(commands, arguments.runs)
+    print(f"{hardware()}, {arguments.precision}, medians of {arguments.runs} runs (extremes)")
     print_head("recipe", "seconds of audio a second", "peak memory, GB")
-    for variant, runs in results.items():
+    for variant, runs in figures.items():
         rates = spread([run["rate"] for run in runs], ".1f")
-        print_row(variant, rates, f"{medians(runs)['peak_gb']:.1f}")
-    for other in ("course", "example"):
-        pairs = zip(results["ours"], results[other], strict=True)
-        times = [run["rate"] / of_other["rate"] for run, of_other in pairs]
-        print(f"- times as fast as {other}: {spread(times, '.1f')}")
+        print_row(variant, rates, f"{median(runs, 'peak_gb'):.1f}")
 
 
 if __name__ == "__main__":

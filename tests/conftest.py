@@ -24,7 +24,6 @@ SHARED = ROOT.parent / "shared"
 # hands out files in the order of collection.
 LONGEST = (
     "tests/test_readme.py",
-    "tests/test_benchmarks.py",
     "tests/test_app_browser.py",
     "tests/test_train_hf.py",
     "tests/test_train_resume.py",

@@ -101,17 +101,17 @@ def damaged(files: Inputs, rng: np.random.Generator) -> Inputs:
     inputs = {}
     for name, data in files.items():
         ending = name.split(".")[1]
-        for n in (1, 4, 12, 44, 200, len(data) // 3, len(data) - 7):
+        for n in (4, 44, len(data) // 3, len(data) - 7):
             inputs[f"first {n} bytes.{ending}"] = data[:n]
         inputs[f"no header.{ending}"] = data[100:]
         inputs[f"header and zeros.{ending}"] = data[:300] + bytes(len(data))
-        for i in range(8):
+        for i in range(4):
             broken = bytearray(data)
             reach = 400 if i % 2 else len(data)  # half of them in the header
-            for at in rng.integers(0, min(reach, len(data)), 1 + 4 * i):
+            for at in rng.integers(0, min(reach, len(data)), 1 + 8 * i):
                 broken[at] ^= 1 << int(rng.integers(8))
             inputs[f"bit flips {i}.{ending}"] = bytes(broken)
-        for i in range(4):
+        for i in range(2):
             broken, at = bytearray(data), int(rng.integers(0, 200))
             broken[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"\x7f" + b"\xff" * 3])
             inputs[f"extreme number {i}.{ending}"] = bytes(broken)
@@ -151,13 +151,12 @@ def absurd() -> Inputs:
     }
     inputs = {f"{n}.wav": by_soundfile(s, subtype="FLOAT") for n, s in levels.items()}
     inputs["silence.mp3"] = by_pyav(0 * sound, *BY_PYAV["mp3"])
-    rates = (1, 11, 100, 1009, 8000, 15_999, 44_101, 96_000, 191_999, 192_000, 192_001)
-    for rate in (*rates, 655_350):
+    for rate in (1, 11, 1009, 15_999, 192_000, 192_001, 655_350):
         inputs[f"{rate} Hz.wav"] = by_soundfile(tone(rate), rate, subtype="PCM_16")
         inputs[f"one sample at {rate} Hz.wav"] = by_soundfile(tone(rate)[:1], rate)
-    for n in (2, 3, 6, 7, 8, 9, 16, 255, 1024):
+    for n in (2, 7, 9, 255, 1024):
         inputs[f"{n} channels.wav"] = by_soundfile(np.tile(tone(8000)[:, None], n), 8000)
-    for n in (2, 6, 8):
+    for n in (2, 8):
         inputs[f"{n} channels.flac"] = by_soundfile(np.tile(tone()[:, None], n), kind="FLAC")
     for channels, rate, bits, kind in (
         (0, 44_100, 16, 1),
@@ -260,14 +259,11 @@ def pointing(secret: Path, port: int) -> Inputs:
     m4a = by_pyav(tone(), "mov", "pcm_s16le", 44_100)
     for kind, goal in {
         "file": str(secret),
-        "file address": f"file://{secret}",
         "neighbour": secret.name,
         "host": f"http://127.0.0.1:{port}/song.mp3",
         "tcp": f"tcp://127.0.0.1:{port}",
-        "rtmp": f"rtmp://127.0.0.1:{port}/live",
         "concat": f"concat:{secret}|{secret}",
         "subfile": f"subfile,,start,0,end,0,,:{secret}",
-        "data": "data:audio/wav;base64,UklGRg==",
     }.items():
         segment = f"#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{goal}\n#EXT-X-ENDLIST\n"
         texts = {
@@ -324,6 +320,6 @@ def all_inputs(secret: Path, port: int) -> Inputs:
     """The same each time but for the address of `secret` and the port."""
     files = whole()
     odd = {name: files["whole.wav"] for name in ODD_NAMES}
-    odd |= {f"bad {name}"[:250]: b"I am a text" for name in ODD_NAMES}
+    odd |= {f"bad {name}"[:250]: b"I am a text" for name in ODD_NAMES[::2]}
     broken = damaged(files, np.random.default_rng(0))
     return files | broken | absurd() | foreign() | pointing(secret, port) | odd

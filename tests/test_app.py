@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from data_prep.synthetic import synthesise
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
 from music_genre.demo import server, uploads
-from music_genre.demo.about import about, find_report, is_demonstration
+from music_genre.demo.about import about, find_report, is_demonstration, model_line
 from music_genre.demo.uploads import MAX_FILE_MB
 from music_genre.report import newest_run
 from music_genre.wav import to_pcm16
@@ -45,6 +46,8 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "synthesised" in text
     assert "Unknown" in about(classifier, None, 35)
+    of_the_hub = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
+    assert "you/tiny (revision abc): " in model_line(of_the_hub)
 
 
 def test_about_leaves_out_what_the_card_leaves_out(classifier):
@@ -57,17 +60,7 @@ def test_about_leaves_out_what_the_card_leaves_out(classifier):
     assert "**75.0%** of 50 validation clips" in text
 
 
-FOREIGN_SCORES = [
-    0.93,
-    [],
-    {"accuracy": 0.9},
-    {"per_genre": 3},
-    {"per_genre": {"jazz": 3}},
-    {"per_genre": {"jazz": {"n": 9}}},
-]
-
-
-@pytest.mark.parametrize("score", FOREIGN_SCORES)
+@pytest.mark.parametrize("score", [0.93, {"per_genre": 3}, {"per_genre": {"jazz": {"n": 9}}}])
 def test_a_report_of_another_program_does_not_stop_the_page(classifier, score):
     assert "Unknown" in about(classifier, {"test": score}, 35)
 
@@ -75,10 +68,8 @@ def test_a_report_of_another_program_does_not_stop_the_page(classifier, score):
 @pytest.mark.parametrize(
     ("is_marked", "report", "expected"),
     [
-        (True, None, True),
-        (False, {"is_synthetic": True}, True),
         (True, {"is_synthetic": False}, True),
-        (False, {"is_synthetic": False}, False),
+        (False, {"is_synthetic": True}, True),
         (False, None, False),
     ],
 )
@@ -99,12 +90,12 @@ def test_the_page_says_which_model_it_is(classifier):
     assert "**mine** knows 10 genres." in introduction(classifier, None)
 
 
-def test_examples_are_called_by_a_genre_only_if_the_model_knows_it():
-    labels = ["Hip-Hop", "Jazz", "techno"]
-    assert page_module.example_label("hiphop", labels) == "Hip-Hop"
-    assert page_module.example_label("jazz", labels) == "Jazz"
-    assert page_module.example_label("classical", labels) == "piano and strings"
-    assert set(page_module.HEARD_IN) == {file.stem for file in page_module.EXAMPLES.glob("*.ogg")}
+def test_examples_are_those_whose_genre_the_model_knows():
+    found = page_module.examples_of(["techno", "Hip-Hop", "Jazz"])
+    assert {label: path.stem for label, path in found.items()} == {
+        "Hip-Hop": "hiphop",
+        "Jazz": "jazz",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +115,9 @@ def client(address):
     return Client(address, verbose=False)
 
 
-def test_api_lists_two_typed_endpoints(client):
+def test_api_lists_two_endpoints(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/classify", "/classify_batch"}
-    (answer,) = endpoints["/classify"]["returns"]
-    assert "probabilities: dict(str, float)" in answer["python_type"]["type"]
 
 
 def test_api_classifies_a_file(client, song):
@@ -137,22 +126,18 @@ def test_api_classifies_a_file(client, song):
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
 
 
-def test_api_classifies_several_files(client, song, tmp_path):
-    bad = tmp_path / "bad.mp3"
-    bad.write_text("no audio")
-    answers = client.predict(
-        files=[handle_file(song), handle_file(bad)], api_name="/classify_batch"
-    )
-    assert [answer["file"] for answer in answers] == ["song.wav", "bad.mp3"]
-    assert answers[0]["genre"] == "jazz" and "bad.mp3" in answers[1]["error"]
-
-
-def test_api_errors_are_sentences_without_paths(client, tmp_path):
+def test_api_errors_are_sentences_without_paths(client, song, tmp_path):
+    """Of one file an error, of several an answer each."""
     bad = tmp_path / "bad.mp3"
     bad.write_text("no audio")
     with pytest.raises(AppError, match=r"“bad\.mp3” cannot be used") as caught:
         client.predict(file=handle_file(bad), api_name="/classify")
     assert "/" not in str(caught.value) and "Traceback" not in str(caught.value)
+    answers = client.predict(
+        files=[handle_file(song), handle_file(bad)], api_name="/classify_batch"
+    )
+    assert [answer["file"] for answer in answers] == ["song.wav", "bad.mp3"]
+    assert answers[0]["genre"] == "jazz" and "bad.mp3" in answers[1]["error"]
 
 
 def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatch):
@@ -181,27 +166,24 @@ def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatc
     assert most == 2
 
 
-def test_sessions_of_the_past_are_forgotten(classifier, monkeypatch):
+def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch):
+    """Also of one who closed the page: gradio would keep the sound for an hour."""
     monkeypatch.setattr(server, "MAX_SESSIONS", 5)
+    monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
     page = page_module.build(classifier)
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
     application, url, _ = server.serve(page, **options)
-    for _ in range(8):
-        Visitor(url.rstrip("/")).call("classify", None)
-    assert len(application.state_holder.session_data) <= 5
-    page.close()
-
-
-def test_the_sound_of_a_listener_is_forgotten(classifier, monkeypatch):
-    """Also of one who closed the page: gradio would keep it for an hour."""
-    monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
-    page = page_module.build(classifier)
-    application, url, _ = server.serve(page, prevent_thread_lock=True, quiet=True)
-    sessions = application.state_holder.session_data.values()
+    sessions = application.state_holder.session_data
     chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
     assert not Listener(url.rstrip("/")).listen([chunk] * 2, 16_000, 0.5).error
-    assert any(session.state_data for session in sessions)
-    wait_for(lambda: not any(session.state_data for session in sessions))
+    assert any(session.state_data for session in sessions.values())
+    for _ in range(8):
+        Visitor(url.rstrip("/")).call("classify", None)
+    assert len(sessions) <= 5
+    end = time.monotonic() + 20
+    while any(session.state_data for session in sessions.values()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
     page.close()
 
 
@@ -235,25 +217,7 @@ def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
         Client(address, verbose=False).predict(file=handle_file(large), api_name="/classify")
 
 
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 # --- command line ---------------------------------------------------------------------------
-
-
-def in_a_process(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "app.py"), *arguments],
-        cwd=cwd,
-        env=os.environ | {"MODEL_ID": ""},
-        capture_output=True,
-        text=True,
-        timeout=400,  # it takes 4 s where nothing else runs
-    )
 
 
 @pytest.fixture
@@ -276,8 +240,18 @@ def run_app(monkeypatch, capsys, tmp_path):
 
 
 def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
-    result = in_a_process(cwd=tmp_path)
-    assert result.returncode == 2 and result.stdout == ""
+    """As a process: --help and this sentence need no heavy import."""
+    code = (
+        "import sys, app\n"
+        "sys.argv[1:] = []\n"
+        "try:\n    app.main()\n"
+        "finally:\n    print({'torch', 'gradio', 'transformers'} & set(sys.modules))"
+    )
+    environment = os.environ | {"MODEL_ID": "", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2 and result.stdout == "set()\n"
     assert result.stderr.count("\n") == 1 and "accelerate launch train_hf.py" in result.stderr
 
 
@@ -297,7 +271,7 @@ def test_the_log_says_what_is_loaded(printed, jazz_model):
 CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}'}
 
 
-@pytest.mark.parametrize("name", ["missing", "empty", *CONFIGS])
+@pytest.mark.parametrize("name", ["missing", *CONFIGS])
 def test_what_is_no_model_is_one_sentence(run_app, tmp_path, name):
     if name != "missing":
         (tmp_path / name).mkdir()
@@ -306,19 +280,6 @@ def test_what_is_no_model_is_one_sentence(run_app, tmp_path, name):
     result = run_app("--model", f"./{name}", cwd=tmp_path)
     assert result.returncode == 2 and name in result.stderr
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
-
-
-def test_a_process_prints_no_more_than_the_sentence(tmp_path):
-    """Nor does a library that it imports."""
-    (tmp_path / "config.json").write_text(CONFIGS["text-model"])
-    result = in_a_process("--model", str(tmp_path), cwd=tmp_path)
-    assert result.returncode == 2 and result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1 and result.stdout == ""
-
-
-def test_the_model_of_the_environment_is_refused_alike(run_app, tmp_path):
-    result = run_app(cwd=tmp_path, MODEL_ID="./missing")
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
 
 
 def test_a_revision_of_a_folder_is_refused(run_app, jazz_model):
@@ -367,16 +328,8 @@ def test_a_taken_port_is_one_sentence(run_app, jazz_model):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("port", ["0", "99999", "-1", "http"])
+@pytest.mark.parametrize("port", ["0", "99999", "http"])
 def test_a_number_that_is_no_port_is_refused(run_app, port):
     result = run_app("--port", port, cwd=ROOT)
     assert result.returncode == 2 and "port" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_help_needs_no_heavy_import():
-    code = "import sys, app; print({'torch', 'gradio', 'transformers'} & set(sys.modules))"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "set()"

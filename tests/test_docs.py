@@ -111,7 +111,7 @@ NOT_RUN = {
     "hf download marsyas/gtzan": "It needs the Hub; its archive is tested as genres.tar.gz.",
     "python benchmarks/soak.py": "weekly.yml runs it for minutes.",
     'pip install "ray': "The tests' environment lacks Ray; test_on_ray.py runs it where it is.",
-    "npm install": "It needs a registry; test_benchmarks.py runs the script with JS_PACKAGES.",
+    "npm install": "It needs a registry; weekly.yml runs it.",
 }
 
 

@@ -11,8 +11,8 @@ from nbclient import NotebookClient
 from data_prep.synthetic import write_archive
 
 NAME = "gtzan_colab.ipynb"
-# Shorter than the quickstart: fewer and shorter clips, fewer epochs.
-SHORTER = 'OPTIONS = "--num_train_epochs 2 --disable_tqdm True"'
+# Of fewer and shorter clips than the quickstart's.
+SHORTER = 'OPTIONS = "--num_train_epochs 1 --disable_tqdm True"'
 
 
 @pytest.fixture(scope="module")

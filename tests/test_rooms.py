@@ -172,19 +172,9 @@ def files(root: Path) -> dict[str, Path]:
     return {".".join(f.relative_to(root).with_suffix("").parts): f for f in sorted(found)}
 
 
-# Files that break a rule still, with the number of times; it only shrinks.
-STILL_BROKEN: dict[str, int] = {
-    "music_genre.demo.page": 1,  # a component's public api_info, of one object
-}
-
-
 def test_every_file_keeps_the_rules(root):
-    broken = {}
-    for module, path in files(root).items():
-        found = broken_rules(module, path.read_text(encoding="utf-8"))
-        if len(found) > STILL_BROKEN.get(module, 0):
-            broken[module] = found
-    assert not broken
+    found = {m: broken_rules(m, path.read_text("utf-8")) for m, path in files(root).items()}
+    assert not {module: rules for module, rules in found.items() if rules}
 
 
 def test_every_room_has_files(root):

@@ -66,22 +66,16 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
 
 def _accuracy(report: dict | None) -> str:
     """Of the split that stands for the model, as on its card."""
-    if not report:
-        return "Unknown: the model comes without the project's report of an evaluation."
     try:
-        return _figures(report)
+        name = headline_split(report)
+        if not name:
+            return f"Unknown. {why_not_in_headline(report)}"
+        score = report[name]
+        low, high = score["accuracy_ci95"]
+        return (
+            f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
+            f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
+            f"The data: {report['dataset']}; the split: {report['split_description']}."
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
-        return "Unknown: the report that comes with the model was not written by this project."
-
-
-def _figures(report: dict) -> str:
-    name = headline_split(report)
-    if not name:
-        return f"Unknown. {why_not_in_headline(report)}"
-    score = report[name]
-    low, high = score["accuracy_ci95"]
-    return (
-        f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
-        f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
-        f"The data: {report['dataset']}; the split: {report['split_description']}."
-    )
+        return "Unknown: the model comes without a report of this project."

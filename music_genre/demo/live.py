@@ -1,7 +1,6 @@
 """Live listening: one visitor's microphone, classified once a second, shown without flickering."""
 
 import base64
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,8 +44,6 @@ class LiveSession:
     waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     sampling_rate: int = 0  # hertz
     seconds: float = 0.0  # of sound that arrived
-    missing: float = 0.0  # seconds that passed and whose sound did not arrive
-    started: float | None = None  # on the monotonic clock
     is_quiet: bool = False
     probabilities: dict[str, float] | None = None  # smoothed
     genre: str | None = None  # clearly ahead, or None
@@ -55,11 +52,7 @@ class LiveSession:
 
     def add_chunk(self, chunk: np.ndarray, sampling_rate: int, window_seconds: float) -> None:
         """Add a chunk, float32 of shape (samples,); only the last window is kept."""
-        now, duration = time.monotonic(), len(chunk) / sampling_rate
-        if self.started is None:
-            self.started = now - duration
-        self.seconds += duration
-        self.missing = now - self.started - self.seconds
+        self.seconds += len(chunk) / sampling_rate
         self.is_quiet = bool(np.sqrt(np.mean(chunk**2)) < QUIET_RMS)
         if self.is_quiet or sampling_rate != self.sampling_rate:
             self.waveform, self.n_predictions = self.waveform[:0], 0
@@ -101,8 +94,6 @@ class LiveSession:
                 note = f"{best} {share:.0%}, {second} {second_share:.0%}"
             note += ", quiet now" if self.is_quiet else ""
             note += f" · processed {pictures.clock(self.seconds)}"
-        if self.missing > 2 * CHUNK_SECONDS:
-            note += f" · the server is busy, {self.missing:.0f} s were missed"
         return pictures.headline(word, note, kind), pictures.of_live(
             self.probabilities or dict.fromkeys(labels, 0.0), self.history, self.seconds
         )

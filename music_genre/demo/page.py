@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from gradio.processing_utils import save_bytes_to_cache
 
-from music_genre.classifier import BATCH_SIZE, GenreClassifier
+from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures, uploads
 from music_genre.demo.about import about, find_report, is_demonstration, model_name
 from music_genre.demo.live import LiveSession, read_chunk
@@ -28,34 +28,10 @@ from music_genre.errors import InputError
 MAX_WAITING = 32  # requests; more are told that the queue is full
 CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound
-EXAMPLES = Path(__file__).parents[1] / "examples"
-HEARD_IN = {  # what the examples are called by a model that does not know their genre
-    "blues": "blues guitar and piano",
-    "classical": "piano and strings",
-    "country": "banjo and guitar",
-    "disco": "strings on a straight beat",
-    "hiphop": "deep bass, slow beat",
-    "jazz": "brass and walking bass",
-    "metal": "distorted guitar, fast drums",
-    "pop": "synthesiser and organ",
-    "reggae": "organ off the beat",
-    "rock": "rock guitar and drums",
-}
+EXAMPLES = Path(__file__).parents[1] / "examples"  # synthesised, named by their genres
 
 NO_SONG = pictures.headline("no song yet", "drop one, record one, or take an example", "open")
 NOT_LISTENING = pictures.headline("not listening", "press Listen to start", "open")
-
-SHARES = {"type": "object", "additionalProperties": {"type": "number"}}
-CELL = {"start": {"type": "number"}, "end": {"type": "number"}, "probabilities": SHARES}
-ANSWER = {
-    "genre": {"type": "string"},
-    "probabilities": SHARES,
-    "timeline": {"type": "array", "items": {"type": "object", "properties": CELL}},
-    "seconds": {"type": "number"},
-    "is_truncated": {"type": "boolean"},
-    "lost_seconds": {"type": "number"},
-}
-BATCH_ANSWER = {"file": {"type": "string"}, "error": {"type": "string"}} | ANSWER
 
 
 def build(classifier: GenreClassifier) -> gr.Blocks:
@@ -107,8 +83,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
             return NO_SONG, empty
 
         def progress(done: int, n_windows: int) -> None:
-            if n_windows > BATCH_SIZE:  # fewer are done at once
-                bar(done / n_windows, desc=f"{done} of {n_windows} windows processed")
+            bar((done, n_windows), unit="windows")
 
         try:
             return classify_upload(classifier, path, progress).as_html()
@@ -129,17 +104,16 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                 f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
                 f"{MAX_SONG_SECONDS / 60:g} minutes only the beginning is processed."
             )
-            examples = sorted(EXAMPLES.glob("*.ogg"))
-            heard = [example_label(path.stem, classifier.labels) for path in examples]
-            with gr.Column(elem_classes="last"):
-                gr.Examples(
-                    [str(path) for path in examples],
-                    song,
-                    label="Examples, synthesised by this project",
-                    example_labels=heard,
-                    cache_examples=False,
-                    api_visibility="private",
-                )
+            if examples := examples_of(classifier.labels):
+                with gr.Column(elem_classes="last"):
+                    gr.Examples(
+                        [str(path) for path in examples.values()],
+                        song,
+                        label="Examples, synthesised by this project",
+                        example_labels=list(examples),
+                        cache_examples=False,
+                        api_visibility="private",
+                    )
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, empty, "answer")
     song.change(None, js="() => genrePage.showResult()")
@@ -154,14 +128,11 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
     return song
 
 
-def example_label(genre: str, labels: list[str]) -> str:
-    """The model's own name of a genre, or else what is heard."""
-
-    def plain(text: str) -> str:
-        return "".join(filter(str.isalnum, text.casefold()))
-
-    known = (label for label in labels if plain(label) == plain(genre))
-    return next(known, HEARD_IN.get(genre, genre))
+def examples_of(labels: list[str]) -> dict[str, Path]:
+    """The examples whose genres the model knows, by its own names of these ("Hip-Hop")."""
+    files = {path.stem: path for path in sorted(EXAMPLES.glob("*.ogg"))}
+    stems = {label: "".join(filter(str.isalnum, label.casefold())) for label in labels}
+    return {label: files[stem] for label, stem in stems.items() if stem in files}
 
 
 def _listen_tab(classifier: GenreClassifier) -> None:
@@ -257,7 +228,12 @@ def _add_api(classifier: GenreClassifier, song: gr.Audio, files: gr.File) -> Non
     """Endpoints on the page's own inputs: those components check that a path is an upload."""
 
     def classify(file: str | None) -> dict[str, Any]:
-        """Classify one audio file: its genre, the probability of each, and the genre over time."""
+        """Classify one audio file.
+
+        Returns:
+            {"genre", "probabilities" by genre, "timeline" (windows with "start", "end" and
+            "probabilities"), "seconds", "is_truncated", "lost_seconds"}
+        """
         try:
             if file is None:
                 raise InputError("No file was sent.")
@@ -266,15 +242,12 @@ def _add_api(classifier: GenreClassifier, song: gr.Audio, files: gr.File) -> Non
             raise gr.Error(str(error), print_exception=False) from error
 
     def classify_batch(files: list[str] | None) -> list[dict[str, Any]]:
-        """Classify several audio files: an answer each, in order, with "file" and maybe "error"."""
+        """Classify several audio files: answers in order, with "file", or "file" and "error"."""
         try:
             return list(classify_uploads(classifier, files))
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    one = {"type": "object", "properties": ANSWER}
-    many = {"type": "array", "items": {"type": "object", "properties": BATCH_ANSWER}}
-    for endpoint, source, schema in ((classify, song, one), (classify_batch, files, many)):
+    for endpoint, source in ((classify, song), (classify_batch, files)):
         answer = gr.JSON(visible=False, label="answer")
-        answer.api_info = lambda schema=schema: schema  # of itself JSON says no more than "any"
         gr.Button(visible=False).click(endpoint, source, answer, concurrency_id="files")

@@ -7,9 +7,9 @@ comes from a model or a visitor is escaped here.
 import base64
 import io
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import groupby
 
 import numpy as np
 from matplotlib import image
@@ -49,13 +49,9 @@ def headline(word: str, note: str, kind: str = "") -> str:
 def of_file(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) -> str:
     """Everything about one file. waveform: float32, shape (samples,); sampling_rate: hertz."""
     seconds = len(waveform) / sampling_rate
-    starts = [cell.start for cell in prediction.timeline]
-    cells = [  # windows overlap or leave gaps of a fraction of a second
-        (start, end, cell.probabilities)
-        for start, end, cell in zip(
-            starts, [*starts[1:], seconds], prediction.timeline, strict=True
-        )
-    ]
+    windows = prediction.timeline
+    ends = [*(window.start for window in windows[1:]), seconds]  # they overlap, or leave small gaps
+    cells = [(w.start, end, w.probabilities) for w, end in zip(windows, ends, strict=True)]
     labels = list(prediction.probabilities)
     return _aligned(
         labels,
@@ -176,11 +172,8 @@ def timeline(
 
 def spectrogram(waveform: np.ndarray | None, sampling_rate: int, end: float) -> str:
     """The mel spectrogram over the same seconds as `timeline`; an empty field without sound."""
-    marks = ((HIGHEST, "8 kHz"), (3000, "3 kHz"), (1000, "1 kHz"), (300, "300 Hz"))
-    up = "".join(
-        f'<span style="top:{100 - 100 * _mel(hertz) / _mel(HIGHEST):.0f}%">{name}</span>'
-        for hertz, name in marks
-    )
+    marks = {"8 kHz": 0, "3 kHz": 34, "1 kHz": 65, "300 Hz": 86}  # percent from the top, in mels
+    up = "".join(f'<span style="top:{place}%">{name}</span>' for name, place in marks.items())
     picture = "" if waveform is None else f'<img alt="" src="{_png(waveform, sampling_rate)}">'
     return (
         f"{_caption('Mel spectrogram', 'How loud each pitch is, up to 8 kHz.')}"
@@ -195,14 +188,12 @@ def mel_decibels(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
     Only as many frames as there are columns are computed, so an hour costs what a minute does.
     """
-    n_fft = 2 ** max(5, round(math.log2(0.05 * sampling_rate)))
+    n_fft = 2 ** round(math.log2(0.05 * sampling_rate))
     waveform = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
     starts = np.linspace(0, len(waveform) - n_fft, min(COLUMNS, 1 + len(waveform) // 256))
     frames = waveform[starts.astype(int)[:, None] + np.arange(n_fft)] * np.hanning(n_fft)
     power = np.abs(np.fft.rfft(frames)) ** 2
-    with warnings.catch_warnings():  # at low sampling rates the highest mels are empty
-        warnings.simplefilter("ignore")
-        filters = mel_filter_bank(power.shape[1], N_MELS, 0.0, HIGHEST, sampling_rate)
+    filters = mel_filter_bank(power.shape[1], N_MELS, 0.0, HIGHEST, sampling_rate)
     loudness = 10 * np.log10(np.maximum(power @ filters, 1e-10))
     return np.maximum(loudness - loudness.max(), FLOOR).T
 
@@ -212,10 +203,6 @@ def _png(waveform: np.ndarray, sampling_rate: int) -> str:
     decibels = mel_decibels(waveform, sampling_rate)
     image.imsave(buffer, decibels, vmin=FLOOR, vmax=0, cmap="magma", origin="lower", format="png")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _mel(hertz: float) -> float:
-    return 2595 * math.log10(1 + hertz / 700)
 
 
 def _caption(text: str, hint: str = "") -> str:
@@ -240,11 +227,8 @@ def _across(marks: Sequence[tuple[float, str]]) -> str:
 
 def _describe(caption: str, winners: Sequence[tuple[float, float, str]]) -> str:
     """What a screen reader says: each stretch of one genre."""
-    stretches: list[list] = []
-    for start, end, genre in winners:
-        if stretches and stretches[-1][2] == genre:
-            stretches[-1][1] = end
-        else:
-            stretches.append([start, end, genre])
-    parts = (f"{clock(start)} to {clock(end)} {genre}" for start, end, genre in stretches[:50])
-    return f"{caption}: {', '.join(parts) or 'nothing yet'}"
+    parts = []
+    for genre, cells in groupby(winners, key=lambda cell: cell[2]):
+        starts, ends, _ = zip(*cells, strict=True)
+        parts.append(f"{clock(starts[0])} to {clock(ends[-1])} {genre}")
+    return f"{caption}: {', '.join(parts[:50]) or 'nothing yet'}"

@@ -146,20 +146,14 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> pd.Dat
             rows.append({"file": name, "remark": answer["error"]})
             continue
         (genre, share), (second, _) = pictures.best_two(answer["probabilities"])
-        values = (
-            name, genre, round(100 * share), second, round(answer["seconds"], 1), _remark(answer)
-        )  # fmt: skip
+        seconds = answer["seconds"]
+        remark = loss_in_words(answer["lost_seconds"], seconds)
+        if answer["is_truncated"]:
+            remark = "; ".join(filter(None, ["only the beginning was processed", remark]))
+        values = name, genre, round(100 * share), second, round(seconds, 1), remark or ""
         shares = {label: round(p, 4) for label, p in answer["probabilities"].items()}
         rows.append(dict(zip(TABLE, values, strict=True)) | shares)
     return pd.DataFrame(rows, columns=[*TABLE, *labels])
-
-
-def _remark(answer: dict[str, Any]) -> str:
-    remarks = [
-        "only the beginning was processed" if answer["is_truncated"] else None,
-        loss_in_words(answer["lost_seconds"], answer["seconds"]),
-    ]
-    return "; ".join(filter(None, remarks))
 
 
 def for_page(table: pd.DataFrame) -> pd.DataFrame:
@@ -171,11 +165,9 @@ def for_page(table: pd.DataFrame) -> pd.DataFrame:
 
 def count(table: pd.DataFrame, n_files: int) -> str:
     """How many files are done, and how many of them cannot be used."""
-    n_failed = int(table["genre"].isna().sum())
-    text = f"{len(table)} of {n_files} files done"
-    if n_failed:
-        text += f", **{n_failed} not usable**: {'it comes' if n_failed == 1 else 'they come'} first"
-    return f"{text}."
+    n_failed = table["genre"].isna().sum()
+    failed = f", **{n_failed} not usable** (shown first)" if n_failed else ""
+    return f"{len(table)} of {n_files} files done{failed}."
 
 
 def as_csv(table: pd.DataFrame) -> bytes:

@@ -17,23 +17,18 @@ TEMPERATURES = (0.25, 4.0)
 
 
 def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each clip, shape (clips,).
+    """Negative log-likelihoods, shape (clips,), of probabilities, shape (clips, labels).
 
-    Args:
-        probabilities: shape (clips, labels). references: int, shape (clips,).
+    references: int, shape (clips,).
     """
     of_reference = probabilities[np.arange(len(references)), references]
     return -np.log(np.maximum(of_reference, 1e-12))
 
 
 def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: float) -> np.ndarray:
-    """The clips' probabilities if the logits of their windows are divided by a temperature.
+    """The clips' probabilities, shape (clips, labels), with logits divided by a temperature.
 
-    Args:
-        window_probabilities: of each clip those of its windows, shape (windows, labels).
-
-    Returns:
-        float64, shape (clips, labels): the mean over each clip's windows.
+    window_probabilities: of each clip those of its windows, shape (windows, labels).
     """
     sharpened = (np.asarray(p, dtype=np.float64) ** (1 / temperature) for p in window_probabilities)
     return np.stack([(p / p.sum(-1, keepdims=True)).mean(0) for p in sharpened])
@@ -42,12 +37,8 @@ def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: fl
 def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.ndarray) -> float:
     """The temperature between 1/4 and 4 that minimises the negative log-likelihood.
 
-    A weak prior, log-normal around 1, keeps the temperature moderate where a few clips are all
-    classified correctly; with more than about fifty clips it hardly matters.
-
-    Args:
-        window_probabilities: as for `with_temperature`.
-        references: int, shape (clips,).
+    A weak prior, log-normal around 1, keeps it moderate where a few clips are all right; with more
+    than about fifty clips it hardly matters.
     """
 
     def loss(log_temperature: float) -> float:
@@ -71,13 +62,9 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
 
 
 def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
-    """Accuracy by confidence, the probability of the predicted genre.
+    """Mean `confidence`, `accuracy` and `n` for each tenth of confidence that occurs, rising.
 
-    Args:
-        probabilities: shape (clips, labels). references: int, shape (clips,).
-
-    Returns:
-        For each tenth of confidence that occurs, rising: mean `confidence`, `accuracy` and `n`.
+    Confidence is the probability of the predicted genre.
     """
     confidence = probabilities.max(-1)
     is_right = probabilities.argmax(-1) == references

@@ -15,11 +15,9 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device | None = None, num_processes: int = 1) -> str:
-    """The GPUs by their name, or the number of CPU cores.
+    """What num_processes compute on: GPUs by their name, or the number of CPU cores.
 
-    Args:
-        device: of one process; by default a GPU if there is one.
-        num_processes: that compute together.
+    device: of one process; by default a GPU if there is one.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":

@@ -19,12 +19,12 @@ def mean_interval(
     If all tracks are right, or none, every draw gives the same mean; the interval is then Wilson's,
     of as many trials as there are groups.
 
+    One group says nothing of others: the interval is then 0 to 1, or without bounds where values
+    are not from 0 to 1.
+
     Args:
-        values: shape (tracks,): 0 to 1 if they are accuracies; with several seeds, the share of
-            them that are right; or differences between two models.
-        groups: shape (tracks,): the artist of each, or something unique where it is unknown. One
-            group says nothing of others: the interval is then 0 to 1, or without bounds where
-            values are not from 0 to 1.
+        values: shape (tracks,): the share of seeds that are right, or differences of two models.
+        groups: shape (tracks,): the artist of each, or something unique where it is unknown.
     """
     _, group = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
@@ -51,8 +51,6 @@ def mean_interval(
 def is_lower(losses: np.ndarray, others: np.ndarray, groups: np.ndarray) -> bool:
     """Whether the mean of `losses` is lower than that of `others` in 95 % of draws of artists.
 
-    Args:
-        losses, others: of two models on the same clips, shape (clips,).
-        groups: shape (clips,): the artist of each clip.
+    losses, others: of two models on the same clips, by the artists `groups`; shape (clips,).
     """
     return mean_interval(losses - others, groups, confidence=0.9)[1] < 0

@@ -66,36 +66,6 @@ def calibration(probabilities: np.ndarray, references: np.ndarray) -> dict[str, 
     }
 
 
-def summarize(
-    probabilities: np.ndarray, references: np.ndarray, artists: list[str], labels: list[str]
-) -> dict[str, Any]:
-    """A split's part of report.json: accuracy, its interval, macro-F1, calibration, genres.
-
-    Args:
-        probabilities: shape (clips, labels). references: int, shape (clips,).
-        artists: of each clip, empty where it is unknown.
-    """
-    predictions = probabilities.argmax(-1)
-    is_right = (predictions == references).astype(float)
-    by_genre = precision_recall_fscore_support(
-        references, predictions, labels=range(len(labels)), zero_division=0
-    )
-    return (
-        GenreMetrics().compute(predictions=predictions, references=references)
-        | {
-            "accuracy_ci95": mean_interval(is_right, artist_groups(artists)),
-            "n": len(references),
-            "n_artists": len({artist for artist in artists if artist}),
-            "n_artist_unknown": sum(not artist for artist in artists),
-            "per_genre": {
-                label: dict(zip(("precision", "recall", "f1", "n"), row, strict=True))
-                for label, *row in zip(labels, *map(np.ndarray.tolist, by_genre), strict=True)
-            },
-        }
-        | calibration(probabilities, references)
-    )
-
-
 @dataclass
 class SplitScore:
     """The predictions for one split.
@@ -111,43 +81,48 @@ class SplitScore:
     one_pass_probabilities: np.ndarray | None  # of a plain pipeline; None if it cannot take them
 
     def summary(self, labels: list[str]) -> dict[str, Any]:
-        """The split's part of report.json."""
-        one_pass = self.one_pass_probabilities
-        short = self.short_probabilities
-        return summarize(self.probabilities, self.references, self.artists, labels) | {
-            "short": {"seconds": SHORT_SECONDS, "accuracy": accuracy(short, self.references)}
-            | calibration(short, self.references),
-            "one_pass": None
-            if one_pass is None
-            else {"accuracy": accuracy(one_pass, self.references)},
+        """The split's part of report.json: accuracy with its interval, calibration, genres."""
+        references, predictions = self.references, self.probabilities.argmax(-1)
+        one_pass, short = self.one_pass_probabilities, self.short_probabilities
+        is_right = (predictions == references).astype(float)
+        by_genre = precision_recall_fscore_support(
+            references, predictions, labels=range(len(labels)), zero_division=0
+        )
+        rows = zip(*map(np.ndarray.tolist, by_genre), strict=True)
+        return {
+            **GenreMetrics().compute(predictions=predictions, references=references),
+            "accuracy_ci95": mean_interval(is_right, artist_groups(self.artists)),
+            "n": len(references),
+            "n_artists": len({artist for artist in self.artists if artist}),
+            "n_artist_unknown": sum(not artist for artist in self.artists),
+            "per_genre": {
+                label: dict(zip(("precision", "recall", "f1", "n"), row, strict=True))
+                for label, row in zip(labels, rows, strict=True)
+            },
+            **calibration(self.probabilities, references),
+            "short": {
+                "seconds": SHORT_SECONDS,
+                "accuracy": accuracy(short, references),
+                **calibration(short, references),
+            },
+            "one_pass": None if one_pass is None else {"accuracy": accuracy(one_pass, references)},
         }
 
 
 def describe_summary(name: str, summary: dict[str, Any]) -> str:
     """A split's part of report.json, for a person: three lines."""
     low, high = summary["accuracy_ci95"]
-    one_pass = summary["one_pass"]
+    one_pass, unknown = summary["one_pass"], summary["n_artist_unknown"]
+    all_at_once = "."
+    if one_pass:
+        all_at_once = (
+            f"; from all of it at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
+        )
     return (
         f"{name}: accuracy {summary['accuracy']:.3f} on {summary['n']} tracks, "
         f"macro-F1 {summary['macro_f1']:.3f}.\n"
-        f"  95 % interval of the accuracy: {low:.3f} to {high:.3f}, {_drawn_from(summary)}.\n"
+        f"  95 % interval of the accuracy: {low:.3f} to {high:.3f}, by bootstrap over "
+        f"{summary['n_artists']} artists and {unknown} tracks whose artist is unknown.\n"
         f"  From the middle {summary['short']['seconds']:g} s of each track: accuracy "
-        f"{summary['short']['accuracy']:.3f}"
-        + (
-            f"; from all of it at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
-            if one_pass
-            else "."
-        )
-    )
-
-
-def _drawn_from(summary: dict[str, Any]) -> str:
-    n_artists, n_unknown = summary["n_artists"], summary["n_artist_unknown"]
-    if not n_artists:
-        return "over tracks, as no artist is known"
-    if n_artists == 1 and not n_unknown:
-        return "as all tracks are by one artist"
-    artists = "1 artist" if n_artists == 1 else f"{n_artists} artists"
-    return f"over {artists}" + (
-        ", and over tracks where the artist is unknown" if n_unknown else ""
+        f"{summary['short']['accuracy']:.3f}{all_at_once}"
     )

@@ -5,11 +5,7 @@
 """
 
 import numpy as np
-from transformers import (
-    AudioClassificationPipeline,
-    PreTrainedModel,
-    SequenceFeatureExtractor,
-)
+from transformers import AudioClassificationPipeline, PreTrainedModel, SequenceFeatureExtractor
 
 SECONDS = 0.1, 60.0  # shorter clips have no frame; attention over longer ones fills the memory
 AST_FRAME_SECONDS = 0.01
@@ -27,14 +23,9 @@ def seconds_in_one_pass(feature_extractor: SequenceFeatureExtractor) -> float | 
 def classify_in_one_pass(
     model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, waveform: np.ndarray
 ) -> np.ndarray | None:
-    """The probabilities that transformers' own pipeline gives for a waveform.
+    """Probabilities of transformers' own pipeline: float64, shape (labels,).
 
-    Args:
-        model: in evaluation mode.
-        waveform: float32, shape (samples,), at the model's sampling rate.
-
-    Returns:
-        float64, shape (labels,); None if the clip is too short or too long for one pass.
+    None if the clip, float32 of shape (samples,), is too short or too long for one pass.
     """
     seconds = len(waveform) / feature_extractor.sampling_rate
     is_cut = seconds_in_one_pass(feature_extractor) is not None

@@ -8,7 +8,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from music_genre.evaluation.metrics import SplitScore
 
-INK, BLUE, ORANGE = "#333333", "#3266a8", "#d9772b"
+BLUE, ORANGE = "#3266a8", "#d9772b"
 
 
 def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
@@ -41,24 +41,15 @@ def plot_reliability(path: Path, summary: dict) -> None:
     confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
     axes.plot(confidence, accuracy, color=BLUE, marker="o", label="the model")
     for b in bins:
-        axes.annotate(
-            str(b["n"]), (b["confidence"], b["accuracy"]), (0, 8), textcoords="offset points",
-            ha="center", fontsize=8, color=INK,
-        )  # fmt: skip
+        axes.text(b["confidence"], b["accuracy"] + 0.03, b["n"], ha="center", fontsize=8)
     axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"expected calibration error {summary['ece']:.3f}, {summary['n']} clips")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=130)
 
 
 def plot_learning_curves(path: Path, log_history: list[dict]) -> None:
-    """Loss of training and validation, and accuracy of validation, by epoch.
-
-    Args:
-        log_history: the Trainer's.
-    """
+    """Loss of training and validation, and accuracy of validation, from the Trainer's log."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, key, label, colour in (
@@ -72,8 +63,6 @@ def plot_learning_curves(path: Path, log_history: list[dict]) -> None:
     left.set(xlabel="epoch", title="loss", ylim=(0, None))
     right.set(xlabel="epoch", title="accuracy", ylim=(0, 1))
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=INK)
         if axes.lines:  # a run without validation has none on the right
             axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

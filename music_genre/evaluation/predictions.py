@@ -12,9 +12,8 @@ from music_genre.evaluation.metrics import SplitScore
 def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> None:
     """One row per track: track, artist, genre, three predictions, probability of every genre.
 
-    `short_prediction` is for the middle of the track. `one_pass_prediction` is what a plain
-    `pipeline` predicts, empty where that was not measured. The probabilities are those of
-    `prediction`.
+    The probabilities are those of `prediction`; `short_prediction` is for the middle of the track,
+    `one_pass_prediction` of a plain `pipeline`, empty where that was not measured.
     """
     names = np.array(labels)
     one_pass = score.one_pass_probabilities

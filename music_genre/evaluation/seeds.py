@@ -15,8 +15,7 @@ SEEDS_FILE = "seeds.json"
 def summarize_seeds(folders: list[Path]) -> dict:
     """Summarize the finished runs in `folders`; write seeds.json beside them.
 
-    The interval is of the mean accuracy, by bootstrap over artists: a track is drawn with its
-    predictions by all seeds, since more seeds are no more tracks.
+    The interval is of the mean accuracy: a track is drawn with its predictions by all seeds.
     """
     reports = {folder: read_report(folder) for folder in folders}
     summary: dict = {"runs": {f.name: r["seed"] for f, r in reports.items()}}

@@ -97,7 +97,7 @@ def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     assert table.loc[0, "seconds"] == 12.0 and table.loc[0, "remark"] == ""
     assert "cannot be used" in table.loc[1, "remark"]
     assert list(for_page(table)["file"]) == ["=cmd.mp3", "song.wav"], "what failed comes first"
-    assert count(table, 3) == "2 of 3 files done, **1 not usable**: it comes first."
+    assert count(table, 3) == "2 of 3 files done, **1 not usable** (shown first)."
     assert count(table[:1], 3) == "1 of 3 files done."
 
 

@@ -28,11 +28,8 @@ def test_a_few_right_answers_are_no_certainty():
     low, high = mean_interval(np.ones(10), np.arange(10))
     assert 0.6 < low < 0.8
     assert high == 1
-
-
-def test_right_answers_on_many_tracks_of_few_artists_are_no_certainty_either():
-    groups = np.repeat(np.arange(10), 20)
-    assert mean_interval(np.ones(200), groups) == mean_interval(np.ones(10), np.arange(10))
+    of_few_artists = mean_interval(np.ones(200), np.repeat(np.arange(10), 20))
+    assert of_few_artists == (low, high)
 
 
 def test_an_artist_counts_by_their_tracks():
