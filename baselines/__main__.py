@@ -3,9 +3,9 @@
     python -m baselines "data/GTZAN Genre Collection.zip"
     python -m baselines "data/GTZAN Genre Collection.zip" --images --seeds 0 1 2 --runs runs/mine
 
-scikit-learn is trained on the archive's CSV files here and now, which takes a minute; with --images
-a small net on its spectrogram images, which takes minutes for each seed. Rows of --runs come from
-the report.json of finished runs. The table is Markdown, printed.
+scikit-learn is trained on the archive's CSV files, in seconds; with --images a small net on its
+spectrogram images, in minutes for each seed. Rows of --runs come from the report.json of finished
+runs. The table is Markdown, printed.
 """
 
 import argparse

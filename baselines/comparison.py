@@ -1,47 +1,38 @@
 """Rows of the comparison: what a model reached on the test tracks of a split; their table."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
 
 from data_prep.gtzan import artists_and_titles
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.report import read_report
 
-HEAD = ("model", "input", "split", "test accuracy (95 % interval)", "n", "size", "minutes")
+HEAD = ("model", "input", "split", "test accuracy (95 % interval)", "n", "size")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     model: str
     input: str
     split: str
     accuracy: float
     interval: tuple[float, float]
     n: int  # test tracks
-    size: str  # parameters, or what such a model has in their place
-    seconds: float  # of training
-
-    def cells(self) -> list[str]:
-        low, high = self.interval
-        minutes = f"{self.seconds / 60:.1f}" if self.seconds >= 6 else "< 0.1"
-        accuracy = f"**{self.accuracy:.2f}** ({low:.2f} to {high:.2f})"
-        return [self.model, self.input, self.split, accuracy, f"{self.n:,}", self.size, minutes]
+    size: str = ""  # parameters, or what such a model has in their place
 
 
-def score(is_right: Mapping[str, float]) -> tuple[float, tuple[float, float], int]:
+def score(is_right: pd.Series) -> tuple[float, tuple[float, float], int]:
     """Accuracy, its interval by bootstrap over artists, and the number of tracks.
 
-    Args:
-        is_right: of each GTZAN track 1 or 0, or the mean of several models.
+    is_right: of each GTZAN track, which is its index, 1 or 0, or the mean of several models.
     """
     names = artists_and_titles()
-    artists = [names[track][0] if track in names else "" for track in is_right]
-    values = np.array(list(is_right.values()), float)
-    return values.mean(), mean_interval(values, artist_groups(artists)), len(values)
+    artists = [names[track][0] if track in names else "" for track in is_right.index]
+    interval = mean_interval(is_right.to_numpy(), artist_groups(artists))
+    return float(is_right.mean()), interval, len(is_right)
 
 
 def rows_of_runs(folders: Sequence[Path]) -> list[Row]:
@@ -65,13 +56,13 @@ def rows_of_runs(folders: Sequence[Path]) -> list[Row]:
                 test["accuracy"],
                 tuple(test["accuracy_ci95"]),
                 test["n"],
-                "",
-                train["seconds"],
             )
         )
     return rows
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    lines = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for *names, accuracy, (low, high), n, size in rows:
+        lines.append([*names, f"**{accuracy:.2f}** ({low:.2f} to {high:.2f})", f"{n:,}", size])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

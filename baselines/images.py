@@ -5,15 +5,14 @@ Run by `python -m baselines ARCHIVE --images`. `images_original` has one PNG per
 crops of 7.5 s, and averages over crops when it is scored. The splits are those of the other models.
 """
 
-import hashlib
 import io
 import re
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from scipy.special import log_softmax
@@ -28,7 +27,7 @@ from transformers import (
 
 from baselines.comparison import Row, score
 from data_prep import splits
-from data_prep.archive import Member, MemberError, open_archive
+from data_prep.archive import MemberError, open_archive
 from data_prep.gtzan import GENRES, as_tracks, genre_of
 from music_genre.errors import InputError
 
@@ -37,7 +36,6 @@ WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
 HEIGHT, WIDTH = 96, 256  # of a plot; Kaggle's have 217 by 335 pixels
 CROP = 64  # columns: 7.5 s
 EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
-MAX_PIXELS = 4_000_000  # Kaggle's have 124,416
 
 
 def image_rows(
@@ -48,24 +46,18 @@ def image_rows(
     Raises:
         InputError: it is not an archive, or has no usable image of a GTZAN track.
     """
-    plots, hashes = read_images(archive)
-    return [evaluate(plots, hashes, method, seeds, epochs) for method in methods]
+    plots = read_images(archive)
+    return [evaluate(plots, method, seeds, epochs) for method in methods]
 
 
-def read_images(archive: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the plots of an archive's images, and hash each file, by track_id.
-
-    Returns:
-        The plots, float32 from 0 to 1, shape (HEIGHT, WIDTH), and the SHA-256 of the files.
-    """
-    plots, hashes, unusable = {}, {}, []
+def read_images(archive: Path) -> dict[str, np.ndarray]:
+    """The plots of an archive's images by track_id, float32 from 0 to 1, shape (HEIGHT, WIDTH)."""
+    plots, unusable = {}, []
     with open_archive(archive, {".png"}) as members:
         for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
-            match = IMAGE_NAME.fullmatch(Path(member.basename).stem)
-            if match:
-                track_id = f"{match[1].lower()}.{match[2]}"
+            if match := IMAGE_NAME.fullmatch(Path(member.basename).stem):
                 try:
-                    plots[track_id], hashes[track_id] = read_plot(member)
+                    plots[f"{match[1].lower()}.{match[2]}"] = read_plot(member.read())
                 except (MemberError, OSError, ValueError, SyntaxError) as error:
                     unusable.append(f"{member.basename} ({error})")
     if unusable:
@@ -75,24 +67,19 @@ def read_images(archive: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{archive} has no images such as images_original/blues/blues00000.png: leave out "
             "--images."
         )
-    return plots, hashes
+    return plots
 
 
-def read_plot(member: Member) -> tuple[np.ndarray, str]:
-    """The plot in a PNG, without margins, and the file's hash.
+def read_plot(data: bytes) -> np.ndarray:
+    """The plot in a PNG, without margins.
 
     Raises:
-        MemberError, OSError, ValueError or SyntaxError: it cannot be used.
+        OSError, ValueError or SyntaxError: it cannot be used.
     """
-    data = member.read()
     image = Image.open(io.BytesIO(data), formats=["PNG"])
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels")
-    rgba = image.convert("RGBA")
-    paper = Image.new("RGBA", rgba.size, "white")
-    plot = plot_area(np.asarray(Image.alpha_composite(paper, rgba).convert("RGB")))
+    plot = plot_area(np.asarray(image.convert("RGB")))
     grey = Image.fromarray(plot).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
-    return np.asarray(grey, dtype=np.float32) / 255, hashlib.sha256(data).hexdigest()
+    return np.asarray(grey, dtype=np.float32) / 255
 
 
 def plot_area(pixels: np.ndarray) -> np.ndarray:
@@ -138,34 +125,21 @@ class Crops(torch.utils.data.Dataset):
 
 
 def evaluate(
-    plots: Mapping[str, np.ndarray],
-    hashes: Mapping[str, str],
-    method: str,
-    seeds: Sequence[int],
-    epochs: int,
+    plots: Mapping[str, np.ndarray], method: str, seeds: Sequence[int], epochs: int
 ) -> Row:
-    assignment = splits.assign(as_tracks(hashes), method)
+    assignment = splits.assign(as_tracks(dict.fromkeys(plots, "")), method)
     train, test = (sorted(t for t in assignment if assignment[t] == s) for s in ("train", "test"))
     if not train or not test:
         raise InputError(f"The {method} split of these images has no train or no test part.")
-    right, start = np.zeros(len(test)), time.monotonic()
+    right = pd.Series(0.0, index=test)
     for seed in seeds:
         trainer = make_trainer(Crops(plots, train, at_random=True), epochs, seed)
         trainer.train()
         logits = trainer.predict(Crops(plots, test, at_random=False)).predictions
         means = log_softmax(logits, axis=-1).reshape(len(test), -1, len(GENRES)).mean(axis=1)
         right += [GENRES[i] == genre_of(t) for i, t in zip(means.argmax(-1), test, strict=True)]
-    of_tracks = dict(zip(test, right / len(seeds), strict=True))
     size = f"{trainer.model.num_parameters() / 1e6:.1f} million"
-    seconds = (time.monotonic() - start) / len(seeds)
-    return Row(
-        f"ResNet, {len(seeds)} seeds" if len(seeds) > 1 else "ResNet",
-        "images",
-        method,
-        *score(of_tracks),
-        size,
-        seconds,
-    )
+    return Row(f"ResNet, seeds: {len(seeds)}", "images", method, *score(right / len(seeds)), size)
 
 
 def make_trainer(crops: Crops, epochs: int, seed: int) -> Trainer:

@@ -62,13 +62,15 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
     elif known_license:
         license_fields = {"license": known_license}
     has_widget = not report["is_synthetic"] and report.get("model_type") not in CUSTOM_CODE
+    tags = {
+        "gtzan": is_gtzan(report),
+        "onnx": onnx,
+        "transformers.js": onnx and onnx["transformers_js"],
+    }
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="audio-classification",
-        tags=["music", "music-genre"]
-        + (["gtzan"] if is_gtzan(report) else [])
-        + (["onnx"] if onnx else [])
-        + (["transformers.js"] if onnx and onnx["transformers_js"] else []),
+        tags=["music", "music-genre", *(tag for tag, is_true in tags.items() if is_true)],
         base_model=None if is_new else report["base_model"],
         base_model_relation=None if is_new else "finetune",
         datasets=[GTZAN_ON_THE_HUB] if is_gtzan(report) else None,
@@ -160,25 +162,22 @@ def _eval_results(report: dict) -> list[EvalResult]:
         dataset_type = "synthetic"
     else:
         dataset_type = GTZAN_ON_THE_HUB if report["dataset"] == "GTZAN" else report["dataset"]
-    entries = []
-    for split in ("validation", "test"):
-        if not headline_split(report) or gap_in(report, split):
-            continue
-        scores = _result(report[split])
-        for metric_type, metric_name, value in (
-            ("accuracy", f"accuracy (95 % interval {scores['interval']})", scores["accuracy"]),
-            ("f1", "macro F1", scores["macro_f1"]),
-        ):
-            entries.append(
-                EvalResult(
-                    task_type="audio-classification",
-                    dataset_type=dataset_type,
-                    dataset_name=f"{report['dataset']}, {report['split']} split",
-                    dataset_config=report["split"],
-                    dataset_split=split,
-                    metric_type=metric_type,
-                    metric_name=metric_name,
-                    metric_value=round(value, 4),
-                )
-            )
-    return entries
+    shown = ("validation", "test") if headline_split(report) else ()
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=dataset_type,
+            dataset_name=f"{report['dataset']}, {report['split']} split",
+            dataset_config=report["split"],
+            dataset_split=split,
+            metric_type=metric_type,
+            metric_name=name.format(_result(report[split])["interval"]),
+            metric_value=round(report[split][key], 4),
+        )
+        for split in shown
+        if not gap_in(report, split)
+        for metric_type, name, key in (
+            ("accuracy", "accuracy (95 % interval {})", "accuracy"),
+            ("f1", "macro F1", "macro_f1"),
+        )
+    ]

@@ -70,15 +70,11 @@ def publish(folder: Path, repo_id: str, private: bool = True) -> str:
         add_published_files(folder, report, full_id)
         return _commit(folder, full_id, report)
     except InputError as error:
-        again = retry_command(folder, repo_id, private)
+        command = ["python", "-m", "music_genre", "publish", str(folder), repo_id]
+        again = shlex.join(command + ([] if private else ["--public"]))
         raise InputError(
             f"{error} The model is complete in {folder}; try again: {again}"
         ) from error
-
-
-def retry_command(folder: Path, repo_id: str, private: bool) -> str:
-    command = ["python", "-m", "music_genre", "publish", str(folder), repo_id]
-    return shlex.join(command + ([] if private else ["--public"]))
 
 
 def read_finished(folder: Path) -> dict[str, Any]:
@@ -166,11 +162,6 @@ def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
     return True
 
 
-def _commit_message(report: dict[str, Any]) -> str:
-    name = headline_split(report)
-    return f"Accuracy {report[name]['accuracy']:.3f} on {name}" if name else "Add model and report"
-
-
 def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
     api = HfApi()
     wanted = PUBLISHED + (PREDICTIONS if is_gtzan(report) else ())
@@ -179,6 +170,9 @@ def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
     print(f"Uploading {len(local)} files, {size:.0f} MB, to {full_id}.")
     if not is_gtzan(report):
         print(f"{' and '.join(PREDICTIONS)} name your files and artists: they stay here.")
+    name, message = headline_split(report), "Add model and report"
+    if name:
+        message = f"Accuracy {report[name]['accuracy']:.3f} on {name}"
     with explain_hub_errors(full_id):
         known = set(PUBLISHED) | set(PREDICTIONS)
         stale = set(api.list_repo_files(full_id)) & known - set(local)
@@ -187,6 +181,6 @@ def _commit(folder: Path, full_id: str, report: dict[str, Any]) -> str:
             full_id,
             [CommitOperationAdd(name, folder / name) for name in local]
             + [CommitOperationDelete(name) for name in sorted(stale)],
-            commit_message=_commit_message(report),
+            commit_message=message,
         )
     return commit.commit_url

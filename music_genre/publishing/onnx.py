@@ -1,12 +1,11 @@
 """Export a model for ONNX Runtime and browsers, and check it against PyTorch.
 
 `music-genre publish` writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its
-int8 form, if that gives the same answers. The graph's input has the name of the model's main input
-(`input_values` or `input_features`): float32, what the feature extractor makes of windows, shape
-(batch, ...). EfficientAT's graph has its feature extractor inside and takes waveforms at 32 kHz,
-shape (batch, samples). `logits` has the shape (batch, labels). In the int8 form, weights of matrix
-products are int8, one scale per output channel, and activations are quantized as they come;
-convolutions stay in float32. transformers.js takes it by default in a browser.
+int8 form, if that gives the same answers. The graph's input is the model's main input
+(`input_values` or `input_features`), float32, shape (batch, ...), what the feature extractor makes
+of windows. EfficientAT's graph has its feature extractor inside and takes waveforms, shape (batch,
+samples). `logits` has the shape (batch, labels). In the int8 form, weights of matrix products are
+int8; convolutions stay in float32. transformers.js takes it by default in a browser.
 """
 
 import logging
@@ -47,9 +46,8 @@ def export(folder: Path) -> dict[str, Any]:
     """Write onnx/model.onnx into a model's folder, completely or not at all, and its int8 form.
 
     Returns:
-        `max_difference`, the largest of a logit from PyTorch's, over several batches and lengths;
-        `quantized`, what `compare` returns of the int8 form, and whether it `is_kept`;
-        `transformers_js`, whether that knows models of this type.
+        `max_difference` of a logit from PyTorch's; `quantized`, what `compare` returns of the int8
+        form, and whether it `is_kept`; `transformers_js`, whether that knows such models.
 
     Raises:
         OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
@@ -110,14 +108,9 @@ def graph_input(classifier: GenreClassifier, waveforms: list[np.ndarray]) -> tor
 class Logits(torch.nn.Module):
     """A model with one output, a tensor, for the graph; with a front end, of waveforms."""
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        front_end: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, front_end: Callable | None = None) -> None:
         super().__init__()
-        self.model = model
-        self.front_end = front_end
+        self.model, self.front_end = model, front_end
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         features = self.front_end(inputs) if self.front_end else inputs
@@ -125,15 +118,11 @@ class Logits(torch.nn.Module):
 
 
 def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
-    """Write the graph, without a check.
-
-    Raises:
-        OnnxError: the exporter fails.
-    """
+    """Write the graph, without a check."""
     name, model_type = model.model.main_input_name, model.model.config.model_type
     dimensions = {0: "batch"} | ({1: "samples"} if example.ndim == 2 else {})
     try:
-        with quiet("torch.onnx", "onnxscript", "onnx_ir"):  # missing operators of torchvision
+        with quiet():  # it lacks operators of torchvision
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -181,16 +170,15 @@ def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
 def quantize(source: Path, target: Path, has_front_end: bool = False) -> None:
     """Write the int8 form of the graph in `source`.
 
-    Args:
-        has_front_end: its mel bands, the one MatMul of such a graph, stay in float32: they are over
-            more orders of magnitude than int8 has. Linear layers are Gemm there.
+    A front end's mel bands, the one MatMul of such a graph, stay in float32: they are over more
+    orders of magnitude than int8 has.
     """
     import onnx  # these two are optional: `export` names them
     from onnxruntime.quantization import quantize_dynamic
 
     nodes = onnx.load(source).graph.node if has_front_end else []
     kept = [node.name for node in nodes if node.op_type == "MatMul"]
-    with quiet(None):  # it recommends steps that are for convolutions
+    with quiet():  # it recommends steps that are for convolutions
         quantize_dynamic(
             source,
             target,
@@ -204,9 +192,8 @@ def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
     """Compare a graph's answers with PyTorch's, on windows of ten synthesised pieces.
 
     Returns:
-        `windows`, how many were compared; `max_difference` and `mean_difference` of a probability,
-        of each window the largest of its genres; `changed`, the share of windows of which another
-        genre is the likeliest.
+        `windows`, how many; `max_difference` and `mean_difference` of a probability, of each window
+        the largest of its genres; `changed`, the share of windows that get another genre.
     """
     run, differences, changed = load_graph(path), [], []
     rate = classifier.sampling_rate
@@ -226,16 +213,12 @@ def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
 
 
 @contextmanager
-def quiet(*names: str | None) -> Iterator[None]:
-    """Let these loggers report errors only, and nobody warn; None is the root of all loggers."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
+def quiet() -> Iterator[None]:
+    """Errors only: no warnings, and none that are logged."""
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

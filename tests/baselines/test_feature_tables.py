@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from baselines import __main__ as command
-from baselines import feature_tables
 from baselines.comparison import rows_of_runs
 from baselines.feature_tables import evaluate, parts_of, read_table, read_tables
 from data_prep.gtzan import filtered_split
@@ -44,7 +43,7 @@ def test_a_table_has_the_sound_but_not_the_length(tracks):
     assert table["label"].tolist() == [track.split(".")[0] for track in table.index]
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2", b"filename,length,label\n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2", b"filename,length,label\n"])
 def test_another_table_is_one_sentence(content):
     with pytest.raises(InputError, match=r"^t\.csv "):
         read_table(content, "t.csv")
@@ -67,7 +66,7 @@ def test_segments_of_a_track_stay_together(tracks):
         for train, test in parts:
             assert not set(table.index[train]) & set(table.index[test])
     _, parts = next(parts_of(table, ["random"]))
-    row = evaluate("RBF SVM", "x", "random", table, parts)
+    row = evaluate("x", "random", table, parts)
     assert row.accuracy < 0.6 and row.n == len(tracks)
 
 
@@ -92,20 +91,18 @@ def test_one_table_of_all(tracks, tmp_path, monkeypatch, capsys):
         "test": {"accuracy": 0.75, "accuracy_ci95": [0.6, 0.9], "n": 50},
     }  # fmt: skip
     (run / "report.json").write_text(json.dumps(report))
-    svm = feature_tables.new_models()["RBF SVM"]
-    monkeypatch.setattr(feature_tables, "new_models", lambda: {"RBF SVM": svm})
     monkeypatch.setattr(sys, "argv", ["baselines", str(archive), "--runs", str(run)])
     command.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == (
         "| distilhubert, linear probe | audio, windows of 3 s | filtered, GTZAN | "
-        "**0.75** (0.60 to 0.90) | 50 |  | 1.5 |"
+        "**0.75** (0.60 to 0.90) | 50 |  |"
     )
     splits = [line.split(" | ")[2] for line in lines[3:6]]
     assert splits == ["random, 10 folds", "filtered", "random, as small as filtered"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"test": 0.93}', '{"test": null, "train": {}}'])
+@pytest.mark.parametrize("content", ["", '{"test": 0.93}'])
 def test_a_run_without_figures_is_one_sentence(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(InputError, match=r"has no report\.json with figures of a test split"):
@@ -121,7 +118,7 @@ def test_the_real_table_gives_the_known_figures(real_archive):
     """Of an RBF SVM: 0.75 at random, 0.53 on other artists."""
     (table,) = read_tables(real_archive).values()
     found = {
-        split: evaluate("RBF SVM", "CSV", split, table, parts).accuracy
+        split: evaluate("CSV", split, table, parts).accuracy
         for split, parts in parts_of(table, ["random", "filtered"])
     }
     assert found["random, 10 folds"] == pytest.approx(0.75, abs=0.02)

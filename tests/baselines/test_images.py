@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from baselines import images
-from data_prep.archive import Member
 from data_prep.gtzan import filtered_split
 from music_genre.errors import InputError
 
@@ -64,19 +63,9 @@ def test_margins_and_axes_are_cut_off(with_axes):
     assert not light[20:].any()  # no margin, tick or number
 
 
-def test_a_transparent_margin_is_a_margin_too():
-    pixels = np.array(Image.open(io.BytesIO(kaggle_png(19))))
-    pixels[(pixels == 255).all(axis=2)] = 0
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    contents = buffer.getvalue(), kaggle_png(19)
-    clear, white = (Member("blues00000.png", data=data) for data in contents)
-    np.testing.assert_allclose(images.read_plot(clear)[0], images.read_plot(white)[0])
-
-
 def test_unusable_images_are_named_and_left_out(archive, capsys):
-    plots, hashes = images.read_images(archive)
-    assert len(plots) == len(set(hashes.values())) == 30
+    plots = images.read_images(archive)
+    assert len(plots) == 30
     assert {plot.shape for plot in plots.values()} == {(images.HEIGHT, images.WIDTH)}
     assert "Unusable images: 1, such as blues00099.png (" in capsys.readouterr().out
 
@@ -96,8 +85,8 @@ def test_the_crops_that_are_scored_cover_the_plot_in_the_order_of_tracks():
 
 def test_a_net_is_trained_and_scored(archive):
     """Stripes that are narrow or wide are easy to tell."""
-    (row,) = images.image_rows(archive, ["filtered"], [0], epochs=30)
-    assert (row.model, row.split, row.n) == ("ResNet", "filtered", 9)
+    (row,) = images.image_rows(archive, ["filtered"], [0], epochs=20)
+    assert (row.model, row.split, row.n) == ("ResNet, seeds: 1", "filtered", 9)
     assert row.accuracy > 0.6
     assert row.size == "0.3 million"
 

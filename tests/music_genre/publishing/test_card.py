@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from data_prep.gtzan import DESCRIPTIONS, GENRES
+from data_prep.gtzan import DESCRIPTIONS
 from data_prep.leakage import describe_leakage
 from music_genre.publishing import card as card_module
 from music_genre.publishing.card import model_card
@@ -265,13 +265,9 @@ def test_the_whole_card():
 
 
 def test_the_hub_reads_it(tmp_path):
-    card = model_card(REPORT, "you/distilhubert-gtzan", {"license": "mit"})
-    card.save(tmp_path / "README.md")
+    model_card(REPORT, "you/distilhubert-gtzan", {"license": "mit"}).save(tmp_path / "README.md")
     card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.license == "mit"
-    assert card.data.base_model == "ntu-spml/distilhubert"
-    assert card.data.pipeline_tag == "audio-classification"
-    assert card.data.widget[0]["src"] == "example.ogg"
+    assert (card.data.license, card.data.pipeline_tag) == ("mit", "audio-classification")
     name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
     assert name == "distilhubert-gtzan"
     assert {(r.dataset_split, r.metric_type): r.metric_value for r in results} == {
@@ -282,35 +278,138 @@ def test_the_hub_reads_it(tmp_path):
     }
 
 
-@pytest.mark.parametrize("repo_id", ["runs/mine/", "you/mine"])
-def test_a_run_on_synthesised_music_claims_nothing(repo_id):
-    changes = {"is_synthetic": True, "dataset": "synthesised music", "onnx": None}
-    card = model_card(REPORT | changes, repo_id)
-    assert "# mine\n\n**A demonstration, not a music classifier" in card.text
-    assert "It cannot classify real music." in card.text
-    assert "Western" not in card.text
-    assert not {"datasets", "widget"} & set(card.data.to_dict())
-    assert "gtzan" not in card.data.tags
-    assert {r.dataset_type for r in card.data.eval_results} == {"synthetic"}
+def in_train(**changes: object) -> dict:
+    return {"train": REPORT["train"] | changes}
 
 
-def test_what_a_run_has_not_is_not_in_its_card():
-    changes = {
-        "test": None, "leakage_description": None, "onnx": None, "dataset": "you/songs",
-        "split": "given", "split_description": "its own split",
-        "from_scratch": True, "train": {k: v for k, v in REPORT["train"].items() if k != "recipe"},
-    }  # fmt: skip
-    card = model_card(REPORT | changes, "you/mine")
-    assert "Its accuracy on the 197 validation clips of its own split is **0.766**" in card.text
-    assert "The test split is empty" in card.text
-    assert "Its own split. Leakage: unknown" in card.text
-    assert "trained from random weights on you/songs" in card.text
-    for absent in ("predictions.csv", "onnx", "GTZAN", "pretrained", "Recipe"):
-        assert not re.search(rf"\b{absent}\b", card.text), absent
-    assert card.data.base_model is None
-    assert "base_model_relation" not in card.data.to_dict()
-    assert card.data.datasets is None
-    assert "onnx" not in card.data.tags
+def in_test(**changes: object) -> dict:
+    return {"test": REPORT["test"] | changes}
+
+
+def with_clips(split: str, **clips: int) -> dict:
+    """Other numbers of clips in the genres of a split."""
+    per_genre = {
+        genre: row | {"n": clips.get(genre, row["n"])}
+        for genre, row in REPORT[split]["per_genre"].items()
+    }
+    n = sum(row["n"] for row in per_genre.values())
+    return {split: REPORT[split] | {"per_genre": per_genre, "n": n}}
+
+
+ONNX, PROBE = REPORT["onnx"], {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": True}
+UNKNOWN = "Its accuracy is not known well."
+CASES = {  # changes of the report: what its card says then, and what it does not say
+    "synthetic": (
+        {"is_synthetic": True, "dataset": "synthesised music", "onnx": None},
+        ["# mine\n\n**A demonstration, not a music classifier", "It cannot classify real music."],
+        ["Western", "datasets:", "widget:", "- gtzan", "type: marsyas/gtzan"],
+    ),
+    "without test, artists, ONNX and a recipe": (
+        {"test": None, "leakage_description": None, "onnx": None, "dataset": "you/songs",
+         "split": "given", "split_description": "its own split", "from_scratch": True}
+        | {"train": {k: v for k, v in REPORT["train"].items() if k != "recipe"}},
+        ["Its accuracy on the 197 validation clips of its own split is **0.766**",
+         "The test split is empty", "Its own split. Leakage: unknown", "license: apache-2.0",
+         "trained from random weights on you/songs"],
+        ["predictions.csv", "onnx", "GTZAN", "pretrained", "Recipe", "base_model", "datasets:"],
+    ),
+    "no int8 form": (
+        {"onnx": ONNX | {"quantized": ONNX["quantized"] | {"is_kept": False}}},
+        ["`onnx/model_quantized.onnx` was left out: in 20 windows of audio,",
+         'await pipeline("audio-classification", "you/mine", { dtype: "fp32" });'],
+        ["it takes the int8 form"],
+    ),
+    "unknown to transformers.js": (
+        {"onnx": ONNX | {"transformers_js": False}},
+        ["transformers.js does not know models of this type."], ["```js", "- transformers.js"],
+    ),
+    "linear probe": (
+        in_train(linear_probe=PROBE),
+        ["linear probe on the frozen encoder: fine-tuning was not better", "layer 2 of 4, "],
+        ["The weights are those"],
+    ),
+    "linear probe of the whole net": (
+        in_train(linear_probe=PROBE | {"layers": 1, "of_layers": 1, "known_share": 0.5}),
+        ["pretrained net, added to 0.5 of the logits that the base model's own classes"],
+        ["cut off"],
+    ),
+    "average": (
+        in_train(best_step=None, linear_probe=PROBE | {"is_kept": False}),
+        ["\nThe weights are those after the last step, averaged with those of a linear probe: on "
+         "validation the average is better than the probe beyond chance. Test was scored once."],
+        ["fine-tuning was not better"],
+    ),
+    "a genre missing in test": (
+        with_clips("test", jazz=0, blues=2, classical=2),
+        ["Its accuracy on the 197 validation clips", "By genre, on validation:",
+         "The test split has 4 clips and none of jazz: too few for a figure"],
+        ["split: test"],
+    ),
+    "few clips in both": (
+        with_clips("validation", jazz=4) | with_clips("test", blues=0),
+        [f"{UNKNOWN} The test split has 63 clips and none of blues, and"],
+        ["**0.", "confidence differs", "model-index", "model_name"],
+    ),
+    "five clips a genre are enough": (
+        with_clips("test", blues=5, classical=5, jazz=5),
+        ["Its accuracy on the 15 test clips"], [],
+    ),
+    "first seconds only": (
+        {"one_pass_seconds": 3.0}, ["it processes only the first 3 s of a file; on the 290"], [],
+    ),
+    "one pass not measured": (
+        in_test(one_pass=None), ["in one pass, longer than in training.\n", "not measured"], [],
+    ),
+    "artists": (
+        in_test(n_artists=12, n_artist_unknown=0),
+        ["The interval is by bootstrap over artists.\n"], [],
+    ),
+    "some artists": (
+        in_test(n_artists=12, n_artist_unknown=3),
+        ["by bootstrap over artists, and tracks whose artist is unknown.\n"], [],
+    ),
+    "no artists": (
+        in_test(n_artists=0, n_artist_unknown=290),
+        ["The interval is by bootstrap over tracks.\n"], [],
+    ),
+    "contaminated": (
+        {"contamination": "the base model was trained on 12 of these 290 test tracks"},
+        [f"{UNKNOWN} No figure stands for the model: the base model was trained on 12 of"],
+        ["**0.", "model-index"],
+    ),
+    "another rate": (
+        {"sampling_rate": 32_000},
+        ["frames=160000)", "files that are not at 32 kHz", 'read_audio("song.mp3", 32000)'],
+        ["=80000", " 16000", "16 kHz"],
+    ),
+    "EfficientAT": (
+        {"model_type": "efficientat", "base_model": None},
+        ["license: mit", "those of EfficientAT", "trained on AudioSet", "handler.py",
+         '{"input_values": audio[None]}', "top_k=None, trust_remote_code=True)",
+         "its code is `modeling_efficientat.py`, in this repository"],
+        ["AutoFeatureExtractor", "widget:"],
+    ),
+    "EfficientAT from scratch": (
+        {"model_type": "efficientat", "base_model": None, "from_scratch": True},
+        ["license: apache-2.0"], ["AudioSet"],
+    ),
+    "unknown licence": (
+        {}, ["The licence of ntu-spml/distilhubert applies to these weights as well."],
+        ["license:", "AudioSet"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_card_of_a_run_that_differs(case):
+    changes, present, absent = CASES[case]
+    card = model_card(REPORT | changes, "runs/mine/" if case == "synthetic" else "you/mine")
+    text = str(card)
+    assert [part for part in present if part not in text] == []
+    assert [part for part in absent if part in text] == []
+    # No gap that a person should have filled.
+    assert not re.search(r"[Mm]ore information needed|\{\{|\}\}|(?<![=\[])None|Undefined", text)
+    assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "audio-classification"
 
 
 def test_a_copy_with_an_address_has_an_install_line(monkeypatch):
@@ -318,160 +417,6 @@ def test_a_copy_with_an_address_has_an_install_line(monkeypatch):
     text = model_card(REPORT, "me/mine").text
     assert '(`pip install "git+https://github.com/me/genres"`), which reads MP3' in text
     assert "in a checkout" not in text
-
-
-def test_a_card_says_which_onnx_forms_there_are():
-    """A browser takes the int8 form unless it is told otherwise."""
-    onnx = REPORT["onnx"]
-    without = onnx | {"quantized": onnx["quantized"] | {"is_kept": False}}
-    text = model_card(REPORT | {"onnx": without}, "you/mine").text
-    assert "`onnx/model_quantized.onnx` was left out: in 20 windows of audio," in text
-    assert 'await pipeline("audio-classification", "you/mine", { dtype: "fp32" });' in text
-    card = model_card(REPORT | {"onnx": onnx | {"transformers_js": False}}, "you/mine")
-    assert "transformers.js does not know models of this type." in card.text
-    assert "```js" not in card.text and "transformers.js" not in card.data.tags
-
-
-def test_every_card_is_complete():
-    """No gap that a person should have filled, and a genre's name cannot break the page."""
-    for changes in ({}, {"is_synthetic": True}, {"test": None}, {"onnx": None}):
-        text = str(model_card(REPORT | changes, "you/mine")).replace("top_k=None", "")
-        assert not re.search(r"[Mm]ore information needed|\{\{|\}\}|None|Undefined", text)
-        assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "audio-classification"
-
-
-def test_a_card_says_when_fine_tuning_was_of_no_use():
-    said = "linear probe on the frozen encoder: fine-tuning was not better"
-    for is_kept in (True, False):
-        probe = {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": is_kept}
-        train = REPORT["train"] | {"linear_probe": probe}
-        assert (said in model_card(REPORT | {"train": train}, "you/mine").text) == is_kept
-
-
-def test_the_weights_of_the_last_step_averaged_with_the_linear_probe():
-    probe = {"layers": 2, "of_layers": 4, "C": 0.01, "is_kept": False}
-    train = REPORT["train"] | {"best_step": None, "linear_probe": probe}
-    assert (
-        "\nThe weights are those after the last step, averaged with those of a linear probe: on "
-        "validation the average is better than the probe beyond chance. Test was scored once."
-    ) in model_card(REPORT | {"train": train}, "you/mine").text
-
-
-def test_all_ten_genres_have_a_row():
-    row = REPORT["test"]["per_genre"]["jazz"]
-    test = REPORT["test"] | {"per_genre": dict.fromkeys(GENRES, row)}
-    text = model_card(REPORT | {"test": test}, "you/mine").text
-    assert all(text.count(f"| {genre} | 0.70 | 0.82 | 0.70 | 32 |") == 1 for genre in GENRES)
-
-
-def with_clips(split: str, **clips: int) -> dict:
-    """The report with other numbers of clips in the genres of a split."""
-    per_genre = {
-        genre: row | {"n": clips.get(genre, row["n"])}
-        for genre, row in REPORT[split]["per_genre"].items()
-    }
-    n = sum(row["n"] for row in per_genre.values())
-    return REPORT | {split: REPORT[split] | {"per_genre": per_genre, "n": n}}
-
-
-def test_a_test_split_without_a_genre_does_not_lead():
-    card = model_card(with_clips("test", jazz=0, blues=2, classical=2), "you/mine")
-    assert "Its accuracy on the 197 validation clips" in card.text
-    assert "The test split has 4 clips and none of jazz: too few for a figure" in card.text
-    assert "By genre, on validation:" in card.text
-    assert {r.dataset_split for r in card.data.eval_results} == {"validation"}
-
-
-def test_with_few_clips_in_both_splits_no_figure_leads():
-    few = {"validation": with_clips("validation", jazz=4)["validation"]}
-    card = model_card(with_clips("test", blues=0) | few, "you/mine")
-    assert (
-        "Its accuracy is not known well. The test split has 63 clips and none of blues, and"
-        in card.text
-    )
-    assert "**0." not in card.text
-    assert "confidence differs" not in card.text
-    assert card.data.eval_results is None
-    assert "model-index" not in str(card)
-    assert "model_name" not in str(card)
-
-
-def test_five_clips_a_genre_are_enough():
-    card = model_card(with_clips("test", blues=5, classical=5, jazz=5), "you/mine")
-    assert "Its accuracy on the 15 test clips" in card.text
-
-
-def test_a_card_says_what_a_plain_pipeline_reaches_and_why():
-    text = model_card(REPORT, "you/mine").text
-    assert "Without windows it processes a whole file in one pass, longer than in training" in text
-    assert "that reaches an accuracy of 0.691, windows 0.741." in text
-    text = model_card(REPORT | {"one_pass_seconds": 3.0}, "you/mine").text
-    assert "Without windows it processes only the first 3 s of a file; on the 290" in text
-    unmeasured = REPORT | {"test": REPORT["test"] | {"one_pass": None}}
-    assert "in one pass, longer than in training.\n" in model_card(unmeasured, "you/mine").text
-
-
-@pytest.mark.parametrize(
-    ("known", "unknown", "said"),
-    [
-        (0, 290, "tracks."),
-        (12, 0, "artists."),
-        (12, 3, "artists, and tracks whose artist is unknown."),
-    ],
-)
-def test_a_card_says_what_the_interval_is_drawn_from(known, unknown, said):
-    test = REPORT["test"] | {"n_artists": known, "n_artist_unknown": unknown}
-    text = model_card(REPORT | {"test": test}, "you/mine").text
-    assert f"The interval is by bootstrap over {said}\n" in text
-
-
-def test_a_base_model_that_knows_the_test_tracks_leaves_no_figure():
-    seen = "the base model was trained on 12 of these 290 test tracks"
-    card = model_card(REPORT | {"contamination": seen}, "you/mine")
-    assert f"Its accuracy is not known well. No figure stands for the model: {seen}." in card.text
-    assert "**0." not in card.text
-    assert card.data.eval_results is None
-
-
-def test_a_model_at_another_rate():
-    text = model_card(REPORT | {"sampling_rate": 32_000}, "you/mine").text
-    assert "frames=160000)" in text and "files that are not at 32 kHz" in text
-    assert 'read_audio("song.mp3", 32000)' in text
-    assert not re.search(r"\b(80000|16,?000)\b|16 kHz", text)
-
-
-def test_the_card_says_where_efficientats_weights_are_from():
-    report = REPORT | {"model_type": "efficientat", "base_model": None}
-    card = model_card(report, "you/mine")
-    assert card.data.license == "mit"
-    assert "those of EfficientAT" in card.text and "trained on AudioSet" in card.text
-    new = model_card(report | {"from_scratch": True}, "you/mine")
-    assert new.data.license == "apache-2.0" and "AudioSet" not in new.text
-    assert "AudioSet" not in model_card(REPORT, "you/mine").text
-
-
-def test_a_probe_of_the_whole_net_cuts_nothing_off():
-    probe = {"is_kept": True, "C": 0.01, "layers": 1, "of_layers": 1}
-    report = REPORT | {"train": REPORT["train"] | {"linear_probe": probe}}
-    text = model_card(report, "you/mine").text
-    assert "output of the pretrained net. " in text and "cut off" not in text
-    probe["known_share"] = 0.5
-    text = model_card(report, "you/mine").text
-    assert "pretrained net, added to 0.5 of the logits that the base model's own classes" in text
-
-
-def test_onnx_of_a_model_that_transformers_lacks_takes_waveforms():
-    text = model_card(REPORT | {"model_type": "efficientat"}, "you/mine").text
-    assert '{"input_values": audio[None]}' in text and "AutoFeatureExtractor" not in text
-    assert "AutoFeatureExtractor" in model_card(REPORT, "you/mine").text
-
-
-def test_a_model_that_transformers_lacks_says_whose_code_runs():
-    report = REPORT | {"model_type": "efficientat", "onnx": None}
-    card = model_card(report, "you/mine")
-    assert "top_k=None, trust_remote_code=True)" in card.text
-    assert "its code is `modeling_efficientat.py`, in this repository" in card.text
-    assert "handler.py" in card.text and "widget" not in card.data.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -487,9 +432,9 @@ def test_a_model_that_transformers_lacks_says_whose_code_runs():
 def test_names_are_plain_text(name, shown):
     """Of genres, datasets and models, wherever they stand."""
     row = REPORT["test"]["per_genre"]["jazz"]
-    test = REPORT["test"] | {"per_genre": {"blues": row, name: row}}
-    report = REPORT | {"test": test, "dataset": name, "model": name, "split_description": name}
-    text = model_card(report, "you/mine").text
+    changes = in_test(per_genre={"blues": row, name: row})
+    changes |= {"dataset": name, "model": name, "split_description": name}
+    text = model_card(REPORT | changes, "you/mine").text
     assert f"into 2 genres: blues, {shown}." in text
     assert f"\nIt is {shown}, fine-tuned on {shown}." in text
     assert f"| {shown} | 0.70 | 0.82 | 0.70 | 32 |" in text
@@ -499,22 +444,5 @@ def test_names_are_plain_text(name, shown):
 def test_an_address_cannot_end_the_string_it_stands_in():
     text = model_card(REPORT, 'runs/it"s; import os').text
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        tree = ast.parse(block)
-        assert "os" not in {
-            n.name for i in ast.walk(tree) if isinstance(i, ast.Import) for n in i.names
-        }
-
-
-@pytest.mark.parametrize(
-    ("from_scratch", "base", "expected"),
-    [
-        (False, {"license": "cc-by-nc-4.0"}, "cc-by-nc-4.0"),
-        (False, None, None),
-        (True, None, "apache-2.0"),
-    ],
-)
-def test_the_licence_is_that_of_the_base_model(from_scratch, base, expected):
-    card = model_card(REPORT | {"from_scratch": from_scratch}, "you/mine", base)
-    assert card.data.license == expected
-    says_so = "The licence of ntu-spml/distilhubert applies to these weights as well."
-    assert (says_so in card.text) == (expected is None)
+        imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Import)]
+        assert "os" not in {name.name for node in imports for name in node.names}
