@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from music_genre.publishing.card import REPOSITORY
+from tests import forked
 
 
 def requirements(lines: list[str]) -> set[str]:
@@ -114,54 +115,38 @@ def test_one_address_everywhere(root):
 def wheel(root, tmp_path_factory) -> Path:
     """Built by the backend that pyproject.toml names, which requirements-dev.txt installs."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, str(root), "--wheel-dir", str(folder)], check=True, timeout=300)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, timeout=300)
     (path,) = folder.glob("*.whl")
     return path
 
 
 def test_the_wheel_holds_one_package_and_its_data(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"music_genre"}
     assert not [name for name in names if "/training/" in name or "/tests/" in name]
     assert "music_genre/examples/jazz.ogg" in names
     assert "music_genre/publishing/card.md" in names
+    (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+    assert b"music-genre = music_genre.__main__:main" in archive.read(entry_points)
 
 
 def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, tmp_path):
-    """Installed beside nothing of the checkout; the dependencies are those of this environment."""
-    site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-    subprocess.run([*install, str(site), str(wheel)], check=True, timeout=300)
-    empty = tmp_path / "empty"
+    """Unpacked beside nothing of the checkout; the dependencies are those of this environment."""
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(site)
     empty.mkdir()
 
-    def run(*command: str) -> str:
-        result = subprocess.run(
-            command, cwd=empty, env=os.environ | {"PYTHONPATH": str(site)}, timeout=120,
-            capture_output=True, text=True,
-        )  # fmt: skip
+    def run(*command: object) -> str:
+        environment = os.environ | {"PYTHONPATH": str(site)}
+        result = forked.run([*command, "--model", tiny_classifier], environment, empty)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    code = (
-        "import sys; from music_genre import GenreClassifier;"
-        "print(GenreClassifier(sys.argv[1])(sys.argv[2]).genre)"
-    )
-    genre = run(sys.executable, "-c", code, str(tiny_classifier), str(song)).strip()
-    command = str(site / "bin" / "music-genre")
-    line = run(sys.executable, command, "classify", str(song), "--model", str(tiny_classifier))
-    assert line.startswith(f"{song}: {genre} ")
-    output = str(empty / "genres.csv")
-    run(
-        sys.executable,
-        command,
-        "scan",
-        str(song),
-        "--model",
-        str(tiny_classifier),
-        "--output",
-        output,
-    )
-    (row,) = csv.DictReader(Path(output).read_text(encoding="utf-8").splitlines())
+    assert run("-c", "import music_genre; print(music_genre.__file__)").startswith(str(site))
+    line = run("-m", "music_genre", "classify", song)
+    genre = line.removeprefix(f"{song}: ").split()[0]
+    run("-m", "music_genre", "scan", song, "--output", "genres.csv")
+    (row,) = csv.DictReader((empty / "genres.csv").read_text(encoding="utf-8").splitlines())
     assert row["genre"] == genre

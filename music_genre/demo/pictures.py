@@ -85,35 +85,24 @@ def _aligned(labels: Sequence[str], content: str) -> str:
 
 
 def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
-    """One bar per genre; of more than SHOWN the likeliest, and the others behind a click.
+    """One bar per genre; of more than SHOWN the likeliest.
 
-    Not sorted where it is drawn anew each second: rows must not jump, nor what is open close. There
-    the others are left out.
+    Not sorted where it is drawn anew each second: rows must not jump.
     """
-    genres = list(probabilities)
-    best = max(genres, key=probabilities.__getitem__) if any(probabilities.values()) else None
-    shown = likeliest([probabilities], genres)
+    shown = likeliest([probabilities], list(probabilities))
     if is_sorted:
-        genres.sort(key=probabilities.__getitem__, reverse=True)
-        shown = genres[:SHOWN]
-
-    def rows(some: Iterable[str]) -> str:
-        items = "".join(
-            f'<li class="{"top" if genre == best else ""}">{_name(genre)}'
-            f'<i aria-hidden="true"><b style="--share:{probabilities[genre]:.1%}"></b></i>'
-            f"<span>{f'{probabilities[genre]:.0%}' if best else '–'}</span></li>"
-            for genre in some
-        )
-        return f'<ul class="genre-bars">{items}</ul>'
-
-    n_others = len(genres) - len(shown)
-    caption = f"How likely the {SHOWN} likeliest of {len(genres)} genres are"
-    others = f"<details><summary>{n_others} more</summary>{rows(genres[SHOWN:])}</details>"
-    return (
-        _caption(caption if n_others else "How likely each genre is")
-        + rows(shown)
-        + (others if n_others and is_sorted else "")
+        shown.sort(key=probabilities.__getitem__, reverse=True)
+    best = max(shown, key=probabilities.__getitem__) if any(probabilities.values()) else None
+    items = "".join(
+        f'<li class="{"top" if genre == best else ""}">{_name(genre)}'
+        f'<i aria-hidden="true"><b style="--share:{probabilities[genre]:.1%}"></b></i>'
+        f"<span>{f'{probabilities[genre]:.0%}' if best else '–'}</span></li>"
+        for genre in shown
     )
+    caption = "How likely each genre is"
+    if len(shown) < len(probabilities):
+        caption = f"How likely the {SHOWN} likeliest of {len(probabilities)} genres are"
+    return f'{_caption(caption)}<ul class="genre-bars">{items}</ul>'
 
 
 def likeliest(shares: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:

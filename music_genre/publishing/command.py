@@ -19,16 +19,12 @@ def add_publish_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def publish(arguments: argparse.Namespace) -> None:
-    """Upload a finished run as a model.
-
-    Raises:
-        InputError: there is no finished run, or the Hub refuses.
-    """
+    """Upload a finished run as a model."""
     from music_genre.publishing.hub import publish as publish_model
 
     address = publish_model(arguments.folder, arguments.repo_id, not arguments.public)
     print(f"Try it: python app.py --model {arguments.repo_id}")
-    print_address(address, arguments.public)
+    print(f"Published, {'for all to see' if arguments.public else 'private'}: {address}")
 
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,16 +34,8 @@ def add_space_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def space(arguments: argparse.Namespace) -> None:
-    """Upload the demo as a Space, from a checkout.
-
-    Raises:
-        InputError: there is no such model, this is no checkout, or the Hub refuses.
-    """
+    """Upload the demo as a Space, from a checkout."""
     from music_genre.publishing.space import publish_space
 
     address = publish_space(arguments.repo_id, arguments.model, not arguments.public)
-    print_address(address, arguments.public)
-
-
-def print_address(address: str, is_public: bool) -> None:
-    print(f"Published, {'for all to see' if is_public else 'private'}: {address}")
+    print(f"Published, {'for all to see' if arguments.public else 'private'}: {address}")

@@ -78,6 +78,8 @@ def test_silence_is_no_music_and_keeps_the_last_answer():
     assert "quiet now" in session.as_html(classifier.labels)[0]
     run(classifier, [second()], session)
     assert classifier.seconds == [1.0, 1.0]  # what was before the silence is not classified again
+    run(classifier, [*[second(0)] * 5, second()], session)
+    assert session.history[-1][:2] == (9.0, 11.0)  # nor drawn as if it had lasted until now
 
 
 def test_no_more_than_a_window_is_kept_and_classified():

@@ -64,6 +64,8 @@ def test_longer_files_are_truncated_and_the_page_says_so(classifier, song, monke
     classified = classify_upload(classifier, song)
     assert classified.is_truncated and classified.seconds == pytest.approx(6)
     assert "the rest was left out" in classified.as_html()[0]
+    table = as_table([{"file": "a.wav"} | classified.as_json()], classifier.labels)
+    assert table.loc[0, "remark"] == "only the beginning was processed"
 
 
 @pytest.mark.parametrize(
