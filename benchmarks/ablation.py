@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import ROOT, print_head, print_row
+from benchmarks.measuring import ROOT, parser_of, print_head, print_row
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.evaluation.predictions import read_predictions
 from music_genre.loading import find_model, load_feature_extractor
@@ -48,9 +48,7 @@ ROWS: dict[str, dict[str, object]] = {  # REFERENCE stands for --config
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("dataset", help="a folder that data_prep made")
     parser.add_argument("--config", default=REFERENCE)
     parser.add_argument("--model_name_or_path", help="by default that of --config")

@@ -34,6 +34,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import parser_of
 from music_genre.evaluation.metrics import SHORT_SECONDS, SplitScore, accuracy
 from music_genre.evaluation.predictions import write_predictions
 from music_genre.precision import fast_precision
@@ -43,9 +44,7 @@ MAX_SECONDS = 30.0
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("dataset", help="a folder that data_prep made")
     parser.add_argument("--model_name_or_path", default="ntu-spml/distilhubert")
     parser.add_argument("--seed", type=int, default=42)

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measuring import (
     alternate,
     median,
+    parser_of,
     peak_gigabytes,
     print_head,
     print_row,
@@ -113,9 +114,7 @@ def multiply(archive: Path, times: int, target: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--times", type=int, default=1, help="take every clip so many times")

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measuring import (
     alternate,
     median,
+    parser_of,
     peak_gigabytes,
     print_head,
     print_row,
@@ -106,9 +107,7 @@ def measure(variant: str, model: str, files: str, output: str) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--n_files", type=int, default=60)
     parser.add_argument("--also", type=Path, help="a zip of WAV files, to be classified as well")
     parser.add_argument("--runs", type=int, default=1)

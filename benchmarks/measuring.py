@@ -4,6 +4,7 @@ Decoder processes import the benchmark that starts them, and this file with it: 
 import is imported in the functions.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -14,6 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=formatter)
 
 
 def alternate(variants: Mapping[str, Sequence[object]], runs: int) -> dict[str, list[dict]]:

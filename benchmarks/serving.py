@@ -21,7 +21,7 @@ from transformers import pipeline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import print_head, print_row, save_distilhubert, spread
+from benchmarks.measuring import parser_of, print_head, print_row, save_distilhubert, spread
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.precision import fast_precision
@@ -31,9 +31,7 @@ CLIP_SECONDS = 30
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--model", help="a folder or an id; default: DistilHuBERT's architecture")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--song_seconds", type=int, default=600)

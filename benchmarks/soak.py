@@ -10,7 +10,6 @@ docs/serving.md quotes it. Client and server share the machine, so the client's 
 figures too. Exits with 1 after an error that is not a refusal by a stated limit.
 """
 
-import argparse
 import io
 import random
 import statistics
@@ -27,7 +26,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import print_head, print_row, save_distilhubert
+from benchmarks.measuring import parser_of, print_head, print_row, save_distilhubert
 from data_prep.synthetic import SAMPLING_RATE, synthesise
 from music_genre.wav import to_pcm16
 from tests.page_client import Listener, Server, Visitor, serving
@@ -139,9 +138,7 @@ def report(log: Log, memory: list[tuple[float, float]], server: Server) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES))

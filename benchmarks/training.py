@@ -39,6 +39,7 @@ from benchmarks.measuring import (
     ROOT,
     alternate,
     median,
+    parser_of,
     peak_gigabytes,
     print_head,
     print_row,
@@ -60,9 +61,7 @@ COURSE_BATCH = EXAMPLE_BATCH = 8
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=8, help="timed, of each run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clips_per_genre", type=int, default=6)

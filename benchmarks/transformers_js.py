@@ -8,7 +8,6 @@ the addresses of the Hub and of the CDN are answered from the model's folder and
 It exports the model to ONNX first if that was not done.
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import ROOT, print_head, print_row
+from benchmarks.measuring import ROOT, parser_of, print_head, print_row
 from music_genre import GenreClassifier
 from music_genre.publishing.onnx import EXAMPLES, ONNX_FILE, QUANTIZED_FILE, export
 
@@ -75,9 +74,7 @@ def in_browser(folder: Path, packages: Path, files: list[Path]) -> list[dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("model", type=Path, help="the folder of a model")
     parser.add_argument("--packages", type=Path, required=True, help="a node_modules folder")
     arguments = parser.parse_args()

@@ -1,10 +1,8 @@
 """Hundreds of hostile or broken files: damaged, absurd, foreign, or pointing elsewhere."""
 
 import io
-import json
 import pickle
 import struct
-import sys
 import zipfile
 from pathlib import Path
 
@@ -163,13 +161,9 @@ def absurd() -> Inputs:
         (1, 0, 16, 1),
         (1, 0xFFFFFFFF, 16, 1),
         (65_535, 44_100, 16, 1),
-        (1, 44_100, 0, 1),
         (1, 44_100, 7, 1),
-        (1, 44_100, 65_535, 1),
         (1, 44_100, 16, 0x55),
-        (1, 44_100, 16, 0x161),
         (1, 44_100, 16, 0xFFFE),
-        (1, 44_100, 64, 3),
     ):
         claim = f"{channels} channels, {rate} Hz, {bits} bits, kind {kind:x}"
         inputs[f"{claim}.wav"] = wav_header(channels, rate, bits, kind, len(pcm)) + pcm
@@ -213,13 +207,7 @@ def foreign() -> Inputs:
         "archive.flac": archive.getvalue(),
         "picture.ogg": pixels,
         "picture.m4a": gif,
-        "program.aac": Path(sys.executable).read_bytes()[:100_000],
-        "script.wav": b"#!/bin/sh\ntouch stolen\n",
-        "code.opus": b"import os; os.system('touch stolen')\n",
         "pickle.mp3": pickle.dumps(print),
-        "table.aiff": b"a;b;c\n1;2;3\n" * 100,
-        "json.webm": json.dumps({"path": "/etc/passwd"}).encode(),
-        "subtitles.mp3": b"1\n00:00:00,000 --> 00:00:02,000\nla la la\n",
         "notes.mid": b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x00`MTrk\x00\x00\x00\x04\x00\xff/\x00",
         "picture only.webm": video,
         "tag only.mp3": b"ID3\x04\x00\x00\x00\x00\x0f\x7f" + bytes(2047),
@@ -267,27 +255,21 @@ def pointing(secret: Path, port: int) -> Inputs:
     }.items():
         segment = f"#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{goal}\n#EXT-X-ENDLIST\n"
         texts = {
-            "m3u": f"{goal}\n",
             "m3u8": f"#EXTM3U\n{segment}",
             "hls with a key.ts": f'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{goal}"\n{segment}',
-            "hls of streams.aac": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{goal}\n",
             "pls": f"[playlist]\nFile1={goal}\nNumberOfEntries=1\n",
             "asx": f'<asx version="3.0"><entry><ref href="{goal}"/></entry></asx>',
             "xspf": f"<playlist><trackList><track><location>{goal}</location></track></trackList>"
             "</playlist>",
             "ffconcat.mp3": f"ffconcat version 1.0\nfile '{goal}'\n",
-            "concat.mp3": f"file {goal}\n",
             "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
             f"m=audio {port} RTP/AVP 0\n",
             "dash.m4a": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" '
             'type="static" mediaPresentationDuration="PT9S"><Period><AdaptationSet '
             'mimeType="audio/mp4"><Representation id="1" bandwidth="1"><BaseURL>'
             f"{goal}</BaseURL></Representation></AdaptationSet></Period></MPD>",
-            "ref in asf.wma": f"[Reference]\nRef1={goal}\n",
             "xxe.svg.mp3": f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "{goal}">]>'
             "<svg>&e;</svg>",
-            "imf.webm": '<AssetMap xmlns="http://www.smpte-ra.org/schemas/429-9/2007/AM"><Path>'
-            f"{goal}</Path></AssetMap>",
         }
         inputs |= {f"{kind} in {ending}": text.encode() for ending, text in texts.items()}
         inputs[f"{kind} in a reference.mov"] = _with_reference(m4a, goal)

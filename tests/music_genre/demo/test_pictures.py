@@ -34,6 +34,7 @@ def test_few_genres_are_all_shown(n):
 def test_each_window_is_drawn_from_its_start_to_the_start_of_the_next():
     cells = re.findall(r'x="([\d.]+)" y="1.06" width="([\d.]+)"', of_file(genres(2)))
     assert cells == [("0.00", "4.00"), ("4.00", "6.00"), ("10.00", "5.00")]
+    assert "0:00 to 0:15 genre 001" in of_file(genres(2))
 
 
 @pytest.mark.parametrize("n", [11, 200])
