@@ -184,8 +184,11 @@ def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
 
     Raises AnotherPreparationError: it was made in another way.
     """
-    was, now = _comparable(done), _comparable(options)
-    if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
+    others = ["version of this program"]
+    if done.get("recipe_version") == RECIPE_VERSION:
+        was, now = _comparable(done), _comparable(options)
+        others = sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n))
+    if others:
         raise AnotherPreparationError(
             f"{output_dir} holds another preparation (of another {', '.join(others)})."
         )
@@ -199,11 +202,10 @@ def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
 
 def _comparable(options: dict) -> dict:
     """What makes two preparations the same, by names for people."""
-    return options.get("source_options", {}) | {
-        "version of this program": options.get("recipe_version"),
+    return options["source_options"] | {
         "source": [source["path"] for source in options["sources"]],
-        "split": options.get("asked_split"),
-        **{name: options.get(name) for name in ("seed", "on_bad_clip", "sampling_rate")},
+        "split": options["asked_split"],
+        **{name: options[name] for name in ("seed", "on_bad_clip", "sampling_rate")},
     }
 
 

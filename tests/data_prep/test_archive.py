@@ -51,9 +51,6 @@ def read_all(path: Path) -> dict[str, bytes | str]:
     return found
 
 
-# --- limits ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["zip", "tar", "folder"])
 def test_a_large_member_is_refused_without_being_read_whole(tmp_path, form, monkeypatch):
     monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 2**20)
@@ -115,9 +112,6 @@ def test_a_tar_keeps_no_headers_in_memory(tmp_path, monkeypatch):
             file.addfile(tarfile.TarInfo(f"blues.{i:05d}.wav"))
     assert len(read_all(path)) == 100
     assert len(opened[0].members) <= 1
-
-
-# --- what is no file ------------------------------------------------------------------------
 
 
 def test_a_member_that_cannot_be_unpacked_says_so_and_hides_no_others(tmp_path):
@@ -203,14 +197,7 @@ def test_links_and_devices_in_a_folder(tmp_path):
     reading = threading.Thread(target=lambda: found.update(read_all(folder)), daemon=True)
     reading.start()
     reading.join(60)
-    assert found == {
-        "jazz.00000.wav": refused,
-        "jazz.00001.wav": refused,
-        CLIP: b"1",
-    }
-
-
-# --- names and order ------------------------------------------------------------------------
+    assert found == {"jazz.00000.wav": refused, "jazz.00001.wav": refused, CLIP: b"1"}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -63,6 +63,9 @@ def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     assert prepare([path], out, **same) == first
     done = prepare([path, other], out, split="random", seed=2, overwrite=True)
     assert json.loads((out / "preparation.json").read_text())["seed"] == done["seed"] == 2
+    (out / "preparation.json").write_text('{"split": "random"}')  # of an earlier version
+    with pytest.raises(AnotherPreparationError, match="another version of this program"):
+        prepare([path], out, split="random")
     done = prepare([path], out, split="random", overwrite=True)
     assert [source["name"] for source in done["sources"]] == ["a.zip"]
 
