@@ -46,8 +46,6 @@ def cut_zip(path: Path) -> Path:
     return write(path, {"cut.zip": data[:9000]}) / "cut.zip"
 
 
-# --- one sentence ---------------------------------------------------------------------------
-
 ERRORS: dict[str, tuple[Make, str, dict]] = {
     "nothing there": (lambda p: p / "none", "there is no such file or folder", {}),
     "an empty folder": (lambda p: p, "holds no audio file", {}),
@@ -121,9 +119,6 @@ def test_an_awkward_source_is_one_sentence(tmp_path, name):
         prepared(make(source), tmp_path / "out", **options)
     assert len(str(error.value).splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["source"], "nothing is written"
-
-
-# --- one named reason -----------------------------------------------------------------------
 
 
 def nan() -> bytes:
@@ -207,8 +202,6 @@ def test_an_awkward_file_is_left_out_by_name(tmp_path, name):
     assert re.search(reason, manifest(tmp_path / "out")[member]["status"])
     assert done["n_kept"] >= 4, "the others stay"
 
-
-# --- names ----------------------------------------------------------------------------------
 
 NAMES = ("演歌", "Rock'n'Roll", "R&B | Soul", "<b>bold</b>", "../up", "a\nb", "=1+1")
 

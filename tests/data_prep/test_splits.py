@@ -1,11 +1,11 @@
-"""Splits and leakage of GTZAN's index and of made-up tracks."""
+"""GTZAN's index, and splits and leakage of it and of made-up tracks."""
 
 from collections import Counter
 
 import pytest
 
 from data_prep import splits
-from data_prep.gtzan import GENRES, artists_and_titles, as_tracks
+from data_prep.gtzan import GENRES, artists_and_titles, as_tracks, filtered_split, track_id_of
 from data_prep.leakage import describe_leakage, leakage
 from data_prep.track import Track
 from music_genre.errors import InputError
@@ -18,6 +18,32 @@ def test_the_index_holds_all_tracks():
     assert len(ALL) == 1000
     assert sum(not artist for artist, _ in artists_and_titles().values()) == 81
     assert artists_and_titles()["blues.00000"][0] == "John Lee Hooker"
+
+
+@pytest.mark.parametrize(
+    ("name", "track_id"),
+    [
+        ("blues.00000.wav", "blues.00000"),
+        ("a/b\\Blues.00000.AU", "blues.00000"),
+        ("blues.000000.wav", None),
+        ("blues.0000.wav", None),
+        ("blues00000.wav", None),
+        ("my blues.00000.wav", None),
+        ("blues.00000.0.wav", None),
+        ("polka.00000.wav", None),
+    ],
+)
+def test_the_track_is_known_by_the_whole_name(name, track_id):
+    assert track_id_of(name) == track_id
+
+
+def test_the_filtered_lists_are_torchaudios():
+    pytest.importorskip("torchaudio", reason="only training needs torchaudio")
+    from torchaudio.datasets import gtzan as lists
+
+    theirs = {"train": lists.filtered_train, "validation": lists.filtered_valid}
+    theirs["test"] = lists.filtered_test
+    assert filtered_split() == {t: split for split, tracks in theirs.items() for t in tracks}
 
 
 def test_filtered_is_the_published_list_and_shares_no_artist():

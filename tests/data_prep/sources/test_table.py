@@ -140,8 +140,11 @@ def test_a_table_for_each_split(files, tmp_path):
 @pytest.mark.parametrize("inside", [False, True])
 def test_paths_without_what_the_files_end_in(files, tmp_path, inside):
     (files / "audio" / "0.json").write_text("{}")
-    table = write_csv(files / "t.csv", [r | {"path": r["path"][: -len(".wav")]} for r in rows()])
-    assert prepared(files if inside else table, tmp_path / "out")["n_kept"] == 16
+    (files / "audio" / "1.wav").rename(files / "audio" / "e\u0301.wav")  # as macOS writes it
+    table = [row | {"path": row["path"][: -len(".wav")]} for row in rows()]
+    table[1]["path"] = "./audio//\u00c9"
+    path = write_csv(files / "t.csv", table)
+    assert prepared(files if inside else path, tmp_path / "out")["n_kept"] == 16
 
 
 @pytest.mark.parametrize("form", ["zip", "gztar"])
@@ -157,9 +160,6 @@ def test_two_tables_are_not_guessed_between(files, tmp_path):
         write_csv(files / name, rows())
     with pytest.raises(InputError, match=r"holds 2 tables.*a\.csv, b\.csv.*give the one"):
         prepared(files, tmp_path / "out")
-
-
-# --- as other programs write them -----------------------------------------------------------
 
 
 def lines_of(table: list[dict], separator: str, header: str) -> str:

@@ -78,9 +78,6 @@ def test_artists_of_a_folder_per_genre_come_from_tags(library, tmp_path):
     assert said == [("Solo", "Song 0"), ("Artist 1", "Song 1")], "a folder says it first"
 
 
-# --- tags of each kind ----------------------------------------------------------------------
-
-
 def audio_file(path: Path) -> Path:
     container, codec, rate = BY_PYAV[path.suffix[1:]]
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, rate).astype(np.float32)
