@@ -1,6 +1,6 @@
 """A library's scan beside a plain loop of `pipeline(...)`, on the same files in the same run.
 
-    python benchmarks/library.py                                     # two minutes on two cores
+    python benchmarks/library.py                                     # minutes on two cores
     python benchmarks/library.py --n_files 2000 --also ARCHIVE
     python benchmarks/library.py --before ../older-checkout
 
