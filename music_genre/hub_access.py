@@ -23,8 +23,6 @@ REASONS = {  # why the Hub refuses, by the status of its answer
     "write)",
     404: "there is no such repository that this token may see",
     409: "another process is changing the repository at the same time",
-    412: "another process changed the repository at the same time",
-    413: "it is too large",
     429: "there were too many requests; wait some minutes",
 }
 
@@ -62,16 +60,14 @@ def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
         # create_repo accepts a public repository of another user, so the right is checked too.
         api.auth_check(full_id, repo_type=repo_type, write=True)
         is_private = api.repo_info(full_id, repo_type=repo_type).private
-    training = " (in training: --hub_private_repo {})" if repo_type == "model" else ""
-    if is_private and not private:
+    if private != is_private:
+        now, asked, verb = ("public", "private", "add")
+        if is_private:
+            now, asked, verb = ("private", "public", "omit")
+        training = f" (in training: --hub_private_repo {is_private})"
         raise InputError(
-            f"{full_id} exists and is private: make it public in its settings, or omit "
-            f"--public{training.format(True)}."
-        )
-    if private and not is_private:
-        raise InputError(
-            f"{full_id} exists and is public: make it private in its settings, or add "
-            f"--public{training.format(False)}."
+            f"{full_id} exists and is {now}: make it {asked} in its settings, or {verb} "
+            f"--public{training if repo_type == 'model' else ''}."
         )
     return full_id
 

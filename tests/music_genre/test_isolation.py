@@ -134,10 +134,6 @@ def where():
     import music_genre
     return music_genre.__file__, os.getpid()
 
-def spin():
-    while True:
-        pass
-
 if __name__ == "__main__":
     pool = decoder_pool(1)
     print(*result(pool.schedule(where)), flush=True)

@@ -96,4 +96,4 @@ def test_a_hub_that_does_not_answer_is_one_sentence_soon(tmp_path, monkeypatch):
         with client_of(os.environ | silent):
             message = sentence("nobody/nothing")
     assert message.startswith("There is no folder nobody/nothing, and the Hub cannot be reached")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "the client alone would repeat it for minutes"

@@ -8,6 +8,7 @@ import soundfile
 
 from music_genre.errors import InputError
 from music_genre.library.files import describe_others, find_files
+from tests.music_genre.library.conftest import n_part_rows
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -79,6 +80,7 @@ def test_rows_of_what_cannot_be_read_this_time_are_kept(how, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(os, name, refuse)
         assert scan_to(output, music) == before
+    assert n_part_rows(output) == 4, "none was processed again"
     assert not scan_to.is_complete
     assert "could not be read: locked" in scan_to.said
     assert "Their rows from earlier scans are kept." in scan_to.said

@@ -257,23 +257,13 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
 # --- what ends a decoder --------------------------------------------------------------------
 
 
-def test_a_file_that_ends_its_decoder_costs_that_file(monkeypatch):
-    monkeypatch.setattr(decoding, "TIMEOUT", 4)
-    names = ["a", "crash", "b", "killed", "hang", "huge", "c", "odd", "d"]
-    tasks = [(File(name, name, 1, 1), (name,)) for name in names]
-    found = {file.path: value for file, value in in_processes(end_or_return, tasks)}
-    assert {name for name, value in found.items() if value == name} == set("abcd")
-    errors = {
-        name: (str(error), getattr(error, "is_temporary", False))
-        for name, error in found.items()
-        if name != error
-    }
-    assert errors == {
-        "crash": ("its decoder crashed (SIGSEGV)", False),
-        "killed": ("its decoder was ended from outside (SIGKILL)", True),
-        "hang": ("decoding it took too long", True),
-        "huge": ("decoding it needs too much memory", False),
-        "odd": ("it cannot be decoded (KeyError: 'moov')", False),
+def test_a_file_that_ends_its_decoder_costs_that_file():
+    tasks = [(File(name, name, 1, 1), (name,)) for name in ["a", "crash", "b", "odd", "c"]]
+    found = {file.path: str(value) for file, value in in_processes(end_or_return, tasks)}
+    assert found == {
+        **{name: name for name in "abc"},
+        "crash": "its decoder crashed (SIGSEGV)",
+        "odd": "it cannot be decoded (KeyError: 'moov')",
     }
 
 
