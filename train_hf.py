@@ -63,7 +63,7 @@ from typing import Any
 from accelerate import PartialState
 
 from music_genre.errors import exit_with_message
-from music_genre.loading import load_feature_extractor, without_warnings
+from music_genre.loading import find_model, load_feature_extractor, without_warnings
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import read_report, write_report
@@ -79,7 +79,6 @@ from music_genre.training.linear_probe import describe_choice, fit_linear_probe,
 from music_genre.training.processes import print_once
 from music_genre.training.scoring import evaluate
 from music_genre.training.seeds import run_seeds
-from music_genre.training.seen import SeenTracks
 from music_genre.training.setup import Run
 
 
@@ -93,7 +92,7 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     clock = Clock()
     setup.use_all_cores(recipe)
     setup.check_trackers(recipe)
-    base = setup.find_base(model)
+    base = find_model(model.model_name_or_path, model.revision)
     sampling_rate = load_feature_extractor(base).sampling_rate
     with clock.stage("preparation"):
         dataset, preparation = load_data(
@@ -101,19 +100,11 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
         )
     recipe.output_dir = recipe.output_dir or setup.default_output_dir(model, preparation)
     repo_id = setup.open_repository(recipe, preparation)
-
-    folder = Path(recipe.output_dir)
-    own_tracks = SeenTracks.of(preparation.dataset_name, dataset["train"])
-    command = setup.identify(data, model, recipe, own_tracks, dataset)
-    if not recipe.resume_from_checkpoint and checkpoints.is_finished(folder, command):
-        print_once(f"{folder} is finished by this command: nothing to do.")
-        print_once(f"Try it: python app.py --model {folder}")
-        return
-    checkpoint = checkpoints.find_checkpoint(folder, recipe.resume_from_checkpoint, command)
+    checkpoint = checkpoints.find_checkpoint(Path(recipe.output_dir), recipe.resume_from_checkpoint)
     PartialState().wait_for_everyone()
 
-    with checkpoints.open_folder(recipe, checkpoint, command):
-        this = setup.make_run(base, dataset, preparation, own_tracks, model, recipe, clock)
+    with checkpoints.open_folder(recipe):
+        this = setup.make_run(base, dataset, preparation, model, recipe, clock)
         setup.print_plan(this)
         train_and_score(this, checkpoint, repo_id)
 
@@ -138,21 +129,12 @@ def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None) -> No
         with run.clock.stage("averaging"):
             choice |= average_and_choose(fine_tuned, probe, run.tracks["validation"], run.arguments)
         source = probe if choice["is_kept"] else fine_tuned
-    elif run.has_linear_probe:
-        print_once(
-            f"The fine-tuned model of step {run.trainer.state.global_step} is kept, and neither "
-            f"averaged nor compared with the linear probe: {probe} is not there."
-        )
     training = results.describe_training(run, choice, steps_before, stopped_by_budget)
     write_model(run, source, training, repo_id, is_last=True)
 
 
 def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] | None:
-    """Fit the linear probe and choose the layers; a resumed run has both in its checkpoint.
-
-    Returns:
-        What `fit_linear_probe` returned; None if a resumed run does not bring it along.
-    """
+    """What `fit_linear_probe` returns; a resumed run has its layers and weights in a checkpoint."""
     trainer = run.trainer
     if not checkpoint:
         with run.clock.stage("linear probe"):
@@ -173,9 +155,7 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
 
 
 def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
-    """Train; what the model has in the end is its last weights.
-
-    With --load_best_model_at_end, it is those of the step that validation found best.
+    """Train to the last weights, or with --load_best_model_at_end to those of the best step.
 
     Returns:
         The steps of the run that was resumed, and whether --time_budget_minutes ended this one.

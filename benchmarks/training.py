@@ -50,9 +50,9 @@ from data_prep.prepare import prepare
 from data_prep.prepared import load_prepared
 from data_prep.synthetic import write_archive
 from music_genre.evaluation.environment import hardware
+from music_genre.loading import find_model
 from music_genre.training.arguments import parse_arguments as parse_recipe
-from music_genre.training.seen import SeenTracks
-from music_genre.training.setup import find_base, make_run, use_all_cores
+from music_genre.training.setup import make_run, use_all_cores
 from music_genre.wav import read_wav
 
 WARM_UP = 2  # steps
@@ -145,8 +145,8 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
     ])  # fmt: skip
     use_all_cores(recipe)
     dataset, preparation = load_prepared(Path(data.dataset))
-    base, seen = find_base(model), SeenTracks("")
-    trainer = make_run(base, dataset, preparation, seen, model, recipe).trainer
+    base = find_model(model.model_name_or_path, model.revision)
+    trainer = make_run(base, dataset, preparation, model, recipe).trainer
     return trainer, recipe.per_device_train_batch_size, model.window_seconds
 
 

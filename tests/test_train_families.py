@@ -21,17 +21,18 @@ from tests.training_runs import (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_best_checkpoint_is_saved_on_request_also_after_sigterm(
+def test_the_best_checkpoint_is_saved_on_request_also_after_a_stop_and_a_move(
     family, prepared, tmp_path, monkeypatch
 ):
-    options = four_steps(family, prepared, tmp_path, tmp_path / "run")
+    run_dir = tmp_path / "run"
     monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
         patched.setattr(GenreTrainer, "training_step", step_interrupted_after(2))
-        train(*options)
+        train(*four_steps(family, prepared, tmp_path, run_dir))
     assert stop.value.code == 143
-    train(*options, "--resume_from_checkpoint", "last")
-    check_saved_is_best(tmp_path / "run", best=2, last=4)
+    moved = run_dir.rename(tmp_path / "moved")
+    train(*four_steps(family, prepared, tmp_path, moved), "--resume_from_checkpoint", "last")
+    check_saved_is_best(moved, best=2, last=4)
 
 
 def test_the_configuration_for_ast(prepared, tmp_path, caplog):

@@ -47,10 +47,10 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     assert "Seconds: preparation 0." in printed
     assert report["stages"].keys() == {"preparation", "linear probe", "scoring"}
 
-    train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
+    train(*options, "--max_steps", "2", "--resume_from_checkpoint", "last")
     assert "Linear probe on layer" not in capsys.readouterr().out, "it is not fitted again"
     again = read_report(run_dir)["train"]
-    assert (again["steps"], again["resumed_at_step"]) == (10, 0)
+    assert (again["steps"], again["resumed_at_step"]) == (2, 0)
     assert again["linear_probe"]["C"] == report["linear_probe"]["C"]
     assert again["linear_probe"].keys() >= {"calibrated_loss", "fine_tuned_calibrated_loss"}
 
@@ -64,16 +64,16 @@ def test_a_run_that_is_stopped_at_the_first_step_leaves_the_linear_probe(
     run_dir = tmp_path / "run"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(GenreTrainer, "training_step", stop)
-        train(*options, "--num_train_epochs", "1")
+        train(*options, "--max_steps", "2")
     assert {path.name for path in run_dir.iterdir()} >= UNDRAWN
     assert not is_finished(run_dir)
     assert read_report(run_dir)["train"]["linear_probe"]["is_kept"]
     assert GenreClassifier(run_dir).labels
     with pytest.raises(InputError, match="--resume_from_checkpoint last"):
-        train(*options, "--num_train_epochs", "1")
-    train(*options, "--num_train_epochs", "1", "--resume_from_checkpoint", "last")
+        train(*options, "--max_steps", "2")
+    train(*options, "--max_steps", "2", "--resume_from_checkpoint", "last")
     assert is_finished(run_dir)
-    assert read_report(run_dir)["train"]["steps"] == 10
+    assert read_report(run_dir)["train"]["steps"] == 2
 
 
 def test_fine_tuning_starts_from_the_probe_as_it_was_before_calibration(options, tmp_path):

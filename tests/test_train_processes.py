@@ -23,8 +23,8 @@ from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
 from music_genre.loading import find_model
 from music_genre.report import PREDICTIONS_FILES
-from music_genre.training.checkpoints import Command, find_checkpoint, hold_folder
-from music_genre.training.clips import Augmentation, CropDataset
+from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from music_genre.training.clips import CropDataset
 from music_genre.training.linear_probe import extract_features
 from music_genre.training.model import load_for_training
 from tests import forked
@@ -41,10 +41,6 @@ from tests.training_runs import (
 # and test have 10 clips, which two processes cannot share in batches of 4.
 PLAIN = {"window_seconds": 0.75, "num_train_epochs": 1, "learning_rate": 1e-30, "use_cpu": True}
 PLAIN["per_device_eval_batch_size"] = 4
-
-
-# Families whose tensors transformers renames when it saves them, and does not.
-RENAMED_AND_NOT = ("ast", "hubert")
 
 
 def from_probe(uneven: Path, pretrained: Path, output_dir: Path | str) -> list[str]:
@@ -64,10 +60,7 @@ def two(root, prepared, uneven, tiny_config, pretrained, tmp_path_factory) -> tu
     runs = {
         "plain": flags(prepared, tiny_config, folder / "plain", **PLAIN),
         "linear_probe": from_probe(uneven, pretrained, folder / "linear_probe"),
-        "families": [
-            [*four_steps(family, prepared, folder / "models", folder / family), "--use_cpu", "True"]
-            for family in RENAMED_AND_NOT
-        ],
+        "ast": [*four_steps("ast", prepared, folder / "models", folder / "ast"), "--use_cpu"],
     }
     (folder / "runs.json").write_text(json.dumps(runs))
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2]
@@ -111,7 +104,7 @@ def test_two_processes_probe_every_track_once(two, uneven, pretrained):
     base = find_model(str(pretrained))
     labels = clips.features["genre"].names
     model, feature_extractor = load_for_training(base, labels, 1.0, from_scratch=False)
-    crops = CropDataset(clips, 16_000, 0, Augmentation(speed_perturbation=True))
+    crops = CropDataset(clips, 16_000, 0, speed_perturbation=True)
     trainer = SimpleNamespace(
         args=TrainingArguments(use_cpu=True, disable_tqdm=True),
         accelerator=Accelerator(cpu=True),
@@ -135,10 +128,10 @@ def test_fine_tuning_from_a_linear_probe_averages_the_gradients_of_all(two):
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in start)
 
 
-@pytest.mark.parametrize("family", RENAMED_AND_NOT)
-def test_two_processes_save_the_best_checkpoint(family, two):
+def test_two_processes_save_the_best_checkpoint(two):
+    """Of AST, whose tensors transformers renames when it saves them."""
     folder, _ = two
-    check_saved_is_best(folder / family, best=2, last=4)
+    check_saved_is_best(folder / "ast", best=2, last=4)
 
 
 # --- two machines ---------------------------------------------------------------------------
@@ -214,7 +207,7 @@ def test_a_killed_machine_ends_the_other_and_both_resume(machines, two, tmp_path
 def test_machines_that_do_not_share_the_run_are_told(machines):
     for code, said in machines(disks=("first", "second")):
         assert code == 2
-        assert said.splitlines()[-1].startswith("error: The machines do not share run, or")
+        assert said.splitlines()[-1].startswith("error: The machines do not share run: ")
 
 
 # --- stopped --------------------------------------------------------------------------------
@@ -237,14 +230,10 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to wait for")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_training_saves_and_stops_when_its_launcher_is_stopped(
-    number, root, prepared, tiny_config, tmp_path
+    root, prepared, tiny_config, tmp_path
 ):
-    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone.
-
-    Ctrl-C reaches both; its launcher ends in a traceback while the run saves.
-    """
+    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone."""
     output_dir = tmp_path / "run"
     options = flags(
         prepared, tiny_config, output_dir, max_steps=100_000, save_strategy="steps",
@@ -260,10 +249,7 @@ def test_training_saves_and_stops_when_its_launcher_is_stopped(
         wait_for(lambda: list(output_dir.glob("checkpoint-*/trainer_state.json")))
         with pytest.raises(InputError, match="Another run is still working"):
             train(*options, "--resume_from_checkpoint", "last")
-        if number == signal.SIGINT:
-            os.killpg(launcher.pid, number)
-        else:
-            launcher.send_signal(number)
+        launcher.terminate()
         launcher.wait()
         wait_for(lambda: is_free(output_dir))
     finally:
@@ -271,5 +257,4 @@ def test_training_saves_and_stops_when_its_launcher_is_stopped(
             os.killpg(launcher.pid, signal.SIGKILL)
     said = re.search(r"Stopped after step (\d+); it is saved", log.read_text())
     assert said, log.read_text()[-2000:]
-    last = find_checkpoint(output_dir, "last", Command("", ""))
-    assert last == str(output_dir / f"checkpoint-{said[1]}")
+    assert find_checkpoint(output_dir, "last") == str(output_dir / f"checkpoint-{said[1]}")

@@ -2,7 +2,7 @@
 
     accelerate launch --multi_gpu --num_processes 2 tests/two_processes.py RUNS.json
 
-RUNS.json holds the command lines: `plain`, `linear_probe`, and those of `families`.
+RUNS.json holds the command lines: `plain`, `linear_probe` and `ast`.
 """
 
 import json
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> None:
 def fit_in_the_first_process_only(folder: Path) -> None:
     """Each process leaves the features that it has, and the model that it starts from."""
     if RANK != "0":
-        linear_probe._choose = linear_probe._regression = None
+        linear_probe.choose = linear_probe._regression = None
     fit, extract = linear_probe.fit_linear_probe, linear_probe.extract_features
 
     def extract_and_save(*arguments):
@@ -67,5 +67,4 @@ if __name__ == "__main__":
     with save_what_is_trained(file.parent):
         run(runs["linear_probe"])
     GenreTrainer.evaluate = evaluation_favouring(2)
-    for argv in runs["families"]:
-        run(argv)
+    run(runs["ast"])

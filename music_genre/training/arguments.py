@@ -29,19 +29,8 @@ COMMITS = {
     "MIT/ast-finetuned-audioset-10-10-0.4593": "f826b80d28226b62986cc218e5cec390b1096902",
 }
 METRICS = ("calibrated_loss", "loss", "accuracy", "macro_f1")  # of a validation
-# What people call these options elsewhere, where the spelling is too far off to be recognised.
-OTHER_NAMES = {
-    "lr": "learning_rate",
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "model": "model_name_or_path",
-    "output": "output_dir",
-    "resume": "resume_from_checkpoint",
-}
-
 _WINDOWS = "Validation needs the windows of whole clips, all of them and in their order."
 _SCORES = "Final scores are computed in fp32; --precision sets that of training."
-_EVERY = "Every run trains, validates and tests."
 # Options that would corrupt a run or break a promise; any value but the default is refused.
 REFUSED = {
     "average_tokens_across_devices": "The loss is a mean over crops: processes average it already.",
@@ -49,9 +38,6 @@ REFUSED = {
     "bf16_full_eval": _SCORES,
     "dataloader_drop_last": _WINDOWS,
     "dataloader_persistent_workers": "Crops depend on the epoch, so workers start anew in each.",
-    "do_eval": _EVERY,
-    "do_predict": _EVERY,
-    "do_train": _EVERY,
     "enable_jit_checkpoint": "A run already saves on SIGTERM and Ctrl-C, after a whole step.",
     "eval_do_concat_batches": _WINDOWS,
     "fp16_full_eval": _SCORES,
@@ -60,6 +46,7 @@ REFUSED = {
     "it, and give a new one to `hf auth login` or put it into HF_TOKEN.",
     "ignore_data_skip": "A resumed run continues with the crops that come next.",
     "label_names": "The label is the column of genres.",
+    "logging_nan_inf_filter": "A loss that is not a number ends the run.",
     "prediction_loss_only": _WINDOWS,
     "remove_unused_columns": "Crops hold only what is needed.",
     "save_on_each_node": "Machines share the run's folder: transformers saves on the first alone.",
@@ -196,14 +183,12 @@ class RecipeArguments(TrainingArguments):
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=2)  # the last one to resume from, and the best one
     logging_steps: float = field(default=10)
+    logging_nan_inf_filter: bool = field(default=False)  # it would hide a loss that is no number
     average_tokens_across_devices: bool = field(default=False)
     hub_private_repo: bool | None = field(default=True)
     trackio_static_space_id: str | None = field(default=None)  # a Space only if it is named
     remove_unused_columns: bool = field(default=False)
     dataloader_num_workers: int | None = field(default=None)  # up to 4 where there is a GPU
-    do_train: bool = field(default=True)
-    do_eval: bool = field(default=True)
-    do_predict: bool = field(default=True)
 
     def __post_init__(self) -> None:
         _refuse(self)
@@ -259,12 +244,15 @@ class RecipeArguments(TrainingArguments):
 
 
 SMALLEST = {
+    "seed": 0,
     "num_train_epochs": 0,
     "learning_rate": 0,
     "weight_decay": 0,
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
+    "mixup": 0,
+    "time_budget_minutes": 0,
 }
 
 
@@ -277,22 +265,15 @@ def _refuse(arguments: RecipeArguments) -> None:
     for name, reason in REFUSED.items():
         if getattr(arguments, name) not in (defaults[name], None):
             raise InputError(f"--{name} cannot be set. {reason}")
-    seeds = arguments.seeds or []
-    for seed in (arguments.seed, *seeds):
-        if not 0 <= seed < 2**32:
-            raise InputError(f"A seed is a number from 0 to {2**32 - 1}, not {seed}.")
-    if seeds and (len(set(seeds)) < max(2, len(seeds)) or not arguments.output_dir):
-        raise InputError("--seeds takes two or more different numbers, and needs an --output_dir.")
     for name, smallest in SMALLEST.items():
-        if getattr(arguments, name) < smallest:
-            value = getattr(arguments, name)
+        value = getattr(arguments, name)
+        if value is not None and not value >= smallest:
             raise InputError(f"--{name} must be {smallest} or more, not {value:g}.")
-    if not 0 <= arguments.mixup < 100:
-        raise InputError(f"--mixup must be 0, for none, or more, not {arguments.mixup:g}.")
-    if arguments.time_budget_minutes is not None and not arguments.time_budget_minutes > 0:
-        raise InputError(
-            f"--time_budget_minutes must be above 0, not {arguments.time_budget_minutes:g}."
-        )
+    seeds = arguments.seeds
+    if seeds and (len(set(seeds)) < max(2, len(seeds)) or min(seeds) < 0):
+        raise InputError("--seeds takes two or more different numbers from 0 on.")
+    if seeds and not arguments.output_dir:
+        raise InputError("--seeds needs an --output_dir.")
     metric = (arguments.metric_for_best_model or METRICS[0]).removeprefix("eval_")
     if metric not in METRICS:
         raise InputError(f"--metric_for_best_model must be one of {', '.join(METRICS)}.")
@@ -325,37 +306,33 @@ def parse_arguments(
     values = _read_config(parser, config)
     if {"-h", "--help"} & {*argv}:
         parser.set_defaults(**values)  # help shows what a run without flags takes
+    # A JSON file as flags, so that both are checked alike; null is an option that is not set.
+    parser.set_defaults(**{name: None for name, value in values.items() if value is None})
+    flags = []
+    for name, value in values.items():
+        if isinstance(value, list):
+            flags += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            flags.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
     try:
-        _parse(parser, _as_flags(parser, config, values), f"{config}: ")
-        return _parse(parser, [*_as_flags(parser, config, values), *argv], "")
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            [*flags, *argv], return_remaining_strings=True
+        )
     except (ValueError, ImportError) as error:
         parser.error(str(error))
-
-
-def _parse(parser: _Parser, flags: list[str], where: str) -> tuple:
-    *arguments, unknown = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     for text in unknown:
+        if not text.startswith("-"):
+            parser.error(f"{text!r} belongs to no option; a JSON file comes first")
         name = text.lstrip("-").split("=")[0].replace("-", "_")
-        if text.startswith("-"):
-            parser.error(f"{where}there is no option --{name}{_suggestion(name)}")
-        parser.error(f"{where}{text!r} belongs to no option; a JSON file comes first")
+        close = difflib.get_close_matches(name, vars(parser.parse_args([])), n=1)
+        hint = f"; did you mean --{close[0]}?" if close else ""
+        parser.error(f"there is no option --{name}{hint}")
     return tuple(arguments)
-
-
-def _suggestion(name: str) -> str:
-    groups = (DataArguments, ModelArguments, RecipeArguments)
-    names = [option.name for group in groups for option in fields(group)]
-    close = difflib.get_close_matches(name, names, n=1)
-    close = [OTHER_NAMES[name]] if name in OTHER_NAMES else close
-    return f"; did you mean --{close[0]}?" if close else ""
 
 
 def _read_config(parser: _Parser, config: Path) -> dict[str, Any]:
     if not config.is_file():
-        found = [str(path) for path in config.parent.glob("*.json")]
-        close = difflib.get_close_matches(str(config), found, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        parser.error(f"{config} is neither an option nor a JSON file{hint}")
+        parser.error(f"{config} is neither an option nor a JSON file")
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -363,16 +340,3 @@ def _read_config(parser: _Parser, config: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         parser.error(f"{config} must hold one JSON object, with options and their values")
     return content
-
-
-def _as_flags(parser: _Parser, config: Path, content: dict[str, Any]) -> list[str]:
-    """A JSON file as flags, so that both are checked alike; null is an option that is not set."""
-    flags = []
-    for name, value in content.items():
-        if value is None:
-            parser.set_defaults(**{name: None})
-        elif isinstance(value, list):
-            flags += [f"--{name}", *map(str, value)]
-        else:
-            flags.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
-    return flags

@@ -32,8 +32,7 @@ def average_and_choose(
 ) -> dict[str, Any]:
     """Average the weights in `fine_tuned` with the linear probe's, and compare with it.
 
-    The average is kept if it is better beyond chance: both are calibrated and compared by their
-    negative log-likelihood on validation, with a margin (see `is_lower`).
+    The average is kept if its calibrated loss on validation is lower beyond chance (`is_lower`).
 
     Returns:
         Both losses, and `is_kept`: whether the probe is.

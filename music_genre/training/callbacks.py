@@ -1,5 +1,6 @@
 """What happens beside the steps of training: the epoch's crops, signals, the clock, a bad loss."""
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,6 @@ from music_genre.errors import InputError
 from music_genre.training.checkpoints import load_weights
 from music_genre.training.clips import CropDataset
 from music_genre.training.processes import in_any_process, print_once
-from music_genre.training.trainer import CropLoss
 
 
 class SetEpoch(TrainerCallback):
@@ -28,8 +28,7 @@ class LoadCheckpoints(TrainerCallback):
     """Load the weights of a checkpoint under the names that this model has.
 
     The Trainer loads a file as it is, and transformers renames the tensors of some families (AST is
-    one) when it saves. It also knows the best checkpoint by the path it had, where another run may
-    be by now: it is in this run's folder, beside the resumed one, or gone.
+    one) when it saves.
 
     Args:
         resumed: the checkpoint that a run is resumed from. The best one is loaded at its end.
@@ -41,17 +40,9 @@ class LoadCheckpoints(TrainerCallback):
     def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
         if self.resumed:
             _load(args, model, self.resumed)
-        if not (self.resumed and state.best_global_step):
-            return
-        folders = Path(args.output_dir), Path(self.resumed).parent
-        found = [folder / f"checkpoint-{state.best_global_step}" for folder in folders]
-        best = next((path for path in found if path.is_dir()), None)
-        if best is None:
-            print_once(
-                f"The best checkpoint so far, {found[-1]}, is gone: only later ones compete."
-            )
-            state.best_metric = state.best_global_step = None
-        state.best_model_checkpoint = best and str(best)
+        if self.resumed and state.best_global_step:  # the folder may have been moved
+            best = Path(args.output_dir, f"checkpoint-{state.best_global_step}")
+            state.best_model_checkpoint = str(best)
 
     def on_train_end(self, args, state, control, model=None, **kwargs) -> None:
         if args.load_best_model_at_end and state.best_model_checkpoint:
@@ -66,9 +57,8 @@ def _load(args, model, checkpoint: str) -> None:
 class StopEarly(TrainerCallback):
     """SIGTERM, Ctrl-C or a time, on the clock of `time.monotonic`, ends training after a step.
 
-    After a signal there is a checkpoint. transformers' `enable_jit_checkpoint` saves between a
-    step's gradient and its update; that checkpoint resumes with another step than the run that was
-    stopped.
+    After a signal there is a checkpoint. transformers' `enable_jit_checkpoint` saves before the
+    step's update, and such a checkpoint resumes another run.
     """
 
     def __init__(self, deadline: float = float("inf")) -> None:
@@ -112,21 +102,19 @@ class StopEarly(TrainerCallback):
 
 
 class StopOnBadLoss(TrainerCallback):
-    """A loss that is not a number ends the run before it is logged or saved."""
+    """A loss that is not a number ends the run before it is saved.
 
-    def __init__(self, loss: CropLoss) -> None:
-        self.loss = loss
+    The Trainer takes the mean of all losses since the last log, of all processes.
+    """
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if control.should_log or control.should_save or control.should_evaluate:
-            self._check(state)
+        control.should_log |= control.should_save or control.should_evaluate
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
-        self._check(state)
+        control.should_log = True
 
-    def _check(self, state) -> None:
-        is_finite = self.loss.is_finite is None or bool(self.loss.is_finite)
-        if any(in_any_process(not is_finite)):
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
             raise InputError(
                 f"The loss is infinite or not a number by step {state.global_step}: the run "
                 "stops. Try a lower --learning_rate, or --precision fp32."

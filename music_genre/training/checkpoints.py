@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ LOCK_FILE = ".lock"
 UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 FINISHING = ".finishing"  # folder in it, too, where a result is put together
-COMMAND_FILE = ".command.json"  # what `Command` says of the run
 CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
 # Without one of these the Trainer would resume with another optimizer or other random numbers. It
 # writes the last one last.
@@ -49,46 +47,24 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
         loaded, info = type(model).from_pretrained(
             folder, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    wrong = sorted(map(str, set().union(*info.values())))  # missing or left over
-    if not wrong:
-        try:
-            model.load_state_dict(loaded.state_dict())
-        except RuntimeError as error:
-            wrong = [str(error).splitlines()[-1].strip()]
-    if wrong:
+    try:
+        if wrong := sorted(map(str, set().union(*info.values()))):
+            raise RuntimeError(wrong[0])
+        model.load_state_dict(loaded.state_dict())
+    except RuntimeError as error:
         raise InputError(
-            f"{folder} does not hold the weights of this model: {wrong[0]} does not fit. Start a "
-            "new run in another --output_dir."
-        )
+            f"{folder} does not hold the weights of this model: "
+            f"{str(error).splitlines()[-1].strip()} does not fit. Start a new run in another "
+            "--output_dir."
+        ) from error
 
 
-@dataclass(frozen=True)
-class Command:
-    """What makes a run the same one: hashes of its options and of its data."""
-
-    options: str
-    data: str
-
-    def write(self, output_dir: Path) -> None:
-        (output_dir / COMMAND_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def of(cls, output_dir: Path) -> "Command | None":
-        """Of the run in a folder; None if it does not say."""
-        try:
-            known = json.loads((output_dir / COMMAND_FILE).read_text(encoding="utf-8"))
-            return cls(known["options"], known["data"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-
-def find_checkpoint(output_dir: Path, wanted: str | None, command: Command) -> str | None:
+def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     """The checkpoint to resume from, None to start anew. Nothing is changed.
 
     Args:
-        output_dir: of the run.
-        wanted: a checkpoint's folder, `last` for the newest in `output_dir`, or None. The last one
-            of a run that made no step is its linear probe.
+        wanted: a checkpoint in `output_dir`, `last` for the newest complete one there, or None. The
+            last one of a run that made no step is its linear probe.
 
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
@@ -96,18 +72,39 @@ def find_checkpoint(output_dir: Path, wanted: str | None, command: Command) -> s
     if PartialState().is_main_process and (output_dir / LOCK_FILE).exists():
         with hold_folder(output_dir):  # a run that works in it is no earlier one
             pass
-    if wanted and wanted.lower() in ("true", "last"):
-        return _last(output_dir)
-    if wanted and not is_linear_probe(wanted) and (missing := _missing(Path(wanted))):
-        raise InputError(f"{wanted} is not a checkpoint to resume from: it has no {missing[0]}.")
-    if not wanted or Path(wanted).absolute().parent != output_dir.absolute():
-        _check_is_free(output_dir, command)
-    return wanted
+    if not wanted:
+        _check_is_free(output_dir)
+        return None
+    found = [Path(wanted)]
+    if wanted.lower() in ("true", "last"):
+        found = [output_dir / LINEAR_PROBE, *_by_step(output_dir)]
+    elif found[0].absolute().parent != output_dir.absolute():
+        raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
+    # The disk may have been full at the newest of all.
+    complete = [folder for folder in found if is_linear_probe(folder) or _has_state(folder)]
+    if not complete:
+        raise InputError(
+            f"There is no complete checkpoint at {found[-1]} to resume from: start anew, without "
+            "--resume_from_checkpoint, in another --output_dir."
+        )
+    if complete[-1] != found[-1]:
+        print_once(f"{found[-1]} is not complete and is skipped.")
+    return str(complete[-1])
 
 
-def is_linear_probe(checkpoint: str | None) -> bool:
+def _by_step(output_dir: Path) -> list[Path]:
+    """The Trainer's checkpoints, the newest last; a copy with another name is none."""
+    steps = {path: path.name.split("-", 1)[1] for path in output_dir.glob("checkpoint-*")}
+    return sorted((p for p, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p]))
+
+
+def _has_state(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in STATE_FILES)
+
+
+def is_linear_probe(checkpoint: str | Path) -> bool:
     """Whether a checkpoint is a run's linear probe, and not one of the Trainer's."""
-    return bool(checkpoint) and Path(checkpoint, CHOICE_FILE).is_file()
+    return Path(checkpoint, CHOICE_FILE).is_file()
 
 
 def save_linear_probe(
@@ -129,10 +126,13 @@ def read_choice(output_dir: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _check_is_free(output_dir: Path, command: Command) -> None:
+def _check_is_free(output_dir: Path) -> None:
     """A new run may start in a folder that holds nothing of a run, nor what it would overwrite."""
-    if read_report(output_dir) or list(output_dir.glob("checkpoint-*")):
-        raise InputError(_what_is_there(output_dir, command))
+    if read_report(output_dir) or any(output_dir.glob("checkpoint-*")):
+        raise InputError(
+            f"{output_dir} holds a run: to go on with it, or to fine-tune a linear probe, add "
+            f"--resume_from_checkpoint last; to train anew beside it, --output_dir {output_dir}-2."
+        )
     for name in OVERWRITTEN:
         if (output_dir / name).exists():
             raise InputError(
@@ -141,34 +141,9 @@ def _check_is_free(output_dir: Path, command: Command) -> None:
             )
 
 
-def _what_is_there(output_dir: Path, command: Command) -> str:
-    there = Command.of(output_dir)
-    anew = f"to train anew beside it, add --output_dir {output_dir}-2"
-    if there and there.options == command.options:
-        if there.data != command.data:
-            return f"{output_dir} holds a run of this command on other data: {anew}."
-        return f"{output_dir} holds this run, unfinished: add --resume_from_checkpoint last."
-    if read_choice(output_dir) and not list(output_dir.glob("checkpoint-*")):
-        return (
-            f"{output_dir} holds a linear probe: to fine-tune it, add --resume_from_checkpoint "
-            f"last; {anew}."
-        )
-    if is_finished(output_dir):
-        return f"{output_dir} holds another run, which is finished: {anew}."
-    return (
-        f"{output_dir} holds another run, unfinished: {anew}; to resume that run, give its own "
-        "options and --resume_from_checkpoint last."
-    )
-
-
 @contextmanager
-def open_folder(
-    arguments: TrainingArguments, checkpoint: str | None, command: Command
-) -> Iterator[None]:
+def open_folder(arguments: TrainingArguments) -> Iterator[None]:
     """Hold the folder of a run, and make it ready; of several processes the first one does.
-
-    Args:
-        checkpoint: what `find_checkpoint` returned.
 
     Raises:
         InputError: another run holds it, or a process does not see it.
@@ -178,23 +153,13 @@ def open_folder(
         if arguments.should_save:
             (folder / UNFINISHED_FILE).touch()
             shutil.rmtree(folder / FINISHING, ignore_errors=True)  # of a run that was killed
-            command.write(folder)
-            _bring_linear_probe(folder, checkpoint)
         PartialState().wait_for_everyone()
-        if not all(gather_object([Command.of(folder) == command])):
+        if not all(gather_object([(folder / UNFINISHED_FILE).exists()])):
             raise InputError(
-                f"The machines do not share {folder}, or have other options or data: give them the "
-                "same ones, and an --output_dir on a disk that they share."
+                f"The machines do not share {folder}: give them the same --output_dir, on a disk "
+                "that they share."
             )
         yield
-
-
-def _bring_linear_probe(folder: Path, checkpoint: str | None) -> None:
-    """A run that is resumed in another folder takes its linear probe along."""
-    if checkpoint:
-        there, here = Path(checkpoint).parent / LINEAR_PROBE, folder / LINEAR_PROBE
-        if there.is_dir() and not here.exists():
-            shutil.copytree(there, here)
 
 
 @contextmanager
@@ -244,34 +209,9 @@ def move_into_place(output_dir: Path, is_last: bool) -> None:
         (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
-def is_finished(output_dir: Path, command: Command | None = None) -> bool:
-    """Whether the last run there came to its end; a report alone may be of one before it.
-
-    Args:
-        command: that the run must have been of.
-    """
-    is_its = command is None or Command.of(output_dir) == command
-    has_report = read_report(output_dir) is not None
-    return has_report and is_its and not (output_dir / UNFINISHED_FILE).exists()
-
-
-def _last(output_dir: Path) -> str:
-    """The newest complete checkpoint: the disk may have been full at the newest of all."""
-    numbered = [f for f in output_dir.glob("checkpoint-*") if f.name.split("-", 1)[1].isdigit()]
-    for folder in sorted(numbered, key=lambda f: int(f.name.split("-")[1]), reverse=True):
-        if not (missing := _missing(folder)):
-            return str(folder)
-        print_once(f"{folder} has no {missing[0]}: it is not complete and is skipped.")
-    if is_linear_probe(probe := str(output_dir / LINEAR_PROBE)):
-        return probe
-    raise InputError(
-        f"There is no complete checkpoint in {output_dir} to resume from: start without "
-        f"--resume_from_checkpoint{', in another --output_dir' if numbered else ''}."
-    )
-
-
-def _missing(folder: Path) -> list[str]:
-    return [name for name in STATE_FILES if not (folder / name).is_file()]
+def is_finished(output_dir: Path) -> bool:
+    """Whether the last run there came to its end; a report alone may be of its linear probe."""
+    return read_report(output_dir) is not None and not (output_dir / UNFINISHED_FILE).exists()
 
 
 def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:

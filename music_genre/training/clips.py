@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -102,15 +101,6 @@ class WindowDataset(data.Dataset):
         return {"samples": samples, "labels": np.array([clip["genre"], track])}
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to crops in training; see augmentation.py."""
-
-    mixup: float = 0.0  # alpha of the beta distribution that shares are drawn from; 0 is without
-    speed_perturbation: bool = False
-    spec_augment: bool = False
-
-
 class CropDataset(data.Dataset):
     """Random crops of clips, for training.
 
@@ -118,14 +108,24 @@ class CropDataset(data.Dataset):
     of a genre: otherwise the model would learn to expect the genres that have more clips. The turns
     go on from one epoch to the next. A crop depends on seed, epoch and its index alone, so a
     resumed run gets the crops that an uninterrupted one gets.
+
+    Args:
+        mixup: alpha of the beta distribution that shares are drawn from; 0 is without.
     """
 
     def __init__(
-        self, clips: Dataset, window: int, seed: int, augmentation: Augmentation | None = None
+        self,
+        clips: Dataset,
+        window: int,
+        seed: int,
+        mixup: float = 0.0,
+        speed_perturbation: bool = False,
+        spec_augment: bool = False,
     ) -> None:
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
+        self.mixup, self.spec_augment = mixup, spec_augment
+        self.speed_perturbation = speed_perturbation
         self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
-        self.augmentation = augmentation or Augmentation()
         some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
         mean_length = np.mean([num_samples(clip["bytes"]) for clip in some])
         self.crops_per_clip = max(1, round(mean_length / window))
@@ -140,16 +140,17 @@ class CropDataset(data.Dataset):
         """Samples, shape (window,), and labels: a target, shape (num_labels,)."""
         if data.get_worker_info():
             # A launcher sends SIGTERM to all processes: the run saves, and needs its workers.
+            # torch sets a handler of its own in each worker before this.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         rng = np.random.default_rng((self.seed, self.epoch, i))
         samples, target = self._crop(self.clip_in_turn(self.epoch * len(self) + i), rng)
-        if alpha := self.augmentation.mixup:
-            share = rng.beta(alpha, alpha)
+        if self.mixup:
+            share = rng.beta(self.mixup, self.mixup)
             other, other_target = self._crop(self.clip_in_turn(int(rng.integers(2**31))), rng)
             samples = mix(samples, other, share)
             target = share * target + (1 - share) * other_target
         item = {"samples": samples, "labels": target.astype(np.float32)}
-        if self.augmentation.spec_augment:
+        if self.spec_augment:
             item["mask_seed"] = int(rng.integers(2**31))
         return item
 
@@ -157,20 +158,19 @@ class CropDataset(data.Dataset):
         self, clip: dict[str, Any], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """A crop of a clip, and its target, shape (num_labels,)."""
-        data, perturbs = clip["audio"]["bytes"], self.augmentation.speed_perturbation
-        target = np.eye(self.num_labels)[clip["genre"]]
-        return random_crop(data, self.window, rng, perturbs), target
+        crop = random_crop(clip["audio"]["bytes"], self.window, rng, self.speed_perturbation)
+        return crop, np.eye(self.num_labels)[clip["genre"]]
 
-    def augmented(self, clips: Sequence[int], n: int) -> list[np.ndarray]:
+    def augmented(self, rows: Sequence[int], n: int) -> list[np.ndarray]:
         """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
-        if not self.augmentation.speed_perturbation:
+        if not self.speed_perturbation:
             return []
-        rng = np.random.default_rng((self.seed, clips[0]))
-        wavs = [self.rows[int(clip)]["audio"]["bytes"] for clip in clips[:n]]
+        rng = np.random.default_rng((self.seed, rows[0]))
+        wavs = [self.rows[int(row)]["audio"]["bytes"] for row in rows[:n]]
         return [random_crop(wavs[i % len(wavs)], self.window, rng, True) for i in range(n)]
 
     def clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
         round_, genre = divmod(n, len(self.of_genre))
-        clips = self.of_genre[genre]
-        return self.rows[int(clips[round_ % len(clips)])]
+        rows = self.of_genre[genre]
+        return self.rows[int(rows[round_ % len(rows)])]

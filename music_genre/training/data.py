@@ -37,8 +37,7 @@ def find_archives() -> list[Path]:
         for path in DATA_DIR.glob("*")
         if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.stem != SYNTHETIC
     ]
-    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path for path in newest_first if _is_gtzan(path)]
+    return sorted(filter(_is_gtzan, found), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _is_gtzan(path: Path) -> bool:
@@ -63,8 +62,7 @@ def find_dataset(name: str | None) -> str:
             f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or give its path as "
             f"--dataset. To try without data: {QUICKSTART}"
         )
-    others = f", the newest of {len(archives)} GTZAN archives there" if archives[1:] else ""
-    print_once(f"Training on {archives[0]}{others}.")
+    print_once(f"Training on {archives[0]}, the newest GTZAN archive in {DATA_DIR}/.")
     return str(archives[0])
 
 

@@ -36,12 +36,10 @@ def explain_failures(output_dir: str | None) -> Iterator[None]:
         raise
 
 
-def is_disk_full(error: BaseException | None, folder: Path) -> bool:
+def is_disk_full(error: BaseException, folder: Path) -> bool:
     """torch and safetensors hide the cause in an error of their own: look at the disk as well."""
-    while error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return shutil.disk_usage(there).free < 2**20
 

@@ -48,16 +48,12 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
     Raises:
         InputError: something is wrong here, the Hub refuses the job, or the job failed.
     """
-    if not (recipe.push_to_hub and recipe.hub_model_id):
+    is_here = bool(dataset) and Path(dataset).exists()
+    if not (recipe.push_to_hub and recipe.hub_model_id and dataset):
         raise InputError(
-            "A job's model goes to the Hub and nowhere else: add --push_to_hub --hub_model_id "
-            "USER/NAME."
+            "A job needs --dataset, an id on the Hub or a folder that data_prep made, and "
+            "--push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
         )
-    if not dataset:
-        raise InputError(
-            "A job needs --dataset: an id on the Hub, or a folder that data_prep made."
-        )
-    is_here = Path(dataset).exists()
     if is_here and not Path(dataset, "preparation.json").is_file():
         raise InputError(
             f"A job takes a prepared dataset: `python -m data_prep {dataset}` makes a folder; give "
@@ -70,8 +66,8 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         price = _price(api, recipe.job)
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        code, argv = _code_volume(api, _without_job(argv))
-        volumes = [code, _output_volume(api, name)]
+        argv = _without_job(argv)
+        volumes = [_code_volume(api, argv), _output_volume(api, name)]
         if is_here:
             volumes.append(api.sync_job_volume(dataset, "/dataset"))
             argv = ["/dataset" if argument == dataset else argument for argument in argv]
@@ -103,40 +99,35 @@ def _without_job(argv: list[str]) -> list[str]:
 
 def _price(api: HfApi, flavor: str) -> str:
     """What a flavor costs, for a person."""
-    hardware = {one.name: one for one in api.list_jobs_hardware()}
-    if flavor not in hardware:
-        known = ", ".join(f"{one.name} ({_per_hour(one)})" for one in hardware.values())
+    prices = {
+        one.name: f"{one.unit_cost_usd:g} USD per {one.unit_label}"
+        for one in api.list_jobs_hardware()
+    }
+    if flavor not in prices:
+        known = ", ".join(f"{name} ({price})" for name, price in prices.items())
         raise InputError(f"--job {flavor} is no hardware of the Hub. There is {known}.")
-    return _per_hour(hardware[flavor])
+    return prices[flavor]
 
 
-def _per_hour(hardware) -> str:
-    hours = {"minute": 60, "hour": 1, "second": 3600}.get(hardware.unit_label)
-    if hours is None:
-        return f"{hardware.unit_cost_usd:g} USD per {hardware.unit_label}"
-    return f"{hours * hardware.unit_cost_usd:.2f} USD per hour"
-
-
-def _code_volume(api: HfApi, argv: list[str]) -> tuple[Volume, list[str]]:
-    """The tracked files of this checkout, and the arguments with the paths that they have there."""
+def _code_volume(api: HfApi, argv: list[str]) -> Volume:
+    """The files of this checkout that git tracks, of which the JSON file in `argv` must be one."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     files = [name for name in listed.stdout.split("\0") if (CHECKOUT / name).is_file()]
     if listed.returncode or not files:
         raise InputError(f"{CHECKOUT} is no git checkout: a job takes the files that git tracks.")
-    for i, argument in enumerate(argv):
-        if argument.endswith(".json") and Path(argument).is_file():
-            path = Path(argument).resolve()
-            if not path.is_relative_to(CHECKOUT) or str(path.relative_to(CHECKOUT)) not in files:
-                raise InputError(f"git does not track {argument}: add it, so that the job has it.")
-            argv = [*argv[:i], str(path.relative_to(CHECKOUT)), *argv[i + 1 :]]
+    if argv and argv[0].endswith(".json") and argv[0] not in files:
+        raise InputError(
+            f"git does not track {argv[0]}: add it, so that the job has it, and give its path as "
+            f"from {CHECKOUT}."
+        )
     with TemporaryDirectory() as folder:
         for name in files:
             target = Path(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, target)
-        return api.sync_job_volume(folder, "/code", remote_name="music-genre-code"), argv
+        return api.sync_job_volume(folder, "/code", remote_name="music-genre-code")
 
 
 def _output_volume(api: HfApi, name: str) -> Volume:
@@ -158,11 +149,10 @@ def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
         print(f"The job runs on. {_how_to_go_on(job)}", file=sys.stderr)
         raise
     if status.stage != JobStage.COMPLETED:
-        last = "\n".join(lines)
+        message = f" ({status.message})" if status.message else ""
         raise InputError(
-            f"Job {job.id} ended as {status.stage.lower()}"
-            f"{f' ({status.message})' if status.message else ''}. The same command resumes it. Its "
-            f"last lines:\n{last}"
+            f"Job {job.id} ended as {status.stage.lower()}{message}. The same command resumes it. "
+            "Its last lines:\n" + "\n".join(lines)
         )
     print(f"The model is at {api.endpoint}/{repo_id}")
 

@@ -1,15 +1,14 @@
 """A linear probe: the model with its encoder frozen, cut behind the layer that knows genres best.
 
-It is a model of its own, minutes after the start, and what fine-tuning starts from. A random head
-sends noise through the pretrained layers in the first steps of training and spoils what they know.
-So the head starts as the logistic regression on the pretrained features: "linear probing, then
-fine-tuning" (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+It is a model of its own, minutes after the start, and what fine-tuning starts from: a random head
+would send noise through the pretrained layers in the first steps ("linear probing, then
+fine-tuning", Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
 Out-of-Distribution", ICLR 2022). The last layers of a speech model know words rather than music:
 those behind the best layer are cut off. Layer and regularization are chosen together by
 cross-validation over the artists of train.
 
 A model of AudioSet's classes knows most genres already. Where its last layer is the head, the
-regression is added to what the classes of the same names say.
+regression is added to what the classes of the same names say: the base's classes.
 
 FAMILIES says, for each type of model, which vectors the probe gets and how a head is written.
 """
@@ -43,15 +42,15 @@ from music_genre.training.processes import shared
 # Of a track: windows spread over it, and as many random crops as make up the total, where the run
 # augments crops. More of one track teach a linear probe little.
 N_WINDOWS, N_WITH_CROPS = 4, 8
-# More tracks change a linear probe little, and all of their vectors are in memory at once.
-MAX_TRACKS, MAX_TRACKS_TO_CHOOSE = 4_000, 1_000
+# More change a linear probe little, and all of their vectors are in memory at once.
+MAX_TRACKS = 2_000
 N_FOLDS = 5
 # C of the logistic regression on standardized features, where a track weighs 1 on average. The
 # layer is chosen by the best of two (deeper ones may need another than the first), then C for it.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
 OTHER_STRENGTHS = (0.001, 0.003, 0.03)
-# Of the logits of known classes, which are added to the regression's; chosen together with C.
-KNOWN_SHARES = (0.0, 0.5, 1.0)
+# Of the logits of the base's classes, which are added to the regression's; chosen together with C.
+BASE_SHARES = (0.0, 0.5, 1.0)
 
 
 # --- what differs by family -----------------------------------------------------------------
@@ -64,16 +63,14 @@ class Family:
     Attributes:
         vectors: what the linear layers of the head get if the model ends after layer 1, 2, ...;
             from its input, shape (windows, ...), to a list of tensors of shape (windows, hidden).
-            A family without layers to cut returns one.
-        layers: the layers themselves, to be cut; empty where there are none.
-        write_head: put a standardization and a regression on it, shape (labels, hidden) and
-            (labels,), into the head.
+        layers: the layers themselves, to be cut; a family that has none has one of `vectors`.
+        write_head: put a standardization, and weights, shape (labels, hidden), and biases on it
+            into the head.
     """
 
     vectors: Callable[[PreTrainedModel, torch.Tensor], list[torch.Tensor]]
     layers: Callable[[PreTrainedModel], nn.ModuleList]
     write_head: Callable[[PreTrainedModel, StandardScaler, np.ndarray, np.ndarray], None]
-    keeps_known_classes: bool = False  # `model.keep_known_classes` has set the last layer
 
 
 def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -152,12 +149,7 @@ FAMILIES = {
     "wavlm": _SPEECH,
     "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
     AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_last_layer),
-    EFFICIENTAT: Family(
-        _efficientat_vectors,
-        lambda model: nn.ModuleList(),
-        _write_last_layer,
-        keeps_known_classes=True,
-    ),
+    EFFICIENTAT: Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_last_layer),
 }
 
 
@@ -190,19 +182,7 @@ class Features:
     labels: np.ndarray  # int, shape (windows,)
     groups: np.ndarray  # str, shape (windows,): the artist, or the track where that is unknown
     is_crop: np.ndarray  # bool, shape (windows,): augmented; to fit on, not to score
-    known: np.ndarray | None = None  # float, shape (windows, labels): logits of known classes
-
-    def of_tracks(self, tracks: np.ndarray) -> "Features":
-        """Those of some tracks, which are numbered anew."""
-        rows = np.isin(self.tracks, tracks)
-        return Features(
-            [layer[rows] for layer in self.layers],
-            np.unique(self.tracks[rows], return_inverse=True)[1],
-            self.labels[rows],
-            self.groups[rows],
-            self.is_crop[rows],
-            None if self.known is None else self.known[rows],
-        )
+    base_logits: np.ndarray | None = None  # of the base's classes, shape (windows, labels)
 
     def weights(self) -> np.ndarray:
         """Windows of a track share its weight, the tracks of a genre that of the genre."""
@@ -221,22 +201,20 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         trainer: with the model, which it has put on its device.
 
     Returns:
-        `layers` that are kept, `of_layers`, the regression's `C`, the `known_share` of the classes
-        that the base model knew, `cross_validated_accuracy`, and `over`, what it was
-        cross-validated over.
+        What `choose_layer` returns, and `over`, what that was cross-validated over.
     """
     model = trainer.model.eval()
     features, over = extract_features(trainer, crops)
-    known = known_classes(model)
-    if known is not None:
-        known_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
-        features.known = (features.layers[-1] - known_mean) @ known.T
+    base_weight = weight_of_base_classes(model)
+    base_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
+    if base_weight is not None:
+        features.base_logits = (features.layers[-1] - base_mean) @ base_weight.T
     found = [None, None]
     if PartialState().is_main_process:
         # These products are small: with two threads of BLAS they took ten times as long on a
         # machine that others use, too.
         with threadpool_limits(1):
-            choice = _choose(features, over)
+            choice = choose(features, over)
             regression = _regression(choice["C"]).fit(
                 features.layers[choice["layers"] - 1],
                 features.labels,
@@ -246,20 +224,17 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
     choice, regression = broadcast_object_list(found)
     keep_layers(model, choice["layers"])
     weight, bias = _weights_of_all_genres(regression[-1], model.config.num_labels)
-    if known is not None:  # on standardized features, as the regression
+    if base_weight is not None:  # on standardized features, as the regression
         share, scaler = choice["known_share"], regression[0]
-        weight = weight + share * known * scaler.scale_
-        bias = bias + share * known @ (scaler.mean_ - known_mean)
+        weight = weight + share * base_weight * scaler.scale_
+        bias = bias + share * base_weight @ (scaler.mean_ - base_mean)
     FAMILIES[model.config.model_type].write_head(model, regression[0], weight, bias)
     return choice
 
 
-def known_classes(model: PreTrainedModel) -> np.ndarray | None:
-    """What the last layer knows of genres before the probe: its weight, shape (labels, hidden).
-
-    None if it is random, or zero.
-    """
-    if not FAMILIES[model.config.model_type].keeps_known_classes:
+def weight_of_base_classes(model: PreTrainedModel) -> np.ndarray | None:
+    """The last layer where `keep_base_classes` set it, shape (labels, hidden); None elsewhere."""
+    if model.config.model_type != EFFICIENTAT:
         return None
     weight = model.classifier.weight.detach().cpu().double().numpy()
     return weight if weight.any() else None
@@ -268,9 +243,9 @@ def known_classes(model: PreTrainedModel) -> np.ndarray | None:
 def describe_choice(choice: dict[str, Any]) -> str:
     layer = f" on layer {choice['layers']} of {choice['of_layers']}" * (choice["of_layers"] > 1)
     share = choice["known_share"]
-    known = f", with {share:g} of the classes that the base knows" if share else ""
+    of_base = f", with {share:g} of the classes that the base knows" if share else ""
     return (
-        f"Linear probe{layer}, C={choice['C']:g}{known}: "
+        f"Linear probe{layer}, C={choice['C']:g}{of_base}: "
         f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over {choice['over']}."
     )
 
@@ -300,7 +275,7 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, st
         return n_plain, torch.stack(layers).float().cpu().numpy()
 
     found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
-    known = np.array(tracks.artists)[chosen].tolist()
+    artists = np.array(tracks.artists)[chosen].tolist()
     lengths = [layers.shape[1] for _, layers in found]
     repeat = np.repeat(np.arange(len(chosen)), lengths)
     is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
@@ -308,22 +283,10 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, st
         list(np.concatenate([layers for _, layers in found], axis=1)),
         repeat,
         tracks.labels[chosen][repeat],
-        artist_groups(known)[repeat],
+        artist_groups(artists)[repeat],
         np.concatenate(is_crop),
     )
-    return features, _over(known)
-
-
-def _choose(features: Features, over: str) -> dict[str, Any]:
-    """What `choose_layer` says of so many tracks as it has time for; and what it is over."""
-    first = np.unique(features.tracks, return_index=True)[1]
-    some = features.of_tracks(_in_turns(features.labels[first])[:MAX_TRACKS_TO_CHOOSE])
-    try:
-        return choose_layer(some) | {"over": over}
-    except OneGenreLeftError:
-        some.groups = some.tracks.astype(str)
-        over = "the tracks of train, and not its artists, of whom some genres have too few"
-        return choose_layer(some) | {"over": over}
+    return features, _over(artists)
 
 
 def _in_turns(labels: np.ndarray) -> np.ndarray:
@@ -345,24 +308,33 @@ def _over(artists: list[str]) -> str:
     return f"the artists of train, who are known for {n_known} of {len(artists)} tracks"
 
 
-class OneGenreLeftError(InputError):
-    """Without the artists of one part of the tracks, only one genre is left."""
+def choose(features: Features, over: str) -> dict[str, Any]:
+    """What `choose_layer` says, and what it is over."""
+    try:
+        return choose_layer(features) | {"over": over}
+    except TooFewError:
+        features.groups = features.tracks.astype(str)
+        over = "the tracks of train, and not its artists, of whom some genres have too few"
+        return choose_layer(features) | {"over": over}
 
 
 def choose_layer(features: Features) -> dict[str, Any]:
-    """The layer, the C and the share of known classes of the least negative log-likelihood.
+    """The layer, the C and the share of the base's classes of the least negative log-likelihood.
 
     On tracks of artists that the regression was not fitted on.
+
+    Returns:
+        `layers` that are kept, `of_layers`, the regression's `C`, the `known_share` of the base's
+        classes, and `cross_validated_accuracy`.
     """
-    first = np.unique(features.tracks, return_index=True)[1]
-    references = features.labels[first]
-    shares = KNOWN_SHARES if features.known is not None else (0.0,)
+    references = features.labels[np.unique(features.tracks, return_index=True)[1]]
+    shares = (0.0,) if features.base_logits is None else BASE_SHARES
 
     def score(n_layers: int, strength: float) -> tuple[float, int, float, float, float]:
         found = cross_validate(features.layers[n_layers - 1], features, strength)
         scores = []
         for share in shares:
-            probabilities = mean_of_tracks(add_known(found, features, share), features)
+            probabilities = mean_of_tracks(add_base_logits(found, features, share), features)
             loss = negative_log_likelihood(probabilities, references)
             right = accuracy(probabilities, references)
             scores.append((loss, n_layers, strength, share, right))
@@ -381,13 +353,13 @@ def choose_layer(features: Features) -> dict[str, Any]:
     }
 
 
-def add_known(probabilities: np.ndarray, features: Features, share: float) -> np.ndarray:
-    """Of windows, shape (windows, genres): with that share of the known classes' logits added."""
+def add_base_logits(probabilities: np.ndarray, features: Features, share: float) -> np.ndarray:
+    """Probabilities of windows, shape (windows, genres), with that share of the base's logits."""
     if not share:
         return probabilities
-    known = features.known[:, : probabilities.shape[1]]
+    base_logits = features.base_logits[:, : probabilities.shape[1]]
     with np.errstate(divide="ignore"):  # a genre that a fold lacks has no probability
-        return softmax(np.log(probabilities) + share * known, axis=1)
+        return softmax(np.log(probabilities) + share * base_logits, axis=1)
 
 
 def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
@@ -398,6 +370,10 @@ def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
     return np.add.reduceat(probabilities[plain], first) / np.bincount(tracks)[:, None]
 
 
+class TooFewError(InputError):
+    """A part of the tracks is all that there is of a genre, or all but one genre."""
+
+
 def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
     """Probabilities of windows of tracks whose artist the regression was not fitted on.
 
@@ -405,17 +381,11 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
         Shape (windows, genres).
 
     Raises:
-        InputError: there are too few tracks, or artists, to leave some out.
+        TooFewError: there are too few tracks, or artists, to leave some out.
     """
     n_of_genre = np.bincount(features.labels[~features.is_crop])
     # As many as scikit-learn allows.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
-    too_few = OneGenreLeftError(
-        "The linear probe needs two genres, and two tracks of each, in train: add tracks, or leave "
-        "it out by --linear_probe False."
-    )
-    if n_folds < 2 or np.count_nonzero(n_of_genre) < 2:
-        raise too_few
     with warnings.catch_warnings():
         # A genre of fewer tracks than folds; of fewer artists, whose probability is then 0.
         warnings.simplefilter("ignore", UserWarning)
@@ -430,8 +400,11 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
                 method="predict_proba",
                 params={"logisticregression__sample_weight": features.weights()},
             )
-        except ValueError as error:  # a fold leaves one genre
-            raise too_few from error
+        except ValueError as error:  # one fold is too few, or it leaves one genre
+            raise TooFewError(
+                "The linear probe needs two genres, and two tracks of each, in train: add tracks, "
+                "or leave it out by --linear_probe False."
+            ) from error
     probabilities = np.zeros((len(layer), len(n_of_genre)))
     probabilities[:, np.unique(features.labels)] = found
     return probabilities

@@ -64,7 +64,7 @@ def load_for_training(
             _report_random_tensors(found, info)
             if config.model_type == EFFICIENTAT:
                 has_head = not any(name.startswith(HEAD) for name in info["missing_keys"])
-                keep_known_classes(model, load_classifier(found) if has_head else None)
+                keep_base_classes(model, load_classifier(found) if has_head else None)
     except UNUSABLE as error:
         raise unusable(found, error) from error
     _set_up_feature_extractor(feature_extractor, model.config.model_type)
@@ -75,7 +75,7 @@ def load_for_training(
     return model, feature_extractor
 
 
-def keep_known_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
+def keep_base_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
     """Set the last layer to the base's classes that have the name of a genre, in any spelling.
 
     AudioSet's "Heavy metal" is GTZAN's "metal". Genres that the base has no class for get zeros.
@@ -98,9 +98,8 @@ def _report_random_tensors(found: ModelFolder, info: dict[str, Any]) -> None:
     lacking = sorted(name for name in lacking if not name.startswith(HEAD))
     if lacking:
         print_once(
-            f"Warning: {found.name} lacks {len(lacking)} tensors of "
-            f"the encoder, which start with random weights: {', '.join(lacking[:3])}"
-            f"{' ...' if lacking[3:] else ''}"
+            f"Warning: {found.name} lacks {len(lacking)} tensors of the encoder, such as "
+            f"{lacking[0]}, which start with random weights."
         )
 
 
@@ -116,8 +115,8 @@ def _shorten_whisper(
 ) -> None:
     """Cut Whisper's position table to the window: otherwise it pads a 5 s window to 30 s.
 
-    Its positions are sinusoids, so the first ones mean the same in a shorter table. The feature
-    extractor and config.json are changed alike: the saved model loads in a plain `pipeline`.
+    Its positions are sinusoids: the first ones mean the same in a shorter table. The feature
+    extractor and config.json are changed alike, so that a plain `pipeline` loads the saved model.
     """
     if window_seconds != int(window_seconds) or not 1 <= window_seconds <= 30:
         raise ModelError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
@@ -139,9 +138,8 @@ def _shorten_ast(
 ) -> None:
     """Cut AST's grid of positions to the window: otherwise it pads a 5 s window to 10.24 s.
 
-    The middle of the grid is kept, as AST's authors do for shorter inputs (Gong et al., "AST: Audio
-    Spectrogram Transformer", Interspeech 2021, section 2.2). The feature extractor and config.json
-    are changed alike.
+    The middle of the grid is kept, as AST's authors do (Gong et al., "AST: Audio Spectrogram
+    Transformer", Interspeech 2021, section 2.2), in feature extractor and config.json alike.
     """
     config, embeddings = model.config, model.audio_spectrogram_transformer.embeddings
     n_frames = round(window_seconds * 100)  # the feature extractor's hop is 10 ms

@@ -50,10 +50,9 @@ def shared(
 
 
 def in_any_process(*flags: bool) -> list[bool]:
-    """For each flag, whether any process has it set.
+    """For each flag, whether any process has it set; it waits for the device.
 
-    Processes that stop at different steps would wait for each other for ever. It waits for the
-    device, so a step asks once for all.
+    Processes that stop at different steps would wait for each other for ever.
     """
     if PartialState().num_processes == 1:
         return list(flags)

@@ -27,26 +27,22 @@ def describe_training(
     """The part of report.json on the training.
 
     Args:
-        linear_probe: what is known of it, with `is_kept`: whether it is the model; None if the run
-            has none.
-        steps_before: those that the checkpoint had, which the run was resumed from.
+        linear_probe: what is known of it, with `is_kept`: whether it is the model.
+        steps_before: of the checkpoint that the run was resumed from.
     """
     arguments, state, clock = run.arguments, run.trainer.state, run.clock
     seconds = clock.stages.get(FINE_TUNING, clock.seconds)
     best_step = state.best_global_step if arguments.load_best_model_at_end else None
-    crops_a_step = (
-        arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    )
-    audio_seconds = (
-        (state.global_step - steps_before) * crops_a_step * run.model_arguments.window_seconds
-    )
+    batch_size = arguments.train_batch_size * arguments.gradient_accumulation_steps
+    crops_a_step = batch_size * arguments.world_size
+    crops = (state.global_step - steps_before) * crops_a_step
     return {
         "seconds": round(seconds, 1),
         "run_seconds": round(clock.seconds, 1),
         "stages": clock.rounded(),
         "stopped_by_budget": stopped_by_budget,
         # The audio of all crops over the whole time, of which validation takes a share.
-        "audio_seconds_per_second": round(audio_seconds / seconds, 1),
+        "audio_seconds_per_second": round(crops * run.model_arguments.window_seconds / seconds, 1),
         "epochs": round(state.epoch or 0, 2),
         "steps": state.global_step,
         "resumed_at_step": steps_before,
@@ -58,9 +54,7 @@ def describe_training(
         "recipe": {
             "learning rate": arguments.learning_rate,
             "clips a step": crops_a_step,
-            "schedule": str(
-                getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
-            ),
+            "schedule": arguments.lr_scheduler_type.value,
             "weight decay": arguments.weight_decay,
         },
     }

@@ -54,7 +54,6 @@ def evaluate(
 
     Args:
         folder: with a model that is not calibrated; it stays as it is.
-        datasets: `validation`, which must not be empty, and `test`.
         in_one_pass: also score what a plain `pipeline` gives, which takes as long again.
 
     Returns:
@@ -84,17 +83,14 @@ def evaluate(
 def _score_in_one_pass(
     classifier: GenreClassifier, tracks: TrackDataset, arguments: TrainingArguments
 ) -> np.ndarray | None:
-    """What a plain `pipeline` gives for each track, shape (tracks, labels).
+    """What a plain `pipeline` gives for each track, shape (tracks, labels); of a song, the mean.
 
-    Of a song it is the mean over its excerpts. None if there is a clip that is too short or too
-    long for one pass.
+    None if there is a clip that is too short or too long for one pass.
     """
 
     def score(waveforms: list[np.ndarray]) -> np.ndarray | None:
-        of_clips = [
-            classify_in_one_pass(classifier.model, classifier.feature_extractor, waveform)
-            for waveform in waveforms
-        ]
+        model, extractor = classifier.model, classifier.feature_extractor
+        of_clips = [classify_in_one_pass(model, extractor, waveform) for waveform in waveforms]
         return None if any(one is None for one in of_clips) else np.mean(of_clips, axis=0)
 
     rows = shared(len(tracks), tracks.waveforms, score, "Scoring in one pass", arguments)

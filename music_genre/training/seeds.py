@@ -16,8 +16,7 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
 
     Args:
         run: one run, of what `parse_arguments` returns.
-        argv: the arguments of train_hf.py.
-        recipe: what `parse_arguments` made of them.
+        argv, recipe: the arguments of train_hf.py, and what `parse_arguments` made of them.
     """
     if recipe.push_to_hub:
         raise InputError("--seeds makes several models: publish the one you choose.")

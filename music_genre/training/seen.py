@@ -7,13 +7,13 @@ that of tracks it was trained on. The file has hashes only, so no file name leak
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
 from datasets import Dataset
 
+from data_prep.prepared import Preparation
 from music_genre.loading import ModelFolder
 
 TRACKS_FILE = "train_tracks.json"
@@ -50,21 +50,21 @@ class SeenTracks:
     def joined(self, other: "SeenTracks | None") -> "SeenTracks":
         if other is None:
             return self
-        # Equal ids say something within one dataset only.
-        ids = other.track_ids if other.dataset == self.dataset else frozenset()
-        return SeenTracks(self.dataset, self.track_ids | ids, self.samples | other.samples)
+        ids = self.track_ids | other.ids_in(self.dataset)
+        return SeenTracks(self.dataset, ids, self.samples | other.samples)
+
+    def ids_in(self, dataset: str) -> frozenset[str]:
+        """Equal ids say something within one dataset only."""
+        return self.track_ids if dataset == self.dataset else frozenset()
 
     def write(self, folder: Path) -> None:
-        content = {
-            "dataset": self.dataset,
-            "track_ids": sorted(self.track_ids),
-            "samples": sorted(self.samples),
-        }
-        (folder / TRACKS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {name: sorted(getattr(self, name)) for name in ("track_ids", "samples")}
+        text = json.dumps({"dataset": self.dataset} | content, indent=1)
+        (folder / TRACKS_FILE).write_text(text + "\n", encoding="utf-8")
 
     def count(self, dataset: str, clips: Dataset) -> int:
         """How many tracks of `clips` are among these."""
-        ids = self.track_ids if dataset == self.dataset else frozenset()
+        ids = self.ids_in(dataset)
         rows = zip(clips["track_id"], clips["audio"], strict=True)
         return len(
             {
@@ -85,28 +85,24 @@ def _hash_samples(wav: bytes) -> str:
 
 
 def describe_base(
-    found: ModelFolder, base: SeenTracks | None, dataset_name: str, kind: str, test: Dataset
+    found: ModelFolder, base: SeenTracks | None, preparation: Preparation, test: Dataset
 ) -> tuple[int | None, str | None]:
     """What the base model may know of the test tracks.
 
     Args:
-        found: the base model.
         base: what it says of its own training.
-        dataset_name, kind: of this run's dataset, as its preparation has them.
 
     Returns:
-        How many test tracks it was trained on, None if it does not say; and the warning for a
-        person, None if there is nothing to warn of.
+        How many test tracks it was trained on, None if it does not say; and a warning, or None.
     """
     if base is not None:
-        n = base.count(dataset_name, test)
-        n_tracks = len(set(test["track_id"]))
+        n, n_tracks = base.count(preparation.dataset_name, test), len(set(test["track_id"]))
         warning = (
             f"the base model was trained on {n} of these {n_tracks} test tracks, so the accuracy "
             "on them is not that of music it does not know"
         )
         return n, warning if n else None
-    if kind == "gtzan" and _names_gtzan(found):
+    if preparation.kind == "gtzan" and _names_gtzan(found):
         return None, (
             "the base model's card or configuration names GTZAN: it may have been trained on these "
             "test tracks, so the accuracy on them says little"
@@ -115,10 +111,8 @@ def describe_base(
 
 
 def _names_gtzan(found: ModelFolder) -> bool:
-    texts = [found.name] if found.commit else []
-    for name in ("README.md", "config.json"):
-        try:
-            texts.append((found.path / name).read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            continue
-    return any(re.search("gtzan", text, re.IGNORECASE) for text in texts)
+    files = [path for name in ("README.md", "config.json") if (path := found.path / name).is_file()]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    if found.commit:  # the name of a folder here says nothing
+        texts.append(found.name)
+    return any("gtzan" in text.lower() for text in texts)

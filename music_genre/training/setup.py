@@ -1,10 +1,8 @@
 """Set up one training run: model, clips, recipe and callbacks, put together in a `Run`."""
 
-import hashlib
-import json
 import os
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -17,18 +15,18 @@ from music_genre.cpu_modules import use_cpu_modules
 from music_genre.errors import InputError
 from music_genre.evaluation.environment import hardware
 from music_genre.hub_access import check_access
-from music_genre.loading import ModelError, ModelFolder, find_model
+from music_genre.loading import ModelFolder
 from music_genre.report import RUNS_DIR
-from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
+from music_genre.training.arguments import ModelArguments, RecipeArguments
 from music_genre.training.callbacks import SetEpoch, StopOnBadLoss
-from music_genre.training.checkpoints import Command
-from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
+from music_genre.training.clips import CropDataset, TrackDataset, WindowDataset
 from music_genre.training.clock import Clock
+from music_genre.training.launcher import is_launched
 from music_genre.training.linear_probe import FAMILIES, can_have_linear_probe
-from music_genre.training.model import SPECTROGRAM_MODELS, load_for_training
+from music_genre.training.model import load_for_training
 from music_genre.training.processes import print_once
 from music_genre.training.seen import SeenTracks, describe_base
-from music_genre.training.trainer import Collate, CropLoss, GenreTrainer, compute_metrics
+from music_genre.training.trainer import Collate, GenreTrainer, compute_metrics, crop_loss
 
 # Variables by which trackio would make or fill a repository or server that no option names.
 TRACKIO_VARIABLES = (
@@ -37,19 +35,6 @@ TRACKIO_VARIABLES = (
     "TRACKIO_DATASET_ID",
     "TRACKIO_REGISTRY_BUCKET_ID",
     "TRACKIO_SERVER_URL",
-)
-# Options that say where a run is and how it is watched, and not what comes out of it.
-NOT_OF_THE_RESULT = (
-    "output_dir",
-    "resume_from_checkpoint",
-    "disable_tqdm",
-    "report_to",
-    "run_name",
-    "push_to_hub",
-    "hub_model_id",
-    "job",
-    "job_timeout",
-    "job_detach",
 )
 
 
@@ -78,24 +63,9 @@ class Run:
         return wants_linear_probe(self.trainer.model, self.model_arguments)
 
 
-def find_base(arguments: ModelArguments) -> ModelFolder:
-    try:
-        return find_model(arguments.model_name_or_path, arguments.revision)
-    except ModelError as error:
-        name = Path(arguments.model_name_or_path)
-        hint = ""
-        # Their weights are not on the Hub in this form.
-        if not name.exists() and (size := re.fullmatch(r"efficientat-(mn\d+)", name.name)):
-            hint = f" `python -m music_genre.efficientat {size[1]} {name}` makes it."
-        raise ModelError(
-            f"{error} --model_name_or_path names the model to start from.{hint}"
-        ) from error
-
-
 def use_all_cores(arguments: RecipeArguments) -> None:
     """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
-    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if arguments.device.type == "cpu" and is_launched and torch.get_num_threads() == 1:
+    if arguments.device.type == "cpu" and is_launched() and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, joblib.cpu_count() // n_processes))
 
@@ -104,12 +74,8 @@ def check_trackers(arguments: RecipeArguments) -> None:
     """trackio makes nothing on the Hub that no option names."""
     if "trackio" not in arguments.report_to:
         return
-    for variable in TRACKIO_VARIABLES:
-        if os.environ.pop(variable, None):
-            print_once(
-                f"{variable} is set and not used: records stay on this machine, unless "
-                "--trackio_space_id or --trackio_bucket_id names a place on the Hub."
-            )
+    if ignored := [name for name in TRACKIO_VARIABLES if os.environ.pop(name, None)]:
+        print_once(f"{', '.join(ignored)}: not used; records stay here unless an option says so.")
 
 
 def default_output_dir(model_arguments: ModelArguments, preparation: Preparation) -> str:
@@ -118,55 +84,20 @@ def default_output_dir(model_arguments: ModelArguments, preparation: Preparation
     return str(RUNS_DIR / "-".join(Path(name).absolute().name for name in names).lower())
 
 
-def identify(
-    data: DataArguments,
-    model: ModelArguments,
-    recipe: RecipeArguments,
-    seen: SeenTracks,
-    dataset: dict[str, Dataset],
-) -> Command:
-    """What makes a run the same: the options that matter for its result, and the clips."""
-    options = (
-        asdict(model) | recipe.to_dict() | {"split": data.split, "seed_of_split": data.split_seed}
-    )
-    options = {name: v for name, v in options.items() if name not in NOT_OF_THE_RESULT}
-    clips = [sorted(seen.samples), *(dataset[name]["track_id"][:] for name in dataset)]
-    return Command(_digest(options), _digest(clips))
-
-
-def _digest(content: object) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def wants_linear_probe(model: PreTrainedModel, arguments: ModelArguments) -> bool:
     is_possible = not arguments.from_scratch and can_have_linear_probe(model)
     return arguments.linear_probe is not False and is_possible
-
-
-def why_no_linear_probe(model: PreTrainedModel, arguments: ModelArguments) -> str | None:
-    """A sentence, where a person may expect one and there is none."""
-    is_expected = not arguments.from_scratch and arguments.linear_probe is not False
-    if not is_expected or can_have_linear_probe(model):
-        return None
-    known = ", ".join(FAMILIES)
-    return f"No linear probe: it is for {known}, and not with a weighted sum of layers."
 
 
 def make_run(
     base: ModelFolder,
     dataset: dict[str, Dataset],
     preparation: Preparation,
-    own_tracks: SeenTracks,
     model_arguments: ModelArguments,
     arguments: RecipeArguments,
     clock: Clock | None = None,
 ) -> Run:
-    """Load the model and put it, the clips and the recipe together.
-
-    Args:
-        clock: of the run; a new one by default.
-    """
+    """Load the model and put it, the clips and the recipe together."""
     set_seed(arguments.seed)  # before the model: its head is random
     model, feature_extractor = load_for_training(
         base,
@@ -175,17 +106,27 @@ def make_run(
         model_arguments.from_scratch,
     )
     model.config.trained_on_synthetic_music = preparation.is_synthetic
-    _check_abilities(model, model_arguments, arguments)
-    _freeze_convolutions(model, model_arguments, arguments)
+    if not has_epochs(arguments) and not wants_linear_probe(model, model_arguments):
+        raise InputError(
+            "--num_train_epochs 0 makes the linear probe only, and this run has none: give a "
+            "number of epochs."
+        )
+    freeze = model_arguments.freeze_feature_encoder
+    if freeze is None:  # random convolutions have to be trained
+        freeze = not model_arguments.from_scratch
+    freeze = freeze and hasattr(model, "freeze_feature_encoder")
+    if freeze:
+        model.freeze_feature_encoder()
+    if freeze and arguments.device.type == "cpu":
+        use_cpu_modules(model)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
-    augmentation = Augmentation(
-        arguments.mixup, arguments.speed_perturbation, arguments.spec_augment
-    )
-    crops = CropDataset(dataset["train"], window, arguments.seed, augmentation)
+    crops = CropDataset(
+        dataset["train"], window, arguments.seed,
+        arguments.mixup, arguments.speed_perturbation, arguments.spec_augment,
+    )  # fmt: skip
     tracks = {name: TrackDataset(dataset[name], window) for name in ("validation", "test")}
-    loss = CropLoss(arguments.label_smoothing_factor)
     has_time_first = model.main_input_name == "input_values"  # AST, EfficientAT
     try:
         trainer = GenreTrainer(
@@ -195,65 +136,21 @@ def make_run(
             eval_dataset=WindowDataset(tracks["validation"]),
             data_collator=Collate(feature_extractor, model.main_input_name, has_time_first),
             processing_class=feature_extractor,
-            compute_loss_func=loss,
+            compute_loss_func=partial(crop_loss, label_smoothing=arguments.label_smoothing_factor),
             compute_metrics=compute_metrics,
-            callbacks=[SetEpoch(crops), StopOnBadLoss(loss)],
+            callbacks=[SetEpoch(crops), StopOnBadLoss()],
         )
     except (ValueError, RuntimeError) as error:  # options that do not go together or go here
         raise InputError(str(error).splitlines()[0]) from error
+    own_tracks = SeenTracks.of(preparation.dataset_name, dataset["train"])
     base_tracks = None if model_arguments.from_scratch else SeenTracks.read(base.path)
     n_seen, contamination = None, None
     if not model_arguments.from_scratch and not preparation.is_synthetic:
-        n_seen, contamination = describe_base(
-            base, base_tracks, preparation.dataset_name, preparation.kind, dataset["test"]
-        )
+        n_seen, contamination = describe_base(base, base_tracks, preparation, dataset["test"])
     return Run(
         trainer, crops, tracks, preparation, model_arguments, arguments, base,
         own_tracks.joined(base_tracks), n_seen, contamination, clock or Clock(),
     )  # fmt: skip
-
-
-def _freeze_convolutions(
-    model: PreTrainedModel, model_arguments: ModelArguments, arguments: RecipeArguments
-) -> None:
-    freeze = model_arguments.freeze_feature_encoder
-    if freeze is None:  # random convolutions have to be trained
-        freeze = not model_arguments.from_scratch and hasattr(model, "freeze_feature_encoder")
-    if freeze:
-        model.freeze_feature_encoder()
-    if freeze and arguments.device.type == "cpu":
-        use_cpu_modules(model)
-
-
-def _check_abilities(
-    model: PreTrainedModel, model_arguments: ModelArguments, arguments: RecipeArguments
-) -> None:
-    """
-    Raises:
-        InputError: an option asks for what this kind of model does not have.
-    """
-    config = model.config
-    has_probe = wants_linear_probe(model, model_arguments)
-    if not has_epochs(arguments) and not has_probe:
-        raise InputError(
-            "--num_train_epochs 0 makes the linear probe only, and this run has none: give a "
-            "number of epochs."
-        )
-    masks_features = getattr(config, "mask_time_prob", 0) or getattr(config, "mask_feature_prob", 0)
-    masks_spectrograms = config.model_type in SPECTROGRAM_MODELS
-    for option, is_possible in {
-        "freeze_feature_encoder": hasattr(model, "freeze_feature_encoder"),
-        "linear_probe": has_probe,
-        "spec_augment": bool(masks_features) or masks_spectrograms,
-    }.items():
-        is_asked = getattr(model_arguments, option, None) or getattr(arguments, option, None)
-        if is_asked and not is_possible:
-            raise InputError(
-                f"--{option} has no effect on {model_arguments.model_name_or_path}, a model of "
-                f"type {config.model_type}"
-                f"{' with random weights' if model_arguments.from_scratch else ''}: set it to "
-                "False."
-            )
 
 
 def has_epochs(arguments: RecipeArguments) -> bool:
@@ -291,10 +188,11 @@ def print_plan(run: Run) -> None:
         f"Precision: {run.arguments.precision}, {run.arguments.precision_reason}. "
         f"On {hardware(run.arguments.device, run.arguments.world_size)}."
     )
-    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched:
+    if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched():
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
-    if reason := why_no_linear_probe(model, model_arguments):
-        print(reason)
+    is_probe_expected = model_arguments.linear_probe in (True, None)
+    if is_probe_expected and not run.has_linear_probe and not model_arguments.from_scratch:
+        known = ", ".join(FAMILIES)
+        print(f"No linear probe: it is for {known}, and not with a weighted sum of layers.")
     if run.contamination:
         print(f"Warning: {run.contamination}.")

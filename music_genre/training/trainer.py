@@ -22,29 +22,20 @@ class GenreTrainer(Trainer):
     loss_is_scaled_for_ga = False
 
 
-class CropLoss:
+def crop_loss(
+    outputs, labels: torch.Tensor, num_items_in_batch=None, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Cross entropy with soft targets, which mixup makes; the Trainer's `compute_loss_func`.
 
     Args:
-        label_smoothing: as torch's `cross_entropy` has it.
+        labels: targets of crops, float, shape (crops, num_labels); or of validation, int, shape
+            (windows, 2), as a WindowDataset has them.
+        label_smoothing: of crops, as torch's `cross_entropy` has it.
     """
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
-        self.is_finite: torch.Tensor | None = None  # of every loss so far; stays on the device
-
-    def __call__(self, outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
-        """
-        Args:
-            labels: targets of crops, float, shape (crops, num_labels); or of a WindowDataset.
-        """
-        logits = outputs["logits"].float()
-        if not labels.is_floating_point():
-            return cross_entropy(logits, labels[:, 0])
-        loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        is_finite = torch.isfinite(loss.detach())
-        self.is_finite = is_finite if self.is_finite is None else self.is_finite & is_finite
-        return loss
+    logits = outputs["logits"].float()
+    if not labels.is_floating_point():
+        return cross_entropy(logits, labels[:, 0])
+    return cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 @dataclass

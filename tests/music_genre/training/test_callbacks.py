@@ -6,16 +6,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import torch
 from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
-from music_genre.training.callbacks import (
-    LoadCheckpoints,
-    SetEpoch,
-    StopEarly,
-    StopOnBadLoss,
-)
+from music_genre.training.callbacks import SetEpoch, StopEarly, StopOnBadLoss
 
 ARGS = SimpleNamespace(save_strategy="epoch")
 
@@ -63,33 +57,20 @@ def test_training_stops_at_its_time(monkeypatch):
         assert control.should_training_stop == callback.is_late == stops
 
 
-@pytest.mark.parametrize("due", ["should_log", "should_save", "should_evaluate"])
-def test_a_bad_loss_is_not_logged_or_saved(due):
-    """The step in which it happened may lie before the one that is logged."""
-    loss = SimpleNamespace(is_finite=torch.tensor(False))
-    callback, state = StopOnBadLoss(loss), TrainerState(global_step=7)
-    callback.on_step_end(ARGS, state, TrainerControl())
-    with pytest.raises(InputError, match="not a number by step 7"):
-        callback.on_step_end(ARGS, state, TrainerControl(**{due: True}))
-    with pytest.raises(InputError, match="not a number"):
-        callback.on_epoch_end(ARGS, state, TrainerControl())
-
-
-@pytest.mark.parametrize(("here", "there"), [(True, True), (False, True), (False, False)])
-def test_the_best_checkpoint_is_this_runs(here, there, tmp_path, monkeypatch, capsys):
-    """After a copy or a move, another run may be at the path that the Trainer noted."""
-    monkeypatch.setattr("music_genre.training.callbacks.load_weights", lambda *_: None)
-    for folder, is_there in (("here", here), ("there", there), ("noted", True)):
-        if is_there:
-            (tmp_path / folder / "checkpoint-2").mkdir(parents=True)
-    args = SimpleNamespace(output_dir=str(tmp_path / "here"), fsdp=None, deepspeed=None)
-    state = TrainerState(best_global_step=2, best_metric=0.5)
-    state.best_model_checkpoint = str(tmp_path / "noted" / "checkpoint-2")
-    callback = LoadCheckpoints(str(tmp_path / "there" / "checkpoint-4"))
-    callback.on_train_begin(args, state, TrainerControl())
-    if here or there:
-        expected = tmp_path / ("here" if here else "there") / "checkpoint-2"
-        assert state.best_model_checkpoint == str(expected)
-    else:
-        assert state.best_model_checkpoint is state.best_metric is None
-        assert "is gone: only later ones compete" in capsys.readouterr().out
+@pytest.mark.parametrize("due", ["should_save", "should_evaluate"])
+def test_a_bad_loss_ends_the_run_before_it_is_saved(due):
+    """What is saved or validated is logged first, with all losses since the last log."""
+    callback, control = StopOnBadLoss(), TrainerControl()
+    callback.on_step_end(ARGS, TrainerState(), control)
+    assert not control.should_log
+    setattr(control, due, True)
+    callback.on_step_end(ARGS, TrainerState(), control)
+    assert control.should_log
+    control.should_log = False
+    callback.on_epoch_end(ARGS, TrainerState(), control)
+    assert control.should_log
+    callback.on_log(ARGS, TrainerState(), control, logs={"loss": 0.5})
+    callback.on_log(ARGS, TrainerState(), control, logs={"eval_loss": 0.5})
+    for loss in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="not a number by step 7"):
+            callback.on_log(ARGS, TrainerState(global_step=7), control, logs={"loss": loss})

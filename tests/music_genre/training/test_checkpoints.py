@@ -9,7 +9,6 @@ from transformers import ASTConfig, ASTForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import checkpoints
 
-THIS = checkpoints.Command("options", "data")
 COMPLETE = checkpoints.STATE_FILES
 
 
@@ -57,72 +56,70 @@ def test_weights_must_be_complete(tmp_path, change):
         checkpoints.load_weights(tiny_ast(), tmp_path)
 
 
-def test_the_last_one_is_the_one_of_most_steps(tmp_path):
+def test_the_last_one_is_the_complete_one_of_most_steps(tmp_path, capsys):
+    """The disk may have been full at the newest; a copy with another name is none."""
     make(tmp_path, 90)
     newest = make(tmp_path, 100)
-    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
+    Path(make(tmp_path, 110)).rename(tmp_path / "checkpoint-110-backup")
+    assert checkpoints.find_checkpoint(tmp_path, "last") == newest
     assert checkpoints.steps_done(newest, "fp32", 100) == 100
-
-
-def test_one_that_the_disk_had_no_room_for_is_left_out(tmp_path, capsys):
-    complete = make(tmp_path, 5)
-    make(tmp_path, 10, files=("model.safetensors", "optimizer.pt"))
-    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == complete
-    assert "checkpoint-10 has no scheduler.pt" in capsys.readouterr().out
+    assert not capsys.readouterr().out
+    make(tmp_path, 120, files=("model.safetensors", "optimizer.pt"))
+    assert checkpoints.find_checkpoint(tmp_path, "last") == newest
+    assert "checkpoint-120 is not complete" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-def test_a_missing_file_is_named_and_nothing_touched(tmp_path, name):
-    wanted = make(tmp_path, 5, files=set(COMPLETE) - {name})
-    with pytest.raises(InputError, match=f"it has no {name}"):
-        checkpoints.find_checkpoint(tmp_path, wanted, THIS)
-    with pytest.raises(InputError, match="no complete checkpoint"):
-        checkpoints.find_checkpoint(tmp_path, "last", THIS)
-    assert len(list((tmp_path / "checkpoint-5").iterdir())) == len(COMPLETE) - 1
+def test_one_without_a_file_is_not_resumed(tmp_path, name):
+    folder = make(tmp_path, 5, files=set(COMPLETE) - {name})
+    for wanted in (folder, "last"):
+        with pytest.raises(InputError, match=r"no complete checkpoint at .*checkpoint-5"):
+            checkpoints.find_checkpoint(tmp_path, wanted)
 
 
-@pytest.mark.parametrize(
-    ("there", "message"),
-    [
-        (None, "holds another run"),
-        (checkpoints.Command("others", "data"), "holds another run"),
-        (checkpoints.Command("options", "more"), "on other data: to train anew beside it"),
-        (THIS, "holds this run, unfinished: add --resume_from_checkpoint last"),
-    ],
-)
-def test_what_is_in_a_folder_is_said(tmp_path, there, message):
-    """All of these were "another run", also the same command after one song more."""
-    make(tmp_path, 5)
-    if there:
-        there.write(tmp_path)
-    with pytest.raises(InputError, match=message):
-        checkpoints.find_checkpoint(tmp_path, None, THIS)
+def test_one_of_another_folder_is_not_resumed(tmp_path):
+    """Neither its linear probe nor its best checkpoint would come along."""
+    with pytest.raises(InputError, match="give the --output_dir of its run"):
+        checkpoints.find_checkpoint(tmp_path / "other", make(tmp_path, 5))
 
 
-def test_a_finished_run_is_not_to_be_resumed(tmp_path):
-    """The advice was to resume it; of a linear probe it hid that it can be fine-tuned."""
-    (tmp_path / "report.json").write_text('{"seed": 0}')
-    checkpoints.Command("others", "data").write(tmp_path)
-    with pytest.raises(InputError, match="another run, which is finished: to train anew"):
-        checkpoints.find_checkpoint(tmp_path, None, THIS)
-    (tmp_path / "linear_probe").mkdir()
-    (tmp_path / "linear_probe" / "choice.json").write_text('{"C": 1.0}')
-    with pytest.raises(InputError, match="to fine-tune it, add --resume_from_checkpoint last"):
-        checkpoints.find_checkpoint(tmp_path, None, THIS)
+def test_a_new_run_does_not_start_in_the_folder_of_another(tmp_path):
+    checkpoints.find_checkpoint(tmp_path, None)
+    make(tmp_path / "a", 5)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "report.json").write_text('{"seed": 0}')
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        with pytest.raises(InputError, match=f"{folder} holds a run: .*--output_dir {folder}-2"):
+            checkpoints.find_checkpoint(folder, None)
 
 
-def test_a_copy_of_a_checkpoint_is_no_newer_one(tmp_path):
-    """int("backup") was a traceback."""
-    newest = make(tmp_path, 5)
-    Path(make(tmp_path, 10)).rename(tmp_path / "checkpoint-10-backup")
-    assert checkpoints.find_checkpoint(tmp_path, "last", THIS) == newest
-
-
-def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path, capsys):
+def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path):
     """A run that was killed while it wrote its first checkpoint could not be resumed."""
     make(tmp_path, 5, files=("model.safetensors",))
-    (tmp_path / checkpoints.LINEAR_PROBE).mkdir()
-    (tmp_path / checkpoints.LINEAR_PROBE / checkpoints.CHOICE_FILE).write_text("{}")
-    found = checkpoints.find_checkpoint(tmp_path, "last", THIS)
-    assert found == str(tmp_path / checkpoints.LINEAR_PROBE)
-    assert "checkpoint-5 has no optimizer.pt" in capsys.readouterr().out
+    probe = tmp_path / checkpoints.LINEAR_PROBE
+    probe.mkdir()
+    (probe / checkpoints.CHOICE_FILE).write_text("{}")
+    assert checkpoints.find_checkpoint(tmp_path, "last") == str(probe)
+    assert checkpoints.steps_done(str(probe), "fp32", 10) == 0
+
+
+def test_a_run_is_finished_at_its_end(tmp_path):
+    assert not checkpoints.is_finished(tmp_path)
+    (tmp_path / "report.json").write_text('{"seed": 0}')
+    assert checkpoints.is_finished(tmp_path)
+    (tmp_path / checkpoints.UNFINISHED_FILE).touch()
+    assert not checkpoints.is_finished(tmp_path), "its report is of the linear probe"
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"precision": "bf16"}, "was trained in fp16, and this run would use bf16"),
+    ({"steps_per_epoch": 5}, "10 steps an epoch, and this run would make 5: resume"),
+])  # fmt: skip
+def test_the_trainer_cannot_go_on_with_another_scaling_or_batch(tmp_path, change, says):
+    """It ended in a traceback, or took the run for finished and made no step."""
+    torch.save({"scale": 65536.0}, tmp_path / "scaler.pt")
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 20, "epoch": 2.0}')
+    this = {"precision": "fp16", "steps_per_epoch": 10.4}
+    assert checkpoints.steps_done(str(tmp_path), **this) == 20
+    with pytest.raises(InputError, match=says):
+        checkpoints.steps_done(str(tmp_path), **this | change)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, Value, load_from_disk
 
-from music_genre.training.clips import Augmentation, CropDataset, TrackDataset, WindowDataset
+from music_genre.training.clips import CropDataset, TrackDataset, WindowDataset
 from music_genre.wav import to_pcm16, wav_bytes
 
 WINDOW = 16_000
@@ -21,20 +21,20 @@ def test_an_epoch_is_once_through_the_audio(clips):
 
 
 def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
-    everything = Augmentation(mixup=0.4, speed_perturbation=True, spec_augment=True)
-    one, same = (CropDataset(clips, WINDOW, 3, everything) for _ in range(2))
+    everything = (0.4, True, True)
+    one, same = (CropDataset(clips, WINDOW, 3, *everything) for _ in range(2))
     one.epoch = same.epoch = 2
     [one[i] for i in range(5)]  # whatever was asked for before
     for key, value in one[7].items():
         np.testing.assert_array_equal(value, same[7][key])
     for change in ({"epoch": 1}, {"seed": 4}):
-        other = CropDataset(clips, WINDOW, change.get("seed", 3), everything)
+        other = CropDataset(clips, WINDOW, change.get("seed", 3), *everything)
         other.epoch = change.get("epoch", 2)
         assert not np.array_equal(other[7]["samples"], one[7]["samples"])
 
 
 def test_mixup_shares_the_target(clips):
-    crops = CropDataset(clips, WINDOW, 0, Augmentation(mixup=0.4))
+    crops = CropDataset(clips, WINDOW, 0, mixup=0.4)
     targets = np.stack([crops[i]["labels"] for i in range(30)])
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
     of_own_genre = targets[np.arange(30), np.arange(30) % 10]  # they take turns
@@ -55,7 +55,7 @@ def tones() -> Dataset:
 
 def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
     """Of each crop, the amplitudes of the two tones; its own genre may have either share."""
-    crops = CropDataset(tones(), WINDOW, 0, Augmentation(mixup=0.8))
+    crops = CropDataset(tones(), WINDOW, 0, mixup=0.8)
     shares = []
     for i in range(40):
         spectrum = np.abs(np.fft.rfft(crops[i]["samples"]))[[200, 3000]]

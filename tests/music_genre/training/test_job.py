@@ -38,12 +38,13 @@ def submit(hub, tmp_path, root, monkeypatch):
     def run(
         *options, token=WRITER, dataset="you/gtzan", flavor="t4-small", push=PUSH, config="gtzan"
     ):
-        argv = [root / f"configs/{config}.json", "--job", flavor, *push, *options]
+        argv = [f"configs/{config}.json", "--job", flavor, *push, *options]
         argv += ["--dataset", dataset] if dataset else []
         environment = os.environ | hub.environment(tmp_path / "cache", token)
         return run_here(train_hf.main, *argv, environment=environment)
 
     monkeypatch.setattr(HfApi, "sync_job_volume", copy)
+    monkeypatch.chdir(root)
     return run
 
 
@@ -77,7 +78,7 @@ def test_a_job_runs_and_ends_with_the_model_on_the_hub(hub, submit, prepared, tm
     mounted = {one["mountPath"]: one["readOnly"] for one in spec["volumes"]}
     assert mounted == {"/code": True, "/output": False, "/dataset": True}
     assert not (tmp_path / "volumes/code/.git").exists()
-    assert "0.40 USD per hour" in done.stdout
+    assert "0.006667 USD per minute" in done.stdout
     assert "Published: " in done.stdout, "the log of the job"
     assert done.stdout.splitlines()[-1].endswith("you/model")
     for name in ("model.safetensors", "README.md", "report.json"):
@@ -140,7 +141,7 @@ def test_a_detached_job_says_how_to_go_on(hub, submit):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"flavor": "t9"}, "cpu-basic (0.01 USD per hour), t4-small (0.40 USD per hour)"),
+        ({"flavor": "t9"}, "t4-small (0.006667 USD per minute)"),
         ({"push": []}, "--hub_model_id"),
         ({"dataset": None}, "--dataset"),
         ({"token": READER}, "may only read"),

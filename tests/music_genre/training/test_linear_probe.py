@@ -31,8 +31,8 @@ from music_genre import windows
 from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
-from music_genre.training.clips import Augmentation, CropDataset, TrackDataset
-from music_genre.training.model import keep_known_classes
+from music_genre.training.clips import CropDataset, TrackDataset
+from music_genre.training.model import keep_base_classes
 
 SIZES = {
     "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -236,7 +236,7 @@ def test_without_enough_artists_tracks_are_left_out_and_that_is_said():
     labels = np.array([0] * 6 + [1] * 6)
     features = one_window_each([rng.standard_normal((12, 4))], labels)
     features.groups = np.array(list("abcdef") + ["g"] * 6)
-    choice = linear_probe._choose(features, "the artists of train")
+    choice = linear_probe.choose(features, "the artists of train")
     assert choice["over"].startswith("the tracks of train, and not its artists")
 
 
@@ -257,9 +257,6 @@ def test_the_memory_of_the_probe_is_bounded_and_genres_stay_in_it(monkeypatch):
     order = linear_probe._in_turns(labels)
     assert sorted(order) == list(range(100))
     assert np.bincount(labels[order[:9]]).tolist() == [3, 3, 3]
-    some = one_window_each([np.arange(100.0)[:, None]], labels).of_tracks(order[:9])
-    assert some.tracks.tolist() == list(range(9))
-    assert sorted(some.layers[0][:, 0]) == sorted(order[:9])
 
 
 def assert_balanced(probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -297,7 +294,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
     """Also where a norm follows the last layer; windows spread over the clip, then crops."""
     model, feature_extractor = tiny(family)
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-    crops = CropDataset(train.select(range(3)), 16_000, 0, Augmentation(speed_perturbation=True))
+    crops = CropDataset(train.select(range(3)), 16_000, 0, speed_perturbation=True)
     features, _ = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
     assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(8)]
     assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
@@ -382,7 +379,7 @@ def efficientat(labels: list[str], seed: int = 0) -> EfficientATForAudioClassifi
 def test_classes_that_the_base_knows_by_another_spelling_are_kept():
     base = efficientat(["Speech", "Rock music", "Heavy metal", "Rock and roll", "Gospel music"])
     model = efficientat(["metal", "Gabber", "gospel", "rock"], seed=1)
-    keep_known_classes(model, base)
+    keep_base_classes(model, base)
     for mine, theirs in enumerate([2, None, 4, 1]):
         for new, old in zip(
             model.classifier.parameters(), base.classifier.parameters(), strict=True
@@ -390,9 +387,9 @@ def test_classes_that_the_base_knows_by_another_spelling_are_kept():
             torch.testing.assert_close(
                 new[mine], torch.zeros_like(new[mine]) if theirs is None else old[theirs]
             )
-    keep_known_classes(model, None)
-    assert linear_probe.known_classes(model) is None
-    assert linear_probe.known_classes(tiny("ast")[0]) is None, "its head is random"
+    keep_base_classes(model, None)
+    assert linear_probe.weight_of_base_classes(model) is None
+    assert linear_probe.weight_of_base_classes(tiny("ast")[0]) is None, "its head is random"
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -413,7 +410,9 @@ def test_known_classes_are_added_where_they_help(is_right, monkeypatch):
     found = linear_probe._regression(choice["C"]).fit(
         layer, labels, logisticregression__sample_weight=features.weights()
     )
-    expected = linear_probe.add_known(found.predict_proba(layer), features, choice["known_share"])
+    expected = linear_probe.add_base_logits(
+        found.predict_proba(layer), features, choice["known_share"]
+    )
     with torch.no_grad():
         probabilities = model.classifier(torch.from_numpy(layer).float()).softmax(-1).numpy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,12 +47,13 @@ def test_the_clock_counts_each_stage():
     assert clock.describe() == "Seconds: scoring 0.0; the whole run 0.0."
 
 
-def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path):
+def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path, monkeypatch):
+    assert failures.is_disk_full(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     hidden = RuntimeError("failed writing file data/7")
-    hidden.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert not failures.is_disk_full(hidden, tmp_path / "not" / "there")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10))
     with pytest.raises(InputError, match="The disk is full"), failures.explain_failures(None):
         raise hidden
-    assert not failures.is_disk_full(RuntimeError("shapes differ"), tmp_path / "not" / "there")
 
 
 def test_a_lost_process_is_told_from_other_errors(monkeypatch):

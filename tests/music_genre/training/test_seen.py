@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,10 @@ from music_genre.training.seen import TRACKS_FILE, SeenTracks, describe_base
 @pytest.fixture(scope="module")
 def dataset(uneven):
     return load_prepared(uneven)[0]
+
+
+def kind(name: str, kind: str) -> SimpleNamespace:
+    return SimpleNamespace(dataset_name=name, kind=kind)
 
 
 def base(folder: Path, commit: str | None = None, name: str = "base") -> ModelFolder:
@@ -49,10 +54,10 @@ def test_a_model_has_seen_what_its_base_has(dataset):
 
 def test_a_base_that_was_trained_on_test_tracks_is_a_warning(dataset, tmp_path):
     seen = SeenTracks.of("Mine", dataset["test"])
-    n, warning = describe_base(base(tmp_path), seen, "Mine", "table", dataset["test"])
+    n, warning = describe_base(base(tmp_path), seen, kind("Mine", "table"), dataset["test"])
     assert n == 7
     assert "was trained on 7 of these 7 test tracks" in warning
-    n, warning = describe_base(base(tmp_path), seen, "Mine", "table", dataset["validation"])
+    n, warning = describe_base(base(tmp_path), seen, kind("Mine", "table"), dataset["validation"])
     assert (n, warning) == (0, None)
 
 
@@ -66,20 +71,17 @@ def test_a_base_that_was_trained_on_test_tracks_is_a_warning(dataset, tmp_path):
 )
 def test_a_base_that_names_gtzan_is_a_warning_for_gtzan(file, text, dataset, tmp_path):
     (tmp_path / file).write_text(text)
-    found = [
-        describe_base(base(tmp_path), None, "x", kind, dataset["test"])
-        for kind in ("gtzan", "folders")
-    ]
-    assert found[0][0] is None
-    assert "names GTZAN" in found[0][1]
-    assert found[1] == (None, None)
+    n, warning = describe_base(base(tmp_path), None, kind("x", "gtzan"), dataset["test"])
+    assert n is None and "names GTZAN" in warning
+    other = describe_base(base(tmp_path), None, kind("x", "folders"), dataset["test"])
+    assert other == (None, None)
 
 
 def test_the_name_of_a_folder_here_says_nothing_but_an_id_does(dataset, tmp_path):
     here = base(tmp_path, name="/home/me/gtzan/base")
-    assert describe_base(here, None, "GTZAN", "gtzan", dataset["test"])[1] is None
+    assert describe_base(here, None, kind("GTZAN", "gtzan"), dataset["test"])[1] is None
     there = base(tmp_path, "abc", "you/wav2vec2-gtzan")
-    assert describe_base(there, None, "GTZAN", "gtzan", dataset["test"])[1]
+    assert describe_base(there, None, kind("GTZAN", "gtzan"), dataset["test"])[1]
 
 
 def test_no_figure_stands_for_a_model_whose_base_has_seen_the_test(dataset):

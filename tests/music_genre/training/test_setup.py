@@ -1,18 +1,16 @@
 """How a run is set up: what is frozen, what a kind of model lacks, and where its folder is."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from transformers import AutoModelForAudioClassification
+import torch
 
 from data_prep.prepared import load_prepared
-from music_genre.errors import InputError
 from music_genre.loading import find_model
-from music_genre.training import setup
 from music_genre.training.arguments import ModelArguments, RecipeArguments, parse_arguments
-from music_genre.training.seen import SeenTracks
 from music_genre.training.setup import (
     TRACKIO_VARIABLES,
     check_trackers,
@@ -29,8 +27,8 @@ def set_up(prepared, tmp_path):
         argv = ["--model_name_or_path", str(model), "--from_scratch", "True", "--use_cpu"]
         argv += ["--output_dir", str(tmp_path), "--spec_augment", "False", "--window_seconds", "1"]
         _, model_arguments, recipe = parse_arguments([*argv, *options])
-        base, seen = find_model(str(model)), SeenTracks("")
-        return make_run(base, dataset, preparation, seen, model_arguments, recipe).trainer
+        base = find_model(str(model))
+        return make_run(base, dataset, preparation, model_arguments, recipe).trainer
 
     return set_up
 
@@ -44,11 +42,6 @@ def test_random_convolutions_are_trained_unless_freezing_them_is_asked_for(set_u
     assert not is_trained(set_up(tiny_config, "--freeze_feature_encoder", "True"))
 
 
-def test_a_linear_probe_on_random_weights_is_refused(set_up, tiny_config):
-    with pytest.raises(InputError, match=r"--linear_probe has no effect .* with random weights"):
-        set_up(tiny_config, "--linear_probe", "True")
-
-
 def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     def first_batch(*options: str) -> list[int]:
         return next(iter(set_up(tiny_config, *options).get_train_dataloader().batch_sampler))
@@ -56,6 +49,22 @@ def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     three = first_batch("--data_seed", "3")
     assert three == first_batch("--data_seed", "3", "--seed", "1")
     assert three != first_batch("--data_seed", "4")
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a worker takes seconds")
+def test_workers_make_the_same_crops_in_every_epoch(set_up, tiny_config):
+    augmented = ("--mixup", "0.4", "--speed_perturbation", "True")
+
+    def batches(n: int) -> list[torch.Tensor]:
+        trainer = set_up(tiny_config, *augmented, "--dataloader_num_workers", str(n))
+        loader, found = trainer.get_train_dataloader(), []
+        for trainer.train_dataset.epoch in range(2):
+            found += [batch["input_values"] for batch in loader]
+        return found
+
+    alone, helped = batches(0), batches(1)
+    assert len(alone) == 10 and not torch.equal(alone[0], alone[5])
+    assert all(torch.equal(one, other) for one, other in zip(alone, helped, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -79,23 +88,4 @@ def test_no_variable_makes_something_on_the_hub(variable, monkeypatch, capsys):
     assert recipe.hub_private_repo
     check_trackers(recipe)
     assert variable not in os.environ
-    assert f"{variable} is set and not used" in capsys.readouterr().out
-
-
-def test_an_efficientat_that_is_not_there_says_how_it_is_made():
-    options = ModelArguments(model_name_or_path="my/models/efficientat-mn10")
-    with pytest.raises(InputError, match=r"efficientat mn10 my/models/efficientat-mn10` makes it"):
-        setup.find_base(options)
-    with pytest.raises(InputError) as other:
-        setup.find_base(ModelArguments(model_name_or_path="my/models/hubert"))
-    assert "makes it" not in str(other.value)
-
-
-def test_a_run_without_a_linear_probe_says_so(tiny_classifier):
-    """It went straight to fine-tuning without a word."""
-    model = AutoModelForAudioClassification.from_pretrained(tiny_classifier)
-    assert setup.why_no_linear_probe(model, ModelArguments()) is None
-    model.config.use_weighted_layer_sum = True
-    assert "No linear probe: it is for" in setup.why_no_linear_probe(model, ModelArguments())
-    for without in ({"from_scratch": True}, {"linear_probe": False}):
-        assert setup.why_no_linear_probe(model, ModelArguments(**without)) is None
+    assert f"{variable}: not used" in capsys.readouterr().out

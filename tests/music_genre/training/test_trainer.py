@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalPrediction
 from music_genre.loading import find_model, load_feature_extractor
 from music_genre.training import trainer as training
 from music_genre.training.arguments import RecipeArguments
-from music_genre.training.clips import Augmentation, CropDataset
+from music_genre.training.clips import CropDataset
 
 
 def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
@@ -31,7 +31,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
             activation_dropout=0, feat_proj_dropout=0, final_dropout=0,
         )  # fmt: skip
         trainer = training.GenreTrainer(
-            compute_loss_func=training.CropLoss(),
+            compute_loss_func=training.crop_loss,
             model=model,
             args=RecipeArguments(
                 str(tmp_path / "run"), max_steps=1, learning_rate=0.1,
@@ -41,7 +41,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
                 disable_tqdm=True, max_grad_norm=0,
             ),
             optimizers=(torch.optim.SGD(model.parameters(), 0.1), None),  # a step is the gradient
-            train_dataset=CropDataset(clips.select(range(4)), 16_000, 0, Augmentation(mixup=0.4)),
+            train_dataset=CropDataset(clips.select(range(4)), 16_000, 0, mixup=0.4),
             data_collator=training.Collate(
                 load_feature_extractor(find_model(str(tiny_classifier))), "input_values"
             ),
@@ -67,7 +67,7 @@ def test_workers_go_on_after_sigterm(prepared, tiny_classifier, tmp_path):
     """A launcher sends it to all processes; the run wants its workers for the step it is in."""
     clips = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     trainer = training.GenreTrainer(
-            compute_loss_func=training.CropLoss(),
+            compute_loss_func=training.crop_loss,
         model=AutoModelForAudioClassification.from_pretrained(tiny_classifier),
         args=RecipeArguments(
             str(tmp_path), per_device_train_batch_size=1, dataloader_num_workers=1, use_cpu=True,
@@ -111,12 +111,13 @@ def test_stripes_of_time_are_as_wide_as_they_may_be(has_time_first, monkeypatch)
 
 def test_the_loss_is_torchs_with_soft_targets_and_smoothing():
     logits, targets = torch.randn(4, 3), torch.softmax(torch.randn(4, 3), -1)
-    loss = training.CropLoss(label_smoothing=0.3)
     expected = torch.nn.functional.cross_entropy(logits, 0.7 * targets + 0.1)
-    torch.testing.assert_close(loss({"logits": logits}, targets), expected)
-    assert loss.is_finite
-    loss({"logits": logits * torch.inf}, targets)
-    assert not loss.is_finite
+    found = training.crop_loss({"logits": logits}, targets, label_smoothing=0.3)
+    torch.testing.assert_close(found, expected)
+    rows = torch.tensor([[2, 0], [1, 0], [0, 1], [2, 2]])  # of validation: genre, track
+    expected = torch.nn.functional.cross_entropy(logits, rows[:, 0])
+    found = training.crop_loss({"logits": logits}, rows, label_smoothing=0.3)
+    torch.testing.assert_close(found, expected)
 
 
 def test_metrics_are_of_tracks_whatever_the_order_of_their_windows():
