@@ -16,6 +16,7 @@ from typing import Any
 import joblib
 import torch
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import HfArg
 
 from music_genre.errors import InputError
 from music_genre.precision import fast_precision
@@ -55,72 +56,55 @@ REFUSED = {
 
 @dataclass
 class DataArguments:
-    dataset: str | None = field(
+    dataset: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "A folder with a folder per genre, a table of paths and genres, a GTZAN "
-            "archive, a folder from data_prep, a folder of Parquet files, a dataset on the Hub, or "
-            "'synthetic'. By default the GTZAN archive in data/."
-        },
+        help="A folder with a folder per genre, a table of paths and genres, a GTZAN archive, a "
+        "folder from data_prep or of Parquet files, a dataset on the Hub, or 'synthetic'. By "
+        "default the GTZAN archive in data/.",
     )
-    split: str | None = field(
+    split: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Of GTZAN: filtered (the default, used in papers), artist, or random (used in "
-            "the audio course). Of other music: artist, album, random, or given by it; by default "
-            "the strictest that is known. A prepared dataset keeps its own.",
-            "choices": ["filtered", "artist", "album", "random", "given"],
-        },
+        help="Of GTZAN: filtered (the default, used in papers), artist, or random (used in "
+        "the audio course). Of other music: artist, album, random, or given by it; by default "
+        "the strictest that is known. A prepared dataset keeps its own.",
+        metadata={"choices": ["filtered", "artist", "album", "random", "given"]},
     )
-    split_seed: int = field(
-        default=0, metadata={"help": "Of splits that are drawn, not of the training."}
-    )
-    genre_from: str | None = field(
+    split_seed: int = HfArg(default=0, help="Of splits that are drawn, not of the training.")
+    genre_from: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Where the genres of files are: folders, names or tags. By default it is "
-            "recognised, except tags. A prepared dataset has them.",
-        },
+        help="Where the genres of files are: folders, names or tags. By default it is "
+        "recognised, except tags. A prepared dataset has them.",
     )
 
 
 @dataclass
 class ModelArguments:
-    model_name_or_path: str = field(
+    model_name_or_path: str = HfArg(
         default="ntu-spml/distilhubert",
-        metadata={
-            "help": "A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper, "
-            "EfficientAT."
-        },
+        help="A folder or a model on the Hub: HuBERT, wav2vec2, WavLM, AST, Whisper, EfficientAT.",
     )
-    revision: str | None = field(
+    revision: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Branch, tag or commit of the model on the Hub; main is the newest. By default "
-            "DistilHuBERT and AST are taken at a fixed commit, others at main."
-        },
+        help="Branch, tag or commit of the model on the Hub; main is the newest. By default "
+        "DistilHuBERT and AST are taken at a fixed commit, others at main.",
     )
-    from_scratch: bool = field(
-        default=False, metadata={"help": "Take the model's configuration, with random weights."}
+    from_scratch: bool = HfArg(
+        default=False, help="Take the model's configuration, with random weights."
     )
-    linear_probe: bool | None = field(
+    linear_probe: bool | None = HfArg(
         default=None,
-        metadata={
-            "help": "Start from a linear probe on the best layer; drop later layers. It is written "
-            "as a finished model first; --num_train_epochs 0 ends there. By default where it is "
-            "possible: not with --from_scratch."
-        },
+        help="Start from a linear probe on the best layer; drop later layers. It is written "
+        "as a finished model first; --num_train_epochs 0 ends there. By default where it is "
+        "possible: not with --from_scratch.",
     )
-    window_seconds: float = field(
-        default=3.0, metadata={"help": "Length of a window, in training and in the saved model."}
+    window_seconds: float = HfArg(
+        default=3.0, help="Length of a window, in training and in the saved model."
     )
-    freeze_feature_encoder: bool | None = field(
+    freeze_feature_encoder: bool | None = HfArg(
         default=None,
-        metadata={
-            "help": "Keep the first convolutions of HuBERT, wav2vec2, WavLM and EfficientAT as "
-            "they are, which saves a third of the work. By default they are kept unless "
-            "--from_scratch is given."
-        },
+        help="Keep the first convolutions of HuBERT, wav2vec2, WavLM and EfficientAT as "
+        "they are, which saves a third of the work. By default they are kept unless "
+        "--from_scratch is given.",
     )
 
     def __post_init__(self) -> None:
@@ -134,61 +118,50 @@ class ModelArguments:
 class RecipeArguments(TrainingArguments):
     """The Trainer's arguments, with defaults for this task, and those of the recipe."""
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "By default runs/MODEL-DATASET."}
-    )
-    precision: str = field(
+    output_dir: str | None = HfArg(default=None, help="By default runs/MODEL-DATASET.")
+    precision: str = HfArg(
         default="auto",
-        metadata={
-            "help": "Number format of training; auto takes what the hardware is fast at.",
-            "choices": ["auto", "fp32", "fp16", "bf16"],
-        },
+        help="Number format of training; auto takes what the hardware is fast at.",
+        metadata={"choices": ["auto", "fp32", "fp16", "bf16"]},
     )
-    mixup: float = field(
-        default=0.0,
-        metadata={"help": "Mix crops in pairs, in shares from Beta(MIXUP, MIXUP); 0 mixes none."},
+    mixup: float = HfArg(
+        default=0.0, help="Mix crops in pairs, in shares from Beta(MIXUP, MIXUP); 0 mixes none."
     )
-    speed_perturbation: bool = field(
-        default=False, metadata={"help": "Play crops up to 15 percent slower or faster."}
+    speed_perturbation: bool = HfArg(
+        default=False, help="Play crops up to 15 percent slower or faster."
     )
-    spec_augment: bool = field(
-        default=False,
-        metadata={"help": "Mask parts of spectrograms, or of the features of HuBERT and kin."},
+    spec_augment: bool = HfArg(
+        default=False, help="Mask parts of spectrograms, or of the features of HuBERT and kin."
     )
     seeds: list[int] | None = field(
         default=None,
         metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N, and summarize the scores."},
     )
-    time_budget_minutes: float | None = field(
+    time_budget_minutes: float | None = HfArg(
+        default=None, help="For the whole run, or all --seeds: training stops, scoring follows."
+    )
+    job: str | None = HfArg(
         default=None,
-        metadata={"help": "For the whole run, or all --seeds: training stops, scoring follows."},
+        help="Run on this hardware of the Hub, such as t4-small, and not here; it costs "
+        "money by the minute. Needs --dataset, --push_to_hub and --hub_model_id.",
     )
-    job: str | None = field(
-        default=None,
-        metadata={
-            "help": "Run on this hardware of the Hub, such as t4-small, and not here; it costs "
-            "money by the minute. Needs --dataset, --push_to_hub and --hub_model_id."
-        },
-    )
-    job_timeout: str | None = field(
-        default=None, metadata={"help": "Of --job, such as 90m; by default 3h."}
-    )
-    job_detach: bool = field(
-        default=False, metadata={"help": "Return when the job is submitted; do not follow it."}
+    job_timeout: str | None = HfArg(default=None, help="Of --job, such as 90m; by default 3h.")
+    job_detach: bool = HfArg(
+        default=False, help="Return when the job is submitted; do not follow it."
     )
     # None is neither. As bool alone, HfArgumentParser takes them without a value, too.
-    fp16: bool = field(default=None, metadata={"help": "As --precision fp16; or not that."})
-    bf16: bool = field(default=None, metadata={"help": "As --precision bf16; or not that."})
-    eval_strategy: str = field(default="epoch")
-    save_strategy: str = field(default="epoch")
-    save_total_limit: int | None = field(default=2)  # the last one to resume from, and the best one
-    logging_steps: float = field(default=10)
-    logging_nan_inf_filter: bool = field(default=False)  # it would hide a loss that is no number
-    average_tokens_across_devices: bool = field(default=False)
-    hub_private_repo: bool | None = field(default=True)
-    trackio_static_space_id: str | None = field(default=None)  # a Space only if it is named
-    remove_unused_columns: bool = field(default=False)
-    dataloader_num_workers: int | None = field(default=None)  # up to 4 where there is a GPU
+    fp16: bool = HfArg(default=None, help="As --precision fp16; or not that.")
+    bf16: bool = HfArg(default=None, help="As --precision bf16; or not that.")
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2  # the last one to resume from, and the best one
+    logging_steps: float = 10
+    logging_nan_inf_filter: bool = False  # it would hide a loss that is no number
+    average_tokens_across_devices: bool = False
+    hub_private_repo: bool | None = True
+    trackio_static_space_id: str | None = None  # a Space only if it is named
+    remove_unused_columns: bool = False
+    dataloader_num_workers: int | None = None  # up to 4 where there is a GPU
 
     def __post_init__(self) -> None:
         _refuse(self)

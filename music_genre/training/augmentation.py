@@ -18,15 +18,10 @@ TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
 def random_crop(
     data: bytes, window: int, rng: np.random.Generator, speed_perturbation: bool = False
 ) -> np.ndarray:
-    """`window` samples from anywhere in a clip.
+    """`window` samples from anywhere in a clip's WAV, up to 15 % slower or faster; float32.
 
-    Args:
-        data: the clip's WAV.
-        speed_perturbation: up to 15 % slower or faster.
-
-    Returns:
-        Shape (window,), float32. A shorter clip is looped from a random start: padding with zeros
-        would change DistilHuBERT's group norm, with or without a mask.
+    A shorter clip is looped from a random start: padding with zeros would change DistilHuBERT's
+    group norm, with or without a mask.
     """
     factor = float(rng.choice(SPEEDS)) if speed_perturbation else 1.0
     length = round(window * factor)

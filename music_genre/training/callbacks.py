@@ -25,13 +25,10 @@ class SetEpoch(TrainerCallback):
 
 
 class LoadCheckpoints(TrainerCallback):
-    """Load the weights of a checkpoint under the names that this model has.
+    """Load the resumed checkpoint, and the best one at the end, by `load_weights`.
 
     The Trainer loads a file as it is, and transformers renames the tensors of some families (AST is
     one) when it saves.
-
-    Args:
-        resumed: the checkpoint that a run is resumed from. The best one is loaded at its end.
     """
 
     def __init__(self, resumed: str | None) -> None:

@@ -37,8 +37,7 @@ RESUME = "The same command with --resume_from_checkpoint last resumes the run."
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
     """Copy the weights that `save_pretrained` wrote to `folder` into a model, in place.
 
-    transformers renames the tensors of some families (AST is one) when it saves, and names them
-    back in `from_pretrained` alone. The optimizer keeps its parameters.
+    Only `from_pretrained` gives renamed tensors their names back.
 
     Raises:
         InputError: a tensor is missing, is left over or has another shape.
@@ -63,8 +62,8 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     """The checkpoint to resume from, None to start anew. Nothing is changed.
 
     Args:
-        wanted: a checkpoint in `output_dir`, `last` for the newest complete one there, or None. The
-            last one of a run that made no step is its linear probe.
+        wanted: a checkpoint in `output_dir`, `last` for the newest complete one, or None. The
+            oldest of a run is its linear probe.
 
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
@@ -169,23 +168,21 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
     Raises:
         InputError: another run holds it.
     """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / LOCK_FILE).touch()
-    except OSError as error:
-        raise InputError(
-            f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir."
-        ) from error
     lock = FileLock(output_dir / LOCK_FILE)
     try:
+        output_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
         raise InputError(
             f"Another run is still working in {output_dir}: wait until it ends, stop it, or choose "
             "another --output_dir."
         ) from None
-    except (NotImplementedError, OSError):
-        print(f"{output_dir} cannot be locked: start no other run in it.")  # some network drives
+    except NotImplementedError:  # some network drives
+        print(f"{output_dir} cannot be locked: start no other run in it.")
+    except OSError as error:
+        raise InputError(
+            f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir."
+        ) from error
     try:
         yield
     finally:
@@ -217,12 +214,9 @@ def is_finished(output_dir: Path) -> bool:
 def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:
     """Steps that a checkpoint has behind it. Read before training, which deletes old ones.
 
-    Args:
-        precision, steps_per_epoch: of the run that resumes.
-
     Raises:
-        InputError: the Trainer cannot go on from it: it was trained in fp16, which scales the loss,
-            or has other steps in an epoch, by which it counts the epochs that are done.
+        InputError: the Trainer cannot go on from it in this run: it was trained in fp16, which
+            scales the loss, or has other steps in an epoch, by which epochs that are done count.
     """
     if not checkpoint or is_linear_probe(checkpoint):
         return 0

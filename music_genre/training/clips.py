@@ -16,11 +16,9 @@ from music_genre.wav import num_samples, read_wav
 class TrackDataset(data.Dataset):
     """All windows of each track, as a user of the model classifies it.
 
-    A track is one clip, or the excerpts of a song that data_prep cut it to.
-
     Args:
         clips: with the columns audio (WAV bytes), genre and track_id; with `start`, too, clips of
-            one track_id are one track.
+            one track_id are one track: the excerpts of a song.
         window: samples.
     """
 
@@ -102,12 +100,11 @@ class WindowDataset(data.Dataset):
 
 
 class CropDataset(data.Dataset):
-    """Random crops of clips, for training.
+    """Random crops of clips, for training: in an epoch as many as windows fit into the clips.
 
-    An epoch has as many crops as windows fit into the clips. Genres take turns, and so do the clips
-    of a genre: otherwise the model would learn to expect the genres that have more clips. The turns
-    go on from one epoch to the next. A crop depends on seed, epoch and its index alone, so a
-    resumed run gets the crops that an uninterrupted one gets.
+    Genres take turns, and so do the clips of a genre, over all epochs: otherwise the model would
+    learn to expect the genres that have more clips. A crop depends on seed, epoch and its index
+    alone, so a resumed run gets those of an uninterrupted one.
 
     Args:
         mixup: alpha of the beta distribution that shares are drawn from; 0 is without.

@@ -69,9 +69,8 @@ def find_dataset(name: str | None) -> str:
 def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = False) -> Path:
     """The prepared folder of a dataset: itself, or where data_prep has put it by now.
 
-    On each machine one process prepares it. data_prep is a program of its own, so its decoder
-    processes do not import torch. A run that is resumed goes on with what was prepared, whatever
-    has happened to the source since.
+    On each machine one process prepares it, in a program of its own, whose decoder processes do not
+    import torch. A resumed run goes on with what was prepared, whatever the source is by now.
 
     Raises:
         SystemExit: data_prep could not; it has said why.

@@ -38,12 +38,7 @@ LAST_LINES = 20
 
 
 def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) -> None:
-    """Check what can be wrong here, submit the run, and follow it to its end.
-
-    Args:
-        argv: the arguments of train_hf.py.
-        dataset: of the run: an id on the Hub, or a folder that data_prep made.
-        recipe: what train_hf.py made of `argv`.
+    """Check what can be wrong here, submit the run of `argv`, and follow it to its end.
 
     Raises:
         InputError: something is wrong here, the Hub refuses the job, or the job failed.
@@ -67,7 +62,12 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
         argv = _without_job(argv)
-        volumes = [_code_volume(api, argv), _output_volume(api, name)]
+        volumes = [_code_volume(api, argv)]
+        with TemporaryDirectory() as empty:
+            output = api.sync_job_volume(
+                empty, "/output", remote_name=f"music-genre-{name}", read_only=False
+            )
+        volumes.append(output)
         if is_here:
             volumes.append(api.sync_job_volume(dataset, "/dataset"))
             argv = ["/dataset" if argument == dataset else argument for argument in argv]
@@ -128,13 +128,6 @@ def _code_volume(api: HfApi, argv: list[str]) -> Volume:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, target)
         return api.sync_job_volume(folder, "/code", remote_name="music-genre-code")
-
-
-def _output_volume(api: HfApi, name: str) -> Volume:
-    with TemporaryDirectory() as empty:
-        return api.sync_job_volume(
-            empty, "/output", remote_name=f"music-genre-{name}", read_only=False
-        )
 
 
 def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:

@@ -1,20 +1,20 @@
 """A linear probe: the model with its encoder frozen, cut behind the layer that knows genres best.
 
-It is a model of its own, minutes after the start, and what fine-tuning starts from: a random head
-would send noise through the pretrained layers in the first steps ("linear probing, then
-fine-tuning", Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-Out-of-Distribution", ICLR 2022). The last layers of a speech model know words rather than music:
-those behind the best layer are cut off. Layer and regularization are chosen together by
-cross-validation over the artists of train.
+Fine-tuning starts from it: a random head would send noise through the pretrained layers (Kumar et
+al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+The last layers of a speech model know words rather than music. Layer and regularization are chosen
+together by cross-validation over the artists of train.
 
 A model of AudioSet's classes knows most genres already. Where its last layer is the head, the
 regression is added to what the classes of the same names say: the base's classes.
 
-FAMILIES says, for each type of model, which vectors the probe gets and how a head is written.
+FAMILIES says, for each type of model, which vectors the linear layers of the head get if the model
+ends after layer 1, 2, ..., from its input, shape (windows, ...), to a list of tensors of shape
+(windows, hidden); and how a standardization, and weights, shape (labels, hidden), and biases on it
+are written into the head.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,23 +56,6 @@ BASE_SHARES = (0.0, 0.5, 1.0)
 # --- what differs by family -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Family:
-    """How the probe reads a type of model, and writes its head.
-
-    Attributes:
-        vectors: what the linear layers of the head get if the model ends after layer 1, 2, ...;
-            from its input, shape (windows, ...), to a list of tensors of shape (windows, hidden).
-        layers: the layers themselves, to be cut; a family that has none has one of `vectors`.
-        write_head: put a standardization, and weights, shape (labels, hidden), and biases on it
-            into the head.
-    """
-
-    vectors: Callable[[PreTrainedModel, torch.Tensor], list[torch.Tensor]]
-    layers: Callable[[PreTrainedModel], nn.ModuleList]
-    write_head: Callable[[PreTrainedModel, StandardScaler, np.ndarray, np.ndarray], None]
-
-
 def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
     """Of each transformer layer, shape (windows, times, hidden)."""
     outputs = model(**{model.main_input_name: inputs}, output_hidden_states=True)
@@ -109,7 +92,7 @@ def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[t
 def _write_projector(
     model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
 ) -> None:
-    """With projector and classifier, the projector standardizes and rotates.
+    """The projector standardizes and rotates.
 
     Its first outputs carry the regression: all of it, or the best approximation of their number.
     The others are random, for fine-tuning to use.
@@ -142,14 +125,13 @@ def set_linear(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
         layer.bias.copy_(torch.from_numpy(bias))
 
 
-_SPEECH = Family(_speech_vectors, lambda model: model.base_model.encoder.layers, _write_projector)
 FAMILIES = {
-    "hubert": _SPEECH,
-    "wav2vec2": _SPEECH,
-    "wavlm": _SPEECH,
-    "whisper": Family(_whisper_vectors, _SPEECH.layers, _write_projector),
-    AST: Family(_ast_vectors, lambda model: model.base_model.layers, _write_last_layer),
-    EFFICIENTAT: Family(_efficientat_vectors, lambda model: nn.ModuleList(), _write_last_layer),
+    "hubert": (_speech_vectors, _write_projector),
+    "wav2vec2": (_speech_vectors, _write_projector),
+    "wavlm": (_speech_vectors, _write_projector),
+    "whisper": (_whisper_vectors, _write_projector),
+    AST: (_ast_vectors, _write_last_layer),
+    EFFICIENTAT: (_efficientat_vectors, _write_last_layer),
 }
 
 
@@ -167,9 +149,9 @@ def keep_layers(model: PreTrainedModel, n: int) -> None:
 
     A net that has none stays as it is.
     """
-    layers = FAMILIES[model.config.model_type].layers(model)
-    if len(layers):
-        del layers[n:]
+    encoder = getattr(model.base_model, "encoder", model.base_model)
+    if hasattr(encoder, "layers"):
+        del encoder.layers[n:]
         model.config.num_hidden_layers = n
 
 
@@ -197,11 +179,8 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
 
     Processes share the forward passes; the first one chooses and fits for all.
 
-    Args:
-        trainer: with the model, which it has put on its device.
-
     Returns:
-        What `choose_layer` returns, and `over`, what that was cross-validated over.
+        What `choose` returns.
     """
     model = trainer.model.eval()
     features, over = extract_features(trainer, crops)
@@ -228,7 +207,8 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         share, scaler = choice["known_share"], regression[0]
         weight = weight + share * base_weight * scaler.scale_
         bias = bias + share * base_weight @ (scaler.mean_ - base_mean)
-    FAMILIES[model.config.model_type].write_head(model, regression[0], weight, bias)
+    write_head = FAMILIES[model.config.model_type][1]
+    write_head(model, regression[0], weight, bias)
     return choice
 
 
@@ -251,11 +231,7 @@ def describe_choice(choice: dict[str, Any]) -> str:
 
 
 def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, str]:
-    """Features of up to MAX_TRACKS tracks, in every process; each computes its share.
-
-    Returns:
-        They, and what cross-validation over their groups is over, in words.
-    """
+    """Of up to MAX_TRACKS tracks; and what cross-validation over their groups is over, in words."""
     model, feature_extractor = trainer.model, trainer.processing_class
     tracks = TrackDataset(crops.clips, crops.window)
     chosen = np.sort(_in_turns(tracks.labels)[:MAX_TRACKS])
@@ -269,9 +245,9 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, st
 
     def vectors(loaded: tuple[int, torch.Tensor]) -> tuple[int, np.ndarray]:
         n_plain, features = loaded
-        family = FAMILIES[model.config.model_type]
+        vectors_of = FAMILIES[model.config.model_type][0]
         with torch.no_grad(), trainer.accelerator.autocast():
-            layers = family.vectors(model, features.to(model.device, non_blocking=True))
+            layers = vectors_of(model, features.to(model.device, non_blocking=True))
         return n_plain, torch.stack(layers).float().cpu().numpy()
 
     found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
@@ -375,10 +351,7 @@ class TooFewError(InputError):
 
 
 def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
-    """Probabilities of windows of tracks whose artist the regression was not fitted on.
-
-    Returns:
-        Shape (windows, genres).
+    """Probabilities by regressions that were not fitted on the artist; shape (windows, genres).
 
     Raises:
         TooFewError: there are too few tracks, or artists, to leave some out.

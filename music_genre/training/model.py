@@ -37,9 +37,8 @@ def load_for_training(
     """A model with a new head for `labels`, and the feature extractor that goes with it.
 
     Args:
-        found: what `find_model` returned.
         labels: in the order of the dataset's ClassLabel.
-        window_seconds: length of the windows that the model processes; kept in config.json.
+        window_seconds: of the windows that the model processes; kept in config.json.
         from_scratch: take the configuration only, with random weights.
     """
     names = {

@@ -52,9 +52,7 @@ def evaluate(
 ) -> tuple[GenreClassifier, dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
-    Args:
-        folder: with a model that is not calibrated; it stays as it is.
-        in_one_pass: also score what a plain `pipeline` gives, which takes as long again.
+    The folder stays as it is. In one pass, as a plain `pipeline`, takes as long again.
 
     Returns:
         The calibrated model, the scores (None for an empty split), and the temperature.

@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 
 from data_prep.prepared import Preparation
 from music_genre.cpu_modules import use_cpu_modules
@@ -52,15 +52,12 @@ class Run:
     seen: SeenTracks  # what the model is trained on, its base's training included
     seen_test_tracks: int | None  # by the base; None if it does not say
     contamination: str | None  # what the base may know of the test tracks, in a sentence
+    has_linear_probe: bool
     clock: Clock
 
     @property
     def folder(self) -> Path:
         return Path(self.arguments.output_dir)
-
-    @property
-    def has_linear_probe(self) -> bool:
-        return wants_linear_probe(self.trainer.model, self.model_arguments)
 
 
 def use_all_cores(arguments: RecipeArguments) -> None:
@@ -84,11 +81,6 @@ def default_output_dir(model_arguments: ModelArguments, preparation: Preparation
     return str(RUNS_DIR / "-".join(Path(name).absolute().name for name in names).lower())
 
 
-def wants_linear_probe(model: PreTrainedModel, arguments: ModelArguments) -> bool:
-    is_possible = not arguments.from_scratch and can_have_linear_probe(model)
-    return arguments.linear_probe is not False and is_possible
-
-
 def make_run(
     base: ModelFolder,
     dataset: dict[str, Dataset],
@@ -106,7 +98,12 @@ def make_run(
         model_arguments.from_scratch,
     )
     model.config.trained_on_synthetic_music = preparation.is_synthetic
-    if not has_epochs(arguments) and not wants_linear_probe(model, model_arguments):
+    has_linear_probe = (
+        model_arguments.linear_probe is not False
+        and not model_arguments.from_scratch
+        and can_have_linear_probe(model)
+    )
+    if not has_epochs(arguments) and not has_linear_probe:
         raise InputError(
             "--num_train_epochs 0 makes the linear probe only, and this run has none: give a "
             "number of epochs."
@@ -149,7 +146,8 @@ def make_run(
         n_seen, contamination = describe_base(base, base_tracks, preparation, dataset["test"])
     return Run(
         trainer, crops, tracks, preparation, model_arguments, arguments, base,
-        own_tracks.joined(base_tracks), n_seen, contamination, clock or Clock(),
+        own_tracks.joined(base_tracks), n_seen, contamination, has_linear_probe,
+        clock or Clock(),
     )  # fmt: skip
 
 
@@ -190,9 +188,10 @@ def print_plan(run: Run) -> None:
     )
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched():
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
-    is_probe_expected = model_arguments.linear_probe in (True, None)
-    if is_probe_expected and not run.has_linear_probe and not model_arguments.from_scratch:
-        known = ", ".join(FAMILIES)
-        print(f"No linear probe: it is for {known}, and not with a weighted sum of layers.")
+    is_expected = model_arguments.linear_probe is not False and not model_arguments.from_scratch
+    if is_expected and not run.has_linear_probe:
+        print(
+            f"No linear probe. It is for {', '.join(FAMILIES)}, without a weighted sum of layers."
+        )
     if run.contamination:
         print(f"Warning: {run.contamination}.")

@@ -142,7 +142,6 @@ def test_a_detached_job_says_how_to_go_on(hub, submit):
     ("changes", "said"),
     [
         ({"flavor": "t9"}, "t4-small (0.006667 USD per minute)"),
-        ({"push": []}, "--hub_model_id"),
         ({"dataset": None}, "--dataset"),
         ({"token": READER}, "may only read"),
         ({"token": ""}, "run `hf auth login`"),
@@ -170,13 +169,3 @@ def test_a_folder_that_is_not_prepared_is_refused(hub, submit, tmp_path):
     assert done.returncode == 2
     assert "data_prep" in done.stderr
     assert not hub.jobs
-
-
-def test_a_prepared_folder_travels_with_the_job(hub, submit, tmp_path):
-    folder = tmp_path / "songs"
-    folder.mkdir()
-    (folder / "preparation.json").write_text("{}")
-    done = submit(dataset=str(folder))
-    assert done.returncode == 0, done.stderr
-    assert hub.jobs[0]["spec"]["command"][-2:] == ["--dataset", "/dataset"]
-    assert (tmp_path / "volumes/dataset/preparation.json").is_file()
