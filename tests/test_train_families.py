@@ -1,7 +1,6 @@
 """The best checkpoint is saved, tensor by tensor, for every family the README names.
 
-transformers renames the tensors of some families when it saves and loads them. The same with two
-processes is in test_train_processes.py.
+transformers renames the tensors of some families when it saves and loads them.
 """
 
 import pytest

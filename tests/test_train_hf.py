@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from torch.nn.modules.module import register_module_forward_hook
 
 import train_hf
@@ -49,7 +48,7 @@ def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
     return output_dir
 
 
-def test_a_run_leaves_what_is_promised(run_dir):
+def test_a_run_leaves_what_is_promised(run_dir, prepared):
     assert {path.name for path in run_dir.iterdir()} >= RUN_FILES
     report = read_report(run_dir)
     assert report["split"] == "random"
@@ -68,10 +67,11 @@ def test_a_run_leaves_what_is_promised(run_dir):
     assert report["train"]["steps"] == 2 * 10  # 40 clips x 2 crops, 8 a batch
     assert report["train"]["stages"].keys() == {"preparation", "fine-tuning", "scoring"}
     assert report["train"]["precision"] == "fp32"
-    assert report["train"]["audio_seconds_per_second"] > 0
     assert report["leakage"] is None, "synthesised music has no artists"
     assert json.loads((run_dir / "config.json").read_text())["trained_on_synthetic_music"]
     assert report["sampling_rate"] == 16_000
+    check_predictions(run_dir, prepared)
+    check_pipeline(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -123,24 +123,6 @@ def test_the_figures_of_the_report_are_those_of_the_predictions(run_dir, split, 
         gap += abs(sum(confidences) - sum(hits)) / len(rows)
     assert report["ece"] == pytest.approx(gap, abs=1e-4)
     assert [b["n"] for b in report["reliability"]] == [len(bins[i]) for i in sorted(bins)]
-
-
-def test_predictions_are_those_of_the_saved_model(run_dir, prepared):
-    check_predictions(run_dir, prepared)
-
-
-def test_a_plain_pipeline_loads_it(run_dir):
-    check_pipeline(run_dir)
-
-
-def test_the_card_is_valid_and_says_what_was_measured(run_dir):
-    card = ModelCard.load(run_dir / "README.md")
-    report = read_report(run_dir)
-    assert card.data.eval_results is None, "one clip per genre is too few for the model-index"
-    assert "ourse-comparable" in card.text
-    assert "not a music classifier" in card.text
-    assert f"| test | 10 | {report['test']['accuracy']:.3f} |" in card.text
-    assert "More information needed" not in card.text
 
 
 def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
@@ -281,7 +263,6 @@ def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
     ("changes", "message"),
     [
         ({"model_name_or_path": "ntu-spml/distilhubert"}, "ntu-spml/distilhubert"),
-        ({"model_name_or_path": "no/such/model/here"}, "no folder no/such/model/here"),
         ({"push_to_hub": True, "hub_model_id": "me/it"}, "is not pushed"),
         ({"learning_rate": 1e30, "max_grad_norm": 0}, "not a number by step"),
     ],

@@ -2,7 +2,7 @@
 
     accelerate launch --multi_gpu --num_processes 2 tests/two_processes.py RUNS.json
 
-RUNS.json holds the command lines: `plain`, `linear_probe` and `ast`.
+RUNS.json holds the command lines: `plain` and `linear_probe`.
 """
 
 import json
@@ -17,7 +17,6 @@ import torch
 import train_hf
 from music_genre.training import linear_probe
 from music_genre.training.trainer import GenreTrainer
-from tests.training_runs import evaluation_favouring
 
 RANK = os.environ["RANK"]
 
@@ -66,5 +65,3 @@ if __name__ == "__main__":
     fit_in_the_first_process_only(file.parent)
     with save_what_is_trained(file.parent):
         run(runs["linear_probe"])
-    GenreTrainer.evaluate = evaluation_favouring(2)
-    run(runs["ast"])

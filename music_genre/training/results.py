@@ -35,14 +35,11 @@ def describe_training(
     best_step = state.best_global_step if arguments.load_best_model_at_end else None
     batch_size = arguments.train_batch_size * arguments.gradient_accumulation_steps
     crops_a_step = batch_size * arguments.world_size
-    crops = (state.global_step - steps_before) * crops_a_step
     return {
         "seconds": round(seconds, 1),
         "run_seconds": round(clock.seconds, 1),
         "stages": clock.rounded(),
         "stopped_by_budget": stopped_by_budget,
-        # The audio of all crops over the whole time, of which validation takes a share.
-        "audio_seconds_per_second": round(crops * run.model_arguments.window_seconds / seconds, 1),
         "epochs": round(state.epoch or 0, 2),
         "steps": state.global_step,
         "resumed_at_step": steps_before,
