@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from music_genre.errors import InputError
-from music_genre.training import failures
+from music_genre.training import failures, processes
 from music_genre.training.clock import Clock
 from music_genre.training.processes import in_any_process, shared
 
@@ -34,8 +34,12 @@ def test_workers_load_and_this_process_computes(num_workers):
     assert found == [(i * i, num_workers == 0) for i in range(5)]
 
 
-def test_each_flag_is_answered():
+def test_each_flag_is_answered(monkeypatch):
     assert in_any_process(True, False) == [True, False]
+    two = SimpleNamespace(num_processes=2, device="cpu")
+    monkeypatch.setattr(processes, "PartialState", lambda: two)
+    monkeypatch.setattr(processes, "reduce", lambda flags, _: flags + torch.tensor([0.0, 1, 0]))
+    assert in_any_process(True, False, False) == [True, True, False], "one process is enough"
 
 
 def test_the_clock_counts_each_stage():
