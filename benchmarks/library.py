@@ -108,7 +108,7 @@ def measure(variant: str, model: str, files: str, output: str) -> dict[str, floa
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--n_files", type=int, default=60)
+    parser.add_argument("--n_files", type=int, default=30)
     parser.add_argument("--also", type=Path, help="a zip of WAV files, to be classified as well")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--before", type=Path, help="another checkout, measured as well")
