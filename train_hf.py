@@ -9,7 +9,7 @@
 #   "soundfile>=0.13,<1",
 #   "av>=18,<19",
 #   "soxr>=1,<2",
-#   "pebble>=5.1,<6",
+#   "pebble>=5.2,<6",
 #   "joblib>=1.4,<2",
 #   "mutagen>=1.48,<2",
 #   "pyarrow>=24,<27",
@@ -27,7 +27,7 @@
 #   "pillow>=11,<14",
 #   "onnx>=1.23,<2",
 #   "onnxscript>=0.7.2,<1",
-#   "onnxruntime>=1.31,<2",
+#   "onnxruntime>=1.32,<2",
 # ]
 # ///
 """Fine-tune DistilHuBERT, or another audio model, to tell music genres apart; report; publish.
