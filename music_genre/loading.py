@@ -102,6 +102,8 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
                 "no folder of that name. If it is private or gated, ask for access at its page, "
                 "and run `hf auth login`."
             ) from error
+        if not isinstance(error, httpx.HTTPError | ConnectionError | LocalEntryNotFoundError):
+            raise ModelError(f"{model_id} cannot be downloaded from the Hub: {error}") from error
         raise ModelError(
             f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
             "that name, which its cache here does not have: name a folder that holds a model, or "
