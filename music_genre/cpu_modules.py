@@ -1,11 +1,12 @@
-"""HuBERT's convolutional front end in a form that a CPU computes faster, with the same result.
+"""HuBERT's convolutions in forms that a CPU computes several times as fast, with the same result.
 
     use_cpu_modules(model)  # before or after it is loaded, saved, copied or trained
 
-The module takes over the parameters of the old one under the same names, so a saved model is the
-same. It knows HuBERT, wav2vec2, WavLM and their relatives; others stay unchanged.
+Both are modules that take over the parameters of the old ones under the same names, so a saved
+model is the same. They know HuBERT, wav2vec2, WavLM and their relatives; others stay unchanged.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -15,21 +16,33 @@ from transformers import PreTrainedModel
 
 gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no such function
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
+MULTIPLE = 32  # of frames, for the length of a transform: large prime factors are slow
 
 
-def use_cpu_modules(model: PreTrainedModel) -> bool:
-    """Put the faster module in the place of a model's front end, where that has a known form.
+def use_cpu_modules(model: PreTrainedModel, is_frozen: bool = True) -> list[str]:
+    """Put faster modules in the place of a model's convolutions, where they have a known form.
 
-    It has no gradients: only for a front end that is not trained.
+    Args:
+        model: of transformers, on a CPU.
+        is_frozen: whether the convolutional front end is frozen. Only then is it replaced: its
+            faster form has no gradients.
 
     Returns:
-        Whether it was replaced.
+        The names of the modules that were replaced.
     """
-    encoder = getattr(model.base_model, "feature_extractor", None)
-    if not _has_known_form(getattr(encoder, "conv_layers", None)):
-        return False
-    model.base_model.feature_extractor = MatmulFeatureEncoder(encoder.conv_layers)
-    return True
+    replaced = []
+    base = model.base_model
+    encoder = getattr(base, "feature_extractor", None)
+    if is_frozen and _has_known_form(getattr(encoder, "conv_layers", None)):
+        base.feature_extractor = MatmulFeatureEncoder(encoder.conv_layers)
+        replaced.append("feature_extractor")
+    embedding = getattr(getattr(base, "encoder", None), "pos_conv_embed", None)
+    if embedding is not None and _is_same_length(embedding):
+        base.encoder.pos_conv_embed = FourierPositionalEmbedding(
+            embedding.conv, embedding.activation
+        )
+        replaced.append("encoder.pos_conv_embed")
+    return replaced
 
 
 def _has_known_form(layers: nn.ModuleList | None) -> bool:
@@ -52,6 +65,17 @@ def _has_known_form(layers: nn.ModuleList | None) -> bool:
 def _is_gelu(activation: object) -> bool:
     """Whether it is transformers' GELUActivation, of the exact kind."""
     return getattr(activation, "act", None) is gelu
+
+
+def _is_same_length(embedding: nn.Module) -> bool:
+    """Whether it is a convolution with as many frames out as in, and an activation."""
+    convolution = getattr(embedding, "conv", None)
+    return (
+        {name for name, _ in embedding.named_children()} == {"conv", "padding", "activation"}
+        and isinstance(convolution, nn.Conv1d)
+        and convolution.stride == convolution.dilation == (1,)
+        and convolution.padding[0] == convolution.kernel_size[0] // 2
+    )
 
 
 class MatmulFeatureEncoder(nn.Module):
@@ -127,3 +151,75 @@ class MatmulFeatureEncoder(nn.Module):
         normed = torch.cat([(weight * scale[:, None]).T, bias[None]])
         patches = nn.functional.pad(patches, (0, 1), value=1.0)
         return gelu_(torch.mm(patches.to(out.dtype), normed.to(out.dtype), out=out))
+
+
+class FourierPositionalEmbedding(nn.Module):
+    """HuBERT's positional convolution by the Fourier transform, with gradients.
+
+    Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem
+    pays: one product per frequency replaces one product per frame and position in the kernel. In
+    half precision the convolution itself is faster, and is taken.
+
+    While none of its parameters is trained, the kernel's transforms are kept; `load_state_dict`
+    lets them be computed anew.
+    """
+
+    def __init__(self, conv: nn.Conv1d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self.kept: tuple[tuple, torch.Tensor] | None = None  # what the transforms are of, and they
+        self.register_load_state_dict_post_hook(_forget)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Shape (windows, frames, channels), to the same."""
+        frames = hidden_states.shape[1]
+        if torch.is_autocast_enabled(hidden_states.device.type):
+            convolved = self.conv(hidden_states.transpose(1, 2))[:, :, :frames].transpose(1, 2)
+        else:
+            convolved = self._convolved(hidden_states)
+        return self.activation(convolved)
+
+    def _convolved(self, hidden: torch.Tensor) -> torch.Tensor:
+        windows, frames, channels = hidden.shape
+        kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
+        # Zeros after the frames, as many as one end needs: a transform is circular, so the zeros
+        # serve both ends.
+        length = -(-max(kernel, frames + padding) // MULTIPLE) * MULTIPLE
+        spectra = self._spectra_for(length)
+        # Frames come before channels in memory. Per frequency and group: windows by channels.
+        spectrum = torch.fft.rfft(hidden.float(), length, dim=1)
+        spectrum = spectrum.view(windows, -1, groups, channels // groups).permute(1, 2, 0, 3)
+        product = torch.bmm(spectrum.flatten(0, 1), spectra)
+        product = product.view(*spectrum.shape).permute(2, 0, 1, 3).flatten(2)
+        convolved = torch.fft.irfft(product, length, dim=1)[:, :frames]
+        return (convolved + self.conv.bias).to(hidden.dtype)
+
+    def _spectra_for(self, length: int) -> torch.Tensor:
+        if any(parameter.requires_grad for parameter in self.conv.parameters()):
+            self.kept = None
+            return self._spectra(length)
+        key = (length, self.conv.bias.device, self.conv.bias.dtype)
+        kept = self.kept  # read once: several threads may share the model
+        if kept is None or kept[0] != key:
+            with torch.inference_mode(False), torch.no_grad():  # training may use them, too
+                kept = self.kept = (key, self._spectra(length))
+        return kept[1]
+
+    def _spectra(self, length: int) -> torch.Tensor:
+        """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group.
+
+        By a matrix product: it writes the frequencies first, as they are needed, and is faster than
+        tens of thousands of short transforms.
+        """
+        weight, groups = self.conv.weight.float(), self.conv.groups
+        out, width, kernel = weight.shape
+        # The part of a kernel before its middle has negative positions.
+        positions = torch.arange(kernel, dtype=torch.float64) - self.conv.padding[0]
+        angles = torch.arange(length // 2 + 1)[:, None] * positions * (2 * math.pi / length)
+        waves = torch.cat([angles.cos(), angles.sin()]).to(weight)
+        spectra = (waves @ weight.view(-1, kernel).T).view(2, -1, out // groups, width).mT
+        return torch.complex(*spectra)
+
+
+def _forget(module: FourierPositionalEmbedding, incompatible_keys: object) -> None:
+    module.kept = None

@@ -114,8 +114,8 @@ def make_run(
     freeze = freeze and hasattr(model, "freeze_feature_encoder")
     if freeze:
         model.freeze_feature_encoder()
-    if freeze and arguments.device.type == "cpu":
-        use_cpu_modules(model)
+    if arguments.device.type == "cpu":
+        use_cpu_modules(model, is_frozen=freeze)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)

@@ -1,16 +1,20 @@
-"""The faster module computes what that does whose parameters it took over."""
+"""The faster modules compute what those do whose parameters they took over."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.models.hubert import HubertConfig
+from transformers.models.sew import SEWConfig
 from transformers.models.wav2vec2 import Wav2Vec2Config
 from transformers.models.wavlm import WavLMConfig
 
 from music_genre.cpu_modules import use_cpu_modules
 
+BOTH = ["feature_extractor", "encoder.pos_conv_embed"]
 WITHOUT_CHANCE = {
     name: 0.0
     for name in (
@@ -30,9 +34,9 @@ def tiny(config: type = HubertConfig, **changes: object) -> PreTrainedModel:
     return AutoModelForAudioClassification.from_config(config(**sizes | changes)).eval()
 
 
-def fast(model: PreTrainedModel) -> PreTrainedModel:
+def fast(model: PreTrainedModel, is_frozen: bool = True) -> PreTrainedModel:
     model = copy.deepcopy(model)
-    assert use_cpu_modules(model)
+    assert use_cpu_modules(model, is_frozen) == (BOTH if is_frozen else BOTH[1:])
     return model
 
 
@@ -48,11 +52,21 @@ def assert_same(found: object, expected: object) -> None:
 @pytest.mark.parametrize("config", [HubertConfig, Wav2Vec2Config, WavLMConfig])
 def test_logits_are_the_same_for_lengths_in_turn(config):
     model = tiny(config)
-    quick = fast(model)
+    quick = fast(model.requires_grad_(False))
     with torch.inference_mode():
-        for inputs in (waveforms(3, n) for n in (400, 1000, 48_001, 79_999)):
+        for inputs in (waveforms(3, n) for n in (400, 1000, 48_001, 16_000, 79_999)):
             assert_same(quick(inputs).logits, model(inputs).logits)
         assert torch.isfinite(quick(torch.zeros(1, 16_000)).logits).all()
+
+
+@pytest.mark.parametrize("kernel", [128, 15])
+@pytest.mark.parametrize("frames", [1, 31, 32, 149, 1000])
+def test_positions_are_the_same_for_any_kernel_and_length(kernel, frames):
+    model = tiny(num_conv_pos_embeddings=kernel)
+    hidden = torch.randn(3, frames, 32)
+    with torch.no_grad():
+        found = fast(model).base_model.encoder.pos_conv_embed(hidden)
+        assert_same(found, model.base_model.encoder.pos_conv_embed(hidden))
 
 
 def test_autocast_is_as_close_as_with_the_convolutions():
@@ -68,26 +82,24 @@ def test_autocast_is_as_close_as_with_the_convolutions():
     assert after < max(2 * before, 0.01)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_other_forms_stay_unchanged():
+    for changes in (
         {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
         {"conv_bias": True},
         {"feat_extract_activation": "relu"},
         {"conv_kernel": (10, 3, 3, 3, 5, 2, 2)},
-    ],
-)
-def test_other_forms_stay_unchanged(changes):
-    model = tiny(**changes)
-    encoder = model.base_model.feature_extractor
-    assert not use_cpu_modules(model) and model.base_model.feature_extractor is encoder
+    ):
+        assert use_cpu_modules(tiny(**changes)) == BOTH[1:]
+    assert use_cpu_modules(tiny(conv_pos_batch_norm=True)) == BOTH[:1]
+    sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
+               conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
+    assert "encoder.pos_conv_embed" not in use_cpu_modules(sew)
 
 
 def test_names_and_files_are_those_of_the_model(tmp_path):
     model, inputs = tiny(), waveforms(2, 8000)
     quick = fast(model)
     assert quick.state_dict().keys() == model.state_dict().keys()
-    assert not any("forward" in vars(module) for module in quick.modules()), "none is replaced"
     quick.save_pretrained(tmp_path)
     again = AutoModelForAudioClassification.from_pretrained(tmp_path).eval()
     other = fast(tiny(initializer_range=0.1))
@@ -97,18 +109,89 @@ def test_names_and_files_are_those_of_the_model(tmp_path):
             assert_same(one(inputs).logits, model(inputs).logits)
 
 
-def test_training_behind_it_has_the_same_losses_and_gradients():
+def test_loaded_weights_replace_what_was_kept_of_the_old():
+    """The kernel's transforms are kept while nothing is trained."""
+    model, inputs = tiny().requires_grad_(False), waveforms(2, 8000)
+    quick = fast(model)
+    embedding = quick.base_model.encoder.pos_conv_embed
+    with torch.no_grad():
+        quick(inputs)
+        kept = embedding.kept
+        assert_same(quick(inputs).logits, model(inputs).logits)
+        assert embedding.kept is kept is not None
+        changed = {name: 2 * tensor for name, tensor in model.state_dict().items()}
+        for one in (model, quick):
+            one.load_state_dict(changed)
+        assert_same(quick(inputs).logits, model(inputs).logits)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_training_has_the_same_losses_and_gradients(is_frozen):
+    """The parametrized weights of the positional convolution are trained, too."""
     plain = tiny(**WITHOUT_CHANCE).train()
-    plain.freeze_feature_encoder()
-    models = [plain, fast(plain)]
+    if is_frozen:
+        plain.freeze_feature_encoder()
+    models = [plain, fast(plain, is_frozen)]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.01) for model in models]
     inputs, labels = waveforms(3, 8000), torch.tensor([1, 2, 0])
-    losses = [model(inputs, labels=labels).loss for model in models]
-    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
-    for loss in losses:
-        loss.backward()
-    names = [name for name, parameter in plain.named_parameters() if parameter.requires_grad]
-    assert names and not any("feature_extractor" in name for name in names)
-    for name in names:
-        found, expected = (model.get_parameter(name).grad for model in models[::-1])
-        if expected is not None:
-            torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
+    for _ in range(3):
+        losses = []
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            losses.append(model(inputs, labels=labels).loss)
+            losses[-1].backward()
+        torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+        names = [name for name, p in plain.named_parameters() if p.requires_grad]
+        assert any("original1" in name for name in names)
+        assert is_frozen != any("feature_extractor" in name for name in names)
+        for name in names:
+            found, expected = (model.get_parameter(name).grad for model in models[::-1])
+            if expected is not None:
+                torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_scores_between_two_steps_follow_the_weights(kind):
+    model = tiny()
+    embedding = fast(model).base_model.encoder.pos_conv_embed
+    plain, hidden = model.base_model.encoder.pos_conv_embed, torch.randn(3, 149, 32)
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1, **kind)
+    for _ in range(3):
+        plain.load_state_dict(embedding.state_dict())
+        with torch.inference_mode():
+            assert_same(embedding.eval()(hidden), plain(hidden))
+        embedding.train()(hidden).square().sum().backward()
+        optimizer.step()
+
+
+def test_training_may_follow_a_score_of_frozen_kernels():
+    embedding = fast(tiny().requires_grad_(False)).base_model.encoder.pos_conv_embed
+    hidden = torch.randn(1, 31, 32)
+    with torch.inference_mode():
+        embedding(hidden)
+    embedding(hidden.requires_grad_()).sum().backward()
+    assert hidden.grad is not None
+
+
+def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
+    model = tiny().requires_grad_(False)
+    quick = fast(model)
+    inputs = [torch.randn(1, n) for n in (8000, 24_000, 40_000, 56_000)]
+    with torch.inference_mode():
+        expected = [model(one).logits for one in inputs]
+
+    def classify(i: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return quick(inputs[i % 4]).logits
+
+    with ThreadPoolExecutor(8) as pool:
+        for i, logits in enumerate(pool.map(classify, range(200))):
+            assert_same(logits, expected[i % 4])
+
+
+def test_no_function_of_a_module_is_replaced():
+    model = fast(tiny())
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert isinstance(model.base_model.encoder.pos_conv_embed.conv, nn.Conv1d)
