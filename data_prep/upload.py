@@ -43,7 +43,7 @@ def _upload_card(folder: Path, full_id: str) -> None:
     card = DatasetCard.load(folder / "README.md")
     generated = hf_hub_download(full_id, "README.md", repo_type="dataset")
     for key, value in DatasetCard.load(generated).data.to_dict().items():
-        setattr(card.data, key, value)
+        card.data[key] = value
     HfApi().create_commit(
         full_id,
         [
