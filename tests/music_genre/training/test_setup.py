@@ -1,6 +1,5 @@
 """How a run is set up: what is frozen, what a kind of model lacks, and where its folder is."""
 
-import multiprocessing
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,7 +50,6 @@ def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     assert three != first_batch("--data_seed", "4")
 
 
-@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a worker takes seconds")
 def test_workers_make_the_same_crops_in_every_epoch(set_up, tiny_config):
     augmented = ("--mixup", "0.4", "--speed_perturbation", "True")
 
