@@ -10,6 +10,7 @@ another process. Processes are spawned, so a program that makes a pool needs
 """
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
@@ -128,8 +129,13 @@ def _how_it_ended(exit_code: int) -> DecoderError:
 
 
 def _limit_process() -> None:
-    """In a new process: bounded memory, no core dumps; Ctrl-C is for the parent."""
+    """In a new process: bounded memory, no core dumps; Ctrl-C is for the parent.
+
+    The net goes first: its threads wait for each other in a loop, and take the cores meanwhile.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)
     with suppress(ImportError, OSError, ValueError):  # Windows and macOS know no such limits
         import resource
 

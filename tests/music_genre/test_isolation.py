@@ -47,6 +47,10 @@ def process_id() -> int:
     return os.getpid()
 
 
+def niceness() -> int:
+    return os.nice(0)
+
+
 def has_torch() -> bool:
     return "torch" in sys.modules
 
@@ -119,6 +123,10 @@ def test_a_pool_survives_the_end_of_a_process_that_waits():
             except DecoderError as error:
                 assert error.is_temporary
         assert call(pool, process_id) != os.getpid()
+
+
+def test_decoders_wait_for_the_net(pool):
+    assert call(pool, niceness) == os.nice(0) + 10
 
 
 def test_a_process_imports_no_torch(pool):
