@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 
 from baselines.comparison import Row, score
 from data_prep import splits
-from data_prep.archive import open_archive
+from data_prep.archive import members_of
 from data_prep.gtzan import GENRES, as_tracks
 from music_genre.errors import InputError
 
@@ -45,11 +45,10 @@ def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
         InputError: the archive has no such table, or one that cannot be used.
     """
     tables = {}
-    with open_archive(archive, {".csv"}) as members:
-        for member in members:
-            if member.basename in FEATURE_TABLES:
-                seconds = member.basename.split("_")[1]
-                tables[f"{seconds} s"] = read_table(member.read(), member.basename)
+    for member in members_of(archive, {".csv"}):
+        if member.basename in FEATURE_TABLES:
+            seconds = member.basename.split("_")[1]
+            tables[f"{seconds} s"] = read_table(member.read(), member.basename)
     if not tables:
         raise InputError(f"{archive} has none of {', '.join(sorted(FEATURE_TABLES))}.")
     return tables

@@ -27,7 +27,7 @@ from transformers import (
 
 from baselines.comparison import Row, score
 from data_prep import splits
-from data_prep.archive import MemberError, open_archive
+from data_prep.archive import MemberError, members_of
 from data_prep.gtzan import GENRES, as_tracks, genre_of
 from music_genre.errors import InputError
 
@@ -53,13 +53,13 @@ def image_rows(
 def read_images(archive: Path) -> dict[str, np.ndarray]:
     """The plots of an archive's images by track_id, float32 from 0 to 1, shape (HEIGHT, WIDTH)."""
     plots, unusable = {}, []
-    with open_archive(archive, {".png"}) as members:
-        for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
-            if match := IMAGE_NAME.fullmatch(Path(member.basename).stem):
-                try:
-                    plots[f"{match[1].lower()}.{match[2]}"] = read_plot(member.read())
-                except (MemberError, OSError, ValueError, SyntaxError) as error:
-                    unusable.append(f"{member.basename} ({error})")
+    members = members_of(archive, {".png"})
+    for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
+        if match := IMAGE_NAME.fullmatch(Path(member.basename).stem):
+            try:
+                plots[f"{match[1].lower()}.{match[2]}"] = read_plot(member.read())
+            except (MemberError, OSError, ValueError, SyntaxError) as error:
+                unusable.append(f"{member.basename} ({error})")
     if unusable:
         print(f"Unusable images: {len(unusable)}, such as {', '.join(unusable[:5])}.")
     if not plots:

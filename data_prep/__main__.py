@@ -13,8 +13,6 @@ these, a dataset on the Hub or on the disk, or `synthetic`. The result is a fold
 
 # Decoder processes import this file: what takes long to import is imported in the functions.
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
@@ -85,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with exit_with_message("Stopped: nothing was written.", OSError):
-        from data_prep.prepare import AnotherPreparationError, prepare
+        from data_prep.prepare import prepare
 
         archives = [download()] if arguments.download else arguments.archives
         folder = arguments.output_dir or default_output_dir(
@@ -96,16 +94,10 @@ def main() -> None:
         options = SourceOptions(
             **{name: getattr(arguments, name) for name in SourceOptions.__dataclass_fields__}
         )
-        try:
-            preparation = prepare(
-                archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip, options,
-                arguments.sampling_rate, arguments.overwrite,
-            )  # fmt: skip
-        except AnotherPreparationError as error:
-            command = ["python", "-m", "data_prep", *sys.argv[1:], "--overwrite"]
-            raise InputError(
-                f"{error} Choose another --output_dir, or replace it: {shlex.join(command)}"
-            ) from error
+        preparation = prepare(
+            archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip, options,
+            arguments.sampling_rate, arguments.overwrite,
+        )  # fmt: skip
         print_summary(preparation, folder)
     if arguments.push_to_hub:
         with exit_with_message(f"Stopped: the upload is incomplete, {folder} is complete."):

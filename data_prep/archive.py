@@ -1,8 +1,8 @@
 """Read archives of music safely, without extracting them: zip, tar (also compressed) or a folder.
 
-`open_archive(path)` yields one `Member` per file that can be audio or a table. Nothing is written
-to disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: what is inflated
-of one member is bounded by MAX_MEMBER_BYTES, of a whole archive by MAX_MEMBERS and MAX_TOTAL_BYTES.
+`members_of(path)` yields one `Member` per file that can be audio or a table. Nothing is written to
+disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: what is inflated of
+one member is bounded by MAX_MEMBER_BYTES, of a whole archive by MAX_MEMBERS and MAX_TOTAL_BYTES.
 """
 
 import os
@@ -10,12 +10,12 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from data_prep.names import first_line
 from music_genre import audio
 from music_genre.errors import InputError
 
@@ -26,11 +26,6 @@ MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
 MAX_HEADER_BYTES = 2**20  # of a long name in a tar
 
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
-OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"(\xb5/\xfd": "zstd"}
-SYSTEM_FOLDERS = {
-    "__macosx", "$recycle.bin", "#recycle", "@recycle", "recycler", "system volume information",
-    "lost+found", "@eadir",
-}  # fmt: skip
 
 
 class MemberError(InputError):
@@ -72,35 +67,26 @@ class Member:
         return self.suffix in audio.SUFFIXES
 
 
-@contextmanager
-def open_archive(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Iterator[Member]]:
-    """Open an archive for its audio and marker, hidden files left out, in the archive's own order.
+def members_of(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Member]:
+    """The audio and the marker in an archive, hidden files left out, in the archive's own order.
 
-    Args:
-        suffixes: of the files that are wanted besides the marker, e.g. {".png"}.
+    `suffixes` are those of the files that are wanted besides the marker, e.g. {".png"}.
 
-    Raises:
-        InputError: it is not there, no archive, damaged, or too large; also while it is read.
+    Raises InputError: it is not there, no archive, damaged, or too large.
     """
     if path.is_dir():
-        yield _folder_members(path, suffixes)
-    elif not path.is_file():
+        yield from _folder_members(path, suffixes)
+        return
+    if not path.is_file():
         raise InputError(f"{path}: there is no such file or folder.")
-    elif zipfile.is_zipfile(path):
-        yield _until_damage(_zip_members(path, suffixes), path)
-    else:
-        with _open_tar(path) as archive:
-            yield _until_damage(_tar_members(archive, path, suffixes), path)
-
-
-def _until_damage(members: Iterator[Member], path: Path) -> Iterator[Member]:
+    read = _zip_members if zipfile.is_zipfile(path) else _tar_members
     try:
-        yield from members
+        yield from read(path, suffixes)
     except InputError:
         raise
     except Exception as error:  # zipfile, tarfile and the decompressors raise many kinds
         raise InputError(
-            f"{path} is damaged or cut off ({_first_line(error)}): download it again."
+            f"{path} is damaged or cut off ({first_line(error)}): download it again."
         ) from error
 
 
@@ -111,7 +97,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 def _is_hidden(name: str) -> bool:
     """Whether a file is hidden, or lies in a bin or a folder that systems make for themselves."""
     return any(
-        part.casefold() in SYSTEM_FOLDERS or (part.startswith(".") and part not in (".", ".."))
+        part.casefold() in audio.BINS or (part.startswith(".") and part not in (".", ".."))
         for part in parts_of(name)
     )
 
@@ -172,7 +158,7 @@ def _read_zipped(path: Path, index: int) -> bytes:
         raise
     except Exception as error:
         raise MemberError(
-            f"it cannot be unpacked ({_first_line(error)}): unpack it yourself, give the folder"
+            f"it cannot be unpacked ({first_line(error)}): unpack it yourself, give the folder"
         ) from error
 
 
@@ -192,59 +178,43 @@ def _open_tar(path: Path) -> tarfile.TarFile:
         # "r|*" reads from front to back: a seek in a compressed stream would start it again.
         return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
     except Exception as error:
-        with path.open("rb") as file:
-            head = file.read(8)
-        kind = next((kind for magic, kind in OTHER_ARCHIVES.items() if head.startswith(magic)), "")
-        if kind:
-            problem = f"is a {kind} archive, which is not read here: unpack it and give the folder"
-        elif path.suffix.lower() in ARCHIVE_SUFFIXES:
-            problem = "is not a zip or tar archive, or its end is missing: download it again"
-        else:
-            problem = (
-                "is no source of music: give a folder with a folder per genre, a table of paths "
-                "and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of these"
-            )
-        raise InputError(f"{path} {problem}.") from error
+        raise InputError(
+            f"{path} is no source of music: give a folder with a folder per genre, a table of "
+            "paths and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of "
+            "these. If it is one, its end is missing: download it again."
+        ) from error
 
 
-def _tar_members(archive: tarfile.TarFile, path: Path, suffixes: Set[str]) -> Iterator[Member]:
+def _tar_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     n_members = n_bytes = 0
-    for info in archive:
-        archive.members.clear()  # tarfile would keep every header
-        n_members += 1
-        n_bytes += info.size  # what is skipped is inflated as well
-        _check_size(path, n_members, n_bytes)
-        if info.isdir() or not _is_wanted(info.name, suffixes):
-            continue
-        if not info.isreg():
-            yield Member(info.name, problem="a link or a device, not a file")
-            continue
-        try:  # at once: the stream cannot go back
-            yield Member(info.name, data=_read_bounded(archive.extractfile(info)))
-        except MemberError as error:
-            yield Member(info.name, problem=str(error))
+    with _open_tar(path) as archive:
+        for info in archive:
+            archive.members.clear()  # tarfile would keep every header
+            n_members += 1
+            n_bytes += info.size  # what is skipped is inflated as well
+            _check_size(path, n_members, n_bytes)
+            if info.isdir() or not _is_wanted(info.name, suffixes):
+                continue
+            if not info.isreg():
+                yield Member(info.name, problem="a link or a device, not a file")
+                continue
+            try:  # at once: the stream cannot go back
+                yield Member(info.name, data=_read_bounded(archive.extractfile(info)))
+            except MemberError as error:
+                yield Member(info.name, problem=str(error))
 
 
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    """Links to folders are followed, but for those to what is in `path` anyway, or holds it."""
-    root = path.resolve()
-    seen: set[Path] = set()
-
-    def is_to_follow(folder: Path) -> bool:
-        if not folder.is_symlink():
-            return True
-        target = folder.resolve()
-        is_known = target in seen or target.is_relative_to(root) or root.is_relative_to(target)
-        seen.add(target)
-        return not is_known
-
+    """Links to folders are followed; a folder that several ways lead to is read once."""
+    seen: set[str] = set()
     for folder, subfolders, names in os.walk(path, onerror=_refuse, followlinks=True):
-        visible = (name for name in sorted(subfolders) if not _is_hidden(name))
-        subfolders[:] = [name for name in visible if is_to_follow(Path(folder, name))]
-        for file in sorted(Path(folder, name) for name in names):
+        real = os.path.realpath(folder)
+        subfolders[:] = [] if real in seen else [n for n in sorted(subfolders) if not _is_hidden(n)]
+        for file in sorted(Path(folder, name) for name in names if real not in seen):
             name = file.relative_to(path).as_posix()
             if _is_wanted(name, suffixes):
                 yield Member(name, file)
+        seen.add(real)
 
 
 def _refuse(error: OSError) -> None:
@@ -256,12 +226,5 @@ def _refuse(error: OSError) -> None:
 def _read_file(path: Path) -> bytes:
     if not path.is_file():  # a broken link, or a pipe that opening would wait on
         raise MemberError("a broken link or a device, not a file")
-    try:
-        with path.open("rb") as file:
-            return _read_bounded(file)
-    except OSError as error:
-        raise MemberError(f"cannot be read ({error.strerror})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    with path.open("rb") as file:
+        return _read_bounded(file)

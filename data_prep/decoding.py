@@ -7,7 +7,7 @@ every file that cannot be used.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +35,27 @@ def run_in_pool(
 
     `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
     """
-
-    def start(key: Any, arguments: tuple) -> tuple[Any, tuple, Future]:
-        return key, arguments, pool.schedule(function, args=arguments, timeout=MAX_SECONDS)
-
-    pending = deque()
     again = []
-    calls = iter(calls)
-    while True:
-        n_free = 2 * joblib.cpu_count() + 1 - len(pending)
-        pending.extend(start(*call) for call in islice(calls, n_free))
-        if not pending:
-            break
-        key, arguments, future = pending.popleft()
-        outcome = _outcome(future)
+    for call, outcome in _run(pool, function, calls, n_ahead=2 * joblib.cpu_count()):
         if isinstance(outcome, DecoderError):
-            again.append((key, arguments))
+            again.append(call)
         else:
-            yield key, outcome
-    for call in again:
-        key, _, future = start(*call)
-        yield key, _outcome(future)
+            yield call[0], outcome
+    for (key, _), outcome in _run(pool, function, again, n_ahead=0):
+        yield key, outcome
+
+
+def _run(
+    pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]], n_ahead: int
+) -> Iterator[tuple[tuple, Any]]:
+    pending: deque[tuple[tuple, Future]] = deque()
+    for call in calls:
+        pending.append((call, pool.schedule(function, args=call[1], timeout=MAX_SECONDS)))
+        if len(pending) > n_ahead:
+            call, future = pending.popleft()
+            yield call, _outcome(future)
+    for call, future in pending:
+        yield call, _outcome(future)
 
 
 def _outcome(future: Future) -> Any:
@@ -95,20 +95,20 @@ def _decode_source(
     """Yield tracks as they are decoded, one that has several members as often."""
     wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
     n_wanted = len(wanted)
+    may_have_tags = source.kind not in ("gtzan", "dataset")
 
     def calls(members: Iterable[Member]) -> Iterator[tuple[tuple[Track, float], tuple]]:
         for i, member in enumerate(members):
             track = wanted.pop(member.name, None)  # an archive may hold two members of one name
             if track and track.is_kept:
-                with_tags = source.has_tags and not (track.artist and track.title)
+                with_tags = may_have_tags and not (track.artist and track.title)
                 yield (track, member.start), (member, folder / f"{i:06d}", cutting, with_tags)
 
-    with source.open_members() as members:
-        outcomes = run_in_pool(pool, decode_member, calls(members))
-        bar = tqdm(outcomes, desc=f"Decoding {source.name}", unit=" files", total=n_wanted)
-        for (track, start), outcome in bar:
-            _use(track, start, outcome)
-            yield track
+    outcomes = run_in_pool(pool, decode_member, calls(source.members()))
+    bar = tqdm(outcomes, desc=f"Decoding {Path(source.path).name}", unit=" files", total=n_wanted)
+    for (track, start), outcome in bar:
+        _use(track, start, outcome)
+        yield track
     for track in wanted.values():
         if track.is_kept:
             track.leave_out_bad("it went away while this was read")

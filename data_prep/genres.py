@@ -43,10 +43,8 @@ class Spellings:
                 raise InputError(f"{file}, line {i}: write Name: other spelling; another one.")
             for spelling in (name, *others.split(";")):
                 key = same_name_key(spelling.strip())
-                if key and names.setdefault(key, name) != name:
-                    raise InputError(
-                        f"{file}, line {i}: {spelling.strip()} is {names[key]} and {name}."
-                    )
+                if key:
+                    names.setdefault(key, name)
         return cls(names)
 
     def knows(self, name: str) -> bool:
@@ -72,8 +70,11 @@ def choose_genres(source: MusicSource, options: SourceOptions) -> None:
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
     tracks = source.each_track()
     spelled = _unify(tracks, spellings)
-    sentences = _leave_out_no_genres(tracks, options.genres or "", spellings)
-    print(source.describe(), *sentences, sep="\n")
+    no_genres = _leave_out_no_genres(tracks, options.genres or "", spellings)
+    print(source.describe())
+    if no_genres:
+        listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in no_genres.most_common())
+        print(f"Left out, as these are no genres: {listed}. (--genres takes them by name.)")
     if options.genres:
         _select(tracks, options.genres, spellings)
     for sentence in leave_out_small(tracks, min_tracks_of(source, options)):
@@ -108,8 +109,8 @@ def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]
     return {names[key]: counts for key, counts in found.items()}
 
 
-def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings) -> list[str]:
-    """Leave out tracks whose genre says that there is none, such as "Unknown". Returns a sentence.
+def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings) -> Counter[str]:
+    """Leave out tracks whose genre says that there is none, such as "Unknown". Returns how many.
 
     `wanted` is --genres; what it names is a genre.
     """
@@ -120,9 +121,7 @@ def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings)
         if track.is_kept and is_no_genre(genre) and spellings.key(genre) not in asked:
             track.status = f"{genre or 'nothing'} is no genre"
             counts[genre] += 1
-    listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in counts.most_common())
-    sentence = f"Left out, as these are no genres: {listed}. (--genres takes them by name.)"
-    return [sentence] if counts else []
+    return counts
 
 
 def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,46 +54,29 @@ def check_replaceable(output_dir: Path) -> None:
 def working_folder(output_dir: Path) -> Iterator[Path]:
     """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
 
-    Another run that has it is waited for. What a killed run left there is removed, and a dataset
-    that it was replacing comes back. Raises InputError: the folder is not data_prep's.
+    Another run that has it is waited for. What a killed run left there is removed. Raises
+    InputError: the folder is not data_prep's.
     """
     folder = output_dir.with_name(f".{output_dir.name}.partial")
-    with _locked(output_dir):
-        if folder.exists() and not (folder.is_dir() and _names_in(folder) <= WORKING_NAMES):
+    lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
+        lock.acquire()
+    try:
+        if folder.exists() and not {path.name for path in folder.iterdir()} <= WORKING_NAMES:
             raise InputError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-        if (folder / REPLACED).exists() and not output_dir.exists():
-            (folder / REPLACED).rename(output_dir)
         shutil.rmtree(folder, ignore_errors=True)
         (folder / CLIPS).mkdir(parents=True)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _names_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-@contextmanager
-def _locked(output_dir: Path) -> Iterator[None]:
-    """Wait for a lock beside `output_dir`, hold it, and remove its file."""
-    file = output_dir.with_name(f".{output_dir.name}.lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Another run is preparing {output_dir}: waiting for its end.", flush=True)
-    while not lock.is_locked:
-        time.sleep(1)
-        with suppress(Timeout):
-            lock.acquire(timeout=0)  # of the file that is there now: its holder removes it
-    try:
-        yield
     finally:
         with suppress(OSError):  # Windows does not remove a file that is open
-            file.unlink()
+            Path(lock.lock_file).unlink()
         lock.release()
 
 

@@ -7,11 +7,11 @@ if __name__ == "__main__":  # its decoder processes import the program that call
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import splits
-from data_prep.archive import open_archive
+from data_prep.archive import members_of
 from data_prep.decoding import decode_sources
 from data_prep.excerpts import Cutting
 from data_prep.genres import choose_genres
@@ -36,10 +36,6 @@ from music_genre.errors import InputError
 RECIPE_VERSION = 5  # raised when the same source would give another dataset
 STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # whatever else changes in a folder
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 96_000  # hertz
-
-
-class AnotherPreparationError(InputError):
-    """The output folder holds a dataset that was prepared in another way."""
 
 
 def prepare(
@@ -68,7 +64,6 @@ def prepare(
         The content of `preparation.json`: options, sources, counts, leakage, warnings.
 
     Raises:
-        AnotherPreparationError: `output_dir` holds one, and `overwrite` is False.
         InputError: with a sentence for the person who runs it; nothing is written.
     """
     if not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
@@ -102,7 +97,8 @@ def prepare(
 def _prepare(paths: list[Path], folder: Path, options: dict, source_options: SourceOptions) -> dict:
     split, seed = options["asked_split"], options["seed"]
     sources = _recognise_all(paths, source_options, split)
-    source, is_gtzan = sources[0], sources[0].is_gtzan
+    source = sources[0]
+    is_gtzan = source.kind == "gtzan"
     if is_gtzan:
         print("\n".join(source.describe() for source in sources), flush=True)
     else:
@@ -116,8 +112,7 @@ def _prepare(paths: list[Path], folder: Path, options: dict, source_options: Sou
     tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)
     names = " and ".join(map(str, paths))
     if not any(track.is_kept for track in tracks):
-        first = next(track for track in tracks if not track.is_kept)
-        raise InputError(f"{names} holds no usable audio: {first.member}: {first.status}.")
+        raise InputError(f"{names} holds no usable audio: {tracks[0].member}: {tracks[0].status}.")
     if is_gtzan:
         about = select_gtzan(tracks, source.has_marker, split, seed)
     else:
@@ -135,7 +130,7 @@ def _recognise_all(
     paths: list[Path], options: SourceOptions, split: str | None
 ) -> list[MusicSource]:
     sources = [recognise(path, options) for path in paths]
-    is_gtzan = all(source.is_gtzan for source in sources)
+    is_gtzan = all(source.kind == "gtzan" for source in sources)
     if len(sources) > 1 and not is_gtzan:
         raise InputError(
             "Several sources are merged for GTZAN only: put the folders into one, or list all "
@@ -159,38 +154,35 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     Hub it is the commit, or "" where the Hub cannot be asked.
     """
     if is_hub_id(path):
-        from data_prep.sources.labelled_dataset import ask_hub
+        from data_prep.sources.labelled_dataset import commit_of
 
-        info = ask_hub(path.as_posix())
-        return {"name": path.as_posix(), "path": path.as_posix(), "state": info.sha if info else ""}
+        name = path.as_posix()
+        return {"name": name, "path": name, "state": commit_of(name)}
     path = path.resolve()
-    files: Iterable[Path] = [path]
+    files = [path]
     if path.is_dir():
-        with open_archive(path, STATE_SUFFIXES) as members:
-            files = [member.path for member in members]
+        files = [member.path for member in members_of(path, STATE_SUFFIXES)]
     elif is_table(path):
-        files = [path, *metadata_table.files_of(path, options)]
+        files += metadata_table.files_of(path, options)
+    if options.synonyms:
+        files.append(Path(options.synonyms))
     state = hashlib.sha256()
     for file in filter(Path.exists, files):  # of others the preparation says what is wrong
         status = file.stat()
         state.update(repr((str(file), status.st_size, status.st_mtime_ns)).encode())
-    if options.synonyms and Path(options.synonyms).is_file():
-        state.update(Path(options.synonyms).read_bytes())
     return {"name": path.name, "path": str(path), "state": state.hexdigest()}
 
 
 def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
     """Whether a preparation was made in this way, from what the sources hold now.
 
-    Raises AnotherPreparationError: it was made in another way.
+    Raises InputError: it was made in another way.
     """
-    others = ["version of this program"]
-    if done.get("recipe_version") == RECIPE_VERSION:
-        was, now = _comparable(done), _comparable(options)
-        others = sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n))
-    if others:
-        raise AnotherPreparationError(
-            f"{output_dir} holds another preparation (of another {', '.join(others)})."
+    was, now = _comparable(done), _comparable(options)
+    if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
+        raise InputError(
+            f"{output_dir} holds another preparation (of another {', '.join(others)}). Choose "
+            "another --output_dir, or replace it: give python -m data_prep --overwrite as well."
         )
     for was, now in zip(done["sources"], options["sources"], strict=True):
         if now["state"] not in ("", was["state"]):
@@ -202,10 +194,11 @@ def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
 
 def _comparable(options: dict) -> dict:
     """What makes two preparations the same, by names for people."""
-    return options["source_options"] | {
-        "source": [source["path"] for source in options["sources"]],
-        "split": options["asked_split"],
-        **{name: options[name] for name in ("seed", "on_bad_clip", "sampling_rate")},
+    return options.get("source_options", {}) | {
+        "source": [source["path"] for source in options.get("sources", [])],
+        "split": options.get("asked_split"),
+        "version of this program": options.get("recipe_version"),
+        **{name: options.get(name) for name in ("seed", "on_bad_clip", "sampling_rate")},
     }
 
 

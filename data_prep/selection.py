@@ -134,12 +134,9 @@ def _longest_copies(tracks: list[Track]) -> dict[str, Track]:
     """Keep each track once, as track_id -> track; `status` says why the others are left out."""
     kept = [track for track in tracks if track.is_kept]
     longest: dict[str, Track] = {}
-    for track in kept:
+    for track in sorted(kept, key=lambda track: track.seconds, reverse=True):
         best = longest.setdefault(track.track_id, track)
-        if track.seconds > best.seconds:
-            longest[track.track_id] = track
-    for track in kept:
-        if track is not (best := longest[track.track_id]):
+        if track is not best:
             track.status = f"a copy: the track is taken from {best.archive}"
     return longest
 
@@ -147,32 +144,26 @@ def _longest_copies(tracks: list[Track]) -> dict[str, Track]:
 def _leave_out_copies(tracks: list[Track]) -> None:
     """Keep one of several tracks with the same samples; none, if their genres differ.
 
-    Raises InputError: most of one genre's tracks are another one's as well.
+    Raises InputError: most of a genre's tracks are in other genres as well.
     """
-    same: dict[str, list[Track]] = defaultdict(list)
-    for track in tracks:
-        if track.is_kept:
-            same[track.sha256].append(track)
-    n_of_genre = Counter(track.genre for track in tracks if track.is_kept)
-    shared: Counter[tuple[str, str]] = Counter()
-    for copies in same.values():
-        found = sorted({track.genre for track in copies})
-        shared.update((a, b) for i, a in enumerate(found) for b in found[i + 1 :])
-    for (a, b), n in shared.items():
-        if 2 * n > min(n_of_genre[a], n_of_genre[b]):
+    kept = [track for track in tracks if track.is_kept]
+    genres_of: dict[str, set[str]] = defaultdict(set)
+    for track in kept:
+        genres_of[track.sha256].add(track.genre)
+    n_tracks = Counter(track.genre for track in kept)
+    n_shared = Counter(track.genre for track in kept if len(genres_of[track.sha256]) > 1)
+    for genre, n in n_shared.items():
+        if 2 * n > n_tracks[genre]:
             raise InputError(
-                f"The genres {a} and {b} hold the same recordings ({n} of {n_of_genre[a]} and "
-                f"{n_of_genre[b]}): leave one of them out, or merge them."
+                f"{n} of {n_tracks[genre]} recordings of the genre {genre} are in another genre as "
+                "well: leave one of the genres out, or merge them."
             )
-    for first, *copies in same.values():
-        other = next((track for track in copies if track.genre != first.genre), None)
-        if other:
-            for track in (first, *copies):
-                twin = other if track.genre != other.genre else first
-                track.status = f"its samples are in {twin.genre} as well ({twin.member})"
-            continue
-        for copy in copies:
-            copy.status = f"a copy, sample for sample, of {first.member}"
+    first: dict[str, Track] = {}
+    for track in kept:
+        if others := genres_of[track.sha256] - {track.genre}:
+            track.status = f"its samples are in {min(others)} as well"
+        elif track is not (same := first.setdefault(track.sha256, track)):
+            track.status = f"a copy, sample for sample, of {same.member}"
 
 
 def _forget_large_albums(tracks: Mapping[str, Track]) -> None:
@@ -184,10 +175,9 @@ def _forget_large_albums(tracks: Mapping[str, Track]) -> None:
 
 def _said_of_dataset(known: Mapping) -> dict:
     """What the card of a dataset says that data_prep made, as far as it can be believed."""
-    is_gtzan = known.get("kind") == "gtzan"
+    is_gtzan, split = known.get("kind") == "gtzan", str(known.get("split"))
     descriptions = gtzan.DESCRIPTIONS if is_gtzan else splits.CUSTOM_DESCRIPTIONS
-    split = known.get("split")
-    if not isinstance(split, str) or split not in descriptions:
+    if split not in descriptions:
         return {}
     names = {"kind": "gtzan", "dataset_name": "GTZAN"} if is_gtzan else {}
     return names | {"split": split, "split_description": descriptions[split]}

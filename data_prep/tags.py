@@ -46,7 +46,7 @@ def read_tags(source: Path | bytes) -> Tags:
             if file is None or file.tags is None:
                 return Tags()
             found = {name: _values(file.tags, name) for name in FIELDS}
-            if found["genre"] == ("Blues",) and _has_zero_of_id3v1(opened):
+            if type(file.tags) is ID3 and found["genre"] == ("Blues",):
                 found["genre"] = _genre_of_id3v2(opened)
     except Exception:  # whatever mutagen raises for broken files
         return Tags()
@@ -63,14 +63,8 @@ def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _has_zero_of_id3v1(file: BinaryIO) -> bool:
-    """Whether the genre is the number of blues, which many programs write for no genre."""
-    file.seek(-min(128, file.seek(0, io.SEEK_END)), io.SEEK_END)
-    tag = file.read()
-    return tag.startswith(b"TAG") and tag.endswith(b"\0")
-
-
 def _genre_of_id3v2(file: BinaryIO) -> tuple[str, ...]:
+    """Without ID3v1, where blues is number 0, which many programs write for no genre."""
     file.seek(0)
     try:
         return _values(ID3(file, load_v1=False), "genre")

@@ -31,6 +31,14 @@ KINDS = (
     "spx tta w64 wav webm wma wv"
 )
 SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
+# Folders that network drives, Windows and macOS keep beside the music; compared in lower case.
+BINS = frozenset(
+    [
+        *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle"),
+        *("$recycle.bin", "recycled", "recycler", "system volume information"),
+        *("__macosx", "lost+found"),
+    ]
+)
 
 MAX_SECONDS = 2 * 3600.0  # of one file: its waveform is held in memory
 MAX_CHANNELS = 8

@@ -24,24 +24,21 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
 def is_gtzan(listing: Listing) -> bool:
     """Whether most names are GTZAN's, and no folder contradicts them."""
     paths = [parts_of(name) for name in listing.audio]
-    track_ids = [track_id for name in listing.audio if (track_id := track_id_of(name))]
-    if 2 * len(track_ids) <= len(paths):
+    in_folders = [path for path in paths if len(path) > 1]
+    known = [track_id for name in listing.audio if (track_id := track_id_of(name))]
+    if 2 * len(known) <= len(paths):
         return False
-    folders = {path[:-1] for path in paths if len(path) > 1}
-    if not folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
-        return len({genre_of(track_id) for track_id in track_ids}) > 1
-    if len(folders) < 2:  # a folder that holds all
+    if not in_folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
+        return len(set(map(genre_of, known))) > 1
+    if len({path[:-1] for path in in_folders}) == 1:  # a folder that holds all
         return True
-    depth = n_wrappers(paths)
-    if split_folders([path[depth:] for path in paths]):
+    if split_folders([path[n_wrappers(paths) :] for path in paths]):
         return False
-    return all(_agrees(path) for path in paths if len(path) > 1)
-
-
-def _agrees(path: tuple[str, ...]) -> bool:
-    """Whether a file lies in the folder of its genre, or in one of GTZAN's genres."""
-    track_id = track_id_of(path[-1])
-    return track_id is not None and same_name_key(path[-2]) == genre_of(track_id)
+    # A file lies in the folder of its genre.
+    return all(
+        (track_id := track_id_of(name)) and same_name_key(folder) == genre_of(track_id)
+        for *_, folder, name in in_folders
+    )
 
 
 def _track(path: Path, name: str) -> Track:

@@ -9,15 +9,13 @@ CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The co
 import io
 import posixpath
 import unicodedata
-from collections.abc import Iterable
-from contextlib import nullcontext
-from functools import cache
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from data_prep.archive import Member
-from data_prep.names import one_line, shown
+from data_prep.names import first_line, one_line, shown
 from data_prep.options import COLUMNS, SourceOptions
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
@@ -43,60 +41,56 @@ def from_file(path: Path, options: SourceOptions) -> MusicSource:
     if frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns:
         what, folder = "FMA's table of tracks", _fma_folder(path)
         frame = _flat_fma(frame, folder)
-    rows = rows_of(frame, path, options)
-    files = _find(folder, {row["path"] for row in rows if row["path"]})
-    tracks = _tracks(path, rows, files.keys())
+    rows = _rows_of(frame, path, options)
+    paths = {row["path"]: folder / row["path"] for row in rows if row["path"]}
+    folders = {file.parent for file in paths.values() if file.parent.is_dir()}
+    keys = _keys(child.as_posix() for parent in folders for child in parent.iterdir())
+    found = {name: Path(_find(file.as_posix(), keys) or file) for name, file in paths.items()}
+    files = {name: file for name, file in found.items() if file.is_file()}
+    tracks = _tracks(path, rows, files)
     return MusicSource(
-        path, "table", what, tracks,
-        lambda: nullcontext(Member(name, files[name]) for name in tracks if name in files),
-    )  # fmt: skip
+        path, "table", what, tracks, lambda: (Member(name, file) for name, file in files.items())
+    )
 
 
 def files_of(path: Path, options: SourceOptions) -> list[Path]:
     """The files that a table on the disk names and that exist; none where it is no table."""
     try:
-        with from_file(path, options).open_members() as members:
-            return [member.path for member in members]
+        return [member.path for member in from_file(path, options).members()]
     except (OSError, InputError):
         return []
 
 
-def in_archive(
-    path: Path, listing: Listing, options: SourceOptions, is_needed: bool
-) -> MusicSource | None:
-    """The table inside a folder or archive, or one for each split.
+def in_archive(path: Path, listing: Listing, options: SourceOptions) -> MusicSource | None:
+    """The table inside a folder or archive, or one for each split; None where there is none.
 
     These are train.csv and test.csv, or AudioFolder's train/metadata.csv and test/metadata.csv.
-    Raises InputError: there are several others; or there is none, though `is_needed`.
+    Raises InputError: there are several others.
     """
     found = _read_tables(listing, options)
+    if not found:
+        return None
     splits = {name: _split_of_table(name) for name in found}
-    if len(found) > 1 and None in splits.values():
+    if len(found) > 1 and not all(splits.values()):
         raise InputError(
             f"{path} holds {len(found)} tables of paths and genres "
             f"({', '.join(sorted(found)[:3])}): give the one to use as the source."
         )
-    if not found:
-        if is_needed:
-            raise InputError(f"{path} holds no table with the columns path and genre.")
-        return None
-    names = _keys(listing.audio) | {posixpath.normpath(name): name for name in listing.audio}
+    keys = _keys(listing.audio)
     for name, rows in found.items():
         for row in rows:
-            inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), row["path"]))
-            row["path"] = row["path"] and names.get(inside, names.get(_key(inside), inside))
-            if len(found) > 1 and splits[name]:
+            inside = posixpath.join(posixpath.dirname(name), row["path"])
+            row["path"] = row["path"] and (_find(inside, keys) or posixpath.normpath(inside))
+            if len(found) > 1:
                 row.setdefault("split", splits[name])
     tracks = _tracks(path, [row for rows in found.values() for row in rows], set(listing.audio))
     return MusicSource(path, "table", "a table", tracks, has_marker=listing.has_marker)
 
 
 def _split_of_table(name: str) -> str | None:
-    """Of one that is called as a split is; "" of AudioFolder's others, None of others."""
+    """Of a table that is called as a split is, or lies in a folder that is."""
     path = PurePosixPath(name.lower())
-    if path.stem == "metadata":
-        return SPLIT_NAMES.get(path.parts[0], "")
-    return SPLIT_NAMES.get(path.stem)
+    return SPLIT_NAMES.get(path.stem) or SPLIT_NAMES.get(path.parent.name)
 
 
 def _key(name: str) -> str:
@@ -105,24 +99,18 @@ def _key(name: str) -> str:
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:
-    """How a table may write the names of files: as `_key` has them, or without their suffix."""
+    """How a table may write the names of files: as they are, as `_key` has them, or without suffix.
+
+    What comes later here wins: a file that is called so is meant before one that is called alike.
+    """
+    names = list(names)
     keys = {_key(name): name for name in names}
     stems = {posixpath.splitext(k)[0]: name for k, name in keys.items() if Member(name).is_clip}
-    return stems | keys
+    return stems | keys | {posixpath.normpath(name): name for name in names}
 
 
-def _find(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The files of a table on the disk, those that exist."""
-
-    @cache
-    def keys_in(parent: Path) -> dict[str, str]:
-        return _keys(child.name for child in parent.iterdir()) if parent.is_dir() else {}
-
-    paths = {name: folder / name for name in names}
-    for name, path in paths.items():
-        if not path.is_file():
-            paths[name] = path.with_name(keys_in(path.parent).get(_key(path.name), path.name))
-    return {name: path for name, path in paths.items() if path.is_file()}
+def _find(name: str, keys: Mapping[str, str]) -> str | None:
+    return keys.get(posixpath.normpath(name)) or keys.get(_key(name))
 
 
 def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
@@ -131,14 +119,14 @@ def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
         if member.basename in OF_FEATURES:
             continue
         try:
-            found[name] = rows_of(_read(member.read(), Path(name)), Path(name), options)
+            found[name] = _rows_of(_read(member.read(), Path(name)), Path(name), options)
         except InputError:  # one of another kind
             if options.columns:
                 raise
     return found
 
 
-def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
+def _rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
     """The rows of a table, all cells as text. Raises InputError: a column is missing."""
     given = options.columns or {}
     have = {str(column).strip().casefold(): column for column in frame.columns}
@@ -161,22 +149,20 @@ def rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
 
 
 def _read(data: bytes, name: Path) -> pd.DataFrame:
+    file, suffix = io.BytesIO(data), name.suffix.lower()
     try:
-        return _read_frame(data, name.suffix.lower())
+        if suffix == ".parquet":
+            return pd.read_parquet(file)
+        if suffix in (".json", ".jsonl"):
+            return pd.read_json(file, lines=suffix == ".jsonl", dtype=False, convert_dates=False)
+        if suffix == ".xlsx":
+            return pd.read_excel(file, dtype=str, keep_default_na=False)
+        return _read_text(_decode(data))
     except Exception as error:  # pandas and its readers raise many kinds
-        reason = (str(error).splitlines() or [""])[0][:120]
-        raise InputError(f"{name} cannot be read as a table ({reason}).") from error
+        raise InputError(f"{name} cannot be read as a table ({first_line(error)}).") from error
 
 
-def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
-    file = io.BytesIO(data)
-    if suffix == ".parquet":
-        return pd.read_parquet(file)
-    if suffix in (".json", ".jsonl"):
-        return pd.read_json(file, lines=suffix == ".jsonl", dtype=False, convert_dates=False)
-    if suffix == ".xlsx":
-        return pd.read_excel(file, dtype=str, keep_default_na=False)
-    text = decode_text(data)
+def _read_text(text: str) -> pd.DataFrame:
     head, _, rest = text.partition("\n")
     separator = max(",;\t", key=head.count)
     if head.strip().lower().startswith("sep="):  # Excel's own
@@ -187,14 +173,11 @@ def _read_frame(data: bytes, suffix: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **header)
 
 
-def decode_text(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     """Text in UTF-8, in UTF-16 with a mark, or in the code page of Windows in the west."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    if b"\0" in data:
-        raise ValueError("it is no text")
     try:
-        return data.decode("utf-8-sig")
+        is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252")
 

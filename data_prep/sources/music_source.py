@@ -1,15 +1,13 @@
 """What every kind of source gives the pipeline, and how names inside a source are listed."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.archive import ARCHIVE_SUFFIXES, MARKER, Member, open_archive
+from data_prep.archive import ARCHIVE_SUFFIXES, MARKER, Member, members_of
 from data_prep.names import path_id, shown
 from data_prep.track import Track
 from music_genre import audio
-from music_genre.errors import InputError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
 TABLE_FILE_SUFFIXES = TABLE_SUFFIXES | {".json", ".txt"}  # which are other things in a folder
@@ -39,26 +37,13 @@ class MusicSource:
     kind: str  # gtzan, folders, table, tags or dataset
     what: str  # what it is, for people: "a folder per genre"
     tracks: dict[str, Track]  # by the name of the member; several may be clips of one track
-    open_members: Callable[[], AbstractContextManager[Iterator[Member]]] = None  # open_archive
+    read_members: Callable[[], Iterator[Member]] | None = None  # where it is no archive
     has_marker: bool = False  # whether its music is synthesised
     genres: list[str] = field(default_factory=list)  # in the order of labels, if it has one
     known: dict = field(default_factory=dict)  # of a dataset that data_prep made, by `read_card`
 
-    def __post_init__(self) -> None:
-        self.open_members = self.open_members or (lambda: open_archive(self.path))
-
-    @property
-    def is_gtzan(self) -> bool:
-        return self.kind == "gtzan"
-
-    @property
-    def has_tags(self) -> bool:
-        """Whether the tags of its files may say more than is known."""
-        return self.kind not in ("gtzan", "dataset")
-
-    @property
-    def name(self) -> str:
-        return Path(self.path).name
+    def members(self) -> Iterator[Member]:
+        return self.read_members() if self.read_members else members_of(self.path)
 
     def each_track(self) -> list[Track]:
         """Its tracks, each once."""
@@ -76,28 +61,18 @@ def new_track(path: Path | str, name: str, **values: str) -> Track:
 
 
 def list_names(path: Path) -> Listing:
-    """The audio files and tables in an archive or folder. Raises what `open_archive` does."""
+    """The audio files and tables in an archive or folder. Raises what `members_of` does."""
     listing = Listing()
     n_bytes = 0
-    with open_archive(path, audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES) as members:
-        for member in members:
-            if member.basename == MARKER:
-                listing.has_marker = True
-            elif member.is_clip:
-                listing.audio.append(member.name)
-            elif member.suffix in ARCHIVE_SUFFIXES:
-                listing.archives.append(member.name)
-            else:
-                n_bytes += len(member.data or b"")
-                if n_bytes <= MAX_TABLES_BYTES:
-                    listing.tables[member.name] = member
+    for member in members_of(path, audio.SUFFIXES | TABLE_SUFFIXES | ARCHIVE_SUFFIXES):
+        if member.basename == MARKER:
+            listing.has_marker = True
+        elif member.is_clip:
+            listing.audio.append(member.name)
+        elif member.suffix in ARCHIVE_SUFFIXES:
+            listing.archives.append(member.name)
+        else:
+            n_bytes += len(member.data or b"")
+            if n_bytes <= MAX_TABLES_BYTES:
+                listing.tables[member.name] = member
     return listing
-
-
-def check_has_audio(listing: Listing, path: Path) -> None:
-    if not listing.audio:
-        inner = f", but {listing.archives[0]}: unpack it" if listing.archives else ""
-        raise InputError(
-            f"{path} holds no audio file{inner}. Give a folder with a folder per genre, a table of "
-            "paths and genres, or a GTZAN archive."
-        )

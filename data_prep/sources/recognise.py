@@ -9,12 +9,7 @@ import pyarrow.parquet as pq
 from data_prep.archive import ARCHIVE_SUFFIXES
 from data_prep.options import SourceOptions
 from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
-from data_prep.sources.music_source import (
-    TABLE_FILE_SUFFIXES,
-    MusicSource,
-    check_has_audio,
-    list_names,
-)
+from data_prep.sources.music_source import TABLE_FILE_SUFFIXES, MusicSource, list_names
 from music_genre.errors import InputError
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -30,8 +25,6 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
     if is_hub_id(path) or _has_audio_column(path):
         return _dataset(path, options)
     if is_table(path):
-        if kind not in (None, "table"):
-            raise InputError(f"{path} is a table: leave out --genre_from {kind}.")
         return metadata_table.from_file(path, options)
     if kind == "tags":
         options.check_unused(("columns",), "--genre_from tags")
@@ -45,16 +38,15 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
         others = [name for name in options.given() if name != "genre_from"]
         options.check_unused(others, f"{path}, which is GTZAN")
         return gtzan_archive.from_archive(path, listing)
-    check_has_audio(listing, path)
+    if not listing.audio:
+        inner = f", but {listing.archives[0]}: unpack it" if listing.archives else ""
+        raise InputError(f"{path} holds no audio file{inner}.")
     if listing.archives:
-        print(
-            f"Not read: {len(listing.archives)} archives in {path}, such as {listing.archives[0]}: "
-            "unpack what is to be used."
-        )
-    if kind != "folders":
-        found = metadata_table.in_archive(path, listing, options, is_needed=kind == "table")
-        if found:
-            return found
+        print(f"Not read: {len(listing.archives)} archives in {path}, as {listing.archives[0]}.")
+    if kind != "folders" and (found := metadata_table.in_archive(path, listing, options)):
+        return found
+    if kind == "table":
+        raise InputError(f"{path} holds no table with the columns path and genre.")
     options.check_unused(("columns",), f"{path}, where no table was found")
     return genre_folders.from_archive(path, listing)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import joblib
 from tqdm import tqdm
 
-from data_prep.archive import Member, open_archive, parts_of
+from data_prep.archive import Member, members_of, parts_of
 from data_prep.decoding import run_in_pool
 from data_prep.genres import Spellings
 from data_prep.options import SourceOptions
@@ -25,8 +25,8 @@ def from_archive(path: Path, options: SourceOptions) -> MusicSource:
     """Raises InputError: no file has a genre tag."""
     spellings = Spellings.read(options.synonyms)
     tracks = {}
-    with open_archive(path) as members, decoder_pool(joblib.cpu_count()) as pool:
-        audio = ((m.name, (m,)) for m in members if m.is_clip)
+    with decoder_pool(joblib.cpu_count()) as pool:
+        audio = ((m.name, (m,)) for m in members_of(path) if m.is_clip)
         outcomes = run_in_pool(pool, read_member_tags, audio)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
             tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why

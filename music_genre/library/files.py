@@ -16,17 +16,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from music_genre.audio import SUFFIXES
+from music_genre.audio import BINS, SUFFIXES
 from music_genre.errors import InputError
 
-# What network drives, Windows and macOS keep beside the music; compared in lower case.
-BINS = frozenset(
-    [
-        *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle"),
-        *("$recycle.bin", "recycled", "recycler", "system volume information"),
-        *("__macosx", "lost+found"),
-    ]
-)
 FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 
 

@@ -11,10 +11,12 @@ from data_prep.prepare import prepare
 from tests.pool_here import PoolHere
 
 
-@pytest.fixture(autouse=True)
-def decoders_here(monkeypatch):
-    for module in ("decoding", "sources.tagged_files"):
-        monkeypatch.setattr(f"data_prep.{module}.decoder_pool", PoolHere)
+@pytest.fixture(autouse=True, scope="module")
+def decoders_here():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("decoding", "sources.tagged_files"):
+            patch.setattr(f"data_prep.{module}.decoder_pool", PoolHere)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ nothing outside its output folder. Prints counts, the slowest case and the peak 
 
 import argparse
 import contextlib
-import io
 import os
 import resource
 import signal
@@ -17,42 +16,34 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import numpy as np
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data_prep import decoding
 from data_prep.gtzan import GENRES
+from data_prep.prepare import prepare
 from music_genre.errors import InputError
+from tests.data_prep.archives import clip_bytes
 from tests.data_prep.test_archive import make
 from tests.pool_here import PoolHere
 
 TIME_LIMIT = 30  # seconds
-MEMORY_LIMIT = 1.5 * 2**30  # bytes resident
 EXTREMES = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-
-
-@dataclass
-class Result:
-    outcome: str  # "dataset", "sentence", or what went wrong
-    seconds: float
-    memory: int  # bytes, peak resident
 
 
 def clips() -> dict[str, bytes]:
     """Nine short clips in all formats that GTZAN circulates in."""
-    import soundfile
-
     members = {}
     formats = ("WAV", "AU", "FLAC", "OGG", "MP3")
     for i, genre in enumerate(GENRES[:3] * 3):
         kind = formats[i % len(formats)]
-        noise = np.random.default_rng(i).uniform(-0.3, 0.3, 24_000)
-        buffer = io.BytesIO()
-        soundfile.write(buffer, noise, 16_000, format=kind)
-        members[f"genres/{genre}/{genre}.{i:05d}.{kind.lower()}"] = buffer.getvalue()
+        name = f"genres/{genre}/{genre}.{i:05d}.{kind.lower()}"
+        members[name] = clip_bytes(i, 1.5, 16_000, format=kind)
     members["tracks.csv"] = b"filename,length\nblues.00000.wav,1\n" * 20
     return members
 
@@ -99,12 +90,12 @@ def make_case(seed: int, folder: str) -> bytes:
     return mutate(data, rng) if rng.random() < 0.8 else data
 
 
-def run_case(data: bytes, folder: Path) -> Result:
-    """Prepare an archive in a forked process with limits on time and on what it writes."""
-    from data_prep import decoding
-    from data_prep.prepare import prepare
+def run_case(data: bytes, folder: Path) -> tuple[str, float, int]:
+    """Prepare an archive in a forked process with limits on time and on what it writes.
 
-    given, work = folder / "given.bin", folder / "work"
+    Returns the outcome, "dataset", "sentence" or what went wrong; seconds; bytes resident at most.
+    """
+    given, work, log = folder / "given.bin", folder / "work", folder / "log"
     given.write_bytes(data)
     work.mkdir()
     start = time.monotonic()
@@ -116,7 +107,7 @@ def run_case(data: bytes, folder: Path) -> Result:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
             os.chdir(work)
             decoding.decoder_pool = PoolHere  # this process is one of its own already
-            with (folder / "log").open("w") as log, contextlib.redirect_stderr(log):
+            with log.open("w") as file, contextlib.redirect_stderr(file):
                 try:
                     prepare([given], work / "out", split="random")
                     code = 0
@@ -130,29 +121,13 @@ def run_case(data: bytes, folder: Path) -> Result:
     code = os.waitstatus_to_exitcode(status)
     outcome = {0: "dataset", 2: "sentence", -signal.SIGALRM: "hang"}.get(code)
     if outcome is None:
-        outcome = f"code {code}: " + ((folder / "log").read_text().splitlines() or ["?"])[-1]
-    written = {path.name for path in work.iterdir()} | {p.name for p in folder.iterdir()}
+        outcome = f"code {code}: " + (log.read_text().splitlines() or ["?"])[-1]
+    written = {path.name for path in (*work.iterdir(), *folder.iterdir())}
     if written - {"given.bin", "work", "log", "out"}:
         outcome = f"written outside: {sorted(written)}"
     if code == 2 and (work / "out").exists():
         outcome = "a sentence, but also a dataset"
-    return Result(outcome, time.monotonic() - start, usage.ru_maxrss * 1024)
-
-
-def fuzz(n: int, first_seed: int = 0) -> list[Result]:
-    import datasets
-    from tqdm import tqdm
-
-    from data_prep import prepare  # noqa: F401  (imported once, before the forks)
-
-    datasets.disable_progress_bars()
-    results = []
-    for seed in tqdm(range(first_seed, first_seed + n), unit=" archives"):
-        with tempfile.TemporaryDirectory() as folder:
-            results.append(run_case(make_case(seed, folder), Path(folder)))
-        if results[-1].outcome not in ("dataset", "sentence"):
-            print(f"seed {seed}: {results[-1].outcome}")
-    return results
+    return outcome, time.monotonic() - start, usage.ru_maxrss * 1024
 
 
 def main() -> None:
@@ -160,11 +135,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--first_seed", type=int, default=0)
     arguments = parser.parse_args()
-    results = fuzz(arguments.n, arguments.first_seed)
-    print(dict(Counter(result.outcome for result in results)))
-    print(f"slowest {max(r.seconds for r in results):.1f} s")
-    print(f"peak memory {max(r.memory for r in results) / 2**20:.0f} MB")
-    sys.exit(any(r.outcome not in ("dataset", "sentence") for r in results))
+    datasets.disable_progress_bars()
+    results = []
+    for seed in tqdm(range(arguments.first_seed, arguments.first_seed + arguments.n)):
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(run_case(make_case(seed, folder), Path(folder)))
+        if results[-1][0] not in ("dataset", "sentence"):
+            print(f"seed {seed}: {results[-1][0]}")
+    outcomes, seconds, memory = zip(*results, strict=True)
+    print(dict(Counter(outcomes)))
+    print(f"slowest {max(seconds):.1f} s")
+    print(f"peak memory {max(memory) / 2**20:.0f} MB")
+    sys.exit(not {*outcomes} <= {"dataset", "sentence"})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ REASONS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def decoders_here():
     """Real processes, in place of the other tests' own."""
 

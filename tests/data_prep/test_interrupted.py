@@ -8,6 +8,7 @@ kill strikes; the next run must give the same bytes as one that was never killed
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_prep import decoding
 from data_prep.prepare import prepare
-from data_prep.prepared import read_preparation
 from tests.data_prep.archives import make_zip, three_of_each
 from tests.pool_here import PoolHere
 
@@ -38,8 +38,7 @@ def digest(folder: Path) -> str:
 def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None) -> int:
     """Prepare in a forked process that kills itself at a step.
 
-    Returns:
-        The number of steps, if it was not killed; -1 if it was.
+    Returns the number of steps, if it was not killed; -1 if it was.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -58,11 +57,8 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
         try:
             decoding.decoder_pool = PoolHere  # each step is one of this process
             sys.addaudithook(count)
-            with (
-                open(os.devnull, "w") as nothing,
-                contextlib.redirect_stderr(nothing),
-                contextlib.redirect_stdout(nothing),
-            ):
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
                 prepare([archive], output_dir, "random", seed, overwrite=True)
             os.write(writer, str(n_steps).encode())
             code = 0
@@ -84,19 +80,20 @@ def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
         expected.append(digest(folder / f"whole{seed}" / "out"))
     n_struck = 0
     for replaces in (False, True):
-        output_dir = folder / f"replaces-{replaces}" / "out"
-        if replaces:
-            shutil.copytree(folder / "whole1" / "out", output_dir)  # as seed 1 leaves it
-        n_steps = run_and_kill(archive, output_dir, 0, None)
+
+        def start(name: str, replaces: bool = replaces) -> Path:
+            output_dir = folder / f"{name}-{replaces}" / "out"
+            if replaces:
+                shutil.copytree(folder / "whole1" / "out", output_dir)  # as seed 1 leaves it
+            return output_dir
+
+        n_steps = run_and_kill(archive, start("count"), 0, None)
         # The last steps, where folders are renamed and removed, and a sample of those before.
         for step in sorted({*range(0, n_steps, every), *range(n_steps - 8, n_steps)}):
-            output_dir = folder / f"replaces-{replaces}-{step}" / "out"
-            if replaces:
-                shutil.copytree(folder / "whole1" / "out", output_dir)
+            output_dir = start(str(step))
             n_struck += run_and_kill(archive, output_dir, 0, kill_at=step) == -1
             if output_dir.exists():
-                assert read_preparation(output_dir), "what has the dataset's name is finished"
-                assert digest(output_dir) in expected
+                assert digest(output_dir) in expected, "what has the dataset's name is finished"
             run_and_kill(archive, output_dir, 0, None)
             assert digest(output_dir) == expected[0]
             assert [p.name for p in output_dir.parent.iterdir()] == ["out"], "nothing else is left"
@@ -106,7 +103,7 @@ def kill_and_repeat(archive: Path, folder: Path, every: int) -> int:
 def test_killed_at_any_step(root, tmp_path):
     archive = make_zip(tmp_path / "archive.zip", three_of_each())
     result = subprocess.run(
-        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "40"],
+        [sys.executable, root / "tests" / "data_prep" / "test_interrupted.py", archive, "60"],
         capture_output=True,
         text=True,
         timeout=400,
