@@ -36,11 +36,7 @@ def score(is_right: pd.Series) -> tuple[float, tuple[float, float], int]:
 
 
 def rows_of_runs(folders: Sequence[Path]) -> list[Row]:
-    """What finished runs reached on their test tracks.
-
-    Raises:
-        InputError: a folder has no report with figures of a test split.
-    """
+    """What finished runs reached on their test tracks. Raises InputError: a run has no figures."""
     rows = []
     for folder in folders:
         report = read_report(folder) or {}

@@ -41,8 +41,7 @@ def feature_rows(archive: Path, methods: Sequence[str]) -> list[Row]:
 def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
     """The archive's tables: a row per track or segment, indexed by track; `label`, then features.
 
-    Raises:
-        InputError: the archive has no such table, or one that cannot be used.
+    Raises InputError: the archive has no such table, or one that cannot be used.
     """
     tables = {}
     for member in members_of(archive, {".csv"}):

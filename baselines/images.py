@@ -41,17 +41,16 @@ EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 def image_rows(
     archive: Path, methods: Sequence[str], seeds: Sequence[int], epochs: int
 ) -> list[Row]:
-    """The net on each split; a track counts as right by the share of seeds that are.
-
-    Raises:
-        InputError: it is not an archive, or has no usable image of a GTZAN track.
-    """
+    """The net on each split; a track counts as right by the share of seeds that are."""
     plots = read_images(archive)
     return [evaluate(plots, method, seeds, epochs) for method in methods]
 
 
 def read_images(archive: Path) -> dict[str, np.ndarray]:
-    """The plots of an archive's images by track_id, float32 from 0 to 1, shape (HEIGHT, WIDTH)."""
+    """The plots of an archive's images by track_id, float32 from 0 to 1, shape (HEIGHT, WIDTH).
+
+    Raises InputError: it is not an archive, or has no usable image of a GTZAN track.
+    """
     plots, unusable = {}, []
     members = members_of(archive, {".png"})
     for member in tqdm(members, desc=f"Reading {archive.name}", unit=" files"):
@@ -71,11 +70,7 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
 
 
 def read_plot(data: bytes) -> np.ndarray:
-    """The plot in a PNG, without margins.
-
-    Raises:
-        OSError, ValueError or SyntaxError: it cannot be used.
-    """
+    """The plot in a PNG, without margins. Raises OSError, ValueError or SyntaxError: none."""
     image = Image.open(io.BytesIO(data), formats=["PNG"])
     plot = plot_area(np.asarray(image.convert("RGB")))
     grey = Image.fromarray(plot).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
@@ -85,14 +80,7 @@ def read_plot(data: bytes) -> np.ndarray:
 def plot_area(pixels: np.ndarray) -> np.ndarray:
     """Cut off margins, ticks and axes: the plot is where most of a row or column is not white.
 
-    Args:
-        pixels: uint8, shape (height, width, 3).
-
-    Returns:
-        A part of it, less EDGE at each side.
-
-    Raises:
-        ValueError: there is no plot.
+    `pixels` are uint8, shape (height, width, 3). Returns a part of them, less EDGE at each side.
     """
     inked = (pixels < WHITE).any(axis=2)
     rows = np.flatnonzero(inked.mean(axis=1) > 0.5)

@@ -149,13 +149,6 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         + ", ".join(f"{name} {n}" for name, n in counts.items())
         + f".\nLeakage: {describe_leakage(preparation['leakage'])}."
     )
-    if preparation["n_incomplete"]:
-        print(
-            f"{preparation['lost_seconds']:g} s of {preparation['n_incomplete']} damaged files "
-            "could not be decoded (lost_seconds in manifest.csv)."
-        )
-    for tracks in preparation["identical_samples"]:
-        print(f"Identical samples: {', '.join(tracks)}.")
     for warning in preparation["warnings"]:
         print(f"warning: {warning}")
 

@@ -39,7 +39,6 @@ def dataset_card(preparation: dict) -> DatasetCard:
             "split_description": description[0].upper() + description[1:],
             "is_drawn": preparation["split"] not in ("filtered", "given"),
             "leakage": describe_leakage(preparation["leakage"]),
-            "identical_samples": "; ".join(map(", ".join, preparation["identical_samples"])),
             "sources": " and ".join(f"`{s['name']}`" for s in preparation["sources"]),
         },
     )

@@ -110,7 +110,7 @@ def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
         of_split = [track for track in kept if track.split == split]
         rows = [row for track in of_split for row in _rows(track, genres)]
         # The key of what `datasets` caches: of the clips in a split, not of time or place.
-        clips = repr((split, [(track.track_id, track.sha256) for track in of_split]))
+        clips = repr([(track.track_id, track.sha256) for track in of_split])
         splits[split] = Dataset(
             pa.Table.from_pylist(rows, features.arrow_schema),
             fingerprint=hashlib.sha256(clips.encode()).hexdigest()[:16],

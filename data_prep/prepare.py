@@ -6,7 +6,7 @@ if __name__ == "__main__":  # its decoder processes import the program that call
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -203,19 +203,13 @@ def _comparable(options: dict) -> dict:
 
 
 def _counts(tracks: list[Track], genres: list[str]) -> dict:
-    kept = sorted((track for track in tracks if track.is_kept), key=lambda track: track.track_id)
-    ids_of = defaultdict(list)
-    for track in kept:
-        ids_of[track.sha256].append(track.track_id)
+    kept = [track for track in tracks if track.is_kept]
     counts = Counter((track.split, track.genre) for track in kept)
     return {
         "n_members": len(tracks),
         "n_kept": len(kept),
         "n_clips": sum(len(track.clips) for track in kept),
         "n_dropped": len(tracks) - len(kept),
-        "n_incomplete": sum(track.lost_seconds > 0 for track in kept),
-        "lost_seconds": round(sum(track.lost_seconds for track in kept), 1),
         "seconds": round(sum(track.seconds for track in kept), 1),
         "counts": {name: {genre: counts[name, genre] for genre in genres} for name in SPLITS},
-        "identical_samples": [ids for ids in ids_of.values() if len(ids) > 1],
     }

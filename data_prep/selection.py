@@ -12,7 +12,6 @@ from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError
 
-MAX_ALBUM = 50  # tracks; a folder of more is no album, and holds music of many
 WITHOUT_SPLIT = {
     "filtered": "left out by the fault-filtered lists (faulty, or a repetition)",
     "given": "the source gives it no split",
@@ -56,7 +55,6 @@ def select_custom(
         _leave_out_copies(tracks)
     warnings = genres.leave_out_small(tracks, genres.min_tracks_of(source, options))
     usable = {track.track_id: track for track in tracks if track.is_kept}
-    _forget_large_albums(usable)
     method = split or splits.suggest(usable)
     given = {track.split for track in usable.values() if track.split}
     if method == "given" and not given:
@@ -164,13 +162,6 @@ def _leave_out_copies(tracks: list[Track]) -> None:
             track.status = f"its samples are in {min(others)} as well"
         elif track is not (same := first.setdefault(track.sha256, track)):
             track.status = f"a copy, sample for sample, of {same.member}"
-
-
-def _forget_large_albums(tracks: Mapping[str, Track]) -> None:
-    sizes = Counter(track.album for track in tracks.values())
-    for track in tracks.values():
-        if sizes[track.album] > MAX_ALBUM:
-            track.album = ""
 
 
 def _said_of_dataset(known: Mapping) -> dict:

@@ -1,9 +1,12 @@
-"""A folder per genre: the first folder is the genre, whatever lies below it.
+"""A folder per genre, or GTZAN. The first folder is the genre, whatever lies below it:
 
 Techno/track.mp3                     genre
 Techno/Some album/track.mp3          genre, album
 Techno/Artist/Album/track.mp3        genre, artist, album
 train/Techno/track.mp3               split, genre; where all first folders are splits
+
+A file's name is its track in GTZAN, which is recognised where names and folders agree, such as
+blues/blues.00000.wav. Where they do not, the folders are the genres.
 """
 
 import re
@@ -12,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.archive import parts_of
-from data_prep.names import one_line
+from data_prep.gtzan import as_tracks, genre_of, track_id_of
+from data_prep.names import one_line, shown
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
 from music_genre.errors import InputError
+from music_genre.genre_names import same_name_key
 
 FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 
@@ -76,4 +81,39 @@ def _track(path: Path, name: str, parts: tuple[str, ...], is_split: bool) -> Tra
         track.artist = below[0]
     if below:  # with its genre: there is an album of the same name elsewhere
         track.album = "/".join(folders[:3])
+    return track
+
+
+def gtzan_from_archive(path: Path, listing: Listing) -> MusicSource:
+    tracks = {name: _gtzan_track(path, name) for name in listing.audio}
+    what = "GTZAN, by the names of its files"
+    return MusicSource(path, "gtzan", what, tracks, has_marker=listing.has_marker)
+
+
+def is_gtzan(listing: Listing) -> bool:
+    """Whether most names are GTZAN's, and no folder contradicts them."""
+    paths = [parts_of(name) for name in listing.audio]
+    in_folders = [path for path in paths if len(path) > 1]
+    known = [track_id for name in listing.audio if (track_id := track_id_of(name))]
+    if 2 * len(known) <= len(paths):
+        return False
+    if not in_folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
+        return len(set(map(genre_of, known))) > 1
+    if len({path[:-1] for path in in_folders}) == 1:  # a folder that holds all
+        return True
+    if split_folders([path[n_wrappers(paths) :] for path in paths]):
+        return False
+    # A file lies in the folder of its genre.
+    return all(
+        (track_id := track_id_of(name)) and same_name_key(folder) == genre_of(track_id)
+        for *_, folder, name in in_folders
+    )
+
+
+def _gtzan_track(path: Path, name: str) -> Track:
+    track_id = track_id_of(name)
+    track = as_tracks({track_id: ""})[track_id] if track_id else Track("")
+    track.archive, track.member = path.name, shown(name)
+    if not track_id:
+        track.leave_out_bad("its name is not that of a GTZAN clip, such as blues.00000.wav")
     return track

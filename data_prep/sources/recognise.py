@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from data_prep.archive import ARCHIVE_SUFFIXES
 from data_prep.options import SourceOptions
-from data_prep.sources import genre_folders, gtzan_archive, metadata_table, tagged_files
+from data_prep.sources import genre_folders, metadata_table, tagged_files
 from data_prep.sources.music_source import TABLE_FILE_SUFFIXES, MusicSource, list_names
 from music_genre.errors import InputError
 
@@ -33,11 +33,11 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
     has_parquet = any(member.suffix == ".parquet" for member in listing.tables.values())
     if not listing.audio and path.is_dir() and (_is_saved(path) or has_parquet):
         return _dataset(path, options)
-    if kind == "gtzan" or (kind is None and gtzan_archive.is_gtzan(listing)):
+    if kind == "gtzan" or (kind is None and genre_folders.is_gtzan(listing)):
         # Its genres, lengths and faults are known.
         others = [name for name in options.given() if name != "genre_from"]
         options.check_unused(others, f"{path}, which is GTZAN")
-        return gtzan_archive.from_archive(path, listing)
+        return genre_folders.gtzan_from_archive(path, listing)
     if not listing.audio:
         inner = f", but {listing.archives[0]}: unpack it" if listing.archives else ""
         raise InputError(f"{path} holds no audio file{inner}.")
@@ -53,7 +53,7 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
 
 def is_gtzan(path: Path) -> bool:
     """Whether an archive or folder is GTZAN. Raises InputError: it cannot be read."""
-    return not is_table(path) and gtzan_archive.is_gtzan(list_names(path))
+    return not is_table(path) and genre_folders.is_gtzan(list_names(path))
 
 
 def is_hub_id(path: Path) -> bool:
@@ -84,8 +84,6 @@ def _dataset(path: Path, options: SourceOptions) -> MusicSource:
 
     options.check_unused(("genre_from",), f"{path}, which is a dataset")
     columns = options.columns or {}
-    if unused := sorted(columns.keys() - {"genre", "artist"}):
-        raise InputError(f"--columns {unused[0]}= has no use with {path}, which is a dataset.")
     if is_hub_id(path):
         return labelled_dataset.from_hub(path.as_posix(), columns)
     return labelled_dataset.from_path(path, _is_saved(path), columns)

@@ -5,9 +5,11 @@ import sys
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from baselines import __main__ as command
+from baselines import feature_tables
 from baselines.comparison import rows_of_runs
 from baselines.feature_tables import evaluate, parts_of, read_table, read_tables
 from data_prep.gtzan import filtered_split
@@ -68,6 +70,25 @@ def test_segments_of_a_track_stay_together(tracks):
     _, parts = next(parts_of(table, ["random"]))
     row = evaluate("x", "random", table, parts)
     assert row.accuracy < 0.6 and row.n == len(tracks)
+
+
+def test_scores_of_segments_are_averaged(monkeypatch):
+    class Scorer:
+        classes_, n_support_ = ["blues", "rock"], np.ones(2)
+
+        def fit(self, *_): ...
+
+        def decision_function(self, features):
+            return features.to_numpy()
+
+        def __getitem__(self, _):
+            return self
+
+    monkeypatch.setattr(feature_tables, "make_pipeline", lambda *_: Scorer())
+    table = pd.DataFrame({"a": [1.0, 1, 0], "b": [0, 0, 1.5], "label": ["blues"] * 3})
+    table.index = ["blues.00000"] * 3
+    rows = np.arange(3)
+    assert evaluate("x", "random", table, [(rows, rows)]).accuracy == 1.0
 
 
 def test_the_held_out_tracks_are_those_of_the_list_and_draws_are_as_many(tracks):

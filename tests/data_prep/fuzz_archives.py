@@ -57,20 +57,17 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
         edge = int(rng.choice([0, max(0, len(out) - 1200)]))
         spread = 600 if rng.random() < 0.5 else len(out)
         at = min(len(out) - 1, (edge if spread == 600 else 0) + int(rng.integers(spread)))
-        match rng.integers(7):
+        match rng.integers(5):
             case 0:
                 out[at] ^= 1 << int(rng.integers(8))
             case 1:
                 out[at : at + 64] = rng.bytes(len(out[at : at + 64]))
             case 2:
-                out[at : at + 4] = int(rng.choice(EXTREMES)).to_bytes(4, "little")
+                order = str(rng.choice(["little", "big"]))
+                out[at : at + 4] = int(rng.choice(EXTREMES)).to_bytes(4, order)
             case 3:
-                out[at : at + 4] = int(rng.choice(EXTREMES)).to_bytes(4, "big")
-            case 4:
                 del out[at : at + int(rng.integers(1, 5000))]
-            case 5:
-                out[at:at] = rng.bytes(int(rng.integers(1, 200)))
-            case 6:
+            case 4:
                 out[at:at] = out[: int(rng.integers(1, 3000))]
     return bytes(out)
 

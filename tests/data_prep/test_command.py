@@ -6,22 +6,25 @@ import sys
 
 from data_prep.__main__ import main
 from tests.commands import run_here
-from tests.data_prep.archives import make_zip
+from tests.data_prep.archives import make_zip, manifest
 
 
-def test_the_command_prints_counts_and_leakage(root, tmp_path, archive):
-    options = [archive, "--output_dir", tmp_path / "out", "--split", "random"]
+def test_the_command_prepares_the_real_sample(root, tmp_path, real_archive):
+    """With decoder processes; it prints counts and leakage."""
+    out = tmp_path / "out"
     result = subprocess.run(
-        [sys.executable, "-m", "data_prep", *map(str, options)],
+        [sys.executable, "-m", "data_prep", real_archive, "--output_dir", out, "--split", "random"],
         cwd=root,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert result.returncode == 0, result.stderr
-    assert "60 audio files in, 60 kept" in result.stdout
-    assert "course-comparable: train 40, validation 10, test 10." in result.stdout
-    assert "Leakage:" in result.stdout
+    assert "100 audio files in, 100 kept (50 minutes), 0 left out" in result.stdout
+    assert "course-comparable: train 80, validation 10, test 10." in result.stdout
+    assert "Leakage: the artist of 9 of 10 test tracks is known" in result.stdout
+    seconds = [float(row["seconds"]) for row in manifest(out).values()]
+    assert min(seconds) > 29.8 and max(seconds) < 30.7
 
 
 def test_wrong_input_is_one_sentence_and_exit_code_2(tmp_path):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from data_prep import decoding
-from music_genre.errors import InputError
 from tests.data_prep import failing
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import GENRES, by_genre, clip, prepared, song, tag, write
@@ -27,7 +26,7 @@ def decoders_here():
 @pytest.fixture
 def music(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr(decoding, "decode_member", failing.decode_member)
-    monkeypatch.setattr("data_prep.decoding.MAX_SECONDS", 6.0)
+    monkeypatch.setattr("data_prep.decoding.MAX_SECONDS", 4.0)
     files = by_genre() | {"Techno/long.flac": song(100)}
     files |= {name: Path(name).stem.encode() for name in REASONS}
     return write(tmp_path / "music", files)
@@ -41,18 +40,11 @@ def test_it_is_left_out_with_the_reason(music, tmp_path):
     assert done["n_kept"] == 9 and done["n_clips"] == 11
 
 
-def test_asked_to_fail_it_names_the_file(music, tmp_path):
-    (music / "Techno" / "loop.mp3").unlink()
-    with pytest.raises(InputError, match=r"memory\.flac .* too much memory"):
-        prepared(music, tmp_path / "out", "random", on_bad_clip="fail")
-    assert not (tmp_path / "out").exists()
-
-
 def test_tags_that_inflate_without_end_cost_only_themselves(tmp_path):
     """mutagen inflates a compressed frame of an ID3 tag whole, whatever its size."""
     bomb = zlib.compressobj()
     first, block = (bomb.compress(bytes(2**24)) + bomb.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
-    data = first + 300 * block  # five gigabytes
+    data = first + 200 * block  # more than three gigabytes
     size = b"\0\x10\0\0"  # as it claims
     frame = b"TCON" + (len(data) + 4).to_bytes(4, "big") + b"\0\x80" + size + data
     n = len(frame)

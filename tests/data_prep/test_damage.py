@@ -13,17 +13,12 @@ from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of,
 BAD_CLIPS = {
     "text.00000.wav": (clip_bytes(0), "not that of a GTZAN clip"),
     "jazz.00054.wav": (b"\x80garbage header" + clip_bytes(1)[44:], "not audio"),
-    "jazz.00001.wav": (b"", "the file is empty"),
-    "jazz.00002.wav": (clip_bytes(2, seconds=0.5), "shorter than 1 s"),
     "jazz.00003.wav": (clip_bytes(3, seconds=61, sampling_rate=8_000), "longer than 60 s"),
     "jazz.00004.wav": (clip_bytes(4)[:60], ""),
-    "jazz.00005.wav": (b"<html>404</html>" * 100, "not audio"),
 }
 GOOD_CLIPS = {
     "pop.00001.wav": clip_bytes(5, sampling_rate=44_100),
-    "pop.00002.wav": clip_bytes(6, sampling_rate=8_000),
-    "pop.00003.flac": clip_bytes(7, format="FLAC"),
-    "pop.00004.ogg": clip_bytes(8, format="OGG"),
+    "pop.00004.ogg": clip_bytes(8, sampling_rate=8_000, format="OGG"),
     "POP.00005.WAV": clip_bytes(9),
     "pop.00006.wav": clip_bytes(10)[:-20_000],  # cut off, but long enough
 }

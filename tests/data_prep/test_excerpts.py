@@ -109,13 +109,6 @@ def test_excerpts_of_a_song_are_rows_of_one_track(tmp_path):
     assert (row["starts"], row["seconds"]) == ("20 70", "20.0")
 
 
-def test_the_same_song_as_wav_and_flac_is_a_copy(tmp_path):
-    files = {"Techno/a.flac": counted(70), "Techno/b.wav": counted(70, "WAV")}
-    prepared(write(tmp_path / "m", by_genre(3) | files), tmp_path / "out", clip_seconds=5.0)
-    status = manifest(tmp_path / "out")["Techno/b.wav"]["status"]
-    assert status == "a copy, sample for sample, of Techno/a.flac"
-
-
 def test_a_song_that_goes_away_is_left_out(tmp_path, monkeypatch):
     folder = write(tmp_path / "m", by_genre(3) | {"Techno/9.wav": clip(9)})
 

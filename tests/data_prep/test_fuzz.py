@@ -6,7 +6,7 @@ import sys
 
 def test_damaged_archives_end_in_a_dataset_or_a_sentence(root):
     result = subprocess.run(
-        [sys.executable, root / "tests" / "data_prep" / "fuzz_archives.py", "--n", "15"],
+        [sys.executable, root / "tests" / "data_prep" / "fuzz_archives.py", "--n", "12"],
         capture_output=True,
         text=True,
         timeout=300,

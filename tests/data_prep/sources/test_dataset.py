@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value, load_from_disk
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Value,
+    concatenate_datasets,
+    load_from_disk,
+)
 
 from music_genre.errors import InputError
+from tests.data_prep.archives import manifest
 from tests.data_prep.music import GENRES, clip, prepared
 
 COLUMNS = {"genre": "style", "artist": "band"}
@@ -64,7 +72,6 @@ def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
         ({"genre": "styles"}, "ClassLabel or text .*; it has audio, style.* genre=COLUMN"),
         ({"genre": "audio"}, "genres as a ClassLabel or text"),
         ({"artist": "mood"}, "and artists as text"),
-        ({"path": "file"}, "--columns path= has no use"),
     ],
 )
 def test_a_column_that_cannot_be_meant_is_refused(tmp_path, columns, said):
@@ -77,3 +84,16 @@ def test_the_option_is_named_where_no_genres_are_found(tmp_path):
     clips = dataset().remove_columns(["genre", "mood"])
     with pytest.raises(InputError, match=r"it has audio, style, band\. .*--columns genre=COLUMN"):
         prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out")
+
+
+def test_a_clip_without_a_label_is_left_out(tmp_path):
+    """Its number is -1 then."""
+    clips = dataset(ClassLabel(names=list(GENRES)))
+    styles = [-1 if i == 3 else style for i, style in enumerate(clips["style"])]
+    labels = Features({"style": clips.features["style"]})
+    style = Dataset.from_dict({"style": styles}, features=labels)
+    clips = concatenate_datasets([clips.remove_columns("style"), style], axis=1)
+    source = write(tmp_path / "in", "saved", clips)
+    assert prepared(source, tmp_path / "out", columns=COLUMNS, min_tracks=1)["n_kept"] == 7
+    status = manifest(tmp_path / "out")["train/3"]["status"]
+    assert status == "the dataset has no genre for it"
