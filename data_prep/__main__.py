@@ -15,6 +15,7 @@ these, a dataset on the Hub or on the disk, or `synthetic`. The result is a fold
 import argparse
 from pathlib import Path
 
+from data_prep.names import first_line
 from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
 from data_prep.prepared import DATA_DIR, SAMPLING_RATE, default_output_dir
 from music_genre.errors import InputError, exit_with_message
@@ -127,11 +128,9 @@ def download() -> Path:
 
         return Path(kagglehub.dataset_download(KAGGLE_DATASET))
     except Exception as error:  # of many types: not installed, network, login, quota
-        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"--download needs `pip install kagglehub` and Kaggle ({type(error).__name__}: "
-            f"{reason}); or download the zip from kaggle.com/datasets/{KAGGLE_DATASET} and give "
-            "its path."
+            f"--download needs `pip install kagglehub` and Kaggle ({first_line(error)}); or "
+            f"download the zip from kaggle.com/datasets/{KAGGLE_DATASET} and give its path."
         ) from error
 
 

@@ -163,7 +163,7 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     if path.is_dir():
         files = [member.path for member in members_of(path, STATE_SUFFIXES)]
     elif is_table(path):
-        files += metadata_table.files_of(path, options)
+        files += [member.path for member in metadata_table.from_file(path, options).members()]
     if options.synonyms:
         files.append(Path(options.synonyms))
     state = hashlib.sha256()

@@ -53,14 +53,6 @@ def from_file(path: Path, options: SourceOptions) -> MusicSource:
     )
 
 
-def files_of(path: Path, options: SourceOptions) -> list[Path]:
-    """The files that a table on the disk names and that exist; none where it is no table."""
-    try:
-        return [member.path for member in from_file(path, options).members()]
-    except (OSError, InputError):
-        return []
-
-
 def in_archive(path: Path, listing: Listing, options: SourceOptions) -> MusicSource | None:
     """The table inside a folder or archive, or one for each split; None where there is none.
 

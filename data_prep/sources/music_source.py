@@ -51,8 +51,7 @@ class MusicSource:
 
     def describe(self) -> str:
         genres = {track.genre for track in self.tracks.values() if track.is_kept and track.genre}
-        noun = "genre" if len(genres) == 1 else "genres"
-        return f"{self.path}: {self.what}: {len(genres)} {noun}, {len(self.tracks):,} files."
+        return f"{self.path}: {self.what}: {len(genres)} genres, {len(self.tracks):,} files."
 
 
 def new_track(path: Path | str, name: str, **values: str) -> Track:

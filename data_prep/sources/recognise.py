@@ -25,6 +25,8 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
     if is_hub_id(path) or _has_audio_column(path):
         return _dataset(path, options)
     if is_table(path):
+        if kind != "table":
+            options.check_unused(("genre_from",), f"{path}, which is a table")
         return metadata_table.from_file(path, options)
     if kind == "tags":
         options.check_unused(("columns",), "--genre_from tags")
@@ -63,7 +65,8 @@ def is_hub_id(path: Path) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    return path.suffix.lower() in TABLE_FILE_SUFFIXES and not path.is_dir()
+    is_file = path.suffix.lower() in TABLE_FILE_SUFFIXES and not path.is_dir()
+    return is_file and not _has_audio_column(path)
 
 
 def _has_audio_column(path: Path) -> bool:

@@ -105,7 +105,7 @@ def test_private_data_does_not_go_to_a_public_repository(hub, gtzan, push):
     assert hub.commits("you/gtzan", "datasets") == []
 
 
-def test_public_upload_of_gtzan_is_refused_unless_said_twice(hub, gtzan, push):
+def test_public_upload_of_gtzan_is_refused_unless_said_twice(hub, gtzan, archive, push):
     result = push(gtzan, "you/gtzan", "--public")
     assert_refused(result, "no licence", "--public --public")
     assert hub.storage.load("datasets", "you/gtzan") is None
@@ -113,6 +113,8 @@ def test_public_upload_of_gtzan_is_refused_unless_said_twice(hub, gtzan, push):
     assert result.returncode == 0, result.stderr
     assert "(public)" in result.stdout
     assert not hub.storage.load("datasets", "you/gtzan")["private"]
+    assert push(archive, "you/synthetic", "--public").returncode == 0, "it has a licence"
+    assert not hub.storage.load("datasets", "you/synthetic")["private"]
     own = {"is_synthetic": False, "license": None}
     assert needs_rights(own)
     assert not needs_rights(own | {"license": "cc-by-4.0"})

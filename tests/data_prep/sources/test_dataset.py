@@ -97,3 +97,25 @@ def test_a_clip_without_a_label_is_left_out(tmp_path):
     assert prepared(source, tmp_path / "out", columns=COLUMNS, min_tracks=1)["n_kept"] == 7
     status = manifest(tmp_path / "out")["train/3"]["status"]
     assert status == "the dataset has no genre for it"
+
+
+def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
+    """A row's path is a stranger's text: one leads out of the dataset."""
+    (tmp_path / "secret.wav").write_bytes(clip(99))
+    rows = [
+        {
+            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
+            "genre": GENRES[i // 2 % 2],
+            "track_id": f"song {i // 2}",
+            "start": 40.0 * (i % 2),
+        }
+        for i in range(12)
+    ]
+    outside = {"bytes": None, "path": "../secret.wav"}
+    rows.append({"audio": outside, "genre": GENRES[0], "track_id": "secret", "start": 0.0})
+    source = write(tmp_path / "in", "parquet", Dataset.from_list(rows))
+    done = prepared(source, tmp_path / "out", min_tracks=1)
+    assert (done["n_kept"], done["n_clips"]) == (6, 12)
+    found = manifest(tmp_path / "out")
+    assert found["train/12"]["status"] == "the dataset has no audio for it"
+    assert [found[f"train/{i}"]["starts"] for i in range(0, 12, 2)] == ["0 40"] * 6

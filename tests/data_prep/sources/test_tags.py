@@ -121,3 +121,5 @@ def test_genres_of_mp3s_are_numbers_and_id3v1s_zero_is_none(tmp_path):
     tags.add(id3.TCON(text=["Blues"]))
     tags.save(path, v1=0)
     assert read_tags(path.read_bytes() + id3v1).genres == ("Blues",)
+    (tmp_path / "a.flac").write_bytes(clip(1, "FLAC"))
+    assert read_tags(tag(tmp_path / "a.flac", genre="Blues")).genres == ("Blues",)
