@@ -205,16 +205,24 @@ def _tar_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
 
 
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    """Links to folders are followed; a folder that several ways lead to is read once."""
-    seen: set[str] = set()
+    """Links to folders are followed once, but for those to what is in `path` anyway."""
+    root = path.resolve()
+    seen = {root}
+
+    def is_to_follow(folder: Path) -> bool:
+        target = folder.resolve()
+        if target in seen or (folder.is_symlink() and target.is_relative_to(root)):
+            return False
+        seen.add(target)
+        return True
+
     for folder, subfolders, names in os.walk(path, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        subfolders[:] = [] if real in seen else [n for n in sorted(subfolders) if not _is_hidden(n)]
-        for file in sorted(Path(folder, name) for name in names if real not in seen):
+        visible = (name for name in sorted(subfolders) if not _is_hidden(name))
+        subfolders[:] = [name for name in visible if is_to_follow(Path(folder, name))]
+        for file in sorted(Path(folder, name) for name in names):
             name = file.relative_to(path).as_posix()
             if _is_wanted(name, suffixes):
                 yield Member(name, file)
-        seen.add(real)
 
 
 def _refuse(error: OSError) -> None:

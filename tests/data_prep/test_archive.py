@@ -138,7 +138,8 @@ def test_links_to_folders_are_followed_once(tmp_path):
     """Those that lead back into the folder, or to one that holds it, would have no end."""
     elsewhere = make(tmp_path / "elsewhere", "folder", {"rock.00000.wav": b"1"})
     folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
-    for name, target in (("a", elsewhere), ("b", elsewhere), ("c", folder), ("d", tmp_path)):
+    links = {"a": elsewhere, "b": elsewhere, "c": folder, "d": tmp_path, "e": folder / "genres"}
+    for name, target in links.items():
         (folder / name).symlink_to(target)
     assert list(read_all(folder)) == ["a/rock.00000.wav", CLIP]
 
