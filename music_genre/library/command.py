@@ -4,11 +4,11 @@ Decoder processes import this, so that what is large is imported where it is use
 """
 
 import argparse
-import math
 import sys
 from functools import partial
 from pathlib import Path
 
+from music_genre.audio import MAX_SECONDS
 from music_genre.errors import InputError
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
@@ -28,7 +28,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=partial(between, 1, math.inf),
+        type=partial(between, 1, MAX_SECONDS),
         help="process this much of each file, from its middle (all)",
     )
     parser.add_argument(
@@ -146,10 +146,10 @@ def tag(arguments: argparse.Namespace) -> None:
         check_field(arguments.tag_field)
     log, parts = Path(f"{arguments.table}.tags.jsonl"), Path(f"{arguments.table}.parts")
     found = find_files(arguments.roots, arguments.exclude)
-    if arguments.undo:
-        print(undo_tags(found, log))
-        return
     settings = read_settings(parts)
+    if arguments.undo:
+        print(undo_tags(found, log, parts, settings.get("labels", [])))
+        return
     if not settings:
         raise InputError(f"There are no rows in {parts}: scan first, and keep that folder.")
     if settings["is_demonstration"]:

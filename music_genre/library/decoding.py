@@ -21,7 +21,8 @@ from music_genre.isolation import DecoderError, decoder_pool, result
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
 MAX_FILES_AHEAD = 64
-MAX_BYTES_AHEAD = 64 * 2**20  # of files, which are compressed; twice the processes may be more
+MAX_BYTES_AHEAD = 64 * 2**20  # of files, which are compressed; as many as processes may be more
+MAX_BYTES_DECODED = 512 * 2**20  # of waveforms that wait for the model
 MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
 
 
@@ -110,13 +111,22 @@ def in_processes(
 
 
 def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
+    if len(pending) >= MAX_FILES_AHEAD or sum(map(_decoded_bytes, pending)) >= MAX_BYTES_DECODED:
+        return True
     n_bytes = sum(file.size or 0 for file in pending.values())
-    is_full = len(pending) >= MAX_FILES_AHEAD or n_bytes >= MAX_BYTES_AHEAD
-    return is_full and len(pending) >= 2 * num_processes
+    return n_bytes >= MAX_BYTES_AHEAD and len(pending) > num_processes
+
+
+def _decoded_bytes(future: Future) -> int:
+    is_decoded = future.done() and not future.exception()
+    waveform = getattr(future.result(), "waveform", None) if is_decoded else None
+    return 0 if waveform is None else waveform.nbytes
 
 
 def _ready(pending: dict[Future, File]) -> Iterator[tuple[File, Any | InputError]]:
-    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+    done = wait(pending, return_when=FIRST_COMPLETED).done
+    while done:
+        future = done.pop()  # which holds a waveform
         yield pending.pop(future), outcome(future)
 
 

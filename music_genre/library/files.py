@@ -8,6 +8,7 @@ So a library keeps its rows when it is moved, or mounted elsewhere.
 
 import errno
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -67,11 +68,14 @@ def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
         exclude: patterns such as `Podcasts` or `*/live/*`, for names and for paths below the root.
 
     Raises:
-        InputError: there are no files.
+        InputError: there are no files, or they are on several drives.
     """
     tops = [os.path.abspath(root) for root in roots]
     folders = [top if os.path.isdir(top) else os.path.dirname(top) for top in tops]
-    found = Found(os.path.commonpath(folders))
+    try:
+        found = Found(os.path.commonpath(folders))
+    except ValueError as error:
+        raise InputError("The folders are on several drives: scan each drive by itself.") from error
     rows = {}
     for top in tops:
         for location in [top] if os.path.isfile(top) else _walk(top, found, exclude):
@@ -86,9 +90,11 @@ def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
 
 
 def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
+    patterns = [posixpath.normpath(one) for one in exclude]  # a shell completes to "Podcasts/"
+
     def is_wanted(folder: str, name: str) -> bool:
         below = os.path.relpath(os.path.join(folder, name), found.base)
-        is_left_out = any(fnmatch(name, one) or fnmatch(below, one) for one in exclude)
+        is_left_out = any(fnmatch(name, one) or fnmatch(below, one) for one in patterns)
         return not (is_left_out or name.startswith(".") or name.lower() in BINS)
 
     for folder, subfolders, names in os.walk(top, onerror=found.note):

@@ -1,7 +1,7 @@
 """Write genres into the files' own tags, and undo that.
 
     write_tags(found, rows, tagging, log, parts, is_agreed=True)
-    undo_tags(found, log)
+    undo_tags(found, log, parts, labels)
 
 A genre that is there stays, unless it is to be replaced. A file is edited as a copy, in an isolated
 process. The copy replaces the file only after a check that the compressed audio in it is the same.
@@ -35,7 +35,16 @@ from music_genre.library.fields import (
     read_field,
 )
 from music_genre.library.files import Found
-from music_genre.library.table import PartWriter, Row, have_valid_row, replacing, rows_in, rows_of
+from music_genre.library.table import (
+    PartWriter,
+    Row,
+    have_valid_row,
+    read_rows,
+    replacing,
+    rows_in,
+    rows_of,
+    schema_of,
+)
 
 COPY_MARK = ".genre-tag-copy"
 
@@ -137,7 +146,11 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
         lines.flush()
         os.fsync(lines.fileno())
     sha256 = _replace(pool, os.path.realpath(file.location), genres, field)
-    status = os.stat(file.location)
+    return _new_in_row(file.location, sha256)
+
+
+def _new_in_row(path: str, sha256: str) -> Row:
+    status = os.stat(path)
     new = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "scanned_ns": time.time_ns()}
     return new | {"sha256": sha256}
 
@@ -178,10 +191,13 @@ def _copy_of(path: str) -> str:
 # --- undo -----------------------------------------------------------------------------------
 
 
-def undo_tags(found: Found, log: Path) -> str:
+def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> str:
     """Write the old values back. Returns what happened, for people.
 
     A file that something else changed since is left as it is, and stays in the log.
+
+    Args:
+        parts: of the scan, for these labels: they get rows with the files' new sizes and times.
 
     Raises:
         InputError: there is no such log.
@@ -189,12 +205,15 @@ def undo_tags(found: Found, log: Path) -> str:
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
     undone, kept, left = set(), [], {}
-    with decoder_pool(1) as pool:
+    rows = {row["path"]: row for row in rows_in(read_rows(parts, labels))}
+    with decoder_pool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
         for entry in tqdm(read_log(log)[::-1], unit=" changes", desc="undo"):  # the last one first
             path = os.path.realpath(found.location(entry["path"]))
             try:
-                _undo(pool, path, entry)
+                sha256 = _undo(pool, path, entry)
                 undone.add(entry["path"])
+                if sha256 and (row := rows.get(entry["path"])):
+                    writer.append(row | _new_in_row(path, sha256))
             except (InputError, OSError) as error:
                 left[entry["path"]] = f"{entry['path']}: {error}"
                 kept.insert(0, entry)
@@ -208,15 +227,16 @@ def undo_tags(found: Found, log: Path) -> str:
     return "\n".join([text, *left.values()])
 
 
-def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> None:
+def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:
+    """Returns the SHA-256 of the file, or None if there was nothing to undo."""
     field = entry["field"]
     now = result(pool.schedule(read_field, args=[path, field], timeout=TIMEOUT))
     if now.stored == entry["stored"]:  # a kill came before the change, or after it was undone
         Path(_copy_of(path)).unlink(missing_ok=True)
-    elif now.stored in (entry["written"], [SEPARATOR.join(entry["written"])]):
-        _replace(pool, path, entry["stored"], field)
-    else:
-        raise TagError("something else changed it since")
+        return None
+    if now.stored in (entry["written"], [SEPARATOR.join(entry["written"])]):
+        return _replace(pool, path, entry["stored"], field)
+    raise TagError("something else changed it since")
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:

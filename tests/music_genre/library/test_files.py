@@ -26,7 +26,9 @@ def test_hidden_files_bins_and_patterns_are_left_out(tmp_path):
     touch(tmp_path, *(f"{name}/a.mp3" for name in (*bins, "System Volume Information", ".trash")))
     touch(tmp_path, ".a.mp3", "a.mp3", "Podcasts/b.mp3", "x/Podcasts/c.mp3", "x/live/d.MP3")
     assert paths(tmp_path) == ["Podcasts/b.mp3", "a.mp3", "x/Podcasts/c.mp3", "x/live/d.MP3"]
-    assert paths(tmp_path, exclude=["Podcasts"]) == ["a.mp3", "x/live/d.MP3"]
+    for pattern in ("Podcasts", "Podcasts/"):
+        assert paths(tmp_path, exclude=[pattern]) == ["a.mp3", "x/live/d.MP3"]
+    assert "Podcasts/b.mp3" not in paths(tmp_path, exclude=["./Podcasts"])
     assert paths(tmp_path, exclude=["x/P*", "*.MP3"]) == ["Podcasts/b.mp3", "a.mp3"]
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library import decoding, scan
 from music_genre.library.command import FORMATS
-from music_genre.library.decoding import File, in_processes
+from music_genre.library.decoding import DecodedFile, File, in_processes
 from music_genre.library.table import summarize
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
@@ -267,10 +268,17 @@ def test_a_file_that_ends_its_decoder_costs_that_file():
     }
 
 
-def test_few_files_wait_for_the_model(monkeypatch):
-    pending = {i: File(str(i), str(i), 40 * 2**20, 1) for i in range(4)}
-    assert decoding._is_enough(pending, num_processes=2), "160 MB"
-    assert not decoding._is_enough(dict(list(pending.items())[:3]), num_processes=2)
-    small = {i: File(str(i), str(i), 1000, 1) for i in range(decoding.MAX_FILES_AHEAD)}
-    assert decoding._is_enough(small, num_processes=2)
-    assert not decoding._is_enough(dict(list(small.items())[1:]), num_processes=2)
+def test_few_files_wait_for_the_model():
+    def is_enough(n: int, size: int, *waveforms: np.ndarray) -> bool:
+        pending = {Future(): File(str(i), str(i), size, 1) for i in range(n)}
+        for future, waveform in zip(pending, waveforms, strict=False):
+            future.set_result(DecodedFile(waveform, "hash"))
+        return decoding._is_enough(pending, num_processes=2)
+
+    assert is_enough(3, 40 * 2**20), "both processes have work, and one file is ready for them"
+    assert not is_enough(2, 40 * 2**20)
+    assert is_enough(decoding.MAX_FILES_AHEAD, 1000)
+    assert not is_enough(decoding.MAX_FILES_AHEAD - 1, 1000)
+    hours = np.empty(decoding.MAX_BYTES_DECODED // 4, np.float32)
+    assert is_enough(1, 1000, hours), "an hour of speech may be a small file"
+    assert not is_enough(2, 1000, hours[1:])

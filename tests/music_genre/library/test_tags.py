@@ -17,7 +17,7 @@ from mutagen import id3
 
 from music_genre import audio
 from music_genre.errors import InputError
-from music_genre.library import fields, tags
+from music_genre.library import fields, table, tags
 from music_genre.library.decoding import sha256_of
 from music_genre.library.fields import read_field
 from music_genre.library.files import find_files
@@ -52,7 +52,8 @@ def write(music: Path, tagging: Tagging | None = None, is_agreed: bool = True, *
 
 
 def undo(music: Path) -> str:
-    return tags.undo_tags(find_files([music]), music.parent / "log")
+    folder = music.parent
+    return tags.undo_tags(find_files([music]), folder / "log", folder / "parts", LABELS)
 
 
 def all_tags(path: Path) -> dict[str, list[str]] | None:
@@ -100,6 +101,9 @@ def test_undo_writes_the_old_tags_back_in_every_format(music):
     assert undo(music).startswith(f"{len(before)} files have their old tags again, 0 were left")
     assert state(music) == before
     assert not (music.parent / "log").exists()
+    files, rows = find_files([music]).files, read_rows(music.parent / "parts", LABELS)
+    is_known = table.have_valid_row(files, table.rows_of(files, rows))
+    assert is_known.to_pylist() == [True] * len(before), "the next scan need not process them"
 
 
 @pytest.mark.usefixtures("here")
