@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from music_genre.loading import (
 from music_genre.precision import DTYPES, serving_precision
 
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
+MAX_WINDOW_SECONDS = 120.0  # a pass of a longer one takes gigabytes
 MAX_DECODING_SECONDS = 120  # of one file, where it is isolated
 BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
 
@@ -67,7 +69,7 @@ class GenreClassifier:
 
     Raises:
         ModelError: the model is not there or cannot be used.
-        InputError: there is no such device or precision, or the windows are too short.
+        InputError: there is no such device or precision, or the windows are too short or too long.
     """
 
     def __init__(
@@ -81,8 +83,6 @@ class GenreClassifier:
     ) -> None:
         if precision not in (None, *DTYPES):
             raise InputError(f"The precision is one of {', '.join(DTYPES)}, not {precision}.")
-        if window_seconds is not None and not window_seconds >= MIN_SECONDS:
-            raise InputError(f"A window lasts at least {MIN_SECONDS:g} s, not {window_seconds:g}.")
         try:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
@@ -92,9 +92,15 @@ class GenreClassifier:
         self.model = load_classifier(found)
         self.feature_extractor = load_feature_extractor(found)
         self.commit = found.commit
-        self.window_seconds = window_seconds or getattr(
-            self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS
-        )
+        if window_seconds is None:
+            window_seconds = getattr(self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS)
+        is_number = isinstance(window_seconds, Real)
+        if not is_number or not MIN_SECONDS <= window_seconds <= MAX_WINDOW_SECONDS:
+            raise InputError(
+                f"A window lasts from {MIN_SECONDS:g} to {MAX_WINDOW_SECONDS:g} s, not "
+                f"{window_seconds}."
+            )
+        self.window_seconds = window_seconds
         self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
         try:
             self.model.to(self.device)

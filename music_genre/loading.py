@@ -30,6 +30,7 @@ from transformers import (
 )
 
 import music_genre.efficientat  # noqa: F401  makes the Auto classes know its model type
+from music_genre.audio import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
 from music_genre.errors import InputError
 
 LOADING_LOGGERS = (
@@ -52,7 +53,10 @@ MODEL_FILES = [
 ]
 HUB_SECONDS = 10  # until a Hub that does not answer counts as out of reach
 # What transformers raises for files that are missing, wrong or cut.
-UNUSABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
+UNUSABLE = (
+    *(OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError),
+    *(TypeError, AttributeError, ImportError),
+)
 HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
 UNUSED = "masked_spec_embed"  # in training alone
 # No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
@@ -142,10 +146,20 @@ def without_warnings(*logger_names: str) -> Iterator[None]:
 
 
 def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
+    """
+    Raises:
+        ModelError: it cannot be loaded, or has no usable sampling rate.
+    """
     try:
-        return AutoFeatureExtractor.from_pretrained(found.path, trust_remote_code=False)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(
+            found.path, trust_remote_code=False
+        )
     except UNUSABLE as error:
         raise unusable(found, error) from error
+    rate = getattr(feature_extractor, "sampling_rate", None)
+    if not isinstance(rate, int) or not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
+        raise ModelError(f"{found.name} cannot be used: its sampling rate is {rate}.")
+    return feature_extractor
 
 
 def load_classifier(found: ModelFolder) -> PreTrainedModel:
@@ -174,6 +188,8 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
         raise ModelError(f"{found.name} cannot be used: it has one label, so nothing to choose.")
     if model.config.id2label.keys() != set(range(model.config.num_labels)):
         raise ModelError(f"{found.name} cannot be used: its labels are not numbered from 0.")
+    if len(set(model.config.id2label.values())) < model.config.num_labels:
+        raise ModelError(f"{found.name} cannot be used: two of its labels have the same name.")
     return model.eval().requires_grad_(False)
 
 

@@ -152,6 +152,7 @@ def test_an_error_names_the_file(classifier, tmp_path):
     [
         ({"precision": "bf61"}, "bf61"),
         ({"window_seconds": 0.01}, "window"),
+        ({"window_seconds": float("inf")}, "from 0.1 to 120 s, not inf"),
         ({"device": "qpu"}, "qpu"),
         ({"device": "cuda:99"}, "cuda:99 cannot be used here"),
     ],
@@ -202,15 +203,29 @@ def changed(model: Path, folder: Path, config: dict | None = None, **tensors) ->
         ({}, {ATTENTION: None}, f"its weights lack {ATTENTION}"),
         ({}, {"classifier.weight": torch.zeros(3, 3)}, "cannot be loaded as an audio classifier"),
         ({"id2label": {str(i + 1): g for i, g in enumerate(GENRES)}}, {}, "numbered from 0"),
+        ({"id2label": dict.fromkeys(map(str, range(10)), "jazz")}, {}, "have the same name"),
+        ({"id2label": ["jazz", "rock"]}, {}, "cannot be loaded as an audio classifier"),
+        ({"window_seconds": "3"}, {}, "from 0.1 to 120 s, not 3"),
+        ({"window_seconds": 0}, {}, "from 0.1 to 120 s, not 0"),
     ],
 )
-def test_a_model_that_would_answer_at_random_is_refused(
+def test_a_model_that_would_answer_at_random_or_not_at_all_is_refused(
     tiny_classifier, tmp_path, config, tensors, message
 ):
     folder = changed(tiny_classifier, tmp_path / "other", config, **tensors)
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         GenreClassifier(folder)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ['{"sampling_rate": null}', '{"sampling_rate": "16k"}', "[]"])
+def test_a_feature_extractor_without_a_sampling_rate_is_refused(tiny_classifier, tmp_path, content):
+    folder = changed(tiny_classifier, tmp_path / "other")
+    path = folder / "preprocessor_config.json"
+    values = json.loads(content)
+    path.write_text(json.dumps(json.loads(path.read_text()) | values if values else values))
+    with pytest.raises(ModelError, match="other cannot be"):
+        GenreClassifier(folder)
 
 
 def test_an_ast_without_its_head_is_refused(tmp_path):
