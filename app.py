@@ -11,6 +11,7 @@ A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify
 
 import argparse
 import os
+import signal
 import tempfile
 
 from music_genre.errors import InputError, exit_with_message
@@ -19,6 +20,8 @@ from music_genre.report import is_demonstration, newest_run
 
 def main() -> None:
     arguments = parse_arguments()
+    # As Ctrl-C does, so that a container or service that is stopped leaves no uploads.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with exit_with_message("Stopped."), tempfile.TemporaryDirectory() as uploads:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -266,6 +267,16 @@ def test_the_log_says_what_is_loaded(printed, jazz_model):
     (line,) = printed("--model", str(jazz_model), cwd=ROOT)
     assert line.startswith("tiny-jazz (from a local folder): ")
     assert "10 labels, on c" in line and "/" not in line
+
+
+def test_a_service_that_is_stopped_ends_as_by_ctrl_c(run_app, jazz_model, monkeypatch):
+    """So that the files that visitors sent are deleted."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(server, "serve", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        assert run_app("--model", str(jazz_model), cwd=ROOT).returncode == "\nStopped."
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}'}

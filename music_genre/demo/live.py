@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from music_genre.audio import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, AudioError
+from music_genre.audio import MIN_SAMPLING_RATE, AudioError
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures
 
 CHUNK_SECONDS = 1.0  # that the page sends; more, where an answer took longer
 MAX_CHUNK_SECONDS = 10  # that it keeps for a busy server; what is older is missing
+MAX_SAMPLING_RATE = 192_000  # hertz, of a sound card: what is kept grows with it
 MIN_NEW_SECONDS = 0.5  # of new sound to classify, whatever the length of chunks
 QUIET_RMS = 1e-3  # full scale is 1: below -60 dB is a silent room
 SMOOTHING = 0.35  # weight of the newest second in what is shown

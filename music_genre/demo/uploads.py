@@ -132,9 +132,9 @@ def classify_uploads(classifier: GenreClassifier, paths: Sequence[str]) -> Itera
         raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
     for path in paths:
         try:
-            yield {"file": Path(path).name} | classify_upload(classifier, path).as_json()
+            yield {"file": one_line(path)} | classify_upload(classifier, path).as_json()
         except InputError as error:
-            yield {"file": Path(path).name, "error": str(error)}
+            yield {"file": one_line(path), "error": str(error)}
 
 
 def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> pd.DataFrame:

@@ -112,6 +112,7 @@ def test_a_chunk_is_read_as_the_page_writes_it():
      {"sampling_rate": 48_000, "pcm": "AAA"}, {"sampling_rate": 48_000, "pcm": "AA=="},
      {"sampling_rate": 48_000, "pcm": "é" * 4}, {"sampling_rate": 48_000, "pcm": None},
      {"sampling_rate": 1, "pcm": "AAAA"}, {"sampling_rate": float("inf"), "pcm": "AAAA"},
+     {"sampling_rate": 384_000, "pcm": "AAAA"},
      {"sampling_rate": "x", "pcm": "AAAA"}, {"sampling_rate": 8_000, "pcm": "A" * 10**6}],
 )  # fmt: skip
 def test_anything_else_is_no_chunk(sound):
