@@ -32,7 +32,7 @@ def is_no_genre(text: str) -> bool:
     key = same_name_key(text)
     if not any(c.isalnum() for c in key):
         return True
-    if key.isdecimal():  # ID3 writes genres as numbers, such as (17)
+    if key.isdecimal() and len(key) < 5:  # ID3 writes genres as numbers, such as (17)
         is_id3 = text.strip().startswith("(")
         return int(key) == NO_ID3_GENRE or (is_id3 and int(key) > MAX_ID3_NUMBER)
     return key in NO_GENRES

@@ -26,7 +26,8 @@ from music_genre.audio import AudioError
 from music_genre.errors import InputError
 
 MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # the OOM killer sends the first
+# The OOM killer sends the first, which Windows does not have.
+FROM_OUTSIDE = (getattr(signal, "SIGKILL", 9), signal.SIGTERM, signal.SIGINT)
 
 
 class DecoderError(AudioError):

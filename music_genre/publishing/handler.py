@@ -46,7 +46,10 @@ class EndpointHandler:
         Raises:
             ValueError: not audio, or nothing in it; the toolkit answers with status 400.
         """
-        top_k = (data.get("parameters") or {}).get("top_k")
+        parameters = data.get("parameters") or {}
+        top_k = parameters.get("top_k") if isinstance(parameters, dict) else parameters
+        if not isinstance(top_k, int | None):
+            raise ValueError('parameters are {"top_k": a whole number}.')
         waveform = decode(as_bytes(data.get("inputs")), self.rate)
         rows = []
         cuts = self.cut(waveform)

@@ -10,7 +10,8 @@ NO_GENRES = (
     "Undefined", "N/A", "Genre", "Various", "Other", "other ", "Misc.", "255", "(255)", "(192)",
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "1.#QNAN", "-NaN", "<NA>", "NA", "NULL", "NaN", "n/a",
 )  # fmt: skip
-GENRES = ("Blues", "R&B", "演歌", "8-bit", "80s", "(17)", "192", "Otherworldly", "Nil by mouth")
+GENRES = ("Blues", "R&B", "演歌", "8-bit", "80s", "(17)", "192", "Otherworldly", "Nil by mouth",
+          "9" * 5000)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NO_GENRES)
