@@ -226,7 +226,7 @@ Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: the artist of 267 of 
 | validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.716 | 0.666 |
 | test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.691 | 0.641 |
 
-The weights are those that were best on validation. Test was scored once. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
+The weights are those that were best on validation. Nothing was chosen by test. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
 
 By genre, on test:
 
@@ -336,7 +336,8 @@ CASES = {  # changes of the report: what its card says then, and what it does no
     "average": (
         in_train(best_step=None, linear_probe=PROBE | {"is_kept": False}),
         ["\nThe weights are those after the last step, averaged with those of a linear probe: on "
-         "validation the average is better than the probe beyond chance. Test was scored once."],
+         "validation the average is better than the probe beyond chance. Nothing was chosen by "
+         "test."],
         ["fine-tuning was not better"],
     ),
     "a genre missing in test": (
