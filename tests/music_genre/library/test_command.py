@@ -33,7 +33,7 @@ TAG = "tag . --table a.csv"
         ("scan nowhere --model m --output a.csv", "PATH: there is no file or folder nowhere"),
         ("scan . --output a.csv", "required: --model"),
         ("scan . --model m --output a.xlsx", "ends in none of .parquet, .csv, .jsonl"),
-        (f"{SCAN} --seconds 0", "must be between 1 and inf"),
+        (f"{SCAN} --seconds 0", "must be between 1 and 7200"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
         (f"{TAG} --min_confidence 0.6 --target_precision 0.9", "not allowed with"),
         (f"{TAG} --yes --undo", "not allowed with"),
