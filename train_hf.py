@@ -52,11 +52,6 @@ from music_genre.training.launcher import stop_with_launcher
 if __name__ == "__main__":
     stop_with_launcher()
 
-from music_genre.training.arguments import REFERENCE_CONFIG, parse_arguments
-
-if __name__ == "__main__":  # a wrong option need not wait for the other imports
-    parse_arguments(sys.argv[1:], __doc__)
-
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +63,18 @@ from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
 from music_genre.report import read_report, write_report
 from music_genre.training import checkpoints, results, setup
-from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
+from music_genre.training.arguments import (
+    REFERENCE_CONFIG,
+    DataArguments,
+    ModelArguments,
+    RecipeArguments,
+    parse_arguments,
+)
 from music_genre.training.averaging import average_and_choose
 from music_genre.training.callbacks import LoadCheckpoints, StopEarly
 from music_genre.training.clock import Clock
 from music_genre.training.data import QUICKSTART_CONFIG, find_archives, load_data, prepare
-from music_genre.training.failures import explain_failures, what_is_left
+from music_genre.training.failures import explain_failures
 from music_genre.training.job import run_as_job
 from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers
 from music_genre.training.processes import print_once
@@ -208,7 +209,7 @@ def write_model(
         results.write_results(run, classifier, scores, report, new)
         model_card(report, repo_id or str(run.folder)).save(new / "README.md")
         write_report(report, new)
-        checkpoints.move_into_place(run.folder, is_last)
+        checkpoints.move_into_place(run.folder)
     if not run.trainer.is_world_process_zero():
         return
     results.print_results(report, run.folder)
@@ -226,7 +227,7 @@ def main() -> None:
     arguments = parse_arguments(argv, __doc__, config)
     data, _, recipe = arguments
     with (
-        exit_with_message(lambda: what_is_left(recipe.output_dir)),
+        exit_with_message(f"Stopped. {checkpoints.RESUME}"),
         explain_failures(recipe.output_dir),
     ):
         if recipe.job:

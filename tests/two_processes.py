@@ -34,9 +34,9 @@ def fit_in_the_first_process_only(folder: Path) -> None:
     fit, extract = linear_probe.fit_linear_probe, linear_probe.extract_features
 
     def extract_and_save(*arguments):
-        features, over = extract(*arguments)
+        features = extract(*arguments)
         torch.save([features.tracks, features.labels, *features.layers], folder / f"probe-{RANK}")
-        return features, over
+        return features
 
     def fit_and_save(trainer, crops):
         choice = fit(trainer, crops)

@@ -302,37 +302,28 @@ class EfficientATModel(EfficientATPreTrainedModel):
         self,
         input_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """
         Args:
             input_values: float, shape (batch, frames, mel bands).
             attention_mask: shape (batch, frames), 1 for frames that are no padding.
-            output_hidden_states: return what the stem, each block and the last convolution give.
 
         Returns:
             `last_hidden_state`, shape (batch, channels, bands, frames) of a 32nd of the input's;
             `pooler_output`, its mean, shape (batch, channels).
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
         states = input_values.transpose(1, 2).unsqueeze(1)
         mask = None
         if attention_mask is not None:
             mask = attention_mask[:, None, None, :].to(states.dtype)
         states = self.stem(states, mask)
         mask = halve(mask)
-        hidden_states = [states]
         for block in self.blocks:
             states, mask = block(states, mask)
-            hidden_states.append(states)
         states = self.last(states)
-        hidden_states.append(states)
         return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=states,
-            pooler_output=mean_of_frames(states, mask),
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            last_hidden_state=states, pooler_output=mean_of_frames(states, mask)
         )
 
 
@@ -363,17 +354,14 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
         input_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """As `EfficientATModel`; with labels, int, shape (batch,), also the cross entropy."""
-        outputs = self.efficientat(input_values, attention_mask, output_hidden_states)
+        outputs = self.efficientat(input_values, attention_mask)
         features = nn.functional.hardswish(self.projector(outputs.pooler_output))
         logits = self.classifier(self.dropout(features))
         loss = nn.functional.cross_entropy(logits.float(), labels) if labels is not None else None
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states
-        )
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 def round_channels(channels: float) -> int:

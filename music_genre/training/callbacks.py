@@ -36,19 +36,19 @@ class LoadCheckpoints(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
         if self.resumed:
-            _load(args, model, self.resumed)
+            self._load(args, model, self.resumed)
         if self.resumed and state.best_global_step:  # the folder may have been moved
             best = Path(args.output_dir, f"checkpoint-{state.best_global_step}")
             state.best_model_checkpoint = str(best)
 
     def on_train_end(self, args, state, control, model=None, **kwargs) -> None:
         if args.load_best_model_at_end and state.best_model_checkpoint:
-            _load(args, model, state.best_model_checkpoint)
+            self._load(args, model, state.best_model_checkpoint)
 
-
-def _load(args, model, checkpoint: str) -> None:
-    if not (args.fsdp or args.deepspeed):  # these are sharded by now
-        load_weights(model, Path(checkpoint))
+    @staticmethod
+    def _load(args, model, checkpoint: str) -> None:
+        if not (args.fsdp or args.deepspeed):  # these are sharded by now
+            load_weights(model, Path(checkpoint))
 
 
 class StopEarly(TrainerCallback):

@@ -18,19 +18,20 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainingArgu
 
 from music_genre.errors import InputError
 from music_genre.loading import LOADING_LOGGERS, without_warnings
-from music_genre.report import REPORT_FILE, read_report
+from music_genre.report import REPORT_FILE
 from music_genre.training.processes import print_once
 
 LOCK_FILE = ".lock"
-UNFINISHED_FILE = ".unfinished"  # from the start of a run to its end
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 FINISHING = ".finishing"  # folder in it, too, where a result is put together
 CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
 # Without one of these the Trainer would resume with another optimizer or other random numbers. It
 # writes the last one last.
 STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-# Of what a finished run writes: names that a folder may hold for another reason.
-OVERWRITTEN = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
+# Of what a finished run writes: names that a folder may also hold for another reason.
+OVERWRITTEN = (
+    REPORT_FILE, "model.safetensors", "config.json", "preprocessor_config.json", "README.md",
+)  # fmt: skip
 RESUME = "The same command with --resume_from_checkpoint last resumes the run."
 
 
@@ -68,19 +69,25 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
     """
-    if PartialState().is_main_process and (output_dir / LOCK_FILE).exists():
-        with hold_folder(output_dir):  # a run that works in it is no earlier one
-            pass
     if not wanted:
         _check_is_free(output_dir)
         return None
     found = [Path(wanted)]
     if wanted.lower() in ("true", "last"):
-        found = [output_dir / LINEAR_PROBE, *_by_step(output_dir)]
+        by_step = {
+            int(step): path
+            for path in output_dir.glob("checkpoint-*")
+            if (step := path.name.removeprefix("checkpoint-")).isdigit()  # a copy has a name
+        }
+        found = [output_dir / LINEAR_PROBE, *(by_step[step] for step in sorted(by_step))]
     elif found[0].absolute().parent != output_dir.absolute():
         raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
     # The disk may have been full at the newest of all.
-    complete = [folder for folder in found if is_linear_probe(folder) or _has_state(folder)]
+    complete = [
+        folder
+        for folder in found
+        if is_linear_probe(folder) or all((folder / name).is_file() for name in STATE_FILES)
+    ]
     if not complete:
         raise InputError(
             f"There is no complete checkpoint at {found[-1]} to resume from: start anew, without "
@@ -89,16 +96,6 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     if complete[-1] != found[-1]:
         print_once(f"{found[-1]} is not complete and is skipped.")
     return str(complete[-1])
-
-
-def _by_step(output_dir: Path) -> list[Path]:
-    """The Trainer's checkpoints, the newest last; a copy with another name is none."""
-    steps = {path: path.name.split("-", 1)[1] for path in output_dir.glob("checkpoint-*")}
-    return sorted((p for p, step in steps.items() if step.isdigit()), key=lambda p: int(steps[p]))
-
-
-def _has_state(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in STATE_FILES)
 
 
 def is_linear_probe(checkpoint: str | Path) -> bool:
@@ -127,17 +124,12 @@ def read_choice(output_dir: Path) -> dict[str, Any] | None:
 
 def _check_is_free(output_dir: Path) -> None:
     """A new run may start in a folder that holds nothing of a run, nor what it would overwrite."""
-    if read_report(output_dir) or any(output_dir.glob("checkpoint-*")):
+    there = [*output_dir.glob("checkpoint-*"), *map(output_dir.joinpath, OVERWRITTEN)]
+    if found := next((path.name for path in there if path.exists()), None):
         raise InputError(
-            f"{output_dir} holds a run: to go on with it, or to fine-tune a linear probe, add "
-            f"--resume_from_checkpoint last; to train anew beside it, --output_dir {output_dir}-2."
+            f"{output_dir} has {found} in it: to go on with a run, or to fine-tune its linear "
+            "probe, add --resume_from_checkpoint last; to train anew, choose another --output_dir."
         )
-    for name in OVERWRITTEN:
-        if (output_dir / name).exists():
-            raise InputError(
-                f"{output_dir} holds a {name} that no run of this program wrote and that this run "
-                "would overwrite: choose another --output_dir."
-            )
 
 
 @contextmanager
@@ -150,10 +142,9 @@ def open_folder(arguments: TrainingArguments) -> Iterator[None]:
     folder = Path(arguments.output_dir)
     with hold_folder(folder) if arguments.should_save else nullcontext():
         if arguments.should_save:
-            (folder / UNFINISHED_FILE).touch()
             shutil.rmtree(folder / FINISHING, ignore_errors=True)  # of a run that was killed
         PartialState().wait_for_everyone()
-        if not all(gather_object([(folder / UNFINISHED_FILE).exists()])):
+        if not all(gather_object([(folder / LOCK_FILE).exists()])):
             raise InputError(
                 f"The machines do not share {folder}: give them the same --output_dir, on a disk "
                 "that they share."
@@ -177,8 +168,6 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
             f"Another run is still working in {output_dir}: wait until it ends, stop it, or choose "
             "another --output_dir."
         ) from None
-    except NotImplementedError:  # some network drives
-        print(f"{output_dir} cannot be locked: start no other run in it.")
     except OSError as error:
         raise InputError(
             f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir."
@@ -189,11 +178,10 @@ def hold_folder(output_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def move_into_place(output_dir: Path, is_last: bool) -> None:
+def move_into_place(output_dir: Path) -> None:
     """Replace the result of a run by the one in FINISHING, of which every file is written.
 
-    The report leaves first and comes last: a folder without it holds no result. The last result
-    finishes the run.
+    The report leaves first and comes last: a folder without it holds no result.
     """
     new = output_dir / FINISHING
     for path in new.glob("*.safetensors"):
@@ -202,13 +190,6 @@ def move_into_place(output_dir: Path, is_last: bool) -> None:
     for path in sorted(new.iterdir(), key=lambda path: path.name == REPORT_FILE):
         os.replace(path, output_dir / path.name)
     new.rmdir()
-    if is_last:
-        (output_dir / UNFINISHED_FILE).unlink(missing_ok=True)
-
-
-def is_finished(output_dir: Path) -> bool:
-    """Whether the last run there came to its end; a report alone may be of its linear probe."""
-    return read_report(output_dir) is not None and not (output_dir / UNFINISHED_FILE).exists()
 
 
 def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:

@@ -75,22 +75,20 @@ def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = Fal
     Raises:
         SystemExit: data_prep could not; it has said why.
     """
-    with PartialState().local_main_process_first():
-        is_first = PartialState().is_local_main_process
-        return _prepare(arguments, sampling_rate, is_resumed, is_first)
-
-
-def _prepare(
-    arguments: DataArguments, sampling_rate: int, is_resumed: bool, is_first: bool
-) -> Path:
     name = find_dataset(arguments.dataset)
     if is_prepared(folder := Path(name).expanduser()):
         for warning in read_preparation(folder).get("warnings", []):
             print_once(f"warning: {warning}")
         return folder
     folder = default_output_dir([name], arguments.split, sampling_rate)
-    if not is_first or (is_resumed and is_prepared(folder)):
-        return folder
+    with PartialState().local_main_process_first():
+        is_first = PartialState().is_local_main_process
+        if is_first and not (is_resumed and is_prepared(folder)):
+            _run_data_prep(name, folder, arguments, sampling_rate)
+    return folder
+
+
+def _run_data_prep(name: str, folder: Path, arguments: DataArguments, sampling_rate: int) -> None:
     options = {
         "output_dir": folder,
         "split": arguments.split,
@@ -106,7 +104,6 @@ def _prepare(
     )
     if done.returncode:
         sys.exit(done.returncode)
-    return folder
 
 
 def load_data(

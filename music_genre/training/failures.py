@@ -1,4 +1,4 @@
-"""What a person is told when a run ends before its end."""
+"""What libraries raise when a run ends before its end, as a sentence for a person."""
 
 import errno
 import shutil
@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
-
 from music_genre.errors import InputError
-from music_genre.report import read_report
-from music_genre.training.checkpoints import RESUME, read_choice
-
-# In what gloo says of a process that is gone; NCCL ends the process itself.
-CONNECTION_LOST = ("by peer", "Broken pipe", "Timed out waiting")
+from music_genre.training.checkpoints import RESUME
 
 
 @contextmanager
@@ -29,10 +22,6 @@ def explain_failures(output_dir: str | None) -> Iterator[None]:
     except Exception as error:
         if is_disk_full(error, Path(output_dir or ".")):
             raise InputError(f"The disk is full: make room. {RESUME}") from error
-        if PartialState().num_processes > 1 and is_connection_lost(error):
-            raise InputError(
-                f"Another process of this run has ended, and this one cannot go on. {RESUME}"
-            ) from error
         raise
 
 
@@ -42,18 +31,3 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
         return True
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return shutil.disk_usage(there).free < 2**20
-
-
-def is_connection_lost(error: BaseException) -> bool:
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in CONNECTION_LOST)
-
-
-def what_is_left(output_dir: str | None) -> str:
-    """What a person who stops a run has."""
-    folder = Path(output_dir or "")
-    if not output_dir or not (list(folder.glob("checkpoint-*")) or read_choice(folder)):
-        return "Stopped: nothing was saved."
-    model = f" {folder} has a model: python app.py --model {folder}." if read_report(folder) else ""
-    return f"Stopped.{model} {RESUME}"

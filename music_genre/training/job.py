@@ -12,7 +12,6 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +33,6 @@ then set -- "$@" --resume_from_checkpoint last
 fi
 exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
 CHECKOUT = Path(__file__).resolve().parents[2]
-LAST_LINES = 20
 
 
 def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) -> None:
@@ -131,12 +129,10 @@ def _code_volume(api: HfApi, argv: list[str]) -> Volume:
 
 
 def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
-    lines: deque[str] = deque(maxlen=LAST_LINES)
     try:
         with explain_hub_errors(f"The log of job {job.id}", "read"):
             for line in api.fetch_job_logs(job_id=job.id, follow=True):
                 print(line)
-                lines.append(line)
             status = api.wait_for_job(job.id).status
     except (KeyboardInterrupt, InputError):
         print(f"The job runs on. {_how_to_go_on(job)}", file=sys.stderr)
@@ -144,8 +140,8 @@ def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
     if status.stage != JobStage.COMPLETED:
         message = f" ({status.message})" if status.message else ""
         raise InputError(
-            f"Job {job.id} ended as {status.stage.lower()}{message}. The same command resumes it. "
-            "Its last lines:\n" + "\n".join(lines)
+            f"Job {job.id} ended as {status.stage.lower()}{message}. Its log is above; the same "
+            "command resumes it."
         )
     print(f"The model is at {api.endpoint}/{repo_id}")
 

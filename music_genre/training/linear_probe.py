@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -164,6 +165,7 @@ class Features:
     labels: np.ndarray  # int, shape (windows,)
     groups: np.ndarray  # str, shape (windows,): the artist, or the track where that is unknown
     is_crop: np.ndarray  # bool, shape (windows,): augmented; to fit on, not to score
+    over: str = ""  # what cross-validation is over, in words
     base_logits: np.ndarray | None = None  # of the base's classes, shape (windows, labels)
 
     def weights(self) -> np.ndarray:
@@ -183,7 +185,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         What `choose` returns.
     """
     model = trainer.model.eval()
-    features, over = extract_features(trainer, crops)
+    features = extract_features(trainer, crops)
     base_weight = weight_of_base_classes(model)
     base_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
     if base_weight is not None:
@@ -193,7 +195,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         # These products are small: with two threads of BLAS they took ten times as long on a
         # machine that others use, too.
         with threadpool_limits(1):
-            choice = choose(features, over)
+            choice = choose(features)
             regression = _regression(choice["C"]).fit(
                 features.layers[choice["layers"] - 1],
                 features.labels,
@@ -230,11 +232,11 @@ def describe_choice(choice: dict[str, Any]) -> str:
     )
 
 
-def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, str]:
-    """Of up to MAX_TRACKS tracks; and what cross-validation over their groups is over, in words."""
+def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
+    """Of up to MAX_TRACKS tracks; processes share them."""
     model, feature_extractor = trainer.model, trainer.processing_class
     tracks = TrackDataset(crops.clips, crops.window)
-    chosen = np.sort(_in_turns(tracks.labels)[:MAX_TRACKS])
+    chosen = choose_tracks(tracks.labels)
 
     def inputs(n: int) -> tuple[int, torch.Tensor]:
         cuts = tracks[chosen[n]]
@@ -255,42 +257,30 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> tuple[Features, st
     lengths = [layers.shape[1] for _, layers in found]
     repeat = np.repeat(np.arange(len(chosen)), lengths)
     is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
-    features = Features(
+    return Features(
         list(np.concatenate([layers for _, layers in found], axis=1)),
         repeat,
         tracks.labels[chosen][repeat],
         artist_groups(artists)[repeat],
         np.concatenate(is_crop),
+        f"the artists of train, known for {sum(map(bool, artists))} of {len(artists)} tracks",
     )
-    return features, _over(artists)
 
 
-def _in_turns(labels: np.ndarray) -> np.ndarray:
-    """The order in which genres take turns, and the tracks of each come in a random order."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    turn = np.empty(len(labels), int)
-    for label in np.unique(labels):
-        of_label = order[labels[order] == label]
-        turn[of_label] = np.arange(len(of_label))
-    return np.lexsort((labels, turn))
+def choose_tracks(labels: np.ndarray) -> np.ndarray:
+    """Up to MAX_TRACKS, rising: genres take turns, and those of each come in a random order."""
+    order = pd.Series(labels).sample(frac=1, random_state=0)
+    turns = order.groupby(order).cumcount().sort_values(kind="stable")
+    return np.sort(turns.index[:MAX_TRACKS])
 
 
-def _over(artists: list[str]) -> str:
-    n_known = sum(map(bool, artists))
-    if n_known == len(artists):
-        return "the artists of train"
-    if not n_known:
-        return "the tracks of train, whose artists are not known"
-    return f"the artists of train, who are known for {n_known} of {len(artists)} tracks"
-
-
-def choose(features: Features, over: str) -> dict[str, Any]:
-    """What `choose_layer` says, and what it is over."""
+def choose(features: Features) -> dict[str, Any]:
+    """What `choose_layer` says, and what cross-validation is over."""
     try:
-        return choose_layer(features) | {"over": over}
+        return choose_layer(features) | {"over": features.over}
     except TooFewError:
         features.groups = features.tracks.astype(str)
-        over = "the tracks of train, and not its artists, of whom some genres have too few"
+        over = "the tracks of train, as some genres have too few artists"
         return choose_layer(features) | {"over": over}
 
 

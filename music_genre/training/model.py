@@ -66,8 +66,11 @@ def load_for_training(
                 keep_base_classes(model, load_classifier(found) if has_head else None)
     except UNUSABLE as error:
         raise unusable(found, error) from error
-    _set_up_feature_extractor(feature_extractor, model.config.model_type)
-    if model.config.model_type == "whisper":
+    if model.config.model_type not in SPECTROGRAM_MODELS:
+        # Zero mean and unit variance per window, so that loudness does not matter.
+        feature_extractor.do_normalize = True
+        feature_extractor.return_attention_mask = False
+    elif model.config.model_type == "whisper":
         _shorten_whisper(model, feature_extractor, window_seconds)
     elif model.config.model_type == AST:
         _shorten_ast(model, feature_extractor, window_seconds)
@@ -100,13 +103,6 @@ def _report_random_tensors(found: ModelFolder, info: dict[str, Any]) -> None:
             f"Warning: {found.name} lacks {len(lacking)} tensors of the encoder, such as "
             f"{lacking[0]}, which start with random weights."
         )
-
-
-def _set_up_feature_extractor(feature_extractor: SequenceFeatureExtractor, model_type: str) -> None:
-    """Waveform models: zero mean and unit variance per window, so that loudness does not matter."""
-    if model_type not in SPECTROGRAM_MODELS:
-        feature_extractor.do_normalize = True
-        feature_extractor.return_attention_mask = False
 
 
 def _shorten_whisper(

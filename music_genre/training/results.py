@@ -11,6 +11,7 @@ from music_genre.evaluation.metrics import SplitScore, describe_summary
 from music_genre.evaluation.one_pass import seconds_in_one_pass
 from music_genre.evaluation.predictions import write_predictions
 from music_genre.report import PREDICTIONS_FILES, split_in_pictures, why_not_in_headline
+from music_genre.training.seen import write_seen
 from music_genre.training.setup import Run
 
 LEARNING_CURVES_FILE = "learning_curves.png"
@@ -105,7 +106,7 @@ def write_results(
     """Write weights, predictions, pictures and the tracks of train into `folder`."""
     classifier.model.save_pretrained(folder)
     classifier.feature_extractor.save_pretrained(folder)
-    run.seen.write(folder)
+    write_seen(run.seen, folder)
     for name, score in scores.items():
         if score:
             write_predictions(folder / PREDICTIONS_FILES[name], score, classifier.labels)

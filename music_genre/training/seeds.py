@@ -5,8 +5,9 @@ from pathlib import Path
 
 from music_genre.errors import InputError
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
+from music_genre.report import read_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
-from music_genre.training.checkpoints import is_finished, read_choice
+from music_genre.training.checkpoints import read_choice
 from music_genre.training.clock import Clock
 from music_genre.training.processes import print_once
 
@@ -26,7 +27,8 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
         of_seed = arguments[-1]
         if recipe.resume_from_checkpoint:
-            if is_finished(folder):
+            report = read_report(folder)
+            if report and report["train"]["steps"]:  # one of no steps is that of the linear probe
                 continue
             has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)
             of_seed.resume_from_checkpoint = "last" if has_checkpoint else None

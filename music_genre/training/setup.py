@@ -25,7 +25,7 @@ from music_genre.training.launcher import is_launched
 from music_genre.training.linear_probe import FAMILIES, can_have_linear_probe
 from music_genre.training.model import load_for_training
 from music_genre.training.processes import print_once
-from music_genre.training.seen import SeenTracks, describe_base
+from music_genre.training.seen import describe_base, hash_tracks, read_seen
 from music_genre.training.trainer import Collate, GenreTrainer, compute_metrics, crop_loss
 
 # Variables by which trackio would make or fill a repository or server that no option names.
@@ -49,7 +49,7 @@ class Run:
     model_arguments: ModelArguments
     arguments: RecipeArguments
     base: ModelFolder
-    seen: SeenTracks  # what the model is trained on, its base's training included
+    seen: set[str]  # hashes of what the model is trained on, its base's training included
     seen_test_tracks: int | None  # by the base; None if it does not say
     contamination: str | None  # what the base may know of the test tracks, in a sentence
     has_linear_probe: bool
@@ -104,10 +104,7 @@ def make_run(
         and can_have_linear_probe(model)
     )
     if not has_epochs(arguments) and not has_linear_probe:
-        raise InputError(
-            "--num_train_epochs 0 makes the linear probe only, and this run has none: give a "
-            "number of epochs."
-        )
+        raise InputError("A run of no epochs makes the linear probe only, and this one has none.")
     freeze = model_arguments.freeze_feature_encoder
     if freeze is None:  # random convolutions have to be trained
         freeze = not model_arguments.from_scratch
@@ -139,15 +136,16 @@ def make_run(
         )
     except (ValueError, RuntimeError) as error:  # options that do not go together or go here
         raise InputError(str(error).splitlines()[0]) from error
-    own_tracks = SeenTracks.of(preparation.dataset_name, dataset["train"])
-    base_tracks = None if model_arguments.from_scratch else SeenTracks.read(base.path)
+    seen = set().union(*hash_tracks(preparation.dataset_name, dataset["train"]).values())
     n_seen, contamination = None, None
-    if not model_arguments.from_scratch and not preparation.is_synthetic:
-        n_seen, contamination = describe_base(base, base_tracks, preparation, dataset["test"])
+    if not model_arguments.from_scratch:
+        seen_by_base = read_seen(base.path)
+        seen |= seen_by_base or set()
+        if not preparation.is_synthetic:
+            n_seen, contamination = describe_base(base, seen_by_base, preparation, dataset["test"])
     return Run(
         trainer, crops, tracks, preparation, model_arguments, arguments, base,
-        own_tracks.joined(base_tracks), n_seen, contamination, has_linear_probe,
-        clock or Clock(),
+        seen, n_seen, contamination, has_linear_probe, clock or Clock(),
     )  # fmt: skip
 
 
@@ -188,10 +186,7 @@ def print_plan(run: Run) -> None:
     )
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched():
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
-    is_expected = model_arguments.linear_probe is not False and not model_arguments.from_scratch
-    if is_expected and not run.has_linear_probe:
-        print(
-            f"No linear probe. It is for {', '.join(FAMILIES)}, without a weighted sum of layers."
-        )
+    if not can_have_linear_probe(model):
+        print(f"No linear probe: it is for {', '.join(FAMILIES)}, without a weighted sum of layers")
     if run.contamination:
         print(f"Warning: {run.contamination}.")

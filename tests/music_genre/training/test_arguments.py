@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -38,23 +36,6 @@ def test_help_shows_what_a_run_without_a_file_takes(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for option, default in (("mixup", "0.4"), ("spec_augment", "True"), ("learning_rate", "3e-05")):
         assert re.search(rf"--{option} .*?\(default: {default}\)", text), option
-
-
-def test_a_wrong_option_does_not_wait_for_what_training_needs(root):
-    """datasets, scikit-learn and matplotlib take as long again as torch."""
-    code = f"""
-import runpy, sys
-sys.argv = ["train_hf.py", "--learning_rat", "1"]
-try:
-    runpy.run_path({str(root / "train_hf.py")!r}, run_name="__main__")
-finally:
-    assert not {{"datasets", "sklearn", "matplotlib", "torchaudio"}} & set(sys.modules)
-"""
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert result.returncode == 2
-    said = "error: there is no option --learning_rat; did you mean --learning_rate?"
-    assert result.stderr.splitlines()[-1] == said
 
 
 def test_a_process_uses_one_gpu(monkeypatch):
@@ -93,20 +74,18 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--learning_rat", "1"], "did you mean --learning_rate?"),
-        (["--hub_tokn=hf_secret"], "there is no option --hub_tokn; did you mean --hub_token?"),
+        (["--learning_rat", "1"], "--learning_rat is no option; --help lists them"),
+        (["--hub_tokn=hf_secret"], "error: --hub_tokn is no option; --help lists them"),
         (["--learning_rate", "fast"], "invalid float value"),
-        (["nowhere.json"], "nowhere.json is neither an option nor a JSON file"),
-        (["--seed", "1", "a.json"], "'a.json' belongs to no option; a JSON file comes first"),
-        (["README.md"], "README.md cannot be read as JSON"),
+        (["nowhere.json"], "nowhere.json is neither an option nor a file with a JSON object"),
+        (["README.md"], "README.md is neither an option nor a file with a JSON object"),
+        (["--seed", "1", "a.json"], "a.json is no option"),
         (["--bf16", "--precision", "fp32"], "bf16 and fp32 are both asked for"),
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
-        (["--seeds", "3"], "two or more different numbers"),
-        (["--seeds", "0", "1"], "needs an --output_dir"),
-        (["--seeds", "0", "-1", "--output_dir", "x"], "from 0 on"),
+        (["--seeds", "3", "--output_dir", "x"], "--seeds takes two or more different numbers"),
+        (["--seeds", "3", "3", "--output_dir", "x"], "--seeds takes two or more different"),
+        (["--seeds", "0", "1"], "and an --output_dir"),
         (["--window_seconds", "nan"], "--window_seconds must be 0.5 to 60"),
-        (["--mixup", "nan"], "--mixup must be 0 or more, not nan"),
-        (["--num_train_epochs", "-3"], "--num_train_epochs must be 0 or more, not -3"),
         (["--metric_for_best_model", "f1"], "must be one of calibrated_loss"),
         (["--load_best_model_at_end", "True", "--eval_strategy", "no"], "--load_best_model_at_end"),
     ],
@@ -119,10 +98,9 @@ def test_a_wrong_argument_is_one_line(argv, message, capsys, root, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"learning_rates": 1}, "no option --learning_rates; did you mean --learning_rate?"),
-        ({"precision": "bf61"}, "invalid choice: 'bf61'"),
+        ({"learning_rates": 1}, "--learning_rates is no option"),
         ({"per_device_train_batch_size": 8.5}, "invalid int value"),
-        ([1], "must hold one JSON object"),
+        ([1], "neither an option nor a file with a JSON object"),
     ],
 )
 def test_values_in_json_are_checked_as_flags_are(content, message, tmp_path, capsys):
@@ -171,17 +149,14 @@ def test_what_is_asked_for_is_the_precision(argv, launched_with, precision, reas
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_an_option_that_would_corrupt_a_run_is_refused_with_its_reason(name):
-    """Also what is no bool, whose default is None or a list."""
-    value = {"hub_token": "hf_x", "hub_strategy": "checkpoint", "label_names": ["genre"]}
-    value = value.get(name, name != "eval_do_concat_batches")
     with pytest.raises(InputError) as error:
-        RecipeArguments("out", use_cpu=True, **{name: value})
+        RecipeArguments("out", use_cpu=True, **{name: "hf_x" if name == "hub_token" else True})
     assert str(error.value) == f"--{name} cannot be set. {REFUSED[name]}"
 
 
 def test_only_options_of_the_trainer_are_refused():
     assert {option.name for option in fields(TrainingArguments)} >= REFUSED.keys()
-    assert len(REFUSED) < 20
+    assert len(REFUSED) < 12
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,14 +84,12 @@ def test_one_of_another_folder_is_not_resumed(tmp_path):
         checkpoints.find_checkpoint(tmp_path / "other", make(tmp_path, 5))
 
 
-def test_a_new_run_does_not_start_in_the_folder_of_another(tmp_path):
-    checkpoints.find_checkpoint(tmp_path, None)
-    make(tmp_path / "a", 5)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "report.json").write_text('{"seed": 0}')
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        with pytest.raises(InputError, match=f"{folder} holds a run: .*--output_dir {folder}-2"):
-            checkpoints.find_checkpoint(folder, None)
+@pytest.mark.parametrize("name", ["checkpoint-5", *checkpoints.OVERWRITTEN])
+def test_a_new_run_does_not_start_where_it_would_overwrite(name, tmp_path):
+    assert checkpoints.find_checkpoint(tmp_path, None) is None
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{tmp_path} has {name} in it: .*another --output_dir"):
+        checkpoints.find_checkpoint(tmp_path, None)
 
 
 def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path):
@@ -103,12 +102,15 @@ def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path):
     assert checkpoints.steps_done(str(probe), "fp32", 10) == 0
 
 
-def test_a_run_is_finished_at_its_end(tmp_path):
-    assert not checkpoints.is_finished(tmp_path)
-    (tmp_path / "report.json").write_text('{"seed": 0}')
-    assert checkpoints.is_finished(tmp_path)
-    (tmp_path / checkpoints.UNFINISHED_FILE).touch()
-    assert not checkpoints.is_finished(tmp_path), "its report is of the linear probe"
+def test_machines_that_do_not_share_the_run_are_told(tmp_path, monkeypatch):
+    """Otherwise the second one would look for the linear probe in vain, after hours."""
+    monkeypatch.setattr(checkpoints, "gather_object", lambda here: [*here, False])
+    arguments = SimpleNamespace(output_dir=str(tmp_path / "run"), should_save=True)
+    with (
+        pytest.raises(InputError, match=r"The machines do not share .*/run: "),
+        checkpoints.open_folder(arguments),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(("change", "says"), [

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,10 +110,12 @@ def test_a_resumed_run_goes_on_with_what_was_prepared(in_empty_folder, prepared,
 
 
 def test_the_other_processes_of_a_machine_take_what_its_first_one_prepared(
-    in_empty_folder, commands
+    in_empty_folder, commands, monkeypatch
 ):
     (in_empty_folder / "My Music").mkdir()
-    found = data._prepare(DataArguments(dataset="My Music"), RATE, is_resumed=False, is_first=False)
+    other = SimpleNamespace(local_main_process_first=nullcontext, is_local_main_process=False)
+    monkeypatch.setattr(data, "PartialState", lambda: other)
+    found = data.prepare(DataArguments(dataset="My Music"), RATE)
     assert found == Path("data/my-music-prepared")
     assert not commands
 

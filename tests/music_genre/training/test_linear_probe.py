@@ -188,27 +188,17 @@ def test_without_enough_artists_tracks_are_left_out_and_that_is_said():
     labels = np.array([0] * 6 + [1] * 6)
     features = one_window_each([rng.standard_normal((12, 4))], labels)
     features.groups = np.array(list("abcdef") + ["g"] * 6)
-    choice = linear_probe.choose(features, "the artists of train")
-    assert choice["over"].startswith("the tracks of train, and not its artists")
-
-
-@pytest.mark.parametrize(
-    ("artists", "over"),
-    [
-        (["Ada", "Bo"], "the artists of train"),
-        (["", ""], "the tracks of train, whose artists are not known"),
-        (["Ada", "", ""], "the artists of train, who are known for 1 of 3 tracks"),
-    ],
-)
-def test_what_is_not_known_is_not_claimed(artists, over):
-    assert linear_probe._over(artists) == over
+    choice = linear_probe.choose(features)
+    assert choice["over"] == "the tracks of train, as some genres have too few artists"
 
 
 def test_the_memory_of_the_probe_is_bounded_and_genres_stay_in_it(monkeypatch):
+    monkeypatch.setattr(linear_probe, "MAX_TRACKS", 9)
     labels = np.array([0] * 90 + [1] * 3 + [2] * 7)
-    order = linear_probe._in_turns(labels)
-    assert sorted(order) == list(range(100))
-    assert np.bincount(labels[order[:9]]).tolist() == [3, 3, 3]
+    chosen = linear_probe.choose_tracks(labels)
+    assert sorted(set(chosen)) == chosen.tolist()
+    assert np.bincount(labels[chosen]).tolist() == [3, 3, 3]
+    assert linear_probe.choose_tracks(labels[:9]).tolist() == list(range(9)), "all of few"
 
 
 def assert_balanced(probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -230,7 +220,7 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(monk
     noise = [rng.standard_normal(best.layers[0].shape) for _ in range(2)]
     layers = [noise[0], best.layers[0], noise[1]]
     monkeypatch.setattr(
-        linear_probe, "extract_features", lambda *_: (one_window_each(layers, best.labels), "")
+        linear_probe, "extract_features", lambda *_: one_window_each(layers, best.labels)
     )
     model, _ = tiny("hubert", num_labels=2)
     choice = linear_probe.fit_linear_probe(trainer_of(model, None), None)
@@ -247,12 +237,14 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
     model, feature_extractor = tiny(family)
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     crops = CropDataset(train.select(range(3)), 16_000, 0, speed_perturbation=True)
-    features, _ = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
+    features = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
     assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(8)]
     assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
     assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(8)]
     artists = [artist or f"clip {i}" for i, artist in enumerate(train["artist"][:3])]
     assert features.groups.tolist() == [artist for artist in artists for _ in range(8)]
+    n_known = sum(map(bool, train["artist"][:3]))
+    assert features.over == f"the artists of train, known for {n_known} of 3 tracks"
     samples = [*TrackDataset(crops.clips, 16_000)[1], *crops.augmented([1], 6)]
     inputs = windows.extract_features(feature_extractor, samples)
     head = model.classifier.dense if family == "ast" else model.projector
@@ -356,7 +348,7 @@ def test_known_classes_are_added_where_they_help(is_right, monkeypatch):
         model.classifier.weight.mul_(4 / logits.std())
     labels = logits.argmax(1) if is_right else (logits.argmax(1) + 1) % 3
     features = one_window_each([layer], labels)
-    monkeypatch.setattr(linear_probe, "extract_features", lambda *_: (features, ""))
+    monkeypatch.setattr(linear_probe, "extract_features", lambda *_: features)
     choice = linear_probe.fit_linear_probe(trainer_of(model, None), None)
     assert (choice["known_share"] > 0) is is_right
     found = linear_probe._regression(choice["C"]).fit(
