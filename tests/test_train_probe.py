@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import train_hf
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.training.trainer import GenreTrainer
@@ -28,8 +29,18 @@ def options(prepared, pretrained, tmp_path) -> list[str]:
 def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     options, prepared, tmp_path, monkeypatch, capsys
 ):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
     run_dir = tmp_path / "run"
-    train(*options, "--num_train_epochs", "0", with_pictures=True)
+    probe_alone = [*options, "--num_train_epochs", "0"]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(train_hf, "evaluate", stop)
+        train(*probe_alone)
+    assert "Linear probe on layer" in capsys.readouterr().out
+    train(*probe_alone, "--resume_from_checkpoint", "last", with_pictures=True)
+    with pytest.raises(InputError, match="to fine-tune its linear probe, add"):
+        train(*probe_alone)
     assert {path.name for path in run_dir.iterdir()} >= PROBE_FILES
     report = read_report(run_dir)["train"]
     assert (report["steps"], report["linear_probe"]["is_kept"]) == (0, True)
@@ -39,13 +50,8 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     card = (run_dir / "README.md").read_text()
     assert "Logistic regression (C = " in card
     assert "learning_curves.png" not in card
-    printed = capsys.readouterr().out
-    assert "Linear probe on layer" in printed
-    assert "Seconds: preparation 0." in printed
-    assert report["stages"].keys() == {"preparation", "linear probe", "scoring"}
-
-    def stop(*_, **__):
-        raise KeyboardInterrupt
+    assert "Seconds: preparation 0." in capsys.readouterr().out
+    assert report["stages"].keys() == {"preparation", "scoring"}, "it is not fitted again"
 
     fine_tune = [*options, "--max_steps", "2", "--resume_from_checkpoint", "last"]
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -73,5 +79,5 @@ def test_fine_tuning_starts_from_the_probe_as_it_was_before_calibration(options,
 
 
 def test_a_run_of_no_epochs_needs_a_linear_probe(options):
-    with pytest.raises(InputError, match="this run has none: give a number of epochs"):
+    with pytest.raises(InputError, match="and this one has none"):
         train(*options, "--num_train_epochs", "0", "--linear_probe", "False")

@@ -2,17 +2,20 @@
 
     accelerate launch --multi_gpu --num_processes 2 tests/two_processes.py RUNS.json
 
-RUNS.json holds the command lines: `plain` and `linear_probe`.
+RUNS.json holds the command lines: `plain`, `linear_probe`, and `resumed`, which goes on from the
+middle of the second one.
 """
 
 import json
 import os
+import shutil
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
 import torch
+from accelerate import PartialState
 
 import train_hf
 from music_genre.training import linear_probe
@@ -65,3 +68,8 @@ if __name__ == "__main__":
     fit_in_the_first_process_only(file.parent)
     with save_what_is_trained(file.parent):
         run(runs["linear_probe"])
+    if RANK == "0":
+        later = shutil.ignore_patterns("checkpoint-4", "report.json", ".lock")
+        shutil.copytree(file.parent / "linear_probe", file.parent / "resumed", ignore=later)
+    PartialState().wait_for_everyone()
+    run(runs["resumed"])

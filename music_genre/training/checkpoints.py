@@ -47,16 +47,13 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
         loaded, info = type(model).from_pretrained(
             folder, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    try:
-        if wrong := sorted(map(str, set().union(*info.values()))):
-            raise RuntimeError(wrong[0])
-        model.load_state_dict(loaded.state_dict())
-    except RuntimeError as error:
+    theirs, ours = ({k: v.shape for k, v in m.state_dict().items()} for m in (loaded, model))
+    if any(info.values()) or theirs != ours:
         raise InputError(
-            f"{folder} does not hold the weights of this model: "
-            f"{str(error).splitlines()[-1].strip()} does not fit. Start a new run in another "
+            f"{folder} does not hold the weights of this model: start a new run in another "
             "--output_dir."
-        ) from error
+        )
+    model.load_state_dict(loaded.state_dict())
 
 
 def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:

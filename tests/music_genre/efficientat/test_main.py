@@ -102,16 +102,12 @@ def test_no_pickle_is_run(monkeypatch, tmp_path, capsys):
         assert capsys.readouterr().err.startswith("error: ")
 
 
-@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "not a dict", "dymn"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "not a dict"])
 def test_other_weights_are_refused(damage, theirs, monkeypatch, tmp_path, capsys):
     if damage == "missing":
         del theirs["features.16.1.running_var"]
-    elif damage == "extra":
-        theirs["features.16.2.weight"] = torch.zeros(1)
     elif damage == "shape":
         theirs["features.16.0.weight"] = torch.zeros(3, 3, 1, 1)
-    elif damage == "dymn":
-        del theirs["classifier.2.bias"]
     torch.save([theirs] if damage == "not a dict" else theirs, tmp_path / "weights.pt")
     with pytest.raises(SystemExit, match="2"):
         call(monkeypatch, tmp_path / "weights.pt", tmp_path / "model")

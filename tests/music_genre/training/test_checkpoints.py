@@ -53,7 +53,7 @@ def test_weights_must_be_complete(tmp_path, change):
     else:
         tensors["another"] = torch.zeros(1)
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"classifier\.dense\.weight|another"):
+    with pytest.raises(InputError, match="does not hold the weights of this model"):
         checkpoints.load_weights(tiny_ast(), tmp_path)
 
 
