@@ -84,7 +84,8 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     assert summary["validation"]["n"] == 10
     assert "| 2 seeds | clips |" in capsys.readouterr().out
 
-    (tmp_path / "two" / "seed-1" / "report.json").unlink()  # as if it had been killed
+    reports[1]["train"]["steps"] = 0  # as if it had been killed behind a linear probe
+    (tmp_path / "two" / "seed-1" / "report.json").write_text(json.dumps(reports[1]))
     finished = (tmp_path / "two" / "seed-0" / "model.safetensors").stat().st_mtime_ns
     sys.argv += ["--resume_from_checkpoint", "last"]
     train_hf.main()
@@ -130,8 +131,10 @@ def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):
     losses = [entry["loss"] for entry in state["log_history"]]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
-    assert read_report(tmp_path / "run")["train"]["linear_probe"]
-    assert read_report(tmp_path / "run")["test"]["n"] == 10
+    report = read_report(tmp_path / "run")
+    assert report["train"]["linear_probe"]
+    assert report["train"]["recipe"]["clips a step"] == 2 * 8
+    assert report["test"]["n"] == 10
 
 
 def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatch, capsys):

@@ -3,11 +3,13 @@
 import logging
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import ASTForAudioClassification, AutoConfig, AutoFeatureExtractor, AutoModel
 
 from music_genre.loading import LOADING_LOGGERS, find_model
 from music_genre.training.model import load_for_training
+from tests.families import FAMILIES
 
 
 @pytest.fixture
@@ -52,3 +54,19 @@ def test_a_missing_tensor_of_the_encoder_is_named(encoder, warnings, capsys):
     assert line.startswith("Warning: ")
     assert "lacks 1 tensors of the encoder" in line
     assert lost in line
+
+
+def test_asts_grid_of_positions_is_cut_to_its_middle(tmp_path):
+    """Two bands of twelve times; a window of 0.64 s has five."""
+    config, feature_extractor = FAMILIES["ast"]
+    base = ASTForAudioClassification(config)
+    torch.nn.init.normal_(base.audio_spectrogram_transformer.embeddings.position_embeddings)
+    for part in (base, feature_extractor):
+        part.save_pretrained(tmp_path)
+    model, _ = load_for_training(find_model(str(tmp_path)), ["a", "b"], 0.64, from_scratch=False)
+    old, new = (
+        net.audio_spectrogram_transformer.embeddings.position_embeddings.squeeze(0)
+        for net in (base, model)
+    )
+    assert torch.equal(new[:2], old[:2])
+    assert torch.equal(new[2:].unflatten(0, (2, 5)), old[2:].unflatten(0, (2, 12))[:, 3:8])

@@ -1,5 +1,6 @@
 """Test tracks that the base model was trained on are counted, and no figure stands for it then."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,8 @@ def test_a_base_that_was_trained_on_test_tracks_is_a_warning(dataset, tmp_path):
     some = dataset["test"].select(range(4, 11))
     n_tracks = len(set(some["track_id"]))
     assert n_tracks < 7, "a song has several excerpts"
+    n_hashes = {track: len(found) for track, found in hash_tracks("Mine", some).items()}
+    assert n_hashes == {track: n + 1 for track, n in Counter(some["track_id"]).items()}
     write_seen(hashes("Mine", some), tmp_path)
     seen = read_seen(tmp_path)
     for name in ("Mine", "Another name"):
