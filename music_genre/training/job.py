@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 from music_genre.errors import InputError
-from music_genre.hub_access import NO_TOKEN, check_access, explain_hub_errors
+from music_genre.hub_access import check_access, explain_hub_errors
 from music_genre.training.arguments import RecipeArguments
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
@@ -42,18 +42,12 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         InputError: something is wrong here, the Hub refuses the job, or the job failed.
     """
     is_here = bool(dataset) and Path(dataset).exists()
-    if not (recipe.push_to_hub and recipe.hub_model_id and dataset):
+    is_prepared = is_here and Path(dataset, "preparation.json").is_file()
+    if not (recipe.push_to_hub and recipe.hub_model_id and dataset) or is_here != is_prepared:
         raise InputError(
-            "A job needs --dataset, an id on the Hub or a folder that data_prep made, and "
-            "--push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
+            "A job needs --dataset, an id on the Hub or a folder that `python -m data_prep` made, "
+            "and --push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
         )
-    if is_here and not Path(dataset, "preparation.json").is_file():
-        raise InputError(
-            f"A job takes a prepared dataset: `python -m data_prep {dataset}` makes a folder; give "
-            "that as --dataset."
-        )
-    if not get_token():
-        raise InputError(NO_TOKEN)
     api = HfApi()
     with explain_hub_errors("The job", "submitted"):
         price = _price(api, recipe.job)
