@@ -16,6 +16,7 @@ from data_prep.decoding import decode_sources
 from data_prep.excerpts import Cutting
 from data_prep.genres import choose_genres
 from data_prep.gtzan import SPLITS
+from data_prep.names import shown
 from data_prep.options import SourceOptions
 from data_prep.output_folder import (
     CLIPS,
@@ -71,18 +72,20 @@ def prepare(
             f"--sampling_rate must be {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}, not "
             f"{sampling_rate}."
         )
+    if seed < 0:
+        raise InputError(f"--seed must be 0 or more, not {seed}.")
     paths = [Path(archive).expanduser() for archive in archives]
+    output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     source_options = source_options or SourceOptions()
     options = {
         "recipe_version": RECIPE_VERSION,
-        "sources": [_describe_state(path, source_options) for path in paths],
+        "sources": [_describe_state(path, source_options, output_dir) for path in paths],
         "asked_split": split,
         "seed": seed,
         "on_bad_clip": on_bad_clip,
         "sampling_rate": sampling_rate,
         "source_options": source_options.given(),
     }
-    output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     with working_folder(output_dir) as folder:
         done = read_preparation(output_dir)
         if done and not overwrite and _is_current(done, options, output_dir):
@@ -110,7 +113,7 @@ def _prepare(paths: list[Path], folder: Path, options: dict, source_options: Sou
         are_songs=not is_gtzan,
     )
     tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)
-    names = " and ".join(map(str, paths))
+    names = " and ".join(shown(str(path)) for path in paths)
     if not any(track.is_kept for track in tracks):
         raise InputError(f"{names} holds no usable audio: {tracks[0].member}: {tracks[0].status}.")
     if is_gtzan:
@@ -147,11 +150,11 @@ def _recognise_all(
     return sources
 
 
-def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
+def _describe_state(path: Path, options: SourceOptions, output_dir: Path) -> dict[str, str]:
     """Where a source is and its state, without reading it: it may be many gigabytes.
 
-    The state is that of the files in a folder, of a table and the files in it; of a dataset on the
-    Hub it is the commit, or "" where the Hub cannot be asked.
+    The state is that of the files in a folder but those of `output_dir`, of a table and the files
+    in it; of a dataset on the Hub it is the commit, or "" where the Hub cannot be asked.
     """
     if is_hub_id(path):
         from data_prep.sources.labelled_dataset import commit_of
@@ -161,7 +164,8 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     path = path.resolve()
     files = [path]
     if path.is_dir():
-        files = [member.path for member in members_of(path, STATE_SUFFIXES)]
+        there = (member.path for member in members_of(path, STATE_SUFFIXES))
+        files = [file for file in there if not file.resolve().is_relative_to(output_dir)]
     elif is_table(path):
         files += [member.path for member in metadata_table.from_file(path, options).members()]
     if options.synonyms:
@@ -170,7 +174,7 @@ def _describe_state(path: Path, options: SourceOptions) -> dict[str, str]:
     for file in filter(Path.exists, files):  # of others the preparation says what is wrong
         status = file.stat()
         state.update(repr((str(file), status.st_size, status.st_mtime_ns)).encode())
-    return {"name": path.name, "path": str(path), "state": state.hexdigest()}
+    return {"name": shown(path.name), "path": str(path), "state": state.hexdigest()}
 
 
 def _is_current(done: dict, options: dict, output_dir: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_prep import genres, gtzan, splits
 from data_prep.leakage import leakage
+from data_prep.names import shown
 from data_prep.options import SourceOptions
 from data_prep.prepared import plain_name
 from data_prep.sources.music_source import MusicSource
@@ -72,8 +73,10 @@ def select_custom(
     path = Path(source.path)
     about |= {
         "kind": source.kind,
-        "dataset_name": options.name or (plain_name(path) if path.exists() else str(path)),
-        "genres": [name for name in source.genres if name in names] or sorted(names),
+        "dataset_name": options.name or shown(plain_name(path) if path.exists() else str(path)),
+        # In the order of the source's ClassLabel; spelt otherwise, they come behind it.
+        "genres": [name for name in source.genres if name in names]
+        + sorted(names - set(source.genres)),
         "split_description": description,
         "license": options.license,
         "description": options.description,

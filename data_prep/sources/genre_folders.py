@@ -113,7 +113,7 @@ def is_gtzan(listing: Listing) -> bool:
 def _gtzan_track(path: Path, name: str) -> Track:
     track_id = track_id_of(name)
     track = as_tracks({track_id: ""})[track_id] if track_id else Track("")
-    track.archive, track.member = path.name, shown(name)
+    track.archive, track.member = shown(path.name), shown(name)
     if not track_id:
         track.leave_out_bad("its name is not that of a GTZAN clip, such as blues.00000.wav")
     return track

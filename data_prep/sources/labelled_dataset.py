@@ -123,7 +123,7 @@ def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Pa
     genre = clips.features["genre"]
     for i, row in enumerate(clips.remove_columns("audio")):
         name, given_id = f"{split}/{i}", row.get("track_id")
-        if "start" in row and given_id in of_id:
+        if given_id in of_id and given_id and "start" in row:
             tracks[name] = of_id[given_id]
             continue
         track_id = path_id(given_id or name)
@@ -134,7 +134,7 @@ def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Pa
         if isinstance(genre, ClassLabel):
             value = None if value in (None, -1) else genre.int2str(value)
         track = Track(track_id, value or "", known_artist(row.get("artist") or ""), split=split)
-        track.archive, track.member = str(source), shown(name)
+        track.archive, track.member = shown(str(source)), shown(name)
         if not value:
             track.status = "the dataset has no genre for it"
         tracks[name] = of_id[given_id] = track

@@ -9,7 +9,7 @@ CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The co
 import io
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -43,14 +43,22 @@ def from_file(path: Path, options: SourceOptions) -> MusicSource:
         frame = _flat_fma(frame, folder)
     rows = _rows_of(frame, path, options)
     paths = {row["path"]: folder / row["path"] for row in rows if row["path"]}
-    folders = {file.parent for file in paths.values() if file.parent.is_dir()}
+    folders = {file.parent for file in paths.values() if _is(Path.is_dir, file.parent)}
     keys = _keys(child.as_posix() for parent in folders for child in parent.iterdir())
     found = {name: Path(_find(file.as_posix(), keys) or file) for name, file in paths.items()}
-    files = {name: file for name, file in found.items() if file.is_file()}
+    files = {name: file for name, file in found.items() if _is(Path.is_file, file)}
     tracks = _tracks(path, rows, files)
     return MusicSource(
         path, "table", what, tracks, lambda: (Member(name, file) for name, file in files.items())
     )
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """The test of a path that a table names; no file system has it if it is too long for one."""
+    try:
+        return test(path)
+    except OSError:
+        return False
 
 
 def in_archive(path: Path, listing: Listing, options: SourceOptions) -> MusicSource | None:

@@ -56,7 +56,7 @@ class MusicSource:
 
 def new_track(path: Path | str, name: str, **values: str) -> Track:
     """A track of the source `path`, with the id and the names that follow from its own name."""
-    return Track(path_id(name), archive=Path(path).name, member=shown(name), **values)
+    return Track(path_id(name), archive=shown(Path(path).name), member=shown(name), **values)
 
 
 def list_names(path: Path) -> Listing:

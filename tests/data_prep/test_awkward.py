@@ -145,7 +145,7 @@ def test_awkward_files_are_left_out_by_name(tmp_path):
 def test_awkward_rows_are_left_out_by_name(tmp_path):
     rows = [{"path": f"{i}.wav", "genre": "AT"[i % 2]} for i in range(10)]
     rows += [{"path": "6.wav", "genre": "T"}, {"path": "no.wav", "genre": "A"}]
-    rows += [{"path": "", "genre": "A"}]
+    rows += [{"path": "", "genre": "A"}, {"path": "x" * 300, "genre": "A"}]
     rows[7]["genre"] = " "
     rows = [row | {"split": "" if i == 8 else "train" if i < 5 else "test"}
             for i, row in enumerate(rows)]  # fmt: skip
@@ -157,6 +157,7 @@ def test_awkward_rows_are_left_out_by_name(tmp_path):
         "8.wav": "the source gives it no split",
         "no.wav": "there is no such file",
         "row 13": "the table has no path for it",
+        ("x" * 300)[-200:]: "there is no such file",
     }
 
 
@@ -191,7 +192,7 @@ def test_files_with_names_of_every_kind(tmp_path):
              "Techno/e\u0301.wav")  # fmt: skip
     files = {f"{name[:-4]}{i}.wav": clip(50 + 10 * k + i) for k, name in enumerate(names)
              for i in range(3)}  # fmt: skip
-    source = write(tmp_path / "m", files)
+    source = write(tmp_path / os.fsdecode(b"M\xfasica"), files)
     os.rename(os.fsencode(source / "-rf"), os.fsencode(source) + b"/Tech\xff")
     done = prepared(source, tmp_path / "out")
     assert done["n_kept"] == 18

@@ -44,6 +44,40 @@ def test_a_second_run_is_done_at_once_whatever_the_spelling(path, out, tmp_path,
     assert (out / "manifest.csv").stat().st_ino == inode
 
 
+def test_a_dataset_whose_replacement_was_interrupted_is_there_again(path, out, monkeypatch):
+    """By Ctrl-C between the two renames, or by a kill there."""
+    prepare([path], out, split="random", seed=1)
+    before, rename = content(out), Path.rename
+
+    def interrupt(self: Path, target: Path) -> Path:
+        if self.name == "dataset":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare([path], out, split="random", seed=2, overwrite=True)
+    assert content(out) == before
+    (out.parent / ".out.partial").mkdir()
+    out.rename(out.parent / ".out.partial" / "replaced")
+    prepare([path], out, split="random", seed=1)
+    assert content(out) == before
+
+
+def test_an_output_folder_inside_the_source_is_no_change_of_it(tmp_path):
+    source = write(tmp_path / "music", by_genre(10))
+    first = prepare([source], source / "prepared")
+    inode = (source / "prepared" / "manifest.csv").stat().st_ino
+    assert prepare([source], source / "prepared") == first
+    assert (source / "prepared" / "manifest.csv").stat().st_ino == inode
+
+
+def test_a_negative_seed_is_refused_before_anything_is_decoded(path, out):
+    with pytest.raises(InputError, match="--seed must be 0 or more, not -1"):
+        prepare([path], out, split="random", seed=-1)
+
+
 def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     """`--dataset ~/Music` replaced the folder that somebody had made with options."""
     other = make_zip(tmp_path / "other.zip", three_of_each())

@@ -86,6 +86,20 @@ def test_the_option_is_named_where_no_genres_are_found(tmp_path):
         prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out")
 
 
+def test_a_label_that_is_spelt_with_spaces_keeps_the_others_in_their_order(tmp_path):
+    clips = dataset(ClassLabel(names=["Techno", "Ambient"]))
+    clips = clips.cast_column("style", ClassLabel(names=["Techno", "Ambient ", "Jazz"]))
+    done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
+    assert done["genres"] == ["Techno", "Ambient"]
+
+
+def test_clips_without_an_id_are_not_one_track(tmp_path):
+    clips = dataset().add_column("track_id", [None] * 6 + ["a", "a"])
+    clips = clips.add_column("start", [0.0] * 7 + [1.2])
+    done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
+    assert (done["n_kept"], done["n_clips"]) == (7, 8)
+
+
 def test_a_clip_without_a_label_is_left_out(tmp_path):
     """Its number is -1 then."""
     clips = dataset(ClassLabel(names=list(GENRES)))
