@@ -64,6 +64,9 @@ def read_table(content: bytes, name: str) -> pd.DataFrame:
         raise InputError(f"{name} is no feature table of GTZAN: {reason}.") from error
     if features.empty or not np.isfinite(features).all(axis=None):
         raise InputError(f"{name} has no rows, or a cell that is not a finite number.")
+    tracks_of_genre = table["label"].groupby(level=0).first().value_counts()
+    if len(tracks_of_genre) < 3 or tracks_of_genre.min() < N_FOLDS:
+        raise InputError(f"{name} needs three genres, and {N_FOLDS} tracks of each.")
     return features.assign(label=table["label"])
 
 

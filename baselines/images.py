@@ -35,6 +35,7 @@ IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # 
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
 HEIGHT, WIDTH = 96, 256  # of a plot; Kaggle's have 217 by 335 pixels
 CROP = 64  # columns: 7.5 s
+UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 
 
@@ -57,7 +58,7 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
         if match := IMAGE_NAME.fullmatch(Path(member.basename).stem):
             try:
                 plots[f"{match[1].lower()}.{match[2]}"] = read_plot(member.read())
-            except (MemberError, OSError, ValueError, SyntaxError) as error:
+            except (MemberError, *UNUSABLE) as error:
                 unusable.append(f"{member.basename} ({error})")
     if unusable:
         print(f"Unusable images: {len(unusable)}, such as {', '.join(unusable[:5])}.")
@@ -70,7 +71,7 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
 
 
 def read_plot(data: bytes) -> np.ndarray:
-    """The plot in a PNG, without margins. Raises OSError, ValueError or SyntaxError: none."""
+    """The plot in a PNG, without margins. Raises one of UNUSABLE: none."""
     image = Image.open(io.BytesIO(data), formats=["PNG"])
     plot = plot_area(np.asarray(image.convert("RGB")))
     grey = Image.fromarray(plot).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
