@@ -48,12 +48,16 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
             "A job needs --dataset, an id on the Hub or a folder that `python -m data_prep` made, "
             "and --push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
         )
+    if not any(argument.partition("=")[0] == "--job" for argument in argv):
+        raise InputError(
+            "Give --job on the command line: in a JSON file the job would have it too."
+        )
     api = HfApi()
     with explain_hub_errors("The job", "submitted"):
         price = _price(api, recipe.job)
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        argv = _without_job(argv)
+        argv = [*_of_the_run(argv), "--dataset", "/dataset" if is_here else dataset]
         volumes = [_code_volume(api, argv)]
         with TemporaryDirectory() as empty:
             output = api.sync_job_volume(
@@ -62,7 +66,6 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         volumes.append(output)
         if is_here:
             volumes.append(api.sync_job_volume(dataset, "/dataset"))
-            argv = ["/dataset" if argument == dataset else argument for argument in argv]
         job = api.run_job(
             image=IMAGE,
             command=["bash", "-c", SCRIPT, "train", *argv],
@@ -80,10 +83,10 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
     _follow(api, job, repo_id)
 
 
-def _without_job(argv: list[str]) -> list[str]:
-    """The arguments of the run: all but those of the job."""
+def _of_the_run(argv: list[str]) -> list[str]:
+    """The arguments but those of the job, and those that are another path there."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for name in ("--job", "--job_timeout", "--output_dir"):
+    for name in ("--job", "--job_timeout", "--output_dir", "--dataset"):
         parser.add_argument(name)
     parser.add_argument("--job_detach", nargs="?")
     return parser.parse_known_args(argv)[1]

@@ -10,6 +10,9 @@ import pytest
 from huggingface_hub import HfApi, Volume
 
 import train_hf
+from music_genre.errors import InputError
+from music_genre.training.arguments import parse_arguments
+from music_genre.training.job import run_as_job
 from tests.commands import run_here
 from tests.hub import READER, WRITER, Fault, HubDouble
 from tests.hub.jobs import Machine
@@ -109,6 +112,21 @@ def test_the_next_attempt_resumes_what_was_saved(hub, submit, tmp_path, saved, r
     )
     resume = " --resume_from_checkpoint last" * resumes
     assert said == f"{options} --dataset you/gtzan{resume} --output_dir {output}\n"
+
+
+def test_however_the_dataset_is_named_the_job_has_its_own_path(hub, submit, prepared):
+    repo = ["--push_to_hub", "--hub_model_id", "a"]
+    assert submit(f"--dataset={prepared}", dataset=None, push=repo).returncode == 0
+    command = hub.jobs[0]["spec"]["command"]
+    assert command[-2:] == ["--dataset", "/dataset"]
+    assert command[5:-2] == repo
+
+
+def test_a_job_is_asked_for_on_the_command_line(hub, root):
+    _, _, recipe = parse_arguments(["configs/gtzan.json", *PUSH, "--job", "t4-small"])
+    with pytest.raises(InputError, match="Give --job on the command line"):
+        run_as_job(["configs/gtzan.json", *PUSH], "you/gtzan", recipe)
+    assert not hub.jobs
 
 
 def test_the_token_goes_as_a_secret_alone(hub, submit):
