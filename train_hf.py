@@ -170,7 +170,8 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
     steps_before = checkpoints.steps_done(checkpoint, arguments.precision, steps_per_epoch)
     resumed = checkpoint if steps_before else None
     # Scoring at the end is of the average, the probe, and again in one pass.
-    reserved = 3 * clock.stages.get(results.SCORING, 0.0)
+    scoring = clock.stages.get(results.SCORING) or results.seconds_of_scoring(run.folder)
+    reserved = 3 * scoring
     budget = 60 * (arguments.time_budget_minutes or float("inf"))
     stop = StopEarly(deadline=clock.started + budget - reserved)
     trainer.add_callback(stop)

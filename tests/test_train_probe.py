@@ -1,5 +1,7 @@
 """The linear probe is a complete model first; fine-tuning then replaces it, or not."""
 
+import time
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -58,7 +60,19 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
         patched.setattr(GenreTrainer, "training_step", stop)
         train(*fine_tune)
     assert GenreClassifier(run_dir).labels, "the linear probe is still there"
-    train(*fine_tune)
+    deadlines = []
+    with monkeypatch.context() as patched:
+        scoring = 7.0  # seconds, of the run that is resumed
+        patched.setattr("music_genre.training.results.seconds_of_scoring", lambda folder: scoring)
+        stop_early = train_hf.StopEarly
+        patched.setattr(
+            train_hf,
+            "StopEarly",
+            lambda deadline: deadlines.append(deadline) or stop_early(deadline),
+        )
+        started = time.monotonic()
+        train(*fine_tune, "--time_budget_minutes", "10")
+    assert deadlines[0] == pytest.approx(started + 600 - 3 * scoring, abs=5)
     assert "Linear probe on layer" not in capsys.readouterr().out, "it is not fitted again"
     again = read_report(run_dir)["train"]
     assert (again["steps"], again["resumed_at_step"]) == (2, 0)

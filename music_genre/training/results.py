@@ -10,13 +10,24 @@ from music_genre.evaluation.environment import hardware, versions
 from music_genre.evaluation.metrics import SplitScore, describe_summary
 from music_genre.evaluation.one_pass import seconds_in_one_pass
 from music_genre.evaluation.predictions import write_predictions
-from music_genre.report import PREDICTIONS_FILES, split_in_pictures, why_not_in_headline
+from music_genre.report import (
+    PREDICTIONS_FILES,
+    read_report,
+    split_in_pictures,
+    why_not_in_headline,
+)
 from music_genre.training.seen import write_seen
 from music_genre.training.setup import Run
 
 LEARNING_CURVES_FILE = "learning_curves.png"
 # Names of stages in report.json, beside those that train_hf.py gives.
 FINE_TUNING, SCORING = "fine-tuning", "scoring"
+
+
+def seconds_of_scoring(folder: Path) -> float:
+    """What scoring took in the run so far, by its report; 0 if there is none."""
+    train = (read_report(folder) or {}).get("train", {})
+    return train.get("stages", {}).get(SCORING, 0.0)
 
 
 def describe_training(
