@@ -105,7 +105,7 @@ def read_weights(weights: str) -> dict[str, torch.Tensor]:
             "its path in the place of the name."
         ) from error
     except Exception as error:  # pickle raises its own error for what is no plain tensors
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{weights} holds no tensors that can be read safely: {reason}") from error
 
 
@@ -130,7 +130,7 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
             renamed[f"{names[module]}.{parameter}"] = tensor
         model.load_state_dict(renamed)
     except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f'These are not the weights of an EfficientAT "mn" with its default head: {reason}'
         ) from error

@@ -87,7 +87,7 @@ def test_a_release_is_downloaded_and_checked(theirs, monkeypatch, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_no_pickle_is_run(monkeypatch, tmp_path, capsys):
+def test_no_pickle_is_run_and_no_file_is_a_traceback(monkeypatch, tmp_path, capsys):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
@@ -95,7 +95,8 @@ def test_no_pickle_is_run(monkeypatch, tmp_path, capsys):
     path = tmp_path / "weights.pt"
     path.write_bytes(pickle.dumps(Trap()))
     torch.save({"classifier.2.bias": Trap()}, tmp_path / "zip.pt")
-    for name in ("weights.pt", "zip.pt"):
+    (tmp_path / "empty.pt").touch()
+    for name in ("weights.pt", "zip.pt", "empty.pt"):
         with pytest.raises(SystemExit, match="2"):
             call(monkeypatch, tmp_path / name, tmp_path / "model")
         assert not (tmp_path / "sprung").exists()
