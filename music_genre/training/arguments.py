@@ -57,7 +57,9 @@ class DataArguments:
         "the strictest that is known. A prepared dataset keeps its own.",
         metadata={"choices": ["filtered", "artist", "album", "random", "given"]},
     )
-    split_seed: int = HfArg(default=0, help="Of splits that are drawn, not of the training.")
+    split_seed: int | None = HfArg(
+        default=None, help="Of splits that are drawn, not of the training."
+    )
     genre_from: str | None = HfArg(
         default=None,
         help="Where the genres of files are: folders, names or tags. By default it is "
@@ -204,6 +206,19 @@ class RecipeArguments(TrainingArguments):
         return precision, reason
 
 
+SMALLEST = {
+    "seed": 0,
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "mixup": 0,
+    "time_budget_minutes": 0,
+}
+
+
 def _refuse(arguments: RecipeArguments) -> None:
     """
     Raises:
@@ -213,6 +228,10 @@ def _refuse(arguments: RecipeArguments) -> None:
     for name, reason in REFUSED.items():
         if getattr(arguments, name) not in (defaults[name], None):
             raise InputError(f"--{name} cannot be set. {reason}")
+    for name, smallest in SMALLEST.items():
+        value = getattr(arguments, name)
+        if value is not None and not value >= smallest:  # NaN is not, either
+            raise InputError(f"--{name} must be {smallest} or more, not {value:g}.")
     seeds = arguments.seeds
     if seeds and (len(set(seeds)) < max(2, len(seeds)) or not arguments.output_dir):
         raise InputError("--seeds takes two or more different numbers, and an --output_dir.")

@@ -112,7 +112,8 @@ def load_data(
     """A prepared folder, checked against what the run asks for.
 
     Raises:
-        InputError: it has another split, source of genres or sampling rate, or a split is empty.
+        InputError: it has another split, seed, source of genres or sampling rate, or a split is
+            empty.
     """
     dataset, preparation = load_prepared(folder)
     if arguments.split not in (None, preparation.split):
@@ -120,6 +121,15 @@ def load_data(
             f"{folder} has the {preparation.split} split: leave out --split {arguments.split}, or "
             "prepare the source again with it."
         )
+    for option, asked, has in (
+        ("split_seed", arguments.split_seed, preparation.seed),
+        ("genre_from", arguments.genre_from, preparation.kind),
+    ):
+        if asked not in (None, has):
+            raise InputError(
+                f"{folder} was prepared with {has}: leave out --{option} {asked}, or prepare the "
+                "source again with it."
+            )
     if preparation.sampling_rate != sampling_rate:
         raise InputError(
             f"{folder} was prepared at {preparation.sampling_rate:,} Hz, and the model takes "

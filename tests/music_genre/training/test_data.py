@@ -81,7 +81,7 @@ def test_what_is_prepared_is_not_prepared_again(prepared, commands):
             {"split": "random", "split_seed": 3, "genre_from": "folders"},
             RATE,
             "data/my-music-random",
-            ["--split", "random", "--genre_from", "folders"],
+            ["--split", "random", "--seed", "3", "--genre_from", "folders"],
         ),
         ({}, 32_000, "data/my-music-prepared-32000", ["--sampling_rate", "32000"]),
     ],
@@ -94,7 +94,6 @@ def test_a_source_is_prepared_as_one_would_by_hand(
     ((source, *given),) = commands
     assert source == "My Music"
     assert given[given.index("--output_dir") + 1] == folder
-    assert given[given.index("--seed") + 1] == str(options.get("split_seed", 0))
     assert all(text in given for text in flags)
     assert given[given.index("--sampling_rate") + 1] == str(rate)
 
@@ -130,9 +129,13 @@ def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, 
     assert error.splitlines()[-1].startswith("error: ")
 
 
-def test_a_prepared_dataset_refuses_another_split_and_another_rate(prepared):
+def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared):
     with pytest.raises(InputError, match="has the random split: leave out --split artist"):
         data.load_data(prepared, DataArguments(split="artist"), RATE)
+    with pytest.raises(InputError, match="was prepared with 0: leave out --split_seed 3"):
+        data.load_data(prepared, DataArguments(split_seed=3), RATE)
+    with pytest.raises(InputError, match="was prepared with gtzan: leave out --genre_from tags"):
+        data.load_data(prepared, DataArguments(genre_from="tags"), RATE)
     with pytest.raises(InputError, match=r"the model takes 32,000 Hz.*--sampling_rate 32000"):
         data.load_data(prepared, DataArguments(), 32_000)
     _, known = data.load_data(prepared, DataArguments(split="random"), RATE)
