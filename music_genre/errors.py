@@ -1,7 +1,7 @@
 """Errors that speak to the person who runs a command."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -13,9 +13,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def exit_with_message(
-    when_stopped: str | Callable[[], str], *others: type[Exception]
-) -> Iterator[None]:
+def exit_with_message(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
     """Around a command line: InputError, these others and Ctrl-C end it without a traceback.
 
     Args:
@@ -30,7 +28,7 @@ def exit_with_message(
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(f"\n{when_stopped if isinstance(when_stopped, str) else when_stopped()}")
+        sys.exit(f"\n{when_stopped}")
     except (InputError, *others) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

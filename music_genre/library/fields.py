@@ -134,7 +134,7 @@ def edit_copy(path: str, copy: str, values: list[str] | None, field: str) -> str
     set_field(copy, values, field)
     if packets_sha256(path) != packets_sha256(copy):
         raise TagError("writing its tag would change more than the tag")
-    with open(copy, "rb") as file:
+    with open(copy, "r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
     return sha256_of(copy)
 
