@@ -4,6 +4,7 @@ Decoder processes import this, so that what is large is imported where it is use
 """
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,9 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
 
 def scan(arguments: argparse.Namespace) -> None:
     """Raises SystemExit with 1 where a folder could not be read."""
+    # Before torch: threads that spin while they wait would take the cores from the decoders.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from music_genre.classifier import GenreClassifier
     from music_genre.library.scan import scan
     from music_genre.library.table import summarize
