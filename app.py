@@ -29,7 +29,7 @@ def main() -> None:
         os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
-        from music_genre.classifier import GenreClassifier
+        from music_genre import GenreClassifier
         from music_genre.demo.about import model_line
         from music_genre.demo.page import build
         from music_genre.demo.server import serve

@@ -32,7 +32,7 @@ def classify(arguments: argparse.Namespace) -> None:
     if not any(Path(file).exists() for file in files):  # before the model is loaded
         raise InputError(f"There is no file {files[0]}.")
 
-    from music_genre.classifier import GenreClassifier
+    from music_genre import GenreClassifier
 
     classifier = GenreClassifier(arguments.model, arguments.revision)
     failed = []

@@ -118,7 +118,7 @@ def scan(arguments: argparse.Namespace) -> None:
     # Before torch: threads that spin while they wait would take the cores from the decoders.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from music_genre.classifier import GenreClassifier
+    from music_genre import GenreClassifier
     from music_genre.library.scan import scan
     from music_genre.library.table import summarize
 
