@@ -205,13 +205,14 @@ def _tar_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
 
 
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    """Links to folders are followed once, but for those to what is in `path` anyway."""
+    """Links to folders are followed once, but for those to what is in `path`, or holds it."""
     root = path.resolve()
     seen = {root}
 
     def is_to_follow(folder: Path) -> bool:
         target = folder.resolve()
-        if target in seen or (folder.is_symlink() and target.is_relative_to(root)):
+        is_around = target.is_relative_to(root) or root.is_relative_to(target)
+        if target in seen or (folder.is_symlink() and is_around):
             return False
         seen.add(target)
         return True
@@ -234,5 +235,8 @@ def _refuse(error: OSError) -> None:
 def _read_file(path: Path) -> bytes:
     if not path.is_file():  # a broken link, or a pipe that opening would wait on
         raise MemberError("a broken link or a device, not a file")
-    with path.open("rb") as file:
-        return _read_bounded(file)
+    try:
+        with path.open("rb") as file:
+            return _read_bounded(file)
+    except OSError as error:
+        raise MemberError(f"cannot be read ({error.strerror})") from error

@@ -137,6 +137,7 @@ def test_a_member_can_be_read_in_another_process(tmp_path, form):
 def test_links_to_folders_are_followed_once(tmp_path):
     """Those that lead back into the folder, or to one that holds it, would have no end."""
     elsewhere = make(tmp_path / "elsewhere", "folder", {"rock.00000.wav": b"1"})
+    make(tmp_path / "private", "folder", {"rock.00001.wav": b"of someone else"})
     folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
     links = {"a": elsewhere, "b": elsewhere, "c": folder, "d": tmp_path, "e": folder / "genres"}
     for name, target in links.items():
@@ -157,6 +158,15 @@ def test_a_folder_that_may_not_be_read_is_no_folder_without_music(tmp_path, monk
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"locked cannot be read \(Permission denied\)"):
         read_all(folder)
+
+
+def test_a_file_that_may_not_be_read_is_left_out_by_name(tmp_path, monkeypatch):
+    def refuse(self, *arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    folder = make(tmp_path / "folder", "folder", {CLIP: b"1"})
+    monkeypatch.setattr(Path, "open", refuse)
+    assert read_all(folder) == {CLIP: "cannot be read (Permission denied)"}
 
 
 def test_links_and_devices_in_a_folder(tmp_path):
