@@ -20,7 +20,7 @@ from music_genre.report import is_demonstration, newest_run
 
 def main() -> None:
     arguments = parse_arguments()
-    # As Ctrl-C does, so that a container or service that is stopped leaves no uploads.
+    # A container or service that is stopped ends as by Ctrl-C, and leaves no uploads.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -92,7 +92,6 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     """
     clock = Clock()
     setup.use_all_cores(recipe)
-    setup.check_trackers(recipe)
     base = find_model(model.model_name_or_path, model.revision)
     sampling_rate = load_feature_extractor(base).sampling_rate
     with clock.stage("preparation"):
@@ -187,7 +186,7 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
 
 
 def save_fine_tuned(run: Run, folder: Path) -> None:
-    """By the Trainer, which also knows how to save a model that several GPUs share."""
+    """Save by the Trainer, which also knows how to save a model that several GPUs share."""
     run.trainer.save_model(str(folder))
     if run.arguments.should_save:
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle

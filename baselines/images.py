@@ -94,8 +94,8 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
 class Crops(torch.utils.data.Dataset):
     """Crops of plots, as `pixel_values` of shape (1, HEIGHT, CROP), float32, and `labels`."""
 
-    def __init__(self, plots: Mapping[str, np.ndarray], tracks: list[str], at_random: bool) -> None:
-        starts = [None] if at_random else range(0, WIDTH - CROP + 1, CROP // 2)
+    def __init__(self, plots: Mapping[str, np.ndarray], tracks: list[str], is_random: bool) -> None:
+        starts = [None] if is_random else range(0, WIDTH - CROP + 1, CROP // 2)
         self.plots = plots
         self.rows = [(track, start) for track in tracks for start in starts]
 
@@ -122,9 +122,9 @@ def evaluate(
         raise InputError(f"The {method} split of these images has no train or no test part.")
     right = pd.Series(0.0, index=test)
     for seed in seeds:
-        trainer = make_trainer(Crops(plots, train, at_random=True), epochs, seed)
+        trainer = make_trainer(Crops(plots, train, is_random=True), epochs, seed)
         trainer.train()
-        logits = trainer.predict(Crops(plots, test, at_random=False)).predictions
+        logits = trainer.predict(Crops(plots, test, is_random=False)).predictions
         means = log_softmax(logits, axis=-1).reshape(len(test), -1, len(GENRES)).mean(axis=1)
         right += [GENRES[i] == genre_of(t) for i, t in zip(means.argmax(-1), test, strict=True)]
     size = f"{trainer.model.num_parameters() / 1e6:.1f} million"

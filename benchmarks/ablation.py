@@ -84,7 +84,7 @@ def save_folds(dataset: str, model_id: str, folder: Path) -> None:
         train = np.setdiff1d(np.arange(len(pool)), [*test, *validation])
         rows = {"train": train, "validation": validation, "test": test}
         if not (folder / str(k)).exists():
-            splits = {name: pool.select(sorted(of_split)) for name, of_split in rows.items()}
+            splits = {name: pool.select(sorted(split_rows)) for name, split_rows in rows.items()}
             DatasetDict(splits).save_to_disk(folder / str(k))
         command = ["-m", "data_prep", folder / str(k), "--output_dir", folder / f"{k}-prepared"]
         command += ["--sampling_rate", rate]
@@ -155,31 +155,31 @@ def by_track(results: list[dict]) -> pd.DataFrame:
     return lines.groupby(["row", "track_id"], sort=False).agg(columns)
 
 
-def print_tables(results: list[dict], reference: list[dict], of_reference: str) -> None:
+def print_tables(results: list[dict], reference: list[dict], reference_name: str) -> None:
     """Accuracies and negative log-likelihood, differences, recall and mistakes by genre.
 
     Args:
         reference: what differences are from.
-        of_reference: its name.
+        reference_name: its name.
     """
     tracks = by_track(results)
     genres = sorted(tracks["genre"].unique())
     others = by_track(reference).droplevel("row") if reference else tracks.iloc[:0].droplevel("row")
     measures = {"whole clips": "whole", "2 s": "short", "NLL": "nll"}
-    columns = [name for measure in measures for name in (measure, f"minus {of_reference}")]
+    columns = [name for measure in measures for name in (measure, f"minus {reference_name}")]
     print_head("recipe", "n", "artists", *columns, "minutes")
-    for row, of_row in tracks.groupby(level="row", sort=False):
-        of_row = of_row.droplevel("row")
-        cells: list[object] = [len(of_row), of_row["artist"].replace("", None).nunique()]
+    for row, row_tracks in tracks.groupby(level="row", sort=False):
+        row_tracks = row_tracks.droplevel("row")
+        cells: list[object] = [len(row_tracks), row_tracks["artist"].replace("", None).nunique()]
         for key in measures.values():
-            cells.append(with_interval(of_row[key], of_row["artist"]))
-            cells.append(difference(of_row, others, key) if row != of_reference else "")
+            cells.append(with_interval(row_tracks[key], row_tracks["artist"]))
+            cells.append(difference(row_tracks, others, key) if row != reference_name else "")
         minutes = np.median([result["minutes"] for result in results if result["row"] == row])
         print_row(row, *cells, f"{minutes:.1f}")
     print()
     print_head("recall", *genres)
-    for row, of_row in tracks.groupby(level="row", sort=False):
-        recall = of_row.groupby("genre")["whole"].mean().reindex(genres)
+    for row, row_tracks in tracks.groupby(level="row", sort=False):
+        recall = row_tracks.groupby("genre")["whole"].mean().reindex(genres)
         print_row(row, *(f"{value:.2f}" for value in recall))
     print()
     print_head("taken for", *genres)
@@ -200,7 +200,7 @@ def with_interval(values: pd.Series, artists: pd.Series) -> str:
 
 
 def difference(tracks: pd.DataFrame, others: pd.DataFrame, key: str) -> str:
-    """On the tracks that both have; a tie if the interval contains zero."""
+    """The mean difference on the tracks that both have; a tie if its interval contains zero."""
     common = sorted(set(tracks.index) & set(others.index))
     if not common:
         return "-"

@@ -52,15 +52,17 @@ def compare(model: str, arguments: argparse.Namespace) -> None:
     def ask_peer(waveform: np.ndarray) -> list[dict]:
         return peer({"raw": waveform, "sampling_rate": rate})
 
-    on_clip = {"pipeline, one pass": lambda: ask_peer(clip)}
-    on_song = {"pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]}
+    clip_calls = {"pipeline, one pass": lambda: ask_peer(clip)}
+    song_calls = {
+        "pipeline, window by window": lambda: [ask_peer(part) for part in cut(song, window)]
+    }
     for precision, classifier in classifiers.items():
-        on_clip[f"ours, {precision}"] = lambda c=classifier: c(clip, rate)
-        on_song[f"ours, {precision}"] = lambda c=classifier: c(song, rate)
+        clip_calls[f"ours, {precision}"] = lambda c=classifier: c(clip, rate)
+        song_calls[f"ours, {precision}"] = lambda c=classifier: c(song, rate)
     print(f"{torch.get_num_threads()} threads, medians of {arguments.runs} rounds (extremes)")
     print_head("", "seconds", "times as fast")
-    print_rows(f"{CLIP_SECONDS} s", on_clip, arguments.runs)
-    print_rows(f"{arguments.song_seconds} s", on_song, arguments.runs)
+    print_rows(f"{CLIP_SECONDS} s", clip_calls, arguments.runs)
+    print_rows(f"{arguments.song_seconds} s", song_calls, arguments.runs)
 
 
 def print_rows(what: str, variants: dict[str, Callable[[], object]], runs: int) -> None:
@@ -72,9 +74,9 @@ def print_rows(what: str, variants: dict[str, Callable[[], object]], runs: int) 
             variant()
             if i:
                 seconds[name].append(time.perf_counter() - start)
-    of_peer = statistics.median(next(iter(seconds.values())))
+    peer_seconds = statistics.median(next(iter(seconds.values())))
     for name, times in seconds.items():
-        ratio = of_peer / statistics.median(times)
+        ratio = peer_seconds / statistics.median(times)
         print_row(f"{what}: {name}", spread(times, ".3g"), f"{ratio:.2f}")
 
 

@@ -137,7 +137,7 @@ def download() -> Path:
 def print_summary(preparation: dict, output_dir: Path) -> None:
     from data_prep.leakage import describe_leakage
 
-    counts = {name: sum(of_genre.values()) for name, of_genre in preparation["counts"].items()}
+    counts = {split: sum(genres.values()) for split, genres in preparation["counts"].items()}
     n_kept, n_clips = preparation["n_kept"], preparation["n_clips"]
     as_clips = f" as {n_clips} clips" if n_clips != n_kept else ""
     print(

@@ -8,7 +8,7 @@ from data_prep.gtzan import SPLITS
 from data_prep.leakage import describe_leakage
 
 TEMPLATE = Path(__file__).with_name("card.md")
-READ_AGAIN = ("kind", "split", "n_clips", "is_synthetic")  # by training on the dataset
+CARD_FIELDS = ("kind", "split", "n_clips", "is_synthetic")  # by training on the dataset
 
 
 def dataset_card(preparation: dict) -> DatasetCard:
@@ -24,7 +24,7 @@ def dataset_card(preparation: dict) -> DatasetCard:
         pretty_name=title,
         task_categories=["audio-classification"],
         tags=["music", "music-genre"] + (["gtzan"] if is_gtzan else []),
-        data_prep={key: preparation[key] for key in READ_AGAIN},
+        data_prep={key: preparation[key] for key in CARD_FIELDS},
     )
     description = preparation["split_description"]
     return DatasetCard.from_template(
@@ -45,7 +45,7 @@ def dataset_card(preparation: dict) -> DatasetCard:
 
 
 def read_card(path: Path | None) -> dict:
-    """The values of `READ_AGAIN`; empty where there is no card, or none of data_prep.
+    """The values of `CARD_FIELDS`; empty where there is no card, or none of data_prep.
 
     The card may be a stranger's: the values may be anything.
     """
@@ -53,4 +53,4 @@ def read_card(path: Path | None) -> dict:
         values = DatasetCard.load(path).data.to_dict().get("data_prep")
     except Exception:  # the parser of the metadata raises kinds of its own
         return {}
-    return values if isinstance(values, dict) and values.keys() == set(READ_AGAIN) else {}
+    return values if isinstance(values, dict) and values.keys() == set(CARD_FIELDS) else {}

@@ -78,14 +78,14 @@ def decode_sources(
         for i, source in enumerate(sources):
             clips = folder / str(i)
             clips.mkdir()
-            of_source = source.each_track()
-            for track in chain(of_source, _decode_source(pool, source, clips, cutting)):
+            source_tracks = source.each_track()
+            for track in chain(source_tracks, _decode_source(pool, source, clips, cutting)):
                 if track.is_bad and on_bad_clip == "fail":
                     raise InputError(
                         f"{track.member} in {track.archive} cannot be used: {track.status}. "
                         "Omit `--on_bad_clip fail` to continue without it."
                     )
-            tracks += of_source
+            tracks += source_tracks
     return tracks
 
 

@@ -115,10 +115,10 @@ def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
     kept = sorted((track for track in tracks if track.is_kept), key=lambda track: track.track_id)
     splits = {}
     for split in SPLITS:
-        of_split = [track for track in kept if track.split == split]
-        rows = [row for track in of_split for row in _rows(track, genres)]
+        split_tracks = [track for track in kept if track.split == split]
+        rows = [row for track in split_tracks for row in _rows(track, genres)]
         # The key of what `datasets` caches: of the clips in a split, not of time or place.
-        clips = repr([(track.track_id, track.sha256) for track in of_split])
+        clips = repr([(track.track_id, track.sha256) for track in split_tracks])
         splits[split] = Dataset(
             pa.Table.from_pylist(rows, features.arrow_schema),
             fingerprint=hashlib.sha256(clips.encode()).hexdigest()[:16],

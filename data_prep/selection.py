@@ -13,7 +13,7 @@ from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError
 
-WITHOUT_SPLIT = {
+REASONS_WITHOUT_SPLIT = {
     "filtered": "left out by the fault-filtered lists (faulty, or a repetition)",
     "given": "the source gives it no split",
 }
@@ -95,7 +95,7 @@ def _put_into_splits(
     for track_id, track in tracks.items():
         track.split = assignment.get(track_id, "")
         if not track.split:
-            track.status = WITHOUT_SPLIT[method]
+            track.status = REASONS_WITHOUT_SPLIT[method]
     return {
         "split": method,
         "leakage": leakage(assignment, tracks),

@@ -91,11 +91,12 @@ def _assign_at_random(tracks: Mapping[str, Track], seed: int) -> dict[str, str]:
     rng = np.random.default_rng(seed)
     assignment = {}
     for genre in gtzan.GENRES:
-        of_genre = rng.permutation([t for t in sorted(tracks) if tracks[t].genre == genre]).tolist()
-        n = max(1, round(len(of_genre) / 10)) if len(of_genre) >= 3 else 0
-        assignment |= dict.fromkeys(of_genre, "train")
-        assignment |= dict.fromkeys(of_genre[n : 2 * n], "validation")
-        assignment |= dict.fromkeys(of_genre[:n], "test")
+        genre_tracks = [t for t in sorted(tracks) if tracks[t].genre == genre]
+        genre_tracks = rng.permutation(genre_tracks).tolist()
+        n = max(1, round(len(genre_tracks) / 10)) if len(genre_tracks) >= 3 else 0
+        assignment |= dict.fromkeys(genre_tracks, "train")
+        assignment |= dict.fromkeys(genre_tracks[n : 2 * n], "validation")
+        assignment |= dict.fromkeys(genre_tracks[:n], "test")
     return assignment
 
 
@@ -104,7 +105,7 @@ def _assign_groups(
 ) -> dict[str, str]:
     """80/10/10, what is linked on one side, and each genre in each split where that can be."""
     groups = _linked_groups(tracks, links)
-    return _with_each_genre(_spread(groups, tracks, seed, SHARES), groups, tracks)
+    return _fill_missing_genres(_spread(groups, tracks, seed, SHARES), groups, tracks)
 
 
 def _spread(
@@ -140,7 +141,7 @@ def _spread(
     return assignment
 
 
-def _with_each_genre(
+def _fill_missing_genres(
     assignment: dict[str, str], groups: list[list[str]], tracks: Mapping[str, Track]
 ) -> dict[str, str]:
     """Move a group from train where validation or test have nothing of its genre.

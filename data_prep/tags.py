@@ -64,7 +64,7 @@ def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
 
 
 def _genre_of_id3v2(file: BinaryIO) -> tuple[str, ...]:
-    """Without ID3v1, where blues is number 0, which many programs write for no genre."""
+    """The genre in ID3v2 alone: in ID3v1 many programs write 0, which is Blues, for no genre."""
     file.seek(0)
     try:
         return _values(ID3(file, load_v1=False), "genre")

@@ -62,10 +62,10 @@ CONTAINERS = (
 )
 FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 # Containers that know how long they are. Of others FFmpeg only guesses it from the bit rate.
-WITH_LENGTH = frozenset(
+CONTAINERS_WITH_LENGTH = frozenset(
     ["aiff", "ape", "au", "caf", "dsf", "flac", "matroska", "mov", "ogg", "tta", "w64", "wav", "wv"]
 )
-# Of Ogg, which may go on with other channels, libsndfile reads the first part and says nothing.
+# Not Ogg: its channels may change within a file, and libsndfile then reads the first part only.
 MAGIC_OF_SOUNDFILE = (b"RIFF", b"RIFX", b"RF64", b".snd", b"FORM", b"fLaC")
 DAMAGED = "it is not audio in a format known here, or is damaged"
 
@@ -147,7 +147,7 @@ def packets_sha256(path: str | os.PathLike) -> str:
 
 
 def loss_in_words(lost_seconds: float, decoded_seconds: float) -> str | None:
-    """For a person, "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
+    """A text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
     if not lost_seconds:
         return None
     minutes, seconds = divmod(round(lost_seconds + decoded_seconds), 60)
@@ -269,7 +269,7 @@ class _PyAVReader:
         _check_format(self.rate, self._stream.channels)
         self._layout = "mono" if self._stream.channels == 1 else "stereo"
         self.length = None
-        if WITH_LENGTH & set(self._container.format.name.split(",")):
+        if CONTAINERS_WITH_LENGTH & set(self._container.format.name.split(",")):
             if self._stream.duration:
                 self.length = float(self._stream.duration * self._stream.time_base)
             elif self._container.duration and len(self._container.streams) == 1:

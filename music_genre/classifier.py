@@ -50,7 +50,7 @@ class Prediction:
 
     @property
     def loss(self) -> str | None:
-        """For a person, "2.1 s of 3:20 could not be decoded", or None."""
+        """A text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
         return audio.loss_in_words(self.lost_seconds, self.timeline[-1].end)
 
 

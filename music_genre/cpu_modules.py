@@ -130,7 +130,7 @@ class MatmulFeatureEncoder(nn.Module):
         return result
 
     def _weights(self, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Of each convolution but the first: for a pair of frames, and for the one after it."""
+        """The weights of each later convolution: for a pair of frames, and for the one after it."""
         for layer in self.conv_layers[1:]:
             weight = layer.conv.weight.to(dtype)  # shape (out, in, kernel)
             pair = weight[:, :, :2].permute(2, 1, 0).flatten(0, 1)

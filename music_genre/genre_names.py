@@ -6,7 +6,7 @@ same_name_key("Hip-Hop") == same_name_key("hip hop")
 
 import unicodedata
 
-# As `same_name_key` gives them. Among them is what pandas reads as a missing value.
+# In the form that `same_name_key` gives. What pandas reads as a missing value is among them.
 NAMES = (
     "unknown unknowngenre genreunknown none nogenre genre genres undefined unspecified unset "
     "notset unclassified unclassifiable uncategorized uncategorised untagged notavailable "

@@ -27,7 +27,7 @@ from music_genre.errors import InputError
 
 MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
 # The OOM killer sends the first, which Windows does not have.
-FROM_OUTSIDE = (getattr(signal, "SIGKILL", 9), signal.SIGTERM, signal.SIGINT)
+OUTSIDE_SIGNALS = (getattr(signal, "SIGKILL", 9), signal.SIGTERM, signal.SIGINT)
 
 
 class DecoderError(AudioError):
@@ -124,13 +124,13 @@ def _how_it_ended(exit_code: int) -> DecoderError:
     if exit_code < 0:
         with suppress(ValueError):
             how = signal.Signals(-exit_code).name
-    if -exit_code in FROM_OUTSIDE:
+    if -exit_code in OUTSIDE_SIGNALS:
         return DecoderError(f"its decoder was ended from outside ({how})", is_temporary=True)
     return DecoderError(f"its decoder crashed ({how})")
 
 
 def _limit_process() -> None:
-    """In a new process: bounded memory, no core dumps; Ctrl-C is for the parent.
+    """Prepare a new process: limit its memory, write no core dumps, leave Ctrl-C to the parent.
 
     The net goes first: its threads wait for each other in a loop, and take the cores meanwhile.
     """

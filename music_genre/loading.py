@@ -37,8 +37,7 @@ LOADING_LOGGERS = (
     "transformers.modeling_utils",  # prints a table of tensors that do not fit
     "transformers.distributed.tensor_parallel",  # of tensors that several GPUs would not share
 )
-# For a model that does not say what it was trained on: most were trained on AudioSet's clips, which
-# last 10 s.
+# For models that name no window: most were trained on AudioSet, whose clips last 10 s.
 DEFAULT_WINDOW_SECONDS = 10.0
 # What this project reads of a model's repository: no checkpoints, no other forms of the weights.
 MODEL_FILES = [
@@ -47,7 +46,6 @@ MODEL_FILES = [
     "model*.safetensors",
     "model.safetensors.index.json",
     "report.json",
-    "predictions_validation.csv",
     "train_tracks.json",
     "README.md",
 ]
@@ -61,7 +59,7 @@ HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensor
 UNUSED = "masked_spec_embed"  # in training alone
 # No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
 # half precision; features are float32.
-SAFELY = {"trust_remote_code": False, "dtype": torch.float32}
+SAFE_OPTIONS = {"trust_remote_code": False, "dtype": torch.float32}
 
 
 class ModelError(InputError):
@@ -134,7 +132,7 @@ def _download(model_id: str, revision: str | None) -> Path:
 
 @contextmanager
 def without_warnings(*logger_names: str) -> Iterator[None]:
-    """Of libraries that warn about what is expected here."""
+    """Silence loggers that warn about what is expected here."""
     levels = {logging.getLogger(name): logging.getLogger(name).level for name in logger_names}
     for logger in levels:
         logger.setLevel(logging.ERROR)
@@ -146,7 +144,8 @@ def without_warnings(*logger_names: str) -> Iterator[None]:
 
 
 def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
-    """
+    """The feature extractor of a model.
+
     Raises:
         ModelError: it cannot be loaded, or has no usable sampling rate.
     """
@@ -171,7 +170,7 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
     try:
         with without_warnings(*LOADING_LOGGERS):
             model, info = AutoModelForAudioClassification.from_pretrained(
-                found.path, **SAFELY, use_safetensors=True, output_loading_info=True
+                found.path, **SAFE_OPTIONS, use_safetensors=True, output_loading_info=True
             )
     except UNUSABLE as error:
         raise unusable(found, error) from error

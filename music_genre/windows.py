@@ -69,4 +69,4 @@ def clip_probabilities(
     """
     passes = torch.cat(list(features)).split(MAX_WINDOWS)
     logits = torch.cat([model(**{model.main_input_name: part}).logits for part in passes])
-    return list(logits.float().softmax(-1).split([len(of_clip) for of_clip in features]))
+    return list(logits.float().softmax(-1).split([len(clip) for clip in features]))

@@ -34,7 +34,7 @@ LONGEST = (
     "tests/test_hostile.py",
 )
 # One worker runs these three: the model that their fixture trains and exports takes 12 s.
-WITH_PUSHED_RUN = {
+PUSHED_RUN_FILES = {
     f"tests/music_genre/publishing/{name}.py"
     for name in ("test_failed_pushes", "test_hub", "test_pulled")
 }
@@ -48,7 +48,7 @@ def pytest_xdist_auto_num_workers() -> int:
 class Scheduling(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "pushed run" if file in WITH_PUSHED_RUN else file
+        return "pushed run" if file in PUSHED_RUN_FILES else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> Scheduling | None:

@@ -13,7 +13,7 @@ import soundfile
 from music_genre import wav
 
 SECONDS = 1.5
-BY_SOUNDFILE = {
+SOUNDFILE_FORMATS = {
     "wav": "WAV",
     "aiff": "AIFF",
     "au": "AU",
@@ -21,7 +21,7 @@ BY_SOUNDFILE = {
     "ogg": "OGG",
     "caf": "CAF",
 }
-BY_PYAV = {  # ending: (container, codec, sampling rate)
+PYAV_FORMATS = {  # ending: (container, codec, sampling rate)
     "mp3": ("mp3", "libmp3lame", 44_100),
     "opus": ("ogg", "libopus", 48_000),
     "m4a": ("mp4", "aac", 44_100),
@@ -89,8 +89,8 @@ def by_pyav(
 
 def whole() -> Inputs:
     """A good file of each format; all else is made of these."""
-    files = {e: by_soundfile(tone(), kind=kind) for e, kind in BY_SOUNDFILE.items()}
-    files |= {e: by_pyav(tone(way[2]), *way) for e, way in BY_PYAV.items()}
+    files = {e: by_soundfile(tone(), kind=kind) for e, kind in SOUNDFILE_FORMATS.items()}
+    files |= {e: by_pyav(tone(way[2]), *way) for e, way in PYAV_FORMATS.items()}
     return {f"whole.{ending}": data for ending, data in files.items()}
 
 
@@ -148,7 +148,7 @@ def absurd() -> Inputs:
         "click": np.eye(1, len(sound), 500, dtype=np.float32)[0],
     }
     inputs = {f"{n}.wav": by_soundfile(s, subtype="FLOAT") for n, s in levels.items()}
-    inputs["silence.mp3"] = by_pyav(0 * sound, *BY_PYAV["mp3"])
+    inputs["silence.mp3"] = by_pyav(0 * sound, *PYAV_FORMATS["mp3"])
     for rate in (1, 11, 1009, 15_999, 192_000, 192_001, 655_350):
         inputs[f"{rate} Hz.wav"] = by_soundfile(tone(rate), rate, subtype="PCM_16")
         inputs[f"one sample at {rate} Hz.wav"] = by_soundfile(tone(rate)[:1], rate)

@@ -47,8 +47,8 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "synthesised" in text
     assert "Unknown" in about(classifier, None, 35)
-    of_the_hub = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
-    assert "you/tiny (revision abc): " in model_line(of_the_hub)
+    hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
+    assert "you/tiny (revision abc): " in model_line(hub_classifier)
 
 
 def test_about_leaves_out_what_the_card_leaves_out(classifier):

@@ -14,7 +14,7 @@ from tests.commands import run_here
 pytestmark = [pytest.mark.weekly, pytest.mark.slow]
 SCRIPTS = {"ablation", "course_recipe", "data_prep", "library", "serving", "training",
            "transformers_js", "soak"}  # fmt: skip
-IN_WEEKLY = {"soak", "transformers_js"}  # weekly.yml runs them: they need minutes, or npm
+WEEKLY_SCRIPTS = {"soak", "transformers_js"}  # weekly.yml runs them: they need minutes, or npm
 
 
 def run(script: str, *arguments: object) -> dict[str, list[str]]:
@@ -29,7 +29,7 @@ def test_every_script_is_run_and_names_the_page_with_its_figures(root):
     names = {path.stem for path in (root / "benchmarks").glob("*.py")}
     assert names == SCRIPTS | {"measuring"}
     weekly = (root / ".github" / "workflows" / "weekly.yml").read_text()
-    assert all(f"benchmarks/{name}.py" in weekly for name in IN_WEEKLY)
+    assert all(f"benchmarks/{name}.py" in weekly for name in WEEKLY_SCRIPTS)
     for name in SCRIPTS - {"course_recipe"}:  # it is run by two others
         text = (root / "benchmarks" / f"{name}.py").read_text().split('"""')[1]
         pages = [page for page in (root / "docs").glob("*.md") if f"docs/{page.name}" in text]

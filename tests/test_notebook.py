@@ -58,7 +58,7 @@ def printed(notebook) -> str:
 
 def shown(notebook, text: str, kind: str) -> list[str]:
     data = [output.get("data", {}) for output in outputs_of(notebook, text)]
-    return [of_output[kind] for of_output in data if kind in of_output]
+    return [output_data[kind] for output_data in data if kind in output_data]
 
 
 def test_every_stage_leaves_its_result(executed):

@@ -27,9 +27,9 @@ ALLOWED = {
     "train_hf": {"music_genre", "evaluation", "training", "publishing"},
     "app": {"music_genre", "demo"},
 }
-WITH_GRADIO = {"app", "demo"}
+GRADIO_ROOMS = {"app", "demo"}
 # Its last release holds PyTorch at 2.11: what serves a model goes without it.
-WITH_TORCHAUDIO = {"training", "train_hf"}
+TORCHAUDIO_ROOMS = {"training", "train_hf"}
 OWN = {"music_genre", "data_prep", "baselines", "benchmarks", "train_hf", "app"}
 
 # Settings that their packages document as attributes to set.
@@ -152,9 +152,9 @@ def wrong_arrows(module: str, reader: Reader) -> list[str]:
         if (other := room_of(name)) and other != room and other not in ALLOWED[room]
     ]
     packages = {name.split(".")[0] for name in reader.imports}
-    if "gradio" in packages and room not in WITH_GRADIO:
+    if "gradio" in packages and room not in GRADIO_ROOMS:
         wrong.append("imports gradio")
-    if "torchaudio" in packages and room not in WITH_TORCHAUDIO:
+    if "torchaudio" in packages and room not in TORCHAUDIO_ROOMS:
         wrong.append("imports torchaudio")
     return wrong
 

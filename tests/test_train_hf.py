@@ -195,8 +195,8 @@ def test_a_base_that_was_trained_on_the_test_has_no_headline(
     (tmp_path / "music" / "preparation.json").write_text(json.dumps(preparation))
     dataset, known = load_prepared(tmp_path / "music")
     shutil.copytree(pretrained, tmp_path / "base")
-    of_test = hash_tracks(known.dataset_name, dataset["test"])
-    write_seen(set().union(*of_test.values()), tmp_path / "base")
+    test_hashes = hash_tracks(known.dataset_name, dataset["test"])
+    write_seen(set().union(*test_hashes.values()), tmp_path / "base")
     recipe = {"from_scratch": False, "num_train_epochs": 0}
     train(*flags(tmp_path / "music", tmp_path / "base", tmp_path / "run", **recipe))
     report = read_report(tmp_path / "run")

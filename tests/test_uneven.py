@@ -28,8 +28,8 @@ def test_genres_labels_artists_and_clips_are_unequal(uneven):
     assert sorted(Counter(genre for _, genre, _ in tracks.values()).values()) == [3, 9, 11]
     artists = {genre: {a for _, g, a in tracks.values() if g == genre} for genre in LABELS}
     assert artists["ambient"] < artists["techno"]
-    of_split = {name: {a for n, _, a in tracks.values() if n == name} for name in dataset}
-    assert "Cy" in of_split["test"] & of_split["validation"] - of_split["train"]
+    split_artists = {name: {a for n, _, a in tracks.values() if n == name} for name in dataset}
+    assert "Cy" in split_artists["test"] & split_artists["validation"] - split_artists["train"]
     assert len(set(Counter(dataset["test"]["track_id"]).values())) > 1
 
 

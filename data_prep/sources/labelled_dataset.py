@@ -119,12 +119,12 @@ def _choose_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -
 def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Path | str) -> None:
     """The track of each row, by the row's name. Rows of one track have one."""
     ids = {track.track_id for track in tracks.values()}
-    of_id: dict[str, Track] = {}
+    track_by_id: dict[str, Track] = {}
     genre = clips.features["genre"]
     for i, row in enumerate(clips.remove_columns("audio")):
         name, given_id = f"{split}/{i}", row.get("track_id")
-        if given_id in of_id and given_id and "start" in row:
-            tracks[name] = of_id[given_id]
+        if given_id in track_by_id and given_id and "start" in row:
+            tracks[name] = track_by_id[given_id]
             continue
         track_id = path_id(given_id or name)
         if track_id in ids:
@@ -137,7 +137,7 @@ def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Pa
         track.archive, track.member = shown(str(source)), shown(name)
         if not value:
             track.status = "the dataset has no genre for it"
-        tracks[name] = of_id[given_id] = track
+        tracks[name] = track_by_id[given_id] = track
 
 
 def _members(given: dict[str, Dataset], roots: Sequence[Path]) -> Iterator[Member]:

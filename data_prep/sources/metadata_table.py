@@ -26,7 +26,7 @@ DEFAULTS = {  # what columns may be called, the first one that is there
     "genre": ("genre", "label", "class"), "artist": ("artist",), "title": ("title",),
     "album": ("album",), "split": ("split",),
 }  # fmt: skip
-OF_FEATURES = {"features_30_sec.csv", "features_3_sec.csv"}  # GTZAN's, with filename and label
+FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}  # GTZAN's, with filename and label
 FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
@@ -88,7 +88,7 @@ def in_archive(path: Path, listing: Listing, options: SourceOptions) -> MusicSou
 
 
 def _split_of_table(name: str) -> str | None:
-    """Of a table that is called as a split is, or lies in a folder that is."""
+    """The split that a table, or the folder it lies in, is named after; None if there is none."""
     path = PurePosixPath(name.lower())
     return SPLIT_NAMES.get(path.stem) or SPLIT_NAMES.get(path.parent.name)
 
@@ -116,7 +116,7 @@ def _find(name: str, keys: Mapping[str, str]) -> str | None:
 def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
     found = {}
     for name, member in listing.tables.items():
-        if member.basename in OF_FEATURES:
+        if member.basename in FEATURE_TABLES:
             continue
         try:
             found[name] = _rows_of(_read(member.read(), Path(name)), Path(name), options)

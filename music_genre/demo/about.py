@@ -65,7 +65,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
 
 
 def _accuracy(report: dict | None) -> str:
-    """Of the split that stands for the model, as on its card."""
+    """The accuracy on the split that stands for the model, as on its card."""
     try:
         name = headline_split(report)
         if not name:

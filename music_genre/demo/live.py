@@ -95,6 +95,6 @@ class LiveSession:
                 note = f"{best} {share:.0%}, {second} {second_share:.0%}"
             note += ", quiet now" if self.is_quiet else ""
             note += f" · processed {pictures.clock(self.seconds)}"
-        return pictures.headline(word, note, kind), pictures.of_live(
+        return pictures.headline(word, note, kind), pictures.live_picture(
             self.probabilities or dict.fromkeys(labels, 0.0), self.history, self.seconds
         )

@@ -76,7 +76,7 @@ def _result(head: str, body: str, elem_id: str) -> list[gr.HTML]:
 
 
 def _song_tab(classifier: GenreClassifier) -> gr.Audio:
-    empty = pictures.of_nothing(classifier.labels)
+    empty = pictures.empty_picture(classifier.labels)
 
     def show(path: str | None, bar: gr.Progress = gr.Progress()) -> tuple[str, str]:  # noqa: B008
         if path is None:

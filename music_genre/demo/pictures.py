@@ -46,7 +46,7 @@ def headline(word: str, note: str, kind: str = "") -> str:
     )
 
 
-def of_file(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) -> str:
+def file_picture(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) -> str:
     """Everything about one file. waveform: float32, shape (samples,); sampling_rate: hertz."""
     seconds = len(waveform) / sampling_rate
     windows = prediction.timeline
@@ -61,7 +61,7 @@ def of_file(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) ->
     )
 
 
-def of_nothing(labels: Sequence[str]) -> str:
+def empty_picture(labels: Sequence[str]) -> str:
     """The same without content: what comes later has its place, and nothing jumps."""
     nothing = dict.fromkeys(labels, 0.0)
     return _aligned(
@@ -70,7 +70,7 @@ def of_nothing(labels: Sequence[str]) -> str:
     )
 
 
-def of_live(probabilities: Mapping[str, float], history: Iterable[Cell], now: float) -> str:
+def live_picture(probabilities: Mapping[str, float], history: Iterable[Cell], now: float) -> str:
     """Where a visitor's microphone stands. now: seconds processed so far."""
     start = now - LIVE_SECONDS
     cells = [(max(since, start), to, shares) for since, to, shares in history if to > start]
@@ -106,7 +106,7 @@ def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
 
 
 def likeliest(shares: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:
-    """At most SHOWN labels, in their order: those with the largest sum of shares."""
+    """The SHOWN labels with the largest sums of shares, in the order of the model."""
     if len(labels) <= SHOWN:
         return list(labels)
     sums = {label: sum(share[label] for share in shares) for label in labels}

@@ -65,7 +65,7 @@ class ClassifiedFile:
             note += ", the rest was left out"
         if loss := loss_in_words(self.lost_seconds, self.seconds):
             note += f" · {loss}"
-        return pictures.headline(genre, note), pictures.of_file(
+        return pictures.headline(genre, note), pictures.file_picture(
             self.prediction, self.waveform, self.sampling_rate
         )
 
@@ -171,6 +171,6 @@ def count(table: pd.DataFrame, n_files: int) -> str:
 
 
 def as_csv(table: pd.DataFrame) -> bytes:
-    """For spreadsheets: with their mark of UTF-8, and no name that they would run as a formula."""
+    """Write a CSV that spreadsheets read as UTF-8 and in which no name is run as a formula."""
     names = [f"'{name}" if name.startswith(FORMULA) else name for name in table["file"]]
     return table.assign(file=names).to_csv(index=False).encode("utf-8-sig")

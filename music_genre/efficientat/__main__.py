@@ -27,7 +27,7 @@ from music_genre.errors import InputError, exit_with_message
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 # A file of the release -> its SHA-256 as several projects have published it that are not related.
-# Of mn05 and mn20 no published hash is known: download them yourself.
+# No hash of mn05 and mn20 is published: download them yourself.
 SHA256 = {
     "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",

@@ -21,8 +21,8 @@ def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray
 
     references: int, shape (clips,).
     """
-    of_reference = probabilities[np.arange(len(references)), references]
-    return -np.log(np.maximum(of_reference, 1e-12))
+    reference_probabilities = probabilities[np.arange(len(references)), references]
+    return -np.log(np.maximum(reference_probabilities, 1e-12))
 
 
 def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: float) -> np.ndarray:

@@ -87,18 +87,11 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     agreed.add_argument(
         "--undo", action="store_true", help="write the old values back, of all that was written"
     )
-    sure = parser.add_mutually_exclusive_group()
-    sure.add_argument(
+    parser.add_argument(
         "--min_confidence",
         type=partial(between, 0, 1),
         default=MIN_CONFIDENCE,
         help="write only genres of at least this probability (%(default)s)",
-    )
-    sure.add_argument(
-        "--target_precision",
-        type=partial(between, 0, 1),
-        help="instead: a probability for each genre, so that on clips the model was not trained on "
-        "this share is right, such as 0.9",
     )
     parser.add_argument(
         "--top_k",
@@ -161,13 +154,7 @@ def tag(arguments: argparse.Namespace) -> None:
             f"{settings['model']} was trained on synthesised music: what it says about real "
             "music means nothing, so no tags are written."
         )
-    labels = settings["labels"]
-    thresholds = dict.fromkeys(labels, arguments.min_confidence)
-    if arguments.target_precision is not None:
-        from music_genre.library.thresholds import find_thresholds
-
-        commit = None if settings["revision"].startswith("sha256:") else settings["revision"]
-        thresholds = find_thresholds(settings["model"], commit, labels, arguments.target_precision)
     field = arguments.tag_field or GENRE
-    tagging = Tagging(thresholds, arguments.top_k, field, arguments.replace)
-    print(write_tags(found, read_rows(parts, labels), tagging, log, parts, arguments.yes))
+    tagging = Tagging(arguments.min_confidence, arguments.top_k, field, arguments.replace)
+    rows = read_rows(parts, settings["labels"])
+    print(write_tags(found, rows, tagging, log, parts, arguments.yes))

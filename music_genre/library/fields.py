@@ -25,8 +25,8 @@ from music_genre.errors import InputError
 from music_genre.library.decoding import sha256_of
 
 SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aif", ".aiff", ".wav")
-WITH_ID3 = (mp3.MP3, aiff.AIFF, wave.WAVE)
-WITH_TAGS = (*WITH_ID3, flac.FLAC, ogg.OggFileType, mp4.MP4)
+ID3_TYPES = (mp3.MP3, aiff.AIFF, wave.WAVE)
+TAGGED_TYPES = (*ID3_TYPES, flac.FLAC, ogg.OggFileType, mp4.MP4)
 GENRE = "genre"
 SEPARATOR = "; "  # of several values in ID3v2.3, which has one; players split there
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,39}")
@@ -62,7 +62,7 @@ def read_field(path: str, name: str = GENRE) -> Field:
             is_mp3 = isinstance(file, mp3.MP3)
             return Field(None, _id3v1_genre(path) if is_mp3 and name == GENRE else [])
         found = file.tags.get(_key(file, name))
-        if not isinstance(file, WITH_ID3):
+        if not isinstance(file, ID3_TYPES):
             stored = [one.decode() if isinstance(one, bytes) else str(one) for one in found or []]
             return Field(stored, stored)
         stored = [str(text) for text in found.text] if found is not None else []
@@ -81,7 +81,7 @@ def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
             id3.delete(path, delete_v1=False)
         elif values is None:
             file.delete()
-        elif isinstance(file, WITH_ID3):
+        elif isinstance(file, ID3_TYPES):
             _set_in_id3(path, file, values, name)
         else:
             if file.tags is None:
@@ -153,16 +153,16 @@ def _explained() -> Iterator[None]:
 def _open(path: str) -> mutagen.FileType:
     """A file with its tags as they are: neither frames nor versions are changed."""
     file = mutagen.File(path)
-    if not isinstance(file, WITH_TAGS):
+    if not isinstance(file, TAGGED_TYPES):
         raise TagError("its content is of a kind that has no known tags")
-    if isinstance(file, WITH_ID3):
+    if isinstance(file, ID3_TYPES):
         is_old = file.tags is not None and file.tags.version[1] == 2  # its frames have other names
         file = type(file)(path, translate=is_old, load_v1=False)
     return file
 
 
 def _key(file: mutagen.FileType, name: str) -> str:
-    if isinstance(file, WITH_ID3):
+    if isinstance(file, ID3_TYPES):
         return "TCON" if name == GENRE else f"TXXX:{name}"
     if isinstance(file, mp4.MP4):
         return "\xa9gen" if name == GENRE else f"----:com.apple.iTunes:{name}"

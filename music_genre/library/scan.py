@@ -97,9 +97,9 @@ def scan(
 
 def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int]:
     """The files to process, and how many they are."""
-    of_files = rows_of(found.files, rows)
-    is_todo = pa.compute.invert(have_valid_row(found.files, of_files))
-    files, known = found.files.filter(is_todo), of_files.filter(is_todo)
+    file_rows = rows_of(found.files, rows)
+    is_todo = pa.compute.invert(have_valid_row(found.files, file_rows))
+    files, known = found.files.filter(is_todo), file_rows.filter(is_todo)
 
     def todo() -> Iterator[File]:
         for file, row in zip(rows_in(files), rows_in(known), strict=True):
@@ -112,8 +112,8 @@ def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int
 
 def _table(found: Found, rows: pa.Table) -> pa.Table:
     """The rows of the files that are there, and of those that could not be looked at."""
-    of_files = rows_of(found.files, rows)
-    of_files = of_files.filter(pa.compute.is_valid(of_files["path"]))
+    file_rows = rows_of(found.files, rows)
+    file_rows = file_rows.filter(pa.compute.is_valid(file_rows["path"]))
     kept = rows_in_unreadable(found, rows)
     if found.unreadable:
         items = list(found.unreadable.items())[:N_NAMES_SHOWN]
@@ -122,9 +122,9 @@ def _table(found: Found, rows: pa.Table) -> pa.Table:
             f"{len(found.unreadable):,} folders or files could not be read: {names}. "
             f"Their rows from earlier scans are kept."
         )
-    if n_gone := len(rows) - len(of_files) - len(kept):
+    if n_gone := len(rows) - len(file_rows) - len(kept):
         print(f"{n_gone:,} files of earlier scans are not there now: they are not in the table.")
-    return pa.concat_tables([of_files, kept])
+    return pa.concat_tables([file_rows, kept])
 
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
@@ -187,16 +187,16 @@ def classify(
         probabilities: of BATCH_SIZE windows; shape (windows, labels).
     """
     batch: list[tuple[Row | None, np.ndarray]] = []  # a row goes with its last window
-    of_file: list[np.ndarray] = []
+    file_probabilities: list[np.ndarray] = []
 
     def classified() -> Iterator[Row]:
         inputs = [window for _, window in batch]
         inputs += inputs[-1:] * (BATCH_SIZE - len(inputs))
-        for (row, _), of_window in zip(batch, probabilities(inputs), strict=False):
-            of_file.append(of_window)
+        for (row, _), window_probabilities in zip(batch, probabilities(inputs), strict=False):
+            file_probabilities.append(window_probabilities)
             if row is not None:
-                yield row | genre_columns(labels, np.mean(of_file, axis=0))
-                of_file.clear()
+                yield row | genre_columns(labels, np.mean(file_probabilities, axis=0))
+                file_probabilities.clear()
         batch.clear()
 
     for row, cuts in prepared:
@@ -211,7 +211,7 @@ def classify(
 
 
 def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:
-    """Of the mean over windows, rounded to six places.
+    """The columns that follow from the mean over windows, rounded to six places.
 
     `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
     1 is no idea.

@@ -23,7 +23,7 @@ from music_genre.library.files import Found
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
 SETTINGS_FILE = "settings.json"
-OF_PARTS = ("size", "mtime_ns", "sha256", "scanned_ns", "is_temporary")  # not in the table
+SCAN_COLUMNS = ("size", "mtime_ns", "sha256", "scanned_ns", "is_temporary")  # not in the table
 
 Row = dict[str, Any]
 
@@ -132,21 +132,21 @@ def rows_of(files: pa.Table, rows: pa.Table) -> pa.Table:
     return rows.take(compute.index_in(files["path"], value_set=rows["path"]))
 
 
-def have_valid_row(files: pa.Table, of_files: pa.Table) -> pa.ChunkedArray:
+def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
     """Whether each file has a row that the next scan need not make again; boolean.
 
     A file whose size the system does not tell keeps the row that it has.
 
     Args:
-        of_files: what `rows_of` returns.
+        file_rows: what `rows_of` returns.
     """
     is_same = compute.and_(
-        compute.equal(files["size"], of_files["size"]),
-        compute.equal(files["mtime_ns"], of_files["mtime_ns"]),
+        compute.equal(files["size"], file_rows["size"]),
+        compute.equal(files["mtime_ns"], file_rows["mtime_ns"]),
     )
     is_same = compute.or_(compute.fill_null(is_same, False), compute.is_null(files["size"]))
     # Null where there is no row.
-    is_final = compute.fill_null(compute.invert(of_files["is_temporary"]), False)
+    is_final = compute.fill_null(compute.invert(file_rows["is_temporary"]), False)
     return compute.and_(is_same, is_final)
 
 
@@ -172,7 +172,7 @@ def write_table(output: Path, rows: pa.Table, settings: dict[str, Any]) -> pa.Ta
     Returns:
         What was written: without the columns that only a scan needs, sorted by path.
     """
-    table = rows.drop_columns(list(OF_PARTS)).sort_by("path")
+    table = rows.drop_columns(list(SCAN_COLUMNS)).sort_by("path")
     for name in ("model", "revision"):
         column = pa.repeat(pa.scalar(settings[name], pa.string()), len(table))
         table = table.add_column(table.num_columns - 1, name, column)

@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +54,20 @@ Change = tuple[File, Field, list[str]]  # what is in a file's field, and what is
 class Tagging:
     """What is written where."""
 
-    thresholds: Mapping[str, float]  # genre -> least probability; others are not written
+    min_confidence: float  # least probability of a genre that is written
     top_k: int = 1  # genres of a file, at most
     field: str = GENRE
     replace: bool = False  # also where the field has a value
 
     def genres(self, row: Row) -> list[str]:
-        """Those of a sufficient probability, the likeliest first."""
-        of_genre = {key[2:]: p for key, p in row.items() if key.startswith("p_") and p is not None}
-        ranked = sorted(of_genre, key=of_genre.get, reverse=True)[: self.top_k]
-        return list(takewhile(lambda one: of_genre[one] >= self.thresholds.get(one, 2.0), ranked))
+        """The genres that are probable enough, the most probable first."""
+        probabilities = {
+            name.removeprefix("p_"): p
+            for name, p in row.items()
+            if name.startswith("p_") and p is not None
+        }
+        ranked = sorted(probabilities, key=probabilities.get, reverse=True)[: self.top_k]
+        return [genre for genre in ranked if probabilities[genre] >= self.min_confidence]
 
     def is_empty(self, values: Sequence[str]) -> bool:
         if self.field == GENRE:
@@ -86,16 +89,16 @@ def write_tags(
     Returns:
         What happened, for people.
     """
-    of_files = rows_of(found.files, rows)
-    valid = of_files.filter(have_valid_row(found.files, of_files))
+    file_rows = rows_of(found.files, rows)
+    valid = file_rows.filter(have_valid_row(found.files, file_rows))
     files = [
         File(row["path"], found.location(row["path"]), row["size"], row["mtime_ns"], known=row)
         for row in rows_in(valid)
         if tagging.genres(row) and row["path"].lower().endswith(SUFFIXES)
     ]
     changes, n_have, left = _changes(files, tagging)
-    text = f"{len(files):,} of {len(of_files):,} files have a genre that is sure enough, and tags"
-    if n_new := len(of_files) - len(valid):
+    text = f"{len(files):,} of {len(file_rows):,} files have a genre that is sure enough, and tags"
+    if n_new := len(file_rows) - len(valid):
         text += f"; {n_new:,} are new or changed since the scan (scan them again)"
     if n_have:
         text += f"; {n_have:,} keep the {tagging.field} that they have (--replace overwrites it)"

@@ -30,7 +30,7 @@ ONNX_FILE = "onnx/model.onnx"  # where optimum and transformers.js look
 QUANTIZED_FILE = "onnx/model_quantized.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MAX_DIFFERENCE = 1e-4  # of a logit: float32 sums in another order differ by about 1e-6
-# Of a probability, the largest of the genres, as the mean over windows. More is another model.
+# How much a genre's probability may change, as the mean over windows, in the same model.
 MAX_MEAN_DIFFERENCE = 0.05
 CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must take any length
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"  # ten synthesised pieces of 10 s

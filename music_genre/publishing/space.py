@@ -23,8 +23,8 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "music_genre/demo/*.js",
     "music_genre/examples/*.ogg",
 )
-BY_THE_SDK = {"gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
-OF_THE_SCAN = {"mutagen", "pyarrow", "tqdm"}
+SDK_PACKAGES = {"gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
+SCAN_PACKAGES = {"mutagen", "pyarrow", "tqdm"}
 # A Space has no GPU unless one is chosen, and PyTorch's wheels for CPU are a tenth of the others.
 CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -93,7 +93,8 @@ def space_requirements(root: Path) -> str:
     """The Space's requirements.txt: what classifying and the page need, of pyproject.toml."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
-    lines = [line for line in lines if re.match(r"[\w-]+", line)[0] not in BY_THE_SDK | OF_THE_SCAN]
+    left_out = SDK_PACKAGES | SCAN_PACKAGES
+    lines = [line for line in lines if re.match(r"[\w-]+", line)[0] not in left_out]
     return "\n".join(["# On GPU hardware, remove the next line.", CPU_WHEELS, *lines, ""])
 
 

@@ -2,7 +2,7 @@
 
     data, model, recipe = parse_arguments(["configs/gtzan.json", "--learning_rate", "3e-5"])
 
-All options of transformers' `TrainingArguments` reach the Trainer, but for REFUSED.
+All options of transformers' `TrainingArguments` reach the Trainer, but for REFUSED_OPTIONS.
 """
 
 import json
@@ -29,7 +29,7 @@ COMMITS = {
 }
 METRICS = ("calibrated_loss", "loss", "accuracy", "macro_f1")  # of a validation
 # Options that would corrupt a run or give a token away; any value but the default is refused.
-REFUSED = {
+REFUSED_OPTIONS = {
     "average_tokens_across_devices": "The loss is a mean over crops: processes average it already.",
     "dataloader_drop_last": "Validation needs all windows of whole clips.",
     "dataloader_persistent_workers": "Crops depend on the epoch, so workers start anew in each.",
@@ -177,14 +177,14 @@ class RecipeArguments(TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
-        """Of this process: the Trainer's DataParallel would add gradients up, not average them.
+        """GPUs of this process: with several, the Trainer's DataParallel would add gradients up.
 
         `accelerate launch` starts a process for each GPU.
         """
         return min(super().n_gpu, 1)
 
     def _choose_precision(self) -> tuple[str, str]:
-        """From --precision, --bf16, --fp16, the launcher, or the hardware; and the reason."""
+        """The format by --precision, --bf16, --fp16, launcher or hardware; and the reason."""
         asked = {name for name in ("fp16", "bf16") if getattr(self, name)}
         asked |= {self.precision} - {"auto"}
         if len(asked) > 1:
@@ -206,7 +206,7 @@ class RecipeArguments(TrainingArguments):
         return precision, reason
 
 
-SMALLEST = {
+SMALLEST_VALUES = {
     "seed": 0,
     "num_train_epochs": 0,
     "learning_rate": 0,
@@ -220,15 +220,16 @@ SMALLEST = {
 
 
 def _refuse(arguments: RecipeArguments) -> None:
-    """
+    """Refuse what would corrupt the run or break a promise.
+
     Raises:
-        InputError: an option would corrupt the run or break a promise.
+        InputError: an option has a value that is refused.
     """
     defaults = {option.name: option.default for option in fields(arguments)}
-    for name, reason in REFUSED.items():
+    for name, reason in REFUSED_OPTIONS.items():
         if getattr(arguments, name) not in (defaults[name], None):
             raise InputError(f"--{name} cannot be set. {reason}")
-    for name, smallest in SMALLEST.items():
+    for name, smallest in SMALLEST_VALUES.items():
         value = getattr(arguments, name)
         if value is not None and not value >= smallest:  # NaN is not, either
             raise InputError(f"--{name} must be {smallest} or more, not {value:g}.")

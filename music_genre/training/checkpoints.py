@@ -25,10 +25,10 @@ LOCK_FILE = ".lock"
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 FINISHING = ".finishing"  # folder in it, too, where a result is put together
 CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
-# Without one of these the Trainer would resume with another optimizer or other random numbers. It
-# writes the last one last.
+# Without one of these files the Trainer would resume with another optimizer or other random
+# numbers. It writes trainer_state.json last.
 STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-# Of what a finished run writes: names that a folder may also hold for another reason.
+# Files that a finished run writes, and that a folder may also hold for another reason.
 OVERWRITTEN = (
     REPORT_FILE, "model.safetensors", "config.json", "preprocessor_config.json", "README.md",
 )  # fmt: skip

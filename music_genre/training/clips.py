@@ -34,7 +34,7 @@ class TrackDataset(data.Dataset):
         return [cut for w in self.waveforms(i) for cut in windows.cut(w, self.window)]
 
     def waveforms(self, i: int) -> list[np.ndarray]:
-        """Of the track's clips; float32, shape (samples,) each."""
+        """The waveforms of the track's clips; float32, shape (samples,) each."""
         return [read_wav(self.clips[row]["audio"]["bytes"]) for row in self.tracks[i]]
 
     def middle(self, i: int, seconds: float, sampling_rate: int) -> list[np.ndarray]:
@@ -44,21 +44,21 @@ class TrackDataset(data.Dataset):
         start = max(0, num_samples(clip) - length) // 2
         return windows.cut(read_wav(clip, start, length), self.window)
 
-    def of_tracks(self, column: str) -> list:
+    def track_values(self, column: str) -> list:
         """A column's value for each track."""
         values = self.clips[column]
         return [values[rows[0]] for rows in self.tracks]
 
     @property
     def labels(self) -> np.ndarray:
-        """Of each track; int, shape (tracks,)."""
-        return np.array(self.of_tracks("genre"), dtype=int)
+        """The genre of each track; int, shape (tracks,)."""
+        return np.array(self.track_values("genre"), dtype=int)
 
     @property
     def artists(self) -> list[str]:
-        """Of each track; empty where it is unknown."""
+        """The artist of each track; empty where it is unknown."""
         has_artists = "artist" in self.clips.column_names
-        return self.of_tracks("artist") if has_artists else [""] * len(self)
+        return self.track_values("artist") if has_artists else [""] * len(self)
 
 
 def rows_of_tracks(clips: Dataset) -> list[list[int]]:
@@ -128,7 +128,7 @@ class CropDataset(data.Dataset):
         self.crops_per_clip = max(1, round(mean_length / window))
         self.num_labels = clips.features["genre"].num_classes
         genres = np.array(clips["genre"])
-        self.of_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
+        self.rows_by_genre = [np.flatnonzero(genres == genre) for genre in np.unique(genres)]
 
     def __len__(self) -> int:
         return len(self.clips) * self.crops_per_clip
@@ -168,6 +168,6 @@ class CropDataset(data.Dataset):
 
     def clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip whose turn is the n-th."""
-        round_, genre = divmod(n, len(self.of_genre))
-        rows = self.of_genre[genre]
+        round_, genre = divmod(n, len(self.rows_by_genre))
+        rows = self.rows_by_genre[genre]
         return self.rows[int(rows[round_ % len(rows)])]

@@ -18,7 +18,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Of the run so far."""
+        """How long the run has taken so far."""
         return time.monotonic() - self.started
 
     @contextmanager

@@ -57,7 +57,7 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         price = _price(api, recipe.job)
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        argv = [*_of_the_run(argv), "--dataset", "/dataset" if is_here else dataset]
+        argv = [*_run_arguments(argv), "--dataset", "/dataset" if is_here else dataset]
         volumes = [_code_volume(api, argv)]
         with TemporaryDirectory() as empty:
             output = api.sync_job_volume(
@@ -83,7 +83,7 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
     _follow(api, job, repo_id)
 
 
-def _of_the_run(argv: list[str]) -> list[str]:
+def _run_arguments(argv: list[str]) -> list[str]:
     """The arguments but those of the job, and those that are another path there."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for name in ("--job", "--job_timeout", "--output_dir", "--dataset"):

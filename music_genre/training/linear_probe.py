@@ -40,17 +40,17 @@ from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
-# Of a track: windows spread over it, and as many random crops as make up the total, where the run
-# augments crops. More of one track teach a linear probe little.
+# A track gives windows that are spread over it and, where the run augments crops, random crops up
+# to the second number. More from one track teach a linear probe little.
 N_WINDOWS, N_WITH_CROPS = 4, 8
-# More change a linear probe little, and all of their vectors are in memory at once.
+# More tracks change a linear probe little, and the vectors of all of them are in memory at once.
 MAX_TRACKS = 2_000
 N_FOLDS = 5
 # C of the logistic regression on standardized features, where a track weighs 1 on average. The
 # layer is chosen by the best of two (deeper ones may need another than the first), then C for it.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
 OTHER_STRENGTHS = (0.001, 0.003, 0.03)
-# Of the logits of the base's classes, which are added to the regression's; chosen together with C.
+# How much of the logits of the base's classes is added to the regression's; chosen together with C.
 BASE_SHARES = (0.0, 0.5, 1.0)
 
 
@@ -58,7 +58,7 @@ BASE_SHARES = (0.0, 0.5, 1.0)
 
 
 def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """Of each transformer layer, shape (windows, times, hidden)."""
+    """The output of each transformer layer, shape (windows, times, hidden)."""
     outputs = model(**{model.main_input_name: inputs}, output_hidden_states=True)
     return list(outputs.hidden_states[1:])  # the first is the input of the first layer
 
@@ -170,10 +170,10 @@ class Features:
 
     def weights(self) -> np.ndarray:
         """Windows of a track share its weight, the tracks of a genre that of the genre."""
-        of_track = 1 / np.bincount(self.tracks)[self.tracks]
-        tracks_of_genre = np.bincount(self.labels, of_track)
+        track_weights = 1 / np.bincount(self.tracks)[self.tracks]
+        tracks_of_genre = np.bincount(self.labels, track_weights)
         mean = tracks_of_genre[tracks_of_genre > 0].mean()
-        return of_track * mean / tracks_of_genre[self.labels]
+        return track_weights * mean / tracks_of_genre[self.labels]
 
 
 def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
@@ -225,15 +225,15 @@ def weight_of_base_classes(model: PreTrainedModel) -> np.ndarray | None:
 def describe_choice(choice: dict[str, Any]) -> str:
     layer = f" on layer {choice['layers']} of {choice['of_layers']}" * (choice["of_layers"] > 1)
     share = choice["known_share"]
-    of_base = f", with {share:g} of the classes that the base knows" if share else ""
+    base_note = f", with {share:g} of the classes that the base knows" if share else ""
     return (
-        f"Linear probe{layer}, C={choice['C']:g}{of_base}: "
+        f"Linear probe{layer}, C={choice['C']:g}{base_note}: "
         f"accuracy {choice['cross_validated_accuracy']:.3f}, cross-validated over {choice['over']}."
     )
 
 
 def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
-    """Of up to MAX_TRACKS tracks; processes share them."""
+    """The features of up to MAX_TRACKS tracks, which processes share."""
     model, feature_extractor = trainer.model, trainer.processing_class
     tracks = TrackDataset(crops.clips, crops.window)
     chosen = choose_tracks(tracks.labels)
@@ -347,7 +347,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
         TooFewError: there are too few tracks, or artists, to leave some out.
     """
     n_of_genre = np.bincount(features.labels[~features.is_crop])
-    # As many as scikit-learn allows.
+    # scikit-learn allows no more folds than that.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
     with warnings.catch_warnings():
         # A genre of fewer tracks than folds; of fewer artists, whose probability is then 0.

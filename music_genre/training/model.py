@@ -15,7 +15,7 @@ from data_prep.genres import Spellings
 from music_genre.loading import (
     HEAD,
     LOADING_LOGGERS,
-    SAFELY,
+    SAFE_OPTIONS,
     UNUSABLE,
     ModelError,
     ModelFolder,
@@ -47,7 +47,7 @@ def load_for_training(
     }
     feature_extractor = load_feature_extractor(found)
     try:
-        config = AutoConfig.from_pretrained(found.path, **names, **SAFELY)
+        config = AutoConfig.from_pretrained(found.path, **names, **SAFE_OPTIONS)
         config.window_seconds = window_seconds
         if from_scratch:
             model = AutoModelForAudioClassification.from_config(config)
@@ -55,7 +55,7 @@ def load_for_training(
             with without_warnings(*LOADING_LOGGERS):
                 model, info = AutoModelForAudioClassification.from_pretrained(
                     found.path,
-                    **SAFELY,
+                    **SAFE_OPTIONS,
                     config=config,
                     ignore_mismatched_sizes=True,  # another head's labels
                     output_loading_info=True,

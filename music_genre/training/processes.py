@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def print_once(text: str) -> None:
-    """By the first of several processes."""
+    """Print in the first process only."""
     if PartialState().is_main_process:
         print(text)
 
@@ -50,7 +50,7 @@ def shared(
 
 
 def in_any_process(*flags: bool) -> list[bool]:
-    """For each flag, whether any process has it set; it waits for the device.
+    """Whether any process has set each flag; waits for the device.
 
     Processes that stop at different steps would wait for each other for ever.
     """

@@ -103,7 +103,7 @@ def make_report(
 
 
 def name_without_path(name: str) -> str:
-    """Of a file or folder on this machine, its name; of anything on the Hub, its id."""
+    """The last part of a path on this machine; an id on the Hub as it is."""
     return Path(name).resolve().name if Path(name).exists() else name
 
 

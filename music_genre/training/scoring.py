@@ -20,7 +20,7 @@ from music_genre.training.processes import shared
 
 
 def load(folder: Path) -> GenreClassifier:
-    """In each process, on its device."""
+    """The model in a folder, on the device of this process."""
     return GenreClassifier(folder, device=str(PartialState().device), precision="fp32")
 
 
@@ -66,14 +66,14 @@ def evaluate(
     temperature = fit_temperature(whole["validation"], tracks["validation"].labels)
     fold_temperature(classifier.model, temperature)
     scores: dict[str, SplitScore | None] = dict.fromkeys(datasets)
-    for name, of_split in tracks.items():
+    for name, dataset in tracks.items():
         scores[name] = SplitScore(
-            of_split.of_tracks("track_id"),
-            of_split.artists,
-            of_split.labels,
+            dataset.track_values("track_id"),
+            dataset.artists,
+            dataset.labels,
             with_temperature(whole[name], temperature),
             with_temperature(short[name], temperature),
-            _score_in_one_pass(classifier, of_split, arguments) if in_one_pass else None,
+            _score_in_one_pass(classifier, dataset, arguments) if in_one_pass else None,
         )
     return classifier, scores, temperature
 
@@ -88,8 +88,8 @@ def _score_in_one_pass(
 
     def score(waveforms: list[np.ndarray]) -> np.ndarray | None:
         model, extractor = classifier.model, classifier.feature_extractor
-        of_clips = [classify_in_one_pass(model, extractor, waveform) for waveform in waveforms]
-        return None if any(one is None for one in of_clips) else np.mean(of_clips, axis=0)
+        clips = [classify_in_one_pass(model, extractor, waveform) for waveform in waveforms]
+        return None if any(clip is None for clip in clips) else np.mean(clips, axis=0)
 
     rows = shared(len(tracks), tracks.waveforms, score, "Scoring in one pass", arguments)
     return None if any(row is None for row in rows) else np.stack(rows)

@@ -25,15 +25,15 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
     folders = [Path(recipe.output_dir) / f"seed-{seed}" for seed in recipe.seeds]
     for i, (seed, folder) in enumerate(zip(recipe.seeds, folders, strict=True)):
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
-        of_seed = arguments[-1]
+        seed_arguments = arguments[-1]
         if recipe.resume_from_checkpoint:
             report = read_report(folder)
             if report and report["train"]["steps"]:  # one of no steps is that of the linear probe
                 continue
             has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)
-            of_seed.resume_from_checkpoint = "last" if has_checkpoint else None
+            seed_arguments.resume_from_checkpoint = "last" if has_checkpoint else None
         if recipe.time_budget_minutes:
             left = recipe.time_budget_minutes - clock.seconds / 60
-            of_seed.time_budget_minutes = max(left, 0) / (len(folders) - i) or 1e-9
+            seed_arguments.time_budget_minutes = max(left, 0) / (len(folders) - i) or 1e-9
         run(*arguments)
     print_once(describe_seeds(summarize_seeds(folders)))

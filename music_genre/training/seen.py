@@ -19,7 +19,7 @@ TRACKS_FILE = "train_tracks.json"
 
 
 def hash_tracks(dataset_name: str, clips: Dataset) -> dict[str, set[str]]:
-    """By a track's id: SHA-256 of that id, which is one of this dataset, and of its clips' samples.
+    """Two kinds of SHA-256 for each track's id: of dataset and id, and of the samples of each clip.
 
     Args:
         clips: with the columns track_id and audio (16-bit WAV bytes).

@@ -24,18 +24,8 @@ from music_genre.training.clock import Clock
 from music_genre.training.launcher import is_launched
 from music_genre.training.linear_probe import FAMILIES, can_have_linear_probe
 from music_genre.training.model import load_for_training
-from music_genre.training.processes import print_once
 from music_genre.training.seen import describe_base, hash_tracks, read_seen
 from music_genre.training.trainer import Collate, GenreTrainer, compute_metrics, crop_loss
-
-# Variables by which trackio would make or fill a repository or server that no option names.
-TRACKIO_VARIABLES = (
-    "TRACKIO_SPACE_ID",
-    "TRACKIO_BUCKET_ID",
-    "TRACKIO_DATASET_ID",
-    "TRACKIO_REGISTRY_BUCKET_ID",
-    "TRACKIO_SERVER_URL",
-)
 
 
 @dataclass
@@ -65,14 +55,6 @@ def use_all_cores(arguments: RecipeArguments) -> None:
     if arguments.device.type == "cpu" and is_launched() and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, joblib.cpu_count() // n_processes))
-
-
-def check_trackers(arguments: RecipeArguments) -> None:
-    """trackio makes nothing on the Hub that no option names."""
-    if "trackio" not in arguments.report_to:
-        return
-    if ignored := [name for name in TRACKIO_VARIABLES if os.environ.pop(name, None)]:
-        print_once(f"{', '.join(ignored)}: not used; records stay here unless an option says so.")
 
 
 def default_output_dir(model_arguments: ModelArguments, preparation: Preparation) -> str:
@@ -154,7 +136,7 @@ def has_epochs(arguments: RecipeArguments) -> bool:
 
 
 def open_repository(arguments: RecipeArguments, preparation: Preparation) -> str | None:
-    """With --push_to_hub, the id of a repository that can be written; before hours of work."""
+    """The repository of --push_to_hub, checked before hours of work: it can be written."""
     if not arguments.push_to_hub:
         return None
     if not arguments.hub_model_id:

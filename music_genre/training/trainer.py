@@ -59,7 +59,7 @@ class Collate:
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Of the windows of a WindowDataset: the mean over each track, then the metrics."""
+    """Average the windows of each track of a WindowDataset, then compute the metrics."""
     labels, tracks = prediction.label_ids.T
     order = np.argsort(tracks, kind="stable")
     first = np.unique(tracks[order], return_index=True)[1]
@@ -75,7 +75,7 @@ def validation_metrics(
     `calibrated_loss` is the loss under the best temperature: the confidence of a model says little
     about how good it is, and is calibrated in the end anyway.
     """
-    probabilities = np.stack([of_track.mean(0) for of_track in window_probabilities])
+    probabilities = np.stack([windows.mean(0) for windows in window_probabilities])
     calibrated = with_temperature(
         window_probabilities, fit_temperature(window_probabilities, references)
     )

@@ -113,8 +113,8 @@ def test_a_large_group_does_not_overfill_a_small_split():
 
     def counts(n: int, n_each: int, seed: int = 0) -> tuple[int, ...]:
         tracks = {str(i): Track(str(i), "rock", f"artist {i // n_each}") for i in range(n)}
-        of_split = Counter(splits.assign(tracks, "artist", seed).values())
-        return tuple(of_split[name] for name in ("train", "validation", "test"))
+        split_sizes = Counter(splits.assign(tracks, "artist", seed).values())
+        return tuple(split_sizes[name] for name in ("train", "validation", "test"))
 
     for seed in range(3):
         assert counts(40, 8, seed) == (24, 8, 8)

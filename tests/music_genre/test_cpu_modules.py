@@ -15,7 +15,7 @@ from transformers.models.wavlm import WavLMConfig
 from music_genre.cpu_modules import use_cpu_modules
 
 BOTH = ["feature_extractor", "encoder.pos_conv_embed"]
-WITHOUT_CHANCE = {
+NO_RANDOMNESS = {
     name: 0.0
     for name in (
         "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout",
@@ -128,7 +128,7 @@ def test_loaded_weights_replace_what_was_kept_of_the_old():
 @pytest.mark.parametrize("is_frozen", [True, False])
 def test_training_has_the_same_losses_and_gradients(is_frozen):
     """The parametrized weights of the positional convolution are trained, too."""
-    plain = tiny(**WITHOUT_CHANCE).train()
+    plain = tiny(**NO_RANDOMNESS).train()
     if is_frozen:
         plain.freeze_feature_encoder()
     models = [plain, fast(plain, is_frozen)]

@@ -112,8 +112,8 @@ def _tracks(available: set[str], n_train: int) -> list[str]:
 
 def environment(hub: HubDouble, home: Path) -> dict[str, str]:
     """Of a person who has just got the machine: a home, a token for the Hub, no cache."""
-    of_tests = ("PYTEST_", "PIP_", "HF_", "GRADIO_")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(of_tests)}
+    test_prefixes = ("PYTEST_", "PIP_", "HF_", "GRADIO_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(test_prefixes)}
     return (
         clean
         | hub.environment(home / ".cache" / "huggingface")

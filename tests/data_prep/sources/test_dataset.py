@@ -58,12 +58,12 @@ def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
     source, output = write(tmp_path / "in", kind, dataset(genre)), tmp_path / "out"
     done = prepared(source, output, columns=COLUMNS, min_tracks=1)
     assert (done["n_kept"], done["split"]) == (8, "artist")
-    of_artist = {
+    genre_by_artist = {
         row["artist"]: done["genres"][row["genre"]]
         for split in load_from_disk(output).values()
         for row in split.remove_columns("audio")
     }
-    assert of_artist == {f"Band {i}": GENRES[i % 2] for i in range(8)}
+    assert genre_by_artist == {f"Band {i}": GENRES[i % 2] for i in range(8)}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
     splits = {}
     for name, row in manifest(tmp_path / "out").items():
         splits.setdefault(name.rsplit("/", 1)[0], set()).add(row["split"])
-    assert all(len(of_album) == 1 for of_album in splits.values())
+    assert all(len(album_splits) == 1 for album_splits in splits.values())
 
 
 def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path):

@@ -101,7 +101,7 @@ def test_without_a_validation_split_a_part_of_train_becomes_it(files, tmp_path):
     table = rows(split=lambda i: "test" if i > 11 else "train")
     done = prepared(write_csv(files / "t.csv", table), tmp_path / "out")
     assert done["split"] == "given"
-    n = {name: sum(of_genre.values()) for name, of_genre in done["counts"].items()}
+    n = {name: sum(genre_counts.values()) for name, genre_counts in done["counts"].items()}
     assert n == {"train": 10, "validation": 2, "test": 4}
 
 
@@ -113,7 +113,7 @@ def test_pieces_of_one_recording_are_on_one_side(files, tmp_path):
     for row in manifest(tmp_path / "out").values():
         splits.setdefault(row["title"], set()).add(row["split"])
     assert len(splits) == 8
-    assert all(len(of_title) == 1 for of_title in splits.values())
+    assert all(len(title_splits) == 1 for title_splits in splits.values())
 
 
 @pytest.mark.parametrize("name", ["{}/metadata.csv", "{}.csv"])

@@ -12,7 +12,7 @@ from data_prep.tags import Tags, read_tags
 from music_genre.errors import InputError
 from tests.data_prep.archives import make_zip, manifest
 from tests.data_prep.music import clip, prepared, tag
-from tests.hostile_inputs import BY_PYAV, by_pyav
+from tests.hostile_inputs import PYAV_FORMATS, by_pyav
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_artists_of_a_folder_per_genre_come_from_tags(library, tmp_path):
 
 
 def audio_file(path: Path) -> Path:
-    container, codec, rate = BY_PYAV[path.suffix[1:]]
+    container, codec, rate = PYAV_FORMATS[path.suffix[1:]]
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, rate).astype(np.float32)
     path.write_bytes(by_pyav(noise, container, codec, rate))
     return path

@@ -15,16 +15,16 @@ def genres(n: int) -> dict[str, float]:
     return {f"genre {i:03d}": share for i, share in enumerate(shares.tolist())}
 
 
-def of_file(probabilities: dict[str, float]) -> str:
+def file_picture(probabilities: dict[str, float]) -> str:
     cells = [WindowPrediction(start, start + 5, probabilities) for start in (0.0, 4.0, 10.0)]
     best = max(probabilities, key=probabilities.get)
     noise = np.random.default_rng(0).standard_normal(15 * 16_000).astype(np.float32)
-    return pictures.of_file(Prediction(best, probabilities, cells), noise, 16_000)
+    return pictures.file_picture(Prediction(best, probabilities, cells), noise, 16_000)
 
 
 @pytest.mark.parametrize("n", [2, 10])
 def test_few_genres_are_all_shown(n):
-    for html in (of_file(genres(n)), pictures.of_nothing(list(genres(n)))):
+    for html in (file_picture(genres(n)), pictures.empty_picture(list(genres(n)))):
         assert "How likely each genre is" in html
         assert html.count("<li ") == n
         assert html.count('class="rows"') == 1
@@ -32,14 +32,14 @@ def test_few_genres_are_all_shown(n):
 
 
 def test_each_window_is_drawn_from_its_start_to_the_start_of_the_next():
-    cells = re.findall(r'x="([\d.]+)" y="1.06" width="([\d.]+)"', of_file(genres(2)))
+    cells = re.findall(r'x="([\d.]+)" y="1.06" width="([\d.]+)"', file_picture(genres(2)))
     assert cells == [("0.00", "4.00"), ("4.00", "6.00"), ("10.00", "5.00")]
-    assert "0:00 to 0:15 genre 001" in of_file(genres(2))
+    assert "0:00 to 0:15 genre 001" in file_picture(genres(2))
 
 
 @pytest.mark.parametrize("n", [11, 200])
 def test_of_many_genres_the_likeliest_ten_are_shown(n):
-    html = of_file(genres(n))
+    html = file_picture(genres(n))
     assert f"How likely the 10 likeliest of {n} genres are" in html
     bars, plots = html.split("</ul>")
     assert re.findall(r"genre (\d{3})</span>", bars) == [f"{n - 1 - i:03d}" for i in range(10)]
@@ -50,7 +50,7 @@ def test_of_many_genres_the_likeliest_ten_are_shown(n):
 
 def test_live_rows_of_many_genres_are_ten_that_do_not_reorder():
     probabilities = genres(40)
-    html = pictures.of_live(probabilities, [(0.0, 1.0, probabilities)], 1.0)
+    html = pictures.live_picture(probabilities, [(0.0, 1.0, probabilities)], 1.0)
     names = re.findall(r"genre (\d{3})</span>", html)
     assert names == 2 * [f"{i:03d}" for i in range(30, 40)]
 
@@ -64,7 +64,7 @@ def test_a_genre_that_wins_a_window_is_said_though_its_row_is_not_shown():
 
 def test_names_are_escaped_and_long_ones_do_not_push_the_bars_away():
     name = "<b>" + "very " * 20
-    html = pictures.of_nothing([name, "a"])
+    html = pictures.empty_picture([name, "a"])
     assert "<b>very" not in html
     assert "--names:18.0rem" in html
-    assert "--names:5.4rem" in pictures.of_nothing(["a", "b"])
+    assert "--names:5.4rem" in pictures.empty_picture(["a", "b"])

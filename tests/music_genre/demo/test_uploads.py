@@ -162,4 +162,4 @@ def test_what_a_model_or_a_visitor_names_is_escaped(classifier, tmp_path):
     with pytest.raises(InputError) as caught:
         classify_upload(classifier, path)
     assert "<img" not in pictures.headline(str(caught.value), "", "error")
-    assert "<b>x" not in pictures.of_nothing(["<b>x"])
+    assert "<b>x" not in pictures.empty_picture(["<b>x"])

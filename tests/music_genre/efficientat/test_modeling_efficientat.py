@@ -212,8 +212,8 @@ def test_it_loads_where_this_project_is_not(folder, model, tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     feature_extractor = EfficientATFeatureExtractor()
-    *answers, of_endpoint = json.loads(run.stdout.splitlines()[-1])
-    assert {row["label"] for row in of_endpoint} == set(LABELS)
+    *answers, endpoint_answer = json.loads(run.stdout.splitlines()[-1])
+    assert {row["label"] for row in endpoint_answer} == set(LABELS)
     for clip, answer in zip(clips, answers, strict=True):
         logits = model(**feature_extractor(clip, return_tensors="pt")).logits[0]
         expected = dict(zip(LABELS, logits.softmax(-1).tolist(), strict=True))

@@ -14,8 +14,8 @@ def test_tracks_of_one_artist_do_not_narrow_the_interval():
     """Ten tracks each by 20 artists who are right or wrong as a whole say as much as 20 tracks."""
     artists = np.repeat(np.arange(20), 10)
     by_artists = mean_interval((artists < 14).astype(float), artists)
-    of_one_each = mean_interval((np.arange(20) < 14).astype(float), np.arange(20))
-    assert by_artists == pytest.approx(of_one_each)
+    one_track_each = mean_interval((np.arange(20) < 14).astype(float), np.arange(20))
+    assert by_artists == pytest.approx(one_track_each)
 
 
 def test_seeds_that_agree_on_every_track_do_not_narrow_the_interval():
@@ -28,8 +28,8 @@ def test_a_few_right_answers_are_no_certainty():
     low, high = mean_interval(np.ones(10), np.arange(10))
     assert 0.6 < low < 0.8
     assert high == 1
-    of_few_artists = mean_interval(np.ones(200), np.repeat(np.arange(10), 20))
-    assert of_few_artists == (low, high)
+    few_artists = mean_interval(np.ones(200), np.repeat(np.arange(10), 20))
+    assert few_artists == (low, high)
 
 
 def test_an_artist_counts_by_their_tracks():

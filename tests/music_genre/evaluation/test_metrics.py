@@ -47,13 +47,15 @@ def test_summary_of_a_split():
 def test_the_interval_of_a_summary_is_over_artists():
     references = np.repeat([0, 1], 10)
     probabilities = np.eye(2)[np.repeat([0, 0, 1, 1], 5)]
-    of_four, of_many, of_one = (
+    interval_of_four, interval_of_many, interval_of_one = (
         summary(probabilities, references, artists, ["a", "b"])["accuracy_ci95"]
         for artists in (list(np.repeat(["w", "x", "y", "z"], 5)), [""] * 20, ["w"] * 20)
     )
-    assert of_four[1] - of_four[0] > 1.5 * (of_many[1] - of_many[0])
-    assert of_one == (0, 1)
-    json.dumps(of_one, allow_nan=False)
+    assert interval_of_four[1] - interval_of_four[0] > 1.5 * (
+        interval_of_many[1] - interval_of_many[0]
+    )
+    assert interval_of_one == (0, 1)
+    json.dumps(interval_of_one, allow_nan=False)
 
 
 def test_short_clips_have_a_calibration_of_their_own():

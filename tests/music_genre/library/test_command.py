@@ -35,7 +35,6 @@ TAG = "tag . --table a.csv"
         ("scan . --model m --output a.xlsx", "ends in none of .parquet, .csv, .jsonl"),
         (f"{SCAN} --seconds 0", "must be between 1 and 7200"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
-        (f"{TAG} --min_confidence 0.6 --target_precision 0.9", "not allowed with"),
         (f"{TAG} --yes --undo", "not allowed with"),
     ],
 )
@@ -103,26 +102,6 @@ def test_a_demonstration_writes_no_tags(run, library, tmp_path):
     (tmp_path / "out.csv.parts" / "settings.json").write_text(json.dumps(settings))
     said = run("tag", library, "--table", tmp_path / "out.csv", "--yes", code=2)
     assert "you/demo was trained on synthesised music" in said
-
-
-@pytest.mark.usefixtures("here")
-def test_a_precision_takes_the_predictions_beside_the_model(
-    run, tiny_classifier, library, tmp_path
-):
-    model, output = shutil.copytree(tiny_classifier, tmp_path / "model"), tmp_path / "out.csv"
-    run("scan", library, "--model", model, "--output", output, "--device", "cpu")
-    tag = ("tag", library, "--table", output, "--target_precision", 0.9)
-    assert "of them right: use --min_confidence" in run(*tag, code=2)
-    with output.open(newline="") as file:
-        labels = [name[2:] for name in next(csv.reader(file)) if name.startswith("p_")]
-    lines = [f"track_id,genre,prediction,{','.join(labels)}"]
-    for label in labels:
-        cells = ",".join("0.01" if other == label else "0" for other in labels)
-        lines += [f"{i},{label},{label},{cells}" for i in range(5)]
-    (model / "predictions_validation.csv").write_text("\n".join(lines) + "\n")
-    said = run(*tag)
-    assert "A precision of 90%: blues from 0.01 on, " in said
-    assert said.count(": none -> ") == 11
 
 
 @pytest.mark.usefixtures("here")

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from music_genre.errors import InputError
 from music_genre.training.arguments import (
     METRICS,
-    REFUSED,
+    REFUSED_OPTIONS,
     ModelArguments,
     RecipeArguments,
     parse_arguments,
@@ -150,16 +150,16 @@ def test_what_is_asked_for_is_the_precision(argv, launched_with, precision, reas
 # --- the Trainer's options ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("name", sorted(REFUSED_OPTIONS))
 def test_an_option_that_would_corrupt_a_run_is_refused_with_its_reason(name):
     with pytest.raises(InputError) as error:
         RecipeArguments("out", use_cpu=True, **{name: "hf_x" if name == "hub_token" else True})
-    assert str(error.value) == f"--{name} cannot be set. {REFUSED[name]}"
+    assert str(error.value) == f"--{name} cannot be set. {REFUSED_OPTIONS[name]}"
 
 
 def test_only_options_of_the_trainer_are_refused():
-    assert {option.name for option in fields(TrainingArguments)} >= REFUSED.keys()
-    assert len(REFUSED) < 12
+    assert {option.name for option in fields(TrainingArguments)} >= REFUSED_OPTIONS.keys()
+    assert len(REFUSED_OPTIONS) < 12
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_masks_are_the_clips_own_and_the_seeds():
     assert 0.05 < changed.float().mean() < 0.5
     assert (changed.all(dim=1).sum(dim=1) <= 2 * 0.15 * 300).all(), "too many times are masked"
     assert (changed.all(dim=2).sum(dim=1) <= 2 * 0.2 * 80).all(), "too many frequencies"
-    assert len({tuple(of_clip.all(dim=0).tolist()) for of_clip in changed}) > 1
+    assert len({tuple(clip_mask.all(dim=0).tolist()) for clip_mask in changed}) > 1
     assert not torch.equal(masked, augmentation.mask_spectrograms(spectrograms, seed=4))
 
 

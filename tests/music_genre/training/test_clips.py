@@ -37,8 +37,8 @@ def test_mixup_shares_the_target(clips):
     crops = CropDataset(clips, WINDOW, 0, mixup=0.4)
     targets = np.stack([crops[i]["labels"] for i in range(30)])
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-    of_own_genre = targets[np.arange(30), np.arange(30) % 10]  # they take turns
-    assert (of_own_genre < 1).any()
+    own_genre_targets = targets[np.arange(30), np.arange(30) % 10]  # they take turns
+    assert (own_genre_targets < 1).any()
     assert (targets.max(1) < 0.99).mean() > 0.3
     plain = CropDataset(clips, WINDOW, 0)[0]["labels"]
     assert plain.tolist() == np.eye(10)[0].tolist()
@@ -98,7 +98,7 @@ def test_excerpts_of_a_song_are_one_track(uneven):
     clips = load_from_disk(uneven)["test"].cast_column("audio", Audio(decode=False))
     tracks = TrackDataset(clips, WINDOW)
     assert (len(clips), len(tracks)) == (11, 7)
-    ids = tracks.of_tracks("track_id")
+    ids = tracks.track_values("track_id")
     assert len(set(ids)) == 7
     song = next(i for i, rows in enumerate(tracks.tracks) if len(rows) == 3)
     apart = [TrackDataset(clips.select([row]), WINDOW) for row in tracks.tracks[song]]

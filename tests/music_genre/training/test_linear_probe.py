@@ -114,10 +114,10 @@ def test_a_layer_of_genres_is_chosen_over_one_of_artists():
     rng = np.random.default_rng(0)
     artists = np.repeat(np.arange(40), 5)
     labels = artists % 4
-    of_artist = np.eye(40)[artists] + 0.1 * rng.standard_normal((200, 40))
-    of_genre = np.eye(4)[labels] + 0.5 * rng.standard_normal((200, 4))
+    artist_layer = np.eye(40)[artists] + 0.1 * rng.standard_normal((200, 40))
+    genre_layer = np.eye(4)[labels] + 0.5 * rng.standard_normal((200, 4))
     features = linear_probe.Features(
-        [of_artist, of_genre, of_artist],
+        [artist_layer, genre_layer, artist_layer],
         np.arange(200),
         labels,
         artists.astype(str),
@@ -267,8 +267,8 @@ def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     clips = np.array([0, 0, 0, 1, 2, 3])  # clip 0 has three windows
     labels = np.array([0, 0, 0, 0, 0, 1])
     features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
-    of_clips = np.bincount(clips, features.weights())
-    np.testing.assert_allclose(of_clips, [2 / 3, 2 / 3, 2 / 3, 2])
+    clip_weights = np.bincount(clips, features.weights())
+    np.testing.assert_allclose(clip_weights, [2 / 3, 2 / 3, 2 / 3, 2])
 
 
 def test_efficientats_probe_is_its_last_layer():

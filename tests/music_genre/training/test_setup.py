@@ -1,6 +1,5 @@
 """How a run is set up: what is frozen, what a kind of model lacks, and where its folder is."""
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +8,8 @@ import torch
 
 from data_prep.prepared import load_prepared
 from music_genre.loading import find_model
-from music_genre.training.arguments import ModelArguments, RecipeArguments, parse_arguments
+from music_genre.training.arguments import ModelArguments, parse_arguments
 from music_genre.training.setup import (
-    TRACKIO_VARIABLES,
-    check_trackers,
     default_output_dir,
     make_run,
 )
@@ -75,15 +72,3 @@ def test_workers_make_the_same_crops_in_every_epoch(set_up, tiny_config):
 def test_a_run_is_named_after_model_and_dataset(model, dataset, folder):
     known = SimpleNamespace(dataset_name=dataset)
     assert default_output_dir(ModelArguments(model_name_or_path=model), known) == folder
-
-
-@pytest.mark.parametrize("variable", TRACKIO_VARIABLES)
-def test_no_variable_makes_something_on_the_hub(variable, monkeypatch, capsys):
-    """trackio reads them where no option names a Space."""
-    monkeypatch.setenv(variable, "you/x")
-    recipe = RecipeArguments("out", report_to=["trackio"], use_cpu=True)
-    assert recipe.trackio_static_space_id is False, "trackio would name one itself"
-    assert recipe.hub_private_repo
-    check_trackers(recipe)
-    assert variable not in os.environ
-    assert f"{variable}: not used" in capsys.readouterr().out
