@@ -61,9 +61,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)")
     add(
         "--columns", nargs="+", metavar="NAME=COLUMN",
-        help=f"{', '.join(COLUMNS)} in the table, as genre=style; genre and artist of a dataset",
+        help="if columns have other names, such as genre=style; a table has "
+        f"{', '.join(COLUMNS)}, a dataset genre and artist",
     )  # fmt: skip
-    add("--genres", help='take these only, "Techno,House", or so many of the most frequent, 8')
+    add("--genres", help='keep only these, "Techno,House"; or a number: 8 keeps the most frequent')
     add("--synonyms", metavar="FILE", help="spellings of genres, as data_prep/synonyms.txt")
     add("--min_tracks", type=int, help="leave out genres of fewer tracks (10)")
     add("--clips_per_track", type=int, help="excerpts of a file of more than a minute (3)")

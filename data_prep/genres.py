@@ -70,7 +70,9 @@ def choose_genres(source: MusicSource, options: SourceOptions) -> None:
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
     tracks = source.each_track()
     spelled = _unify(tracks, spellings)
-    no_genres = _leave_out_no_genres(tracks, options.genres or "", spellings)
+    no_genres: Counter[str] = Counter()
+    if not source.genres:  # the names of a ClassLabel are genres, whatever they are
+        no_genres = _leave_out_no_genres(tracks, options.genres or "", spellings)
     print(source.describe())
     if no_genres:
         listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in no_genres.most_common())
@@ -158,9 +160,10 @@ def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
             track.status = f"its genre {track.genre} has fewer than {min_tracks} tracks"
     if len(counts) - len(small) < 2:
         have = ", ".join(f"{one_line(genre)} {n:,}" for genre, n in counts.most_common(12))
+        fewer = " (python -m data_prep --min_tracks N takes fewer.)" if min_tracks > 1 else ""
         raise InputError(
             f"A classifier needs two genres of at least {min_tracks} tracks each; here are "
-            f"{have or 'none'}. (python -m data_prep --min_tracks N takes fewer.)"
+            f"{have or 'none'}.{fewer}"
         )
     listed = ", ".join(f"{genre} ({counts[genre]})" for genre in small)
     return [f"left out, with fewer than {min_tracks} tracks: {listed}."] if small else []

@@ -87,6 +87,11 @@ def _dataset(path: Path, options: SourceOptions) -> MusicSource:
 
     options.check_unused(("genre_from",), f"{path}, which is a dataset")
     columns = options.columns or {}
+    if others := columns.keys() - {"genre", "artist"}:
+        raise InputError(
+            f"--columns {min(others)}=... has no use with {path}, which is a dataset: name genre "
+            "and artist alone."
+        )
     if is_hub_id(path):
         return labelled_dataset.from_hub(path.as_posix(), columns)
     return labelled_dataset.from_path(path, _is_saved(path), columns)

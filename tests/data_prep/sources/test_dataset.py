@@ -72,6 +72,7 @@ def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
         ({"genre": "styles"}, "ClassLabel or text .*; it has audio, style.* genre=COLUMN"),
         ({"genre": "audio"}, "genres as a ClassLabel or text"),
         ({"artist": "mood"}, "and artists as text"),
+        ({"album": "band"}, "--columns album=... has no use with .*, which is a dataset"),
     ],
 )
 def test_a_column_that_cannot_be_meant_is_refused(tmp_path, columns, said):
@@ -86,11 +87,18 @@ def test_the_option_is_named_where_no_genres_are_found(tmp_path):
         prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out")
 
 
-def test_a_label_that_is_spelt_with_spaces_keeps_the_others_in_their_order(tmp_path):
+def test_a_label_is_a_genre_whatever_it_is_called_and_keeps_its_place(tmp_path):
     clips = dataset(ClassLabel(names=["Techno", "Ambient"]))
-    clips = clips.cast_column("style", ClassLabel(names=["Techno", "Ambient ", "Jazz"]))
+    clips = clips.cast_column("style", ClassLabel(names=["Techno", "Other ", "Jazz"]))
     done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
-    assert done["genres"] == ["Techno", "Ambient"]
+    assert done["genres"] == ["Techno", "Other"]
+
+
+def test_a_dataset_of_one_genre_is_refused(tmp_path):
+    clips = dataset().filter(lambda row: row["style"] == GENRES[0])
+    source = write(tmp_path / "in", "saved", clips)
+    with pytest.raises(InputError, match=rf"1 tracks each; here are {GENRES[0]} 4\.$"):
+        prepared(source, tmp_path / "out", columns=COLUMNS, min_tracks=1)
 
 
 def test_clips_without_an_id_are_not_one_track(tmp_path):
