@@ -56,7 +56,7 @@ UNUSABLE = (
     *(TypeError, AttributeError, ImportError),
 )
 HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
-UNUSED = "masked_spec_embed"  # in training alone
+TRAINING_ONLY = "masked_spec_embed"  # a tensor that may be missing in serving
 # No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
 # half precision; features are float32.
 SAFE_OPTIONS = {"trust_remote_code": False, "dtype": torch.float32}
@@ -175,7 +175,7 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
     except UNUSABLE as error:
         raise unusable(found, error) from error
     # transformers gives a model random tensors in the place of those that are missing.
-    lacking = sorted(name for name in info["missing_keys"] if not name.endswith(UNUSED))
+    lacking = sorted(name for name in info["missing_keys"] if not name.endswith(TRAINING_ONLY))
     if head := [name for name in lacking if name.startswith(HEAD)]:
         raise ModelError(
             f"{found.name} cannot be used, as it is no classifier: {head[0]} is missing. Train "

@@ -1,4 +1,4 @@
-"""Tiny nets of every family the README names, and options of a run of each."""
+"""Tiny nets of every family that can have a linear probe, and options of a run of each."""
 
 from pathlib import Path
 

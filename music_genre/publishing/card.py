@@ -22,7 +22,8 @@ from music_genre.report import (
 REPOSITORY = "https://github.com/you/music-genre"
 TEMPLATE = Path(__file__).with_name("card.md")
 GTZAN_ON_THE_HUB = "marsyas/gtzan"
-SPEECH_MODELS = ("hubert", "wav2vec2", "wavlm", "whisper")
+# In the names of models that were pretrained on speech.
+SPEECH_NAMES = ("hubert", "wav2vec2", "wavlm", "whisper")
 EXAMPLE_FILE = "example.ogg"
 OWN_LICENSE = "apache-2.0"  # of weights that come from no other model
 # Model types that transformers lacks: the file of the repository that holds their code.
@@ -120,7 +121,7 @@ def _values(report: dict) -> dict:
         "shown": shown,
         "onnx": report.get("onnx"),
         "origin": f"{model}, {'trained from random weights' if is_new else way}",
-        "is_speech": not is_new and any(n in model.lower() for n in SPEECH_MODELS),
+        "is_speech": not is_new and any(n in model.lower() for n in SPEECH_NAMES),
         "version_list": _pairs(report["versions"]),
         "recipe_list": _pairs(report["train"].get("recipe", {})),
         # Names of files and artists: of one's own music they stay at home.

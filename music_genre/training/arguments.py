@@ -139,7 +139,7 @@ class RecipeArguments(TrainingArguments):
     job_detach: bool = HfArg(
         default=False, help="Return when the job is submitted; do not follow it."
     )
-    # None is neither. As bool alone, HfArgumentParser takes them without a value, too.
+    # None is not given. The type is bool and not `bool | None`, so that a plain `--bf16` works.
     fp16: bool = HfArg(default=None, help="As --precision fp16; or not that.")
     bf16: bool = HfArg(default=None, help="As --precision bf16; or not that.")
     eval_strategy: str = "epoch"

@@ -8,10 +8,9 @@ together by cross-validation over the artists of train.
 A model of AudioSet's classes knows most genres already. Where its last layer is the head, the
 regression is added to what the classes of the same names say: the base's classes.
 
-FAMILIES says, for each type of model, which vectors the linear layers of the head get if the model
-ends after layer 1, 2, ..., from its input, shape (windows, ...), to a list of tensors of shape
-(windows, hidden); and how a standardization, and weights, shape (labels, hidden), and biases on it
-are written into the head.
+FAMILIES maps a model_type to two functions. The first gives, for each layer, what the head would
+get if the encoder ended there: a list of tensors of shape (windows, hidden). The second writes a
+standardization and a regression on it, weights of shape (labels, hidden) and biases, into the head.
 """
 
 import warnings
@@ -64,7 +63,11 @@ def _hidden_states(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.T
 
 
 def _speech_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """HuBERT, wav2vec2 and WavLM. The mean may come before the projector, which is linear."""
+    """HuBERT, wav2vec2 and WavLM.
+
+    transformers projects and then averages over time. The projector is linear, so averaging first
+    gives the same.
+    """
     states = _hidden_states(model, inputs)
     if getattr(model.config, "do_stable_layer_norm", False):
         states = [model.base_model.encoder.layer_norm(state) for state in states]
@@ -95,8 +98,8 @@ def _write_projector(
 ) -> None:
     """The projector standardizes and rotates.
 
-    Its first outputs carry the regression: all of it, or the best approximation of their number.
-    The others are random, for fine-tuning to use.
+    Its first outputs hold the directions of the regression; a projector that is too narrow for all
+    of them holds the best low-rank approximation. The others are random, for fine-tuning to use.
     """
     n_inputs, n_outputs = len(scaler.mean_), model.projector.out_features
     random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
@@ -215,7 +218,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
 
 
 def weight_of_base_classes(model: PreTrainedModel) -> np.ndarray | None:
-    """The last layer where `keep_base_classes` set it, shape (labels, hidden); None elsewhere."""
+    """The last layer where the base's classes are in it, shape (labels, hidden); None elsewhere."""
     if model.config.model_type != EFFICIENTAT:
         return None
     weight = model.classifier.weight.detach().cpu().double().numpy()

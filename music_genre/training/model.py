@@ -63,7 +63,7 @@ def load_for_training(
             _report_random_tensors(found, info)
             if config.model_type == EFFICIENTAT:
                 has_head = not any(name.startswith(HEAD) for name in info["missing_keys"])
-                keep_base_classes(model, load_classifier(found) if has_head else None)
+                start_from_base_classes(model, load_classifier(found) if has_head else None)
     except UNUSABLE as error:
         raise unusable(found, error) from error
     if model.config.model_type not in SPECTROGRAM_MODELS:
@@ -77,10 +77,11 @@ def load_for_training(
     return model, feature_extractor
 
 
-def keep_base_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
-    """Set the last layer to the base's classes that have the name of a genre, in any spelling.
+def start_from_base_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
+    """Copy the rows of the base's last layer whose classes are genres, in any spelling.
 
-    AudioSet's "Heavy metal" is GTZAN's "metal". Genres that the base has no class for get zeros.
+    AudioSet's "Heavy metal" is GTZAN's "metal". Genres that the base has no class for get zeros,
+    and so do all if there is no base.
     """
     key = Spellings.read(None).key
     rows: dict[str, int] = {}

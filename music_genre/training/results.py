@@ -65,6 +65,10 @@ def describe_training(
             "clips a step": crops_a_step,
             "schedule": arguments.lr_scheduler_type.value,
             "weight decay": arguments.weight_decay,
+            "mixup": arguments.mixup,
+            "label smoothing": arguments.label_smoothing_factor,
+            "speed perturbation": arguments.speed_perturbation,
+            "SpecAugment": arguments.spec_augment,
         },
     }
 
@@ -142,8 +146,8 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
     if report["train"]["steps"] and linear_probe and linear_probe["is_kept"]:
         print(
             "The saved model is the linear probe: averaged with the fine-tuned model, its loss on "
-            f"validation changed from {linear_probe['calibrated_loss']:.3f} to "
-            f"{linear_probe['fine_tuned_calibrated_loss']:.3f}, no more than by chance."
+            f"validation went from {linear_probe['calibrated_loss']:.3f} to "
+            f"{linear_probe['fine_tuned_calibrated_loss']:.3f}, which is not lower beyond chance."
         )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")

@@ -103,7 +103,9 @@ def make_run(
         arguments.mixup, arguments.speed_perturbation, arguments.spec_augment,
     )  # fmt: skip
     tracks = {name: TrackDataset(dataset[name], window) for name in ("validation", "test")}
-    has_time_first = model.main_input_name == "input_values"  # AST, EfficientAT
+    # Spectrograms of this name, those of AST and EfficientAT, have time first. Waveforms have the
+    # name as well, but only spectrograms are masked.
+    has_time_first = model.main_input_name == "input_values"
     try:
         trainer = GenreTrainer(
             model=model,

@@ -17,7 +17,7 @@ from music_genre.training.augmentation import mask_spectrograms
 
 
 class GenreTrainer(Trainer):
-    """The Trainer; its loss is a mean over each batch, to be divided by the accumulated ones."""
+    """The loss is a mean over a batch: the Trainer divides it by gradient_accumulation_steps."""
 
     loss_is_scaled_for_ga = False
 

@@ -22,7 +22,7 @@ from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassi
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
 from music_genre.training.clips import CropDataset, TrackDataset
-from music_genre.training.model import keep_base_classes
+from music_genre.training.model import start_from_base_classes
 from tests import families
 
 FAMILIES = ("hubert", "hubert with a norm at its end", "wav2vec2", "wavlm", "whisper", "ast")
@@ -307,7 +307,7 @@ def efficientat(labels: list[str], seed: int = 0) -> EfficientATForAudioClassifi
 def test_classes_that_the_base_knows_by_another_spelling_are_kept():
     base = efficientat(["Speech", "Rock music", "Heavy metal", "Rock and roll", "Gospel music"])
     model = efficientat(["metal", "Gabber", "gospel", "rock"], seed=1)
-    keep_base_classes(model, base)
+    start_from_base_classes(model, base)
     for mine, theirs in enumerate([2, None, 4, 1]):
         for new, old in zip(
             model.classifier.parameters(), base.classifier.parameters(), strict=True
@@ -315,7 +315,7 @@ def test_classes_that_the_base_knows_by_another_spelling_are_kept():
             torch.testing.assert_close(
                 new[mine], torch.zeros_like(new[mine]) if theirs is None else old[theirs]
             )
-    keep_base_classes(model, None)
+    start_from_base_classes(model, None)
     assert linear_probe.weight_of_base_classes(model) is None
     assert linear_probe.weight_of_base_classes(tiny("ast")[0]) is None, "its head is random"
 
