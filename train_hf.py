@@ -57,7 +57,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from music_genre.errors import exit_with_message
+from music_genre.errors import InputError, exit_with_message
 from music_genre.loading import find_model, load_feature_extractor, without_warnings
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import publish
@@ -80,6 +80,7 @@ from music_genre.training.linear_probe import describe_choice, fit_linear_probe,
 from music_genre.training.processes import print_once
 from music_genre.training.scoring import evaluate
 from music_genre.training.seeds import run_seeds
+from music_genre.training.seen import check_resumed, write_seen
 from music_genre.training.setup import Run
 
 
@@ -105,6 +106,10 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
 
     with checkpoints.open_folder(recipe):
         this = setup.make_run(base, dataset, preparation, model, recipe, clock)
+        if checkpoint:
+            check_resumed(this.seen, this.folder)
+        if recipe.should_save:
+            write_seen(this.seen, this.folder)
         setup.print_plan(this)
         train_and_score(this, checkpoint, repo_id)
 
@@ -112,9 +117,14 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
 def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None) -> None:
     """Linear probe, a finished model; then fine-tuning, which replaces it if it is better."""
     probe, fine_tuned = run.folder / checkpoints.LINEAR_PROBE, run.folder / checkpoints.FINISHING
-    choice = start_from_linear_probe(run, checkpoint) if run.has_linear_probe else None
     is_only_probe = not setup.has_epochs(run.arguments)
-    if choice and (is_only_probe or not read_report(run.folder)):
+    report = read_report(run.folder)
+    if is_only_probe and report and report["train"]["steps"]:
+        raise InputError(
+            f"{run.folder} is fine-tuned already: leave out --num_train_epochs 0 to go on with it."
+        )
+    choice = start_from_linear_probe(run, checkpoint) if run.has_linear_probe else None
+    if choice and (is_only_probe or not report):
         training = results.describe_training(run, choice | {"is_kept": True})
         write_model(run, probe, training, repo_id, is_last=is_only_probe)
     if is_only_probe:
@@ -219,15 +229,23 @@ def write_model(
             print(f"Published: {publish(run.folder, repo_id, run.arguments.hub_private_repo)}")
 
 
+def names_a_run(argv: list[str]) -> bool:
+    """Whether the command line is for more than the quickstart: a configuration, data, a model."""
+    options = {argument.partition("=")[0] for argument in argv}
+    is_config = bool(argv) and not argv[0].startswith("-")
+    names = {"-h", "--help", "--dataset", "--model_name_or_path", "--job"}
+    return is_config or not names.isdisjoint(options)
+
+
 def main() -> None:
     argv, config = sys.argv[1:], REFERENCE_CONFIG
-    if not argv and not find_archives():
+    if not names_a_run(argv) and not find_archives():
         print_once("There is no GTZAN archive in data/, so this is the quickstart.")
         config = QUICKSTART_CONFIG
     arguments = parse_arguments(argv, __doc__, config)
     data, _, recipe = arguments
     with (
-        exit_with_message(f"Stopped. {checkpoints.RESUME}"),
+        exit_with_message(f"Stopped. If a checkpoint is there: {checkpoints.RESUME}"),
         explain_failures(recipe.output_dir),
     ):
         if recipe.job:

@@ -87,11 +87,13 @@ def main() -> None:
     with exit_with_message("Stopped: nothing was written.", OSError):
         from data_prep.prepare import prepare
 
-        archives = [download()] if arguments.download else arguments.archives
+        archives = arguments.archives
         folder = arguments.output_dir or default_output_dir(
-            archives, arguments.split, arguments.sampling_rate
+            archives or ["gtzan"], arguments.split, arguments.sampling_rate
         )
-        if archives == [SYNTHETIC]:
+        if arguments.download:
+            archives = [download()]
+        elif archives == [SYNTHETIC]:
             archives = [synthesise()]
         options = SourceOptions(
             **{name: getattr(arguments, name) for name in SourceOptions.__dataclass_fields__}

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data_prep.archive import Member, MemberError
 from data_prep.excerpts import Cutting, DecodedTrack, decode_member
+from data_prep.names import known_artist
 from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.audio import AudioError
@@ -120,7 +121,7 @@ def _use(track: Track, start: float, outcome: DecodedTrack | Exception) -> None:
     match outcome:
         case DecodedTrack():
             track.add(outcome.clips, start, outcome.seconds, outcome.lost_seconds, outcome.sha256)
-            track.artist = track.artist or outcome.tags.artist
+            track.artist = known_artist(track.artist) or outcome.tags.artist
             track.title = track.title or outcome.tags.title
         case MemberError() | AudioError():
             track.leave_out_bad(str(outcome))

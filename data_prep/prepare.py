@@ -185,8 +185,9 @@ def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
     was, now = _comparable(done), _comparable(options)
     if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
         raise InputError(
-            f"{output_dir} holds another preparation (of another {', '.join(others)}). Choose "
-            "another --output_dir, or replace it: give python -m data_prep --overwrite as well."
+            f"{output_dir} holds another preparation (of another {', '.join(others)}). To train on "
+            f"it, give --dataset {output_dir}; to prepare anew, give python -m data_prep another "
+            "--output_dir, or --overwrite to replace it."
         )
     for was, now in zip(done["sources"], options["sources"], strict=True):
         if now["state"] not in ("", was["state"]):

@@ -69,6 +69,7 @@ def select_custom(
     assignment = splits.assign_custom(usable, method, seed)
     about = _put_into_splits(usable, assignment, method, warnings)
     about["warnings"] += _leak_warnings(method, about["leakage"])
+    about["warnings"] += source.warnings if method == "given" else []
     names = {track.genre for track in usable.values() if track.is_kept}
     path = Path(source.path)
     about |= {

@@ -6,6 +6,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -108,6 +109,28 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
     monkeypatch.setattr(sys, "argv", ["train_hf.py", *options, "--seeds", "0", "1", "2"])
     train_hf.main()
     assert minutes == [pytest.approx(share, abs=0.1) for share in (10, 15, 30)]
+    # Another process than the first, which alone has written the reports, does not read them.
+    monkeypatch.setattr(seeds, "summarize_seeds", None)
+    waited = []
+    other = SimpleNamespace(is_main_process=False, wait_for_everyone=lambda: waited.append(True))
+    monkeypatch.setattr(seeds, "PartialState", lambda: other)
+    train_hf.main()
+    assert waited
+
+
+@pytest.mark.parametrize(
+    ("options", "is_quickstart"),
+    [
+        ([], True),
+        (["--output_dir", "runs/again"], True),
+        (["--resume_from_checkpoint=last"], True),
+        (["configs/gtzan.json"], False),
+        (["--learning_rate", "1e-4", "--dataset=music"], False),
+        (["--model_name_or_path", "you/model"], False),
+    ],
+)
+def test_without_data_the_quickstart_can_be_resumed_and_run_again(options, is_quickstart):
+    assert train_hf.names_a_run(options) is not is_quickstart
 
 
 def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import train_hf
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
+from music_genre.training.seen import write_seen
 from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import (
     RUN_FILES,
@@ -78,6 +79,12 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     assert (again["steps"], again["resumed_at_step"]) == (2, 0)
     assert again["linear_probe"]["C"] == report["linear_probe"]["C"]
     assert again["linear_probe"].keys() >= {"calibrated_loss", "fine_tuned_calibrated_loss"}
+    with pytest.raises(InputError, match="is fine-tuned already: leave out --num_train_epochs 0"):
+        train(*probe_alone, "--resume_from_checkpoint", "last")
+    assert read_report(run_dir)["train"]["steps"] == 2
+    write_seen({"another track"}, run_dir)
+    with pytest.raises(InputError, match="was trained on other tracks"):
+        train(*fine_tune)
 
 
 def test_fine_tuning_starts_from_the_probe_as_it_was_before_calibration(options, tmp_path):

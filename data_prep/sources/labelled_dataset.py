@@ -89,8 +89,22 @@ def _source(
     is_known = known and known["n_clips"] == sum(map(len, given.values()))
     return MusicSource(
         path, "dataset", "a dataset with genres", tracks, lambda: _members(given, roots),
-        genres=list(genres.pop()), known=known if is_known else {},
+        genres=list(genres.pop()), known=known if is_known else {}, warnings=_warnings(given),
     )  # fmt: skip
+
+
+def _warnings(given: dict[str, Dataset]) -> list[str]:
+    """What is wrong with the splits of a dataset of excerpts, which name their tracks."""
+    ids = {
+        split: set(filter(None, clips["track_id"])) if "start" in clips.column_names else set()
+        for split, clips in given.items()
+    }
+    if n := len(ids["train"] & ids.get("test", set())):
+        return [
+            f"{n} tracks of test have excerpts in train as well, so the accuracy will be too high: "
+            "put all excerpts of a track into one split."
+        ]
+    return []
 
 
 def _choose_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -> Dataset:

@@ -41,6 +41,7 @@ class MusicSource:
     has_marker: bool = False  # whether its music is synthesised
     genres: list[str] = field(default_factory=list)  # in the order of labels, if it has one
     known: dict = field(default_factory=dict)  # of a dataset that data_prep made, by `read_card`
+    warnings: list[str] = field(default_factory=list)  # about its own splits, in sentences
 
     def members(self) -> Iterator[Member]:
         return self.read_members() if self.read_members else members_of(self.path)

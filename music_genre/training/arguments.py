@@ -16,6 +16,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import HfArg
 
+from data_prep.options import GENRE_FROM
 from music_genre.errors import InputError
 from music_genre.precision import fast_precision
 
@@ -62,8 +63,9 @@ class DataArguments:
     )
     genre_from: str | None = HfArg(
         default=None,
-        help="Where the genres of files are: folders, names or tags. By default it is "
-        "recognised, except tags. A prepared dataset has them.",
+        help="Where the genres of files are. By default it is recognised, except tags. A prepared "
+        "dataset has them.",
+        metadata={"choices": list(GENRE_FROM)},
     )
 
 

@@ -41,14 +41,15 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     Only `from_pretrained` gives renamed tensors their names back.
 
     Raises:
-        InputError: a tensor is missing, is left over or has another shape.
+        InputError: a tensor is missing, is left over or has another shape, or labels are others.
     """
     with without_warnings(*LOADING_LOGGERS):
         loaded, info = type(model).from_pretrained(
             folder, ignore_mismatched_sizes=True, output_loading_info=True
         )
     theirs, ours = ({k: v.shape for k, v in m.state_dict().items()} for m in (loaded, model))
-    if any(info.values()) or theirs != ours:
+    has_other_labels = loaded.config.id2label != model.config.id2label
+    if any(info.values()) or theirs != ours or has_other_labels:
         raise InputError(
             f"{folder} does not hold the weights of this model: start a new run in another "
             "--output_dir."
@@ -125,7 +126,8 @@ def _check_is_free(output_dir: Path) -> None:
     if found := next((path.name for path in there if path.exists()), None):
         raise InputError(
             f"{output_dir} has {found} in it: to go on with a run, or to fine-tune its linear "
-            "probe, add --resume_from_checkpoint last; to train anew, choose another --output_dir."
+            "probe, add --resume_from_checkpoint last and leave out --num_train_epochs 0; to train "
+            "anew, choose another --output_dir."
         )
 
 

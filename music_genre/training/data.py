@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from accelerate import PartialState
 from datasets import DatasetDict
 
 from data_prep.prepared import (
+    DATA_DIR,
     Preparation,
     default_output_dir,
     is_prepared,
@@ -22,7 +24,6 @@ from music_genre.training.arguments import CONFIGS, DataArguments
 from music_genre.training.processes import print_once
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-DATA_DIR = Path("data")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 SYNTHETIC = "synthetic"
 SYNTHETIC_NAME = "synthesised music"
@@ -31,21 +32,25 @@ QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
 
 def find_archives() -> list[Path]:
-    """The GTZAN archives in data/, newest first."""
+    """The GTZAN archives in data/, newest first; if there are none, those that cannot be read."""
     found = [
         path
         for path in DATA_DIR.glob("*")
         if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.stem != SYNTHETIC
     ]
-    return sorted(filter(_is_gtzan, found), key=lambda path: path.stat().st_mtime, reverse=True)
+    known = [path for path in found if _is_gtzan(path.absolute())]
+    unreadable = [path for path in found if _is_gtzan(path.absolute()) is None]
+    return sorted(known or unreadable, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _is_gtzan(path: Path) -> bool:
-    """True for a damaged archive as well, which must not go unseen."""
+@cache
+def _is_gtzan(path: Path) -> bool | None:
+    """None if it cannot be read; the reason is printed, as it may be a GTZAN that is damaged."""
     try:
         return is_gtzan(path)
-    except InputError:
-        return True
+    except InputError as error:
+        print_once(f"Not read: {error}")
+        return None
 
 
 def find_dataset(name: str | None) -> str:

@@ -48,6 +48,8 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
             "A job needs --dataset, an id on the Hub or a folder that `python -m data_prep` made, "
             "and --push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
         )
+    if recipe.seeds:
+        raise InputError("A job makes one model: leave out --seeds, or run them here.")
     if not any(argument.partition("=")[0] == "--job" for argument in argv):
         raise InputError(
             "Give --job on the command line: in a JSON file the job would have it too."

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate import PartialState
+
 from music_genre.errors import InputError
 from music_genre.evaluation.seeds import describe_seeds, summarize_seeds
 from music_genre.report import read_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.checkpoints import read_choice
 from music_genre.training.clock import Clock
-from music_genre.training.processes import print_once
 
 
 def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments) -> None:
@@ -36,4 +37,6 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
             left = recipe.time_budget_minutes - clock.seconds / 60
             seed_arguments.time_budget_minutes = max(left, 0) / (len(folders) - i) or 1e-9
         run(*arguments)
-    print_once(describe_seeds(summarize_seeds(folders)))
+    PartialState().wait_for_everyone()  # the first process writes the reports
+    if PartialState().is_main_process:
+        print(describe_seeds(summarize_seeds(folders)))

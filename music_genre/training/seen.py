@@ -13,6 +13,7 @@ import soundfile
 from datasets import Dataset
 
 from data_prep.prepared import Preparation
+from music_genre.errors import InputError
 from music_genre.loading import ModelFolder
 
 TRACKS_FILE = "train_tracks.json"
@@ -43,6 +44,19 @@ def read_seen(folder: Path) -> set[str] | None:
 def write_seen(seen: set[str], folder: Path) -> None:
     text = json.dumps({"tracks": sorted(seen)}, indent=1)
     (folder / TRACKS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def check_resumed(seen: set[str], folder: Path) -> None:
+    """Check that a run goes on with the tracks that it began with.
+
+    Raises:
+        InputError: it has others now, and might be tested on what it was trained on.
+    """
+    if read_seen(folder) not in (None, seen):
+        raise InputError(
+            f"{folder} was trained on other tracks than the dataset has now: train anew in another "
+            "--output_dir, or resume with the dataset that it had."
+        )
 
 
 def describe_base(

@@ -96,7 +96,7 @@ def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     done = prepare([path, other], out, split="random", seed=2, overwrite=True)
     assert json.loads((out / "preparation.json").read_text())["seed"] == done["seed"] == 2
     (out / "preparation.json").write_text('{"split": "random"}')  # of an earlier version
-    with pytest.raises(InputError, match=r"version of this program\). Choose another --output_dir"):
+    with pytest.raises(InputError, match=r"this program\). To train on it, give --dataset"):
         prepare([path], out, split="random")
     done = prepare([path], out, split="random", overwrite=True)
     assert [source["name"] for source in done["sources"]] == ["a.zip"]

@@ -6,6 +6,7 @@ import pytest
 from datasets import (
     ClassLabel,
     Dataset,
+    DatasetDict,
     Features,
     Value,
     concatenate_datasets,
@@ -99,6 +100,15 @@ def test_a_dataset_of_one_genre_is_refused(tmp_path):
     source = write(tmp_path / "in", "saved", clips)
     with pytest.raises(InputError, match=rf"1 tracks each; here are {GENRES[0]} 4\.$"):
         prepared(source, tmp_path / "out", columns=COLUMNS, min_tracks=1)
+
+
+def test_a_track_with_excerpts_in_train_and_in_test_is_a_warning(tmp_path):
+    clips = dataset().add_column("track_id", [f"song {i // 2}" for i in range(8)])
+    clips = clips.add_column("start", [15.0 * (i % 2) for i in range(8)])
+    parts = {"train": clips.select(range(5)), "test": clips.select(range(5, 8))}
+    DatasetDict(parts).save_to_disk(tmp_path / "in")
+    done = prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS, min_tracks=1)
+    assert "1 tracks of test have excerpts in train as well" in done["warnings"][-1]
 
 
 def test_clips_without_an_id_are_not_one_track(tmp_path):

@@ -90,6 +90,7 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
         (["--num_train_epochs", "-3"], "--num_train_epochs must be 0 or more, not -3"),
         (["--per_device_eval_batch_size", "0"], "must be 1 or more, not 0"),
         (["--metric_for_best_model", "f1"], "must be one of calibrated_loss"),
+        (["--genre_from", "names"], "invalid choice: 'names'"),
         (["--load_best_model_at_end", "True", "--eval_strategy", "no"], "--load_best_model_at_end"),
     ],
 )

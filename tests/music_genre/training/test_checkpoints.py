@@ -37,7 +37,10 @@ def test_weights_are_copied_into_the_same_parameters(tmp_path):
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("changes", [{"num_hidden_layers": 3}, {"hidden_size": 8}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"num_hidden_layers": 3}, {"hidden_size": 8}, {"id2label": {0: "LABEL_1", 1: "LABEL_0"}}],
+)
 def test_weights_of_another_model_are_refused(tmp_path, changes):
     tiny_ast().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="does not hold the weights of this model"):

@@ -57,14 +57,18 @@ def test_only_archives_with_gtzan_clips_are_found_newest_first(in_empty_folder):
     assert [p.name for p in data.find_archives()] == ["GTZAN Genre Collection.ZIP", "older.zip"]
 
 
-def test_the_archive_that_is_used_is_named(in_empty_folder, archive, capsys):
-    """Also a damaged one, which must not go unseen."""
-    shutil.copy(archive, in_empty_folder / "data" / "a.zip")
-    os.utime(in_empty_folder / "data" / "a.zip", (1e9, 1e9))
-    whole = archive.read_bytes()
-    (in_empty_folder / "data" / "b.zip").write_bytes(whole[: len(whole) // 2])
+def test_the_archive_that_is_used_is_named_and_so_is_one_that_cannot_be_read(
+    in_empty_folder, archive, capsys
+):
+    """It is used where there is no other: preparing it says what is wrong."""
+    whole, folder = archive.read_bytes(), in_empty_folder / "data"
+    (folder / "b.zip").write_bytes(whole[: len(whole) // 2])
     assert data.find_dataset(None) == str(Path("data", "b.zip"))
-    line = "Training on data/b.zip, the newest GTZAN archive in data/."
+    assert "/data/b.zip is no source of music" in capsys.readouterr().out
+    shutil.copy(archive, folder / "a.zip")
+    os.utime(folder / "a.zip", (1e9, 1e9))
+    assert data.find_dataset(None) == str(Path("data", "a.zip"))
+    line = "Training on data/a.zip, the newest GTZAN archive in data/."
     assert line in capsys.readouterr().out.splitlines()
 
 

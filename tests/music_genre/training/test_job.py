@@ -126,6 +126,9 @@ def test_a_job_is_asked_for_on_the_command_line(hub, root):
     _, _, recipe = parse_arguments(["configs/gtzan.json", *PUSH, "--job", "t4-small"])
     with pytest.raises(InputError, match="Give --job on the command line"):
         run_as_job(["configs/gtzan.json", *PUSH], "you/gtzan", recipe)
+    recipe.seeds = [0, 1]
+    with pytest.raises(InputError, match="A job makes one model: leave out --seeds"):
+        run_as_job(["configs/gtzan.json", *PUSH, "--job", "t4-small"], "you/gtzan", recipe)
     assert not hub.jobs
 
 

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep.prepared import load_prepared
+from music_genre.errors import InputError
 from music_genre.loading import ModelFolder
 from music_genre.report import headline_split
 from music_genre.training.seen import (
     TRACKS_FILE,
+    check_resumed,
     describe_base,
     hash_tracks,
     read_seen,
@@ -50,6 +52,15 @@ def test_a_base_that_was_trained_on_test_tracks_is_a_warning(dataset, tmp_path):
     decoded_anew = decoded_anew.add_column("track_id", list(some["track_id"]))
     assert describe(tmp_path, seen, decoded_anew)[0] == n_tracks
     assert describe(tmp_path, seen, decoded_anew, "Another name")[0] == 0
+
+
+def test_a_run_is_not_resumed_with_other_tracks(dataset, tmp_path):
+    seen = hashes("Mine", dataset["train"])
+    check_resumed(seen, tmp_path)  # one of an earlier version does not say
+    write_seen(seen, tmp_path)
+    check_resumed(seen, tmp_path)
+    with pytest.raises(InputError, match="was trained on other tracks"):
+        check_resumed(seen | hashes("Mine", dataset["test"]), tmp_path)
 
 
 def test_the_file_has_no_name_in_it(dataset, tmp_path):
