@@ -2,7 +2,9 @@
 
 import shutil
 import zlib
+from concurrent.futures import Future
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -38,6 +40,27 @@ def test_it_is_left_out_with_the_reason(music, tmp_path):
     rows = manifest(tmp_path / "out")
     assert {n: row["status"] for n, row in rows.items() if row["status"] != "kept"} == REASONS
     assert done["n_kept"] == 9 and done["n_clips"] == 11
+
+
+def test_the_second_try_is_alone(monkeypatch):
+    """What ends a process takes along whatever shares the pool with it."""
+    running, n_running = [], []
+
+    class Task(Future):
+        def result(self, *_: object) -> None:
+            running.remove(self)
+            raise MemoryError
+
+    def schedule(*_: object, **options: object) -> Future:
+        running.append(Task())
+        n_running.append(len(running))
+        return running[-1]
+
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    calls = [(name, ()) for name in "abcde"]
+    done = decoding.run_in_pool(mock.Mock(schedule=schedule), print, calls)
+    assert [name for name, _ in done] == list("abcde")
+    assert n_running == [1, 2, 3, 3, 3, 1, 1, 1, 1, 1]
 
 
 def test_tags_that_inflate_without_end_cost_only_themselves(tmp_path):

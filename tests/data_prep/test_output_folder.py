@@ -162,6 +162,10 @@ def test_a_file_that_a_user_put_into_the_dataset_survives(path, out):
     assert (out / "train" / "notes.txt").read_text() == "which tracks sound wrong"
     assert prepare([path], out, split="random", seed=1)["seed"] == 1
     (out / "train" / "notes.txt").unlink()
+    (out / "more").symlink_to(path.parent)
+    with pytest.raises(InputError, match="more is not a file of data_prep"):
+        prepare([path], out, split="random", seed=2, overwrite=True)
+    (out / "more").unlink()
     (out / "train" / "cache-0123456789abcdef.arrow").touch()  # what Dataset.map leaves
     assert prepare([path], out, split="random", seed=2, overwrite=True)["seed"] == 2
 

@@ -6,6 +6,7 @@ import pytest
 from datasets import (
     ClassLabel,
     Dataset,
+    DatasetDict,
     Features,
     Value,
     concatenate_datasets,
@@ -20,7 +21,7 @@ COLUMNS = {"genre": "style", "artist": "band"}
 
 
 def dataset(genre: object = None) -> Dataset:
-    """Eight clips; `genre` is another genre than `style`, and `mood` a ClassLabel of no use."""
+    """Eight clips, the last as the first; `genre` is not `style`, and `mood` has no use."""
     features = Features(
         {
             "audio": {"bytes": Value("binary"), "path": Value("string")},
@@ -32,7 +33,7 @@ def dataset(genre: object = None) -> Dataset:
     )
     rows = [
         {
-            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
+            "audio": {"bytes": clip(i % 7), "path": f"{i}.wav"},
             "style": GENRES[i % 2],
             "genre": "Pop",
             "band": f"Band {i}",
@@ -53,7 +54,7 @@ def write(folder: Path, kind: str, clips: Dataset) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "saved"])
-@pytest.mark.parametrize("genre", [None, ClassLabel(names=list(GENRES))])
+@pytest.mark.parametrize("genre", [None, ClassLabel(names=list(GENRES[::-1]))])
 def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
     source, output = write(tmp_path / "in", kind, dataset(genre)), tmp_path / "out"
     done = prepared(source, output, columns=COLUMNS, min_tracks=1)
@@ -98,6 +99,17 @@ def test_clips_without_an_id_are_not_one_track(tmp_path):
     clips = clips.add_column("start", [0.0] * 7 + [1.2])
     done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
     assert (done["n_kept"], done["n_clips"]) == (7, 8)
+    clips = clips.remove_columns("start")
+    done = prepared(write(tmp_path / "three", "saved", clips), tmp_path / "four", columns=COLUMNS)
+    ids = {row["track_id"] for row in manifest(tmp_path / "four").values()}
+    assert done["n_kept"] == len(ids) == 8
+
+
+def test_splits_with_labels_in_another_order_are_refused(tmp_path):
+    train, test = (dataset(ClassLabel(names=list(names))) for names in (GENRES, GENRES[::-1]))
+    DatasetDict(train=train, test=test).save_to_disk(tmp_path / "in")
+    with pytest.raises(InputError, match="or another order of them, in each split"):
+        prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS)
 
 
 def test_a_clip_without_a_label_is_left_out(tmp_path):
@@ -118,7 +130,7 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     (tmp_path / "secret.wav").write_bytes(clip(99))
     rows = [
         {
-            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
+            "audio": {"bytes": clip(1 if i == 3 else i), "path": f"{i}.wav"},
             "genre": GENRES[i // 2 % 2],
             "track_id": f"song {i // 2}",
             "start": 40.0 * (i % 2),
@@ -128,8 +140,10 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     outside = {"bytes": None, "path": "../secret.wav"}
     rows.append({"audio": outside, "genre": GENRES[0], "track_id": "secret", "start": 0.0})
     source = write(tmp_path / "in", "parquet", Dataset.from_list(rows))
-    done = prepared(source, tmp_path / "out", min_tracks=1)
+    done = prepared(source, tmp_path / "out", min_tracks=None)
     assert (done["n_kept"], done["n_clips"]) == (6, 12)
     found = manifest(tmp_path / "out")
     assert found["train/12"]["status"] == "the dataset has no audio for it"
-    assert [found[f"train/{i}"]["starts"] for i in range(0, 12, 2)] == ["0 40"] * 6
+    songs = [found[f"train/{i}"] for i in range(0, 12, 2)]
+    assert [(song["starts"], song["seconds"]) for song in songs] == [("0 40", "2.4")] * 6
+    assert len({song["sha256"] for song in songs}) == 6, "two end alike"
