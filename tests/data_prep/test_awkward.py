@@ -59,7 +59,10 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         only({f"genres/{name}": data for name, data in by_genre(3).items()}),
         "holds one folder.* if the genres are in it, give .*/genres", {},
     ),
-    "small genres": (folder(), "at least 4 tracks.*Ambient 3, Techno 3", {"min_tracks": 4}),
+    "small genres": (
+        folder({"Techno/3.wav": clip(9)}), "at least 4 tracks.*Techno 4, Ambient 3",
+        {"min_tracks": 4},
+    ),
     "a small genre most of which is in a large one": (
         folder({f"Copy/{i}.wav": clip(i + 9) for i in range(4)}, n=12),
         "3 of 4 recordings of the genre Copy are in another genre as well", {},
@@ -76,6 +79,12 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         "has no column genre; it has path, artist: name the one to use", {},
     ),
     "a column of no table": (folder(), "--columns has no use", {"columns": {"genre": "style"}}),
+    "a column that the table in a folder lacks": (
+        lambda path: table(ROWS)(path).parent, "t.csv has no column style; it has path, genre",
+        {"columns": {"genre": "style"}},
+    ),
+    "a column without a name": (folder(), "takes NAME=COLUMN", {"columns": {"genre": ""}}),
+    "no table": (folder(), "holds no table with the columns path", {"genre_from": "table"}),
     "a table of other paths": (
         table([{"path": f"x/{i}.wav", "genre": "a"} for i in range(3)]),
         "None of the 3 paths in .* exists, such as x/0.wav: paths are relative to the table", {},
@@ -97,6 +106,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "no synonyms": (folder(), "--synonyms nowhere cannot be read", {"synonyms": "nowhere"}),
     "min_tracks of zero": (folder(), "--min_tracks must be 1 to 10000", {"min_tracks": 0}),
+    "half a second": (folder(), "--clip_seconds must be 1 to 10000", {"clip_seconds": 0.5}),
 }  # fmt: skip
 
 

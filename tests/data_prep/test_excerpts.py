@@ -51,7 +51,7 @@ def test_an_mp3_is_cut_where_it_should_be():
 def test_a_clip_of_up_to_a_minute_is_whole_and_a_short_song_gives_what_fits():
     ((start, (waveform, _)),) = cut(counted(60), Cutting())
     assert (start, len(waveform)) == (0.0, 60 * 16_000)
-    assert len(cut(counted(62), Cutting(clips_per_track=9, clip_seconds=30))) == 2
+    assert len(cut(counted(62), Cutting(clips_per_track=9, clip_seconds=23))) == 2
     ((start, (waveform, _)),) = cut(counted(62), Cutting(clips_per_track=2, clip_seconds=100))
     assert (start, len(waveform)) == (0.0, 62 * 16_000)
 
@@ -63,6 +63,8 @@ def test_silence_is_skipped():
     assert starts == [40.0, 50.0]
     starts = [start for start, _ in cut(song(100, silent=[(0, 50)]), TWO_OF_TEN)]
     assert starts == [70.0], "a silent half gives none"
+    starts = [start for start, _ in cut(song(100, silent=[(0, 50)], level=0.002), TWO_OF_TEN)]
+    assert starts == [20.0, 70.0], "soft, but not silent"
 
 
 def test_a_header_that_promises_too_much_is_not_believed():

@@ -179,6 +179,12 @@ def test_the_strictest_split_that_the_data_allow_is_the_default():
     assert suggested(6, 6, 6) == suggested(6, 12, 5) == "random"
 
 
+def test_a_tenth_of_train_becomes_the_validation_split_that_the_source_lacks():
+    tracks = {str(i): Track(str(i), "rock", split="train" if i else "test") for i in range(41)}
+    counts = Counter(splits.assign_custom(tracks, "given").values())
+    assert counts == {"train": 36, "validation": 4, "test": 1}
+
+
 def test_guests_and_spellings_are_one_artist_and_various_artists_are_none():
     tracks = custom({"Beyoncé": 1, "BEYONCE\u0301 feat. Jay-Z": 1, "Various Artists": 1, "VA": 1})
     names = [splits.link_keys(track)["artist"] for track in tracks.values()]

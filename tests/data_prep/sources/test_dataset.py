@@ -100,8 +100,8 @@ def test_clips_without_an_id_are_not_one_track(tmp_path):
     done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
     assert (done["n_kept"], done["n_clips"]) == (7, 8)
     clips = clips.remove_columns("start")
-    done = prepared(write(tmp_path / "three", "saved", clips), tmp_path / "four", columns=COLUMNS)
-    ids = {row["track_id"] for row in manifest(tmp_path / "four").values()}
+    done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
+    ids = {row["track_id"] for row in manifest(tmp_path / "out").values()}
     assert done["n_kept"] == len(ids) == 8
 
 
@@ -110,6 +110,10 @@ def test_splits_with_labels_in_another_order_are_refused(tmp_path):
     DatasetDict(train=train, test=test).save_to_disk(tmp_path / "in")
     with pytest.raises(InputError, match="or another order of them, in each split"):
         prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS)
+    DatasetDict(train=train, unlabelled=test).save_to_disk(tmp_path / "other")
+    assert prepared(tmp_path / "other", tmp_path / "out", columns=COLUMNS)["n_kept"] == 8
+    with pytest.raises(InputError, match="--genre_from has no use with"):
+        prepared(tmp_path / "other", tmp_path / "two", genre_from="folders")
 
 
 def test_a_clip_without_a_label_is_left_out(tmp_path):
@@ -131,14 +135,14 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     rows = [
         {
             "audio": {"bytes": clip(1 if i == 3 else i), "path": f"{i}.wav"},
-            "genre": GENRES[i // 2 % 2],
+            "label": GENRES[i // 2 % 2],
             "track_id": f"song {i // 2}",
-            "start": 40.0 * (i % 2),
+            "start": 40 * (i % 2),
         }
         for i in range(12)
     ]
     outside = {"bytes": None, "path": "../secret.wav"}
-    rows.append({"audio": outside, "genre": GENRES[0], "track_id": "secret", "start": 0.0})
+    rows.append({"audio": outside, "label": GENRES[0], "track_id": "secret", "start": 0})
     source = write(tmp_path / "in", "parquet", Dataset.from_list(rows))
     done = prepared(source, tmp_path / "out", min_tracks=None)
     assert (done["n_kept"], done["n_clips"]) == (6, 12)

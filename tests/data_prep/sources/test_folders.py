@@ -49,6 +49,7 @@ def test_folders_of_splits_above_the_genres_are_kept(tmp_path):
             files |= {f"{split}/{genre}/{i}.wav": clip(seed * 10 + g * 5 + i) for i in range(2)}
     done = prepared(write(tmp_path / "sets", files), tmp_path / "out")
     assert done["split"] == "given"
+    assert "The source's own. Leakage:" in (tmp_path / "out" / "README.md").read_text()
     for name in ("train", "validation", "test"):
         assert done["counts"][name] == {"Ambient": 2, "Techno": 2}
 
@@ -60,7 +61,12 @@ def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
         for a in range(5)
         for i in range(2)
     }
-    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    about = {"name": "Mine", "license": "cc-by-4.0", "description": "Two genres."}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out", **about)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: cc-by-4.0\n" in card and "# Mine\n\nTwo genres.\n" in card
+    assert "Album-grouped 80/10/10, seed 0. Leakage:" in card
+    assert "0 of 4 are from an album or folder" in card and "`cc-by-4.0`, as whoever" in card
     assert done["split"] == "album"
     assert done["leakage"]["album_in_train"] == 0
     splits = {}
@@ -75,6 +81,7 @@ def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path, m
     monkeypatch.chdir(tmp_path)
     done = prepared(Path("m"), tmp_path / "one")
     assert done["split"] == "random"
+    assert "album or folder" not in (tmp_path / "one" / "README.md").read_text()
     assert any("neither artists nor albums are known" in warning for warning in done["warnings"])
     write(source, {"Ambient/0 new.wav": clip(900), "Aardvark/1.wav": clip(901)})
     prepared(source, tmp_path / "two")

@@ -43,9 +43,11 @@ def test_spellings_are_merged_and_what_maps_where_is_printed(library, tmp_path, 
 
 
 def test_genres_by_name_and_by_number(library, tmp_path):
-    archive = make_zip(tmp_path / "m.zip", {p.name: p.read_bytes() for p in library.iterdir()})
+    files = {f"A/B/{path.name}": path.read_bytes() for path in library.iterdir()}
+    archive = make_zip(tmp_path / "m.zip", files)
     named = prepared(archive, tmp_path / "a", genre_from="tags", genres="ambient, Rap")
     assert named["genres"] == ["Ambient", "Hip-Hop"]
+    assert manifest(tmp_path / "a")["A/B/0.flac"]["album"] == "A/B", "not every B"
     most = prepared(library, tmp_path / "b", genre_from="tags", genres="2")
     assert most["genres"] == ["Hip-Hop", "Techno"]
     with pytest.raises(InputError, match="No track has the genre Polka; the most frequent are Hip"):
@@ -97,7 +99,7 @@ def audio_file(path: Path) -> Path:
 def test_each_kind_of_tags_is_read(tmp_path, ending, names):
     path = audio_file(tmp_path / f"a.{ending}")
     file = mutagen.File(path)
-    values = ("Ann", "A song" * 90, "Songs", ["Rock", "Pop"])
+    values = (["Ann", "Bo"], "A song" * 90, "Songs", ["Rock", "Pop"])
     for name, value in zip(names, values, strict=True):
         file[name] = value
     file.save()
