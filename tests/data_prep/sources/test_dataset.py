@@ -15,7 +15,7 @@ from datasets import (
 
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
-from tests.data_prep.music import GENRES, clip, prepared
+from tests.data_prep.music import GENRES, clip, prepared, tag
 
 COLUMNS = {"genre": "style", "artist": "band"}
 
@@ -132,6 +132,7 @@ def test_a_clip_without_a_label_is_left_out(tmp_path):
 def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     """A row's path is a stranger's text: one leads out of the dataset."""
     (tmp_path / "secret.wav").write_bytes(clip(99))
+    (tmp_path / "tagged.flac").write_bytes(clip(99, "FLAC"))
     rows = [
         {
             "audio": {"bytes": clip(1 if i == 3 else i), "path": f"{i}.wav"},
@@ -141,6 +142,7 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
         }
         for i in range(12)
     ]
+    rows[0]["audio"]["bytes"] = tag(tmp_path / "tagged.flac", artist="Ann").read_bytes()
     outside = {"bytes": None, "path": "../secret.wav"}
     rows.append({"audio": outside, "label": GENRES[0], "track_id": "secret", "start": 0})
     source = write(tmp_path / "in", "parquet", Dataset.from_list(rows))
@@ -149,5 +151,6 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     found = manifest(tmp_path / "out")
     assert found["train/12"]["status"] == "the dataset has no audio for it"
     songs = [found[f"train/{i}"] for i in range(0, 12, 2)]
-    assert [(song["starts"], song["seconds"]) for song in songs] == [("0 40", "2.4")] * 6
+    said = [(song["starts"], song["seconds"], song["artist"]) for song in songs]
+    assert said == [("0 40", "2.4", "")] * 6, "tags are not asked"
     assert len({song["sha256"] for song in songs}) == 6, "two end alike"

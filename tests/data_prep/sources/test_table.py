@@ -150,9 +150,9 @@ def test_a_table_inside_an_archive_or_a_folder(files, tmp_path, form, suffix):
 
 
 def test_two_tables_are_not_guessed_between(files, tmp_path):
-    for name in ("a.csv", "b.csv"):
+    for name in ("a.csv", "train.csv"):
         write_csv(files / name, rows())
-    with pytest.raises(InputError, match=r"holds 2 tables.*a\.csv, b\.csv.*give the one"):
+    with pytest.raises(InputError, match=r"holds 2 tables.*a\.csv, train\.csv.*give the one"):
         prepared(files, tmp_path / "out")
 
 
