@@ -130,6 +130,7 @@ def test_a_table_for_each_split(files, tmp_path, name):
 def test_paths_without_what_the_files_end_in(files, tmp_path, inside):
     """A file that is called so is meant before one that is called alike."""
     (files / "audio" / "0.json").write_text("{}")
+    (files / "audio" / "2").mkdir()
     (files / "audio" / "1.wav").rename(files / "audio" / "e\u0301.wav")  # as macOS writes it
     table = [row | {"path": row["path"][: -len(".wav")]} for row in rows()]
     table[1]["path"] = "./audio//\u00c9"
