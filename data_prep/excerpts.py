@@ -88,7 +88,7 @@ def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
     if not cutting.are_songs:
         raise AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
     seconds = min(cutting.clip_seconds, duration)
-    n = max(1, min(cutting.clips_per_track, int(duration / seconds)))
+    n = min(cutting.clips_per_track, int(duration / seconds))
     part = duration / n
     found, problem = [], AudioError("silent")
     for i in range(n):

@@ -94,6 +94,4 @@ def load_prepared(folder: Path) -> tuple["DatasetDict", Preparation]:
         raise InputError(
             f"{folder} was prepared by an earlier version: prepare it again with --overwrite."
         ) from error
-    dataset = load_from_disk(str(folder))
-    column = Audio(sampling_rate=preparation.sampling_rate, decode=False)
-    return dataset.cast_column("audio", column), preparation
+    return load_from_disk(str(folder)).cast_column("audio", Audio(decode=False)), preparation

@@ -58,7 +58,7 @@ def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
     names = next((names for kind, names in NAMES.items() if isinstance(tags, kind)), {})
     values = tags.get(names.get(name, name)) or []
     if isinstance(tags, ID3) and values:
-        values = values.genres if name == "genre" else values.text  # "(17)" is Rock
+        values = values.text  # mutagen has read "(17)" as Rock
     texts = (one_line(str(value)).strip()[:MAX_LENGTH] for value in values)
     return tuple(text for text in texts if text)
 

@@ -44,7 +44,8 @@ def from_file(path: Path, options: SourceOptions) -> MusicSource:
     rows = _rows_of(frame, path, options)
     paths = {row["path"]: folder / row["path"] for row in rows if row["path"]}
     folders = {file.parent for file in paths.values() if _is(Path.is_dir, file.parent)}
-    keys = _keys(child.as_posix() for parent in folders for child in parent.iterdir())
+    there = (child for parent in folders for child in parent.iterdir())
+    keys = _keys(child.as_posix() for child in there if _is(Path.is_file, child))
     found = {name: Path(_find(file.as_posix(), keys) or file) for name, file in paths.items()}
     files = {name: file for name, file in found.items() if _is(Path.is_file, file)}
     tracks = _tracks(path, rows, files)

@@ -22,11 +22,13 @@ def clip(seed: int, kind: str = "WAV", seconds: float = 1.2) -> bytes:
     return clip_bytes(seed, seconds, RATE, format=kind)
 
 
-def song(seconds: float, seed: int = 0, silent: Sequence[tuple[float, float]] = ()) -> bytes:
-    """Stereo FLAC; `silent` are the parts, in seconds, that are digital silence."""
+def song(
+    seconds: float, seed: int = 0, silent: Sequence[tuple[float, float]] = (), level: float = 0
+) -> bytes:
+    """Stereo FLAC; `silent` are the parts, in seconds, that stay at one level, at first zero."""
     samples = np.random.default_rng(seed).uniform(-0.3, 0.3, (int(seconds * RATE), 2))
     for start, end in silent:
-        samples[int(start * RATE) : int(end * RATE)] = 0
+        samples[int(start * RATE) : int(end * RATE)] = level
     buffer = io.BytesIO()
     soundfile.write(buffer, to_pcm16(samples), RATE, format="FLAC")
     return buffer.getvalue()

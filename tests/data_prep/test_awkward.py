@@ -51,14 +51,21 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         only({f"jazz.0000{i}.wav": clip(i) for i in range(3)}),
         "has 3 audio files and no folders.*--genre_from tags", {},
     ),
+    "few names of GTZAN": (
+        only({f"{g}.00000.wav": clip(i) for i, g in enumerate(("pop", "jazz", "my", "our"))}),
+        "has 4 audio files and no folders", {},
+    ),
     "genres one folder below": (
         only({f"genres/{name}": data for name, data in by_genre(3).items()}),
         "holds one folder.* if the genres are in it, give .*/genres", {},
     ),
-    "small genres": (folder(), "at least 4 tracks.*Ambient 3, Techno 3", {"min_tracks": 4}),
-    "a small genre that is wholly in a large one": (
-        folder({f"Copy/{i}.wav": clip(i) for i in range(3)}, n=12),
-        "3 of 3 recordings of the genre Copy are in another genre as well", {},
+    "small genres": (
+        folder({"Techno/3.wav": clip(9)}), "at least 4 tracks.*Techno 4, Ambient 3",
+        {"min_tracks": 4},
+    ),
+    "a small genre most of which is in a large one": (
+        folder({f"Copy/{i}.wav": clip(i + 9) for i in range(4)}, n=12),
+        "3 of 4 recordings of the genre Copy are in another genre as well", {},
     ),
     "all files broken": (
         only(dict.fromkeys(by_genre(3), b"no music")), "no usable audio: Ambient/0.wav: it is", {},
@@ -72,6 +79,12 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
         "has no column genre; it has path, artist: name the one to use", {},
     ),
     "a column of no table": (folder(), "--columns has no use", {"columns": {"genre": "style"}}),
+    "a column that the table in a folder lacks": (
+        lambda path: table(ROWS)(path).parent, "t.csv has no column style; it has path, genre",
+        {"columns": {"genre": "style"}},
+    ),
+    "a column without a name": (folder(), "takes NAME=COLUMN", {"columns": {"genre": ""}}),
+    "no table": (folder(), "holds no table with the columns path", {"genre_from": "table"}),
     "a table of other paths": (
         table([{"path": f"x/{i}.wav", "genre": "a"} for i in range(3)]),
         "None of the 3 paths in .* exists, such as x/0.wav: paths are relative to the table", {},
@@ -93,6 +106,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "no synonyms": (folder(), "--synonyms nowhere cannot be read", {"synonyms": "nowhere"}),
     "min_tracks of zero": (folder(), "--min_tracks must be 1 to 10000", {"min_tracks": 0}),
+    "half a second": (folder(), "--clip_seconds must be 1 to 10000", {"clip_seconds": 0.5}),
 }  # fmt: skip
 
 
@@ -145,7 +159,7 @@ def test_awkward_files_are_left_out_by_name(tmp_path):
 def test_awkward_rows_are_left_out_by_name(tmp_path):
     rows = [{"path": f"{i}.wav", "genre": "AT"[i % 2]} for i in range(10)]
     rows += [{"path": "6.wav", "genre": "T"}, {"path": "no.wav", "genre": "A"}]
-    rows += [{"path": "", "genre": "A"}, {"path": "x" * 300, "genre": "A"}]
+    rows += [{"path": "", "genre": "A"}, {"path": "x" * 300 + ".wav", "genre": "A"}]
     rows[7]["genre"] = " "
     rows = [row | {"split": "" if i == 8 else "train" if i < 5 else "test"}
             for i, row in enumerate(rows)]  # fmt: skip
@@ -157,7 +171,7 @@ def test_awkward_rows_are_left_out_by_name(tmp_path):
         "8.wav": "the source gives it no split",
         "no.wav": "there is no such file",
         "row 13": "the table has no path for it",
-        ("x" * 300)[-200:]: "there is no such file",
+        "x" * 196 + ".wav": "there is no such file",
     }
 
 

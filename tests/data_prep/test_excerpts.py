@@ -51,7 +51,7 @@ def test_an_mp3_is_cut_where_it_should_be():
 def test_a_clip_of_up_to_a_minute_is_whole_and_a_short_song_gives_what_fits():
     ((start, (waveform, _)),) = cut(counted(60), Cutting())
     assert (start, len(waveform)) == (0.0, 60 * 16_000)
-    assert len(cut(counted(62), Cutting(clips_per_track=9, clip_seconds=30))) == 2
+    assert len(cut(counted(62), Cutting(clips_per_track=9, clip_seconds=23))) == 2
     ((start, (waveform, _)),) = cut(counted(62), Cutting(clips_per_track=2, clip_seconds=100))
     assert (start, len(waveform)) == (0.0, 62 * 16_000)
 
@@ -63,6 +63,8 @@ def test_silence_is_skipped():
     assert starts == [40.0, 50.0]
     starts = [start for start, _ in cut(song(100, silent=[(0, 50)]), TWO_OF_TEN)]
     assert starts == [70.0], "a silent half gives none"
+    starts = [start for start, _ in cut(song(100, silent=[(0, 50)], level=0.002), TWO_OF_TEN)]
+    assert starts == [20.0, 70.0], "soft, but not silent"
 
 
 def test_a_header_that_promises_too_much_is_not_believed():
@@ -70,6 +72,9 @@ def test_a_header_that_promises_too_much_is_not_believed():
     found = cut(data[: len(data) * 7 // 10], TWO_OF_TEN)
     starts = [start for start, _ in found]
     assert starts == pytest.approx([12.5, 47.5], abs=0.1), "spread over the 70 s that are there"
+    data = counted(100)  # as FLAC, whose length is believed
+    starts = [start for start, _ in cut(data[: len(data) * 76 // 100], TWO_OF_TEN)]
+    assert starts == [20.0, 60.0], "of the ten seconds from 70 on there are six"
 
 
 def test_a_damaged_place_does_not_cost_the_song():
@@ -90,12 +95,15 @@ def test_of_a_long_song_only_the_excerpts_are_decoded(tmp_path, monkeypatch):
 
 
 def test_excerpts_of_a_song_are_rows_of_one_track(tmp_path):
-    files = by_genre(6) | {"Techno/song.flac": song(100, seed=5)}
+    """One begins as another and is cut off, one is constant in its first half: both are kept."""
+    flac = song(100, seed=5)
+    files = by_genre(6) | {"Techno/song.flac": flac, "Techno/cut.flac": flac[: len(flac) * 4 // 5]}
+    files["Techno/half.flac"] = song(100, seed=6, silent=[(0, 50)], level=0.1)
     done = prepared(
         write(tmp_path / "m", files), tmp_path / "out", clips_per_track=2, clip_seconds=10.0
     )
-    assert (done["n_kept"], done["n_clips"]) == (13, 14)
-    assert "13 tracks, as 14 clips" in (tmp_path / "out" / "README.md").read_text()
+    assert (done["n_kept"], done["n_clips"]) == (15, 18)
+    assert "15 tracks, as 18 clips" in (tmp_path / "out" / "README.md").read_text()
     rows = [
         (name, row)
         for name, split in load_from_disk(tmp_path / "out").items()
@@ -106,7 +114,10 @@ def test_excerpts_of_a_song_are_rows_of_one_track(tmp_path):
     assert [row["start"] for _, row in rows] == [20.0, 70.0]
     assert [num_samples(row["audio"]["bytes"]) for _, row in rows] == [160_000] * 2
     row = manifest(tmp_path / "out")["Techno/song.flac"]
-    assert (row["starts"], row["seconds"]) == ("20 70", "20.0")
+    assert (row["starts"], row["seconds"], row["lost_seconds"]) == ("20 70", "20.0", "0.0")
+    row = manifest(tmp_path / "out")["Techno/cut.flac"]
+    seconds, lost = float(row["seconds"]), float(row["lost_seconds"])
+    assert seconds + lost == pytest.approx(20) and lost > 0
 
 
 def test_a_song_that_goes_away_is_left_out(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.names import MAX_LENGTH, artist_key, path_id
-from data_prep.prepared import plain_name
+from data_prep.prepared import default_output_dir, plain_name
 from music_genre.genre_names import same_name_key
 
 
@@ -26,7 +26,7 @@ def test_other_scripts_and_punctuation_alone_keep_their_difference():
     assert len({same_name_key(name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", ["Jay-Z feat. Alicia Keys", "Jay Z (ft. Linkin Park)", "JAY-Z"])
+@pytest.mark.parametrize("name", ["Jay-Z feat. U2", "Jay Z (ft. U2)", "JAY-Z [Featuring U2]"])
 def test_guests_are_left_out_of_an_artist(name):
     assert artist_key(name) == "jayz"
 
@@ -34,7 +34,7 @@ def test_guests_are_left_out_of_an_artist(name):
 def test_an_id_is_short_stable_and_on_one_line():
     assert path_id("./a\\b\n.wav") == "a/b\\n.wav"
     long = "x" * 300 + ".wav"
-    assert len(path_id(long)) == MAX_LENGTH
+    assert len(path_id(long)) == MAX_LENGTH and path_id(long).endswith("x.wav")
     assert path_id(long) != path_id("y" + long[1:])
 
 
@@ -43,3 +43,4 @@ def test_the_name_of_a_source(tmp_path):
     names = ["GTZAN.ZIP", "My music.tar.gz", "a.tgz", "t.csv", "Vol. 1.2"]
     plain = [plain_name(tmp_path / name) for name in names]
     assert plain == ["GTZAN", "My music", "a", "t", "Vol. 1.2"]
+    assert default_output_dir(["You/Gtzan"], "artist").name == "you-gtzan-artist"

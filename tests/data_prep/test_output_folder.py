@@ -73,9 +73,10 @@ def test_an_output_folder_inside_the_source_is_no_change_of_it(tmp_path):
     assert (source / "prepared" / "manifest.csv").stat().st_ino == inode
 
 
-def test_a_negative_seed_is_refused_before_anything_is_decoded(path, out):
-    with pytest.raises(InputError, match="--seed must be 0 or more, not -1"):
-        prepare([path], out, split="random", seed=-1)
+def test_a_number_out_of_range_is_refused_before_anything_is_decoded(path, out):
+    for name, number in (("seed", -1), ("sampling_rate", 3_999), ("sampling_rate", 96_001)):
+        with pytest.raises(InputError, match=f"--{name} must be .*, not {number}"):
+            prepare([path], out, **{"split": "random", name: number})
 
 
 def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
@@ -162,6 +163,10 @@ def test_a_file_that_a_user_put_into_the_dataset_survives(path, out):
     assert (out / "train" / "notes.txt").read_text() == "which tracks sound wrong"
     assert prepare([path], out, split="random", seed=1)["seed"] == 1
     (out / "train" / "notes.txt").unlink()
+    (out / "more").symlink_to(path.parent)
+    with pytest.raises(InputError, match="more is not a file of data_prep"):
+        prepare([path], out, split="random", seed=2, overwrite=True)
+    (out / "more").unlink()
     (out / "train" / "cache-0123456789abcdef.arrow").touch()  # what Dataset.map leaves
     assert prepare([path], out, split="random", seed=2, overwrite=True)["seed"] == 2
 

@@ -15,17 +15,20 @@ from data_prep.prepare import prepare
 from data_prep.prepared import read_preparation
 from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
+from tests.data_prep.music import clip, tag, write
 from tests.data_prep.test_archive import make
 
 
 def test_a_dataset_with_an_empty_split_loads(tmp_path):
     """Two tracks of a genre are too few for three splits, so validation and test are empty."""
     members = {name: data for name, data in three_of_each().items() if "00002" not in name}
-    prepare([make_zip(tmp_path / "small.zip", members)], tmp_path / "out", split="random")
+    source = make_zip(tmp_path / "small.zip", members)
+    prepare([source], tmp_path / "out", split="random", sampling_rate=8_000)
     dataset = load_from_disk(tmp_path / "out")
     sizes = {name: len(split) for name, split in dataset.items()}
     assert sizes == {"train": 6, "validation": 0, "test": 0}
     assert dataset["test"].features == dataset["train"].features
+    assert dataset["test"].features["audio"].sampling_rate == 8_000
 
 
 def test_the_dataset_is_as_promised(prepared):
@@ -39,6 +42,7 @@ def test_the_dataset_is_as_promised(prepared):
     assert tuple(features["genre"].names) == GENRES
     row = dataset["test"].cast_column("audio", Audio(decode=False))[0]
     assert row["track_id"].startswith(GENRES[row["genre"]])
+    assert row["file"] == f"{GENRES[row['genre']]}/{row['track_id']}.wav"
     info = soundfile.info(io.BytesIO(row["audio"]["bytes"]))
     assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
     assert info.duration == pytest.approx(2.0, abs=0.001)
@@ -92,7 +96,8 @@ def test_of_several_copies_the_longest_that_decodes_is_kept(tmp_path, order):
         make_zip(tmp_path / "broken.zip", {name: b"RIFF" + bytes(100)}),
     ]
     twin = make_zip(tmp_path / "twin.zip", {name: clip_bytes(0, 3.0)})
-    prepare([*(archives[i] for i in order), twin], tmp_path / "out", split="random")
+    done = prepare([*(archives[i] for i in order), twin], tmp_path / "out", split="random")
+    assert (done["n_clips"], done["seconds"]) == (9, 8 * 1.5 + 3)
     with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["track_id"] == "blues.00000"]
     status = {row["archive"]: row["status"] for row in rows}
@@ -121,7 +126,11 @@ def test_few_clips_are_read_ahead(tmp_path, monkeypatch):
 
 
 def test_clips_of_gtzan_have_their_artist(tmp_path):
-    prepare([make_zip(tmp_path / "a.zip", three_of_each())], tmp_path / "out", split="random")
+    """Or none where GTZAN's index knows none, whatever a tag says."""
+    tagged = "genres_original/classical/classical.00059.flac"
+    source = write(tmp_path / "m", three_of_each() | {tagged: clip(1, "FLAC")})
+    tag(source / tagged, artist="Ann")
+    prepare([source], tmp_path / "out", split="random")
     artists = {
         row["track_id"]: row["artist"]
         for split in load_from_disk(tmp_path / "out").values()
@@ -146,6 +155,7 @@ def test_synthesised_clips_have_no_artist_and_no_leakage(archive, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "synthesised: nothing to check" in card
     assert "artist of" not in card
+    assert prepare([archive], tmp_path / "by default")["split"] == "random"
     recorded = make_zip(tmp_path / "recorded.zip", three_of_each())
     with pytest.raises(InputError, match="prepare them separately"):
         prepare([archive, recorded], tmp_path / "two", split="random")

@@ -147,13 +147,52 @@ def test_few_artists_of_many_tracks_are_still_in_each_split():
     assert Counter(assignment.values()) == {"train": 6, "validation": 2, "test": 2}
     assert leakage(assignment, tracks)["artist_in_train"] == 0
     assert set(splits.assign_custom(custom({"a": 9, "b": 5}), "artist").values()) == {"train"}
+    tracks = custom({"a": 1}) | custom({"a": 2, "b": 4, "c": 4}, "jazz")
+    assert splits.assign_custom(tracks, "artist")["rock/a/0"] == "train", "with the only rock"
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [("artist", "album"), ("artist", "sha256"), ("album", "title"), ("album", "sha256"),
+     ("random", "title"), ("random", "sha256")],
+)  # fmt: skip
+def test_tracks_that_have_something_in_common_are_on_one_side(method, field):
+    """Of forty tracks the first has it in common with the 21st, and so on."""
+    tracks = {str(i): Track(str(i), "rock", **{field: f"same {i % 20}"}) for i in range(40)}
+    for seed in range(3):
+        split_of = splits.assign_custom(tracks, method, seed)
+        assert all(split_of[str(i)] == split_of[str(i + 20)] for i in range(20))
+        assert len(set(split_of.values())) == 3
+
+
+def test_the_strictest_split_that_the_data_allow_is_the_default():
+    """The artists or the albums of more than half are known; a genre has three albums."""
+
+    def suggested(n_artists: int, n_with_album: int, n_albums: int) -> str:
+        tracks = [Track(str(i), "AB"[i % 2], "Ann" if i < n_artists else "VA") for i in range(12)]
+        for i, track in enumerate(tracks[:n_with_album]):
+            track.album, track.split = f"album {i % n_albums}", "train"
+        return splits.suggest({track.track_id: track for track in tracks})
+
+    assert suggested(7, 12, 6) == "artist"
+    assert suggested(6, 7, 6) == "album"
+    assert suggested(6, 6, 6) == suggested(6, 12, 5) == "random"
+
+
+def test_a_tenth_of_train_becomes_the_validation_split_that_the_source_lacks():
+    tracks = {str(i): Track(str(i), "rock", split="train" if i else "test") for i in range(41)}
+    counts = Counter(splits.assign_custom(tracks, "given").values())
+    assert counts == {"train": 36, "validation": 4, "test": 1}
 
 
 def test_guests_and_spellings_are_one_artist_and_various_artists_are_none():
-    tracks = custom({"Beyoncé": 1, "BEYONCE\u0301 feat. Jay-Z": 1, "Various Artists": 1, "VA": 1})
+    tracks = custom({"Beyoncé": 1, "BEYONCE\u0301 feat. Jay-Z": 1, "[unknown]": 1, "VA": 1})
     names = [splits.link_keys(track)["artist"] for track in tracks.values()]
     assert names == ["beyoncé", "beyoncé", "", ""]
-    assert not splits.link_keys(Track("x", "rock", title="So What"))["title"], "by whom?"
+    keys = splits.link_keys(Track("x", "rock", title="So What", album="Hits"))
+    assert (keys["title"], keys["recording"]) == ("", "rock/sowhat"), "by whom?"
+    keys = splits.link_keys(Track("x", "rock", "Ann", "So What", "Hits"))
+    assert (keys["recording"], keys["album without artist"]) == ("ann/sowhat", "")
 
 
 def test_splits_depend_on_the_seed_alone():

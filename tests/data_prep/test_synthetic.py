@@ -50,9 +50,11 @@ def test_the_archive_has_gtzans_layout_and_says_that_it_is_synthetic(tmp_path):
     first = path.read_bytes()
     write_archive(path, clips_per_genre=2, seconds=0.5, seed=1)
     assert path.read_bytes() != first
+    other = {info.CRC for info in zipfile.ZipFile(path).infolist()}
     write_archive(path, clips_per_genre=2, seconds=0.5)
     assert path.read_bytes() == first
     with zipfile.ZipFile(path) as archive:
+        assert len(other & {info.CRC for info in archive.infolist()}) == 1, "but the marker"
         names = archive.namelist()
         wavs = [f"genres_original/{g}/{g}.{n:05d}.wav" for g in GENRES for n in range(2)]
         assert names == [MARKER, *wavs]

@@ -5,6 +5,8 @@ Run: pytest tests/data_prep/test_unequal.py
 
 import json
 
+from datasets import load_from_disk
+
 from data_prep import splits
 from data_prep.track import Track
 from tests.uneven import FILES
@@ -17,6 +19,8 @@ def test_leakage_is_of_train_alone(uneven):
     assert leakage["artist_in_train"] == 2
     assert leakage["artist_unknown"] == 1
     assert leakage["samples_in_train"] == 0
+    artists = {name for split in load_from_disk(uneven).values() for name in split["artist"]}
+    assert artists == {"", "Ada", "Bo", "Cy", "Dora", "Eve", "Fay"}, "no Various Artists"
 
 
 def test_an_artist_is_on_one_side_whatever_the_seed_and_various_artists_are_none():

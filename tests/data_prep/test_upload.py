@@ -175,13 +175,14 @@ def test_what_is_said_of_other_clips_is_not_believed(downloaded, tmp_path):
     folder = shutil.copytree(downloaded, tmp_path / "changed")
     card = DatasetCard.load(folder / "README.md")
     said = card.data.data_prep
-    for change in ({}, {"n_clips": 61}, {"split": ["random"]}):
+    changes = ({"n_clips": 61}, None), ({"split": ["random"]}, None)
+    for change, split in (({}, None), ({}, "artist"), *changes):
         card.data.data_prep = said | change
         card.save(folder / "README.md")
         source = recognise(folder, SourceOptions())
-        done = select_custom(source.each_track(), source, None, 0, SourceOptions(min_tracks=1))
+        done = select_custom(source.each_track(), source, split, 0, SourceOptions(min_tracks=1))
         is_known = done["split_description"] == DESCRIPTIONS["random"]
-        assert is_known == (not change)
+        assert is_known == (not change and not split)
 
 
 @pytest.mark.parametrize("content", ["no metadata", "---\na: [\n---\n"])

@@ -15,13 +15,13 @@ from datasets import (
 
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
-from tests.data_prep.music import GENRES, clip, prepared
+from tests.data_prep.music import GENRES, clip, prepared, tag
 
 COLUMNS = {"genre": "style", "artist": "band"}
 
 
 def dataset(genre: object = None) -> Dataset:
-    """Eight clips; `genre` is another genre than `style`, and `mood` a ClassLabel of no use."""
+    """Eight clips, the last as the first; `genre` is not `style`, and `mood` has no use."""
     features = Features(
         {
             "audio": {"bytes": Value("binary"), "path": Value("string")},
@@ -33,7 +33,7 @@ def dataset(genre: object = None) -> Dataset:
     )
     rows = [
         {
-            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
+            "audio": {"bytes": clip(i % 7), "path": f"{i}.wav"},
             "style": GENRES[i % 2],
             "genre": "Pop",
             "band": f"Band {i}",
@@ -54,7 +54,7 @@ def write(folder: Path, kind: str, clips: Dataset) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "saved"])
-@pytest.mark.parametrize("genre", [None, ClassLabel(names=list(GENRES))])
+@pytest.mark.parametrize("genre", [None, ClassLabel(names=list(GENRES[::-1]))])
 def test_the_columns_that_are_named_are_read(tmp_path, kind, genre):
     source, output = write(tmp_path / "in", kind, dataset(genre)), tmp_path / "out"
     done = prepared(source, output, columns=COLUMNS, min_tracks=1)
@@ -116,6 +116,21 @@ def test_clips_without_an_id_are_not_one_track(tmp_path):
     clips = clips.add_column("start", [0.0] * 7 + [1.2])
     done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
     assert (done["n_kept"], done["n_clips"]) == (7, 8)
+    clips = clips.remove_columns("start")
+    done = prepared(write(tmp_path / "in", "saved", clips), tmp_path / "out", columns=COLUMNS)
+    ids = {row["track_id"] for row in manifest(tmp_path / "out").values()}
+    assert done["n_kept"] == len(ids) == 8
+
+
+def test_splits_with_labels_in_another_order_are_refused(tmp_path):
+    train, test = (dataset(ClassLabel(names=list(names))) for names in (GENRES, GENRES[::-1]))
+    DatasetDict(train=train, test=test).save_to_disk(tmp_path / "in")
+    with pytest.raises(InputError, match="or another order of them, in each split"):
+        prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS)
+    DatasetDict(train=train, unlabelled=test).save_to_disk(tmp_path / "other")
+    assert prepared(tmp_path / "other", tmp_path / "out", columns=COLUMNS)["n_kept"] == 8
+    with pytest.raises(InputError, match="--genre_from has no use with"):
+        prepared(tmp_path / "other", tmp_path / "two", genre_from="folders")
 
 
 def test_a_clip_without_a_label_is_left_out(tmp_path):
@@ -134,20 +149,25 @@ def test_a_clip_without_a_label_is_left_out(tmp_path):
 def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     """A row's path is a stranger's text: one leads out of the dataset."""
     (tmp_path / "secret.wav").write_bytes(clip(99))
+    (tmp_path / "tagged.flac").write_bytes(clip(99, "FLAC"))
     rows = [
         {
-            "audio": {"bytes": clip(i), "path": f"{i}.wav"},
-            "genre": GENRES[i // 2 % 2],
+            "audio": {"bytes": clip(1 if i == 3 else i), "path": f"{i}.wav"},
+            "label": GENRES[i // 2 % 2],
             "track_id": f"song {i // 2}",
-            "start": 40.0 * (i % 2),
+            "start": 40 * (i % 2),
         }
         for i in range(12)
     ]
+    rows[0]["audio"]["bytes"] = tag(tmp_path / "tagged.flac", artist="Ann").read_bytes()
     outside = {"bytes": None, "path": "../secret.wav"}
-    rows.append({"audio": outside, "genre": GENRES[0], "track_id": "secret", "start": 0.0})
+    rows.append({"audio": outside, "label": GENRES[0], "track_id": "secret", "start": 0})
     source = write(tmp_path / "in", "parquet", Dataset.from_list(rows))
-    done = prepared(source, tmp_path / "out", min_tracks=1)
+    done = prepared(source, tmp_path / "out", min_tracks=None)
     assert (done["n_kept"], done["n_clips"]) == (6, 12)
     found = manifest(tmp_path / "out")
     assert found["train/12"]["status"] == "the dataset has no audio for it"
-    assert [found[f"train/{i}"]["starts"] for i in range(0, 12, 2)] == ["0 40"] * 6
+    songs = [found[f"train/{i}"] for i in range(0, 12, 2)]
+    said = [(song["starts"], song["seconds"], song["artist"]) for song in songs]
+    assert said == [("0 40", "2.4", "")] * 6, "tags are not asked"
+    assert len({song["sha256"] for song in songs}) == 6, "two end alike"

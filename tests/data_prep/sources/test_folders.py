@@ -1,5 +1,7 @@
 """A folder per genre, in its layouts, as a folder, zip and tar."""
 
+from pathlib import Path
+
 import pytest
 from datasets import load_from_disk
 
@@ -27,16 +29,17 @@ def test_the_first_folder_is_the_genre_and_artists_lie_below(tmp_path, capsys):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "GTZAN" not in card and "gtzan" not in card
     assert "in 2 genres" in card
+    assert "album or folder" not in card, "artists are known, which says more"
 
 
 def test_a_zip_of_a_folder_is_that_folder(tmp_path):
-    files = by_genre(3)
+    files = by_genre(3, ("Dev", "Test"))  # no splits, as there is no train
     prepared(write(tmp_path / "source", files), tmp_path / "expected")
     source = make_zip(tmp_path / "a.zip", {f"My music/{n}": d for n, d in files.items()})
     done = prepared(source, tmp_path / "out")
     found, expected = (sorted(samples_of(tmp_path / n).values()) for n in ("out", "expected"))
     assert found == expected
-    assert done["genres"] == ["Ambient", "Techno"]
+    assert done["genres"] == ["Dev", "Test"]
 
 
 def test_folders_of_splits_above_the_genres_are_kept(tmp_path):
@@ -46,6 +49,7 @@ def test_folders_of_splits_above_the_genres_are_kept(tmp_path):
             files |= {f"{split}/{genre}/{i}.wav": clip(seed * 10 + g * 5 + i) for i in range(2)}
     done = prepared(write(tmp_path / "sets", files), tmp_path / "out")
     assert done["split"] == "given"
+    assert "The source's own. Leakage:" in (tmp_path / "out" / "README.md").read_text()
     for name in ("train", "validation", "test"):
         assert done["counts"][name] == {"Ambient": 2, "Techno": 2}
 
@@ -57,7 +61,12 @@ def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
         for a in range(5)
         for i in range(2)
     }
-    done = prepared(write(tmp_path / "m", files), tmp_path / "out")
+    about = {"name": "Mine", "license": "cc-by-4.0", "description": "Two genres."}
+    done = prepared(write(tmp_path / "m", files), tmp_path / "out", **about)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: cc-by-4.0\n" in card and "# Mine\n\nTwo genres.\n" in card
+    assert "Album-grouped 80/10/10, seed 0. Leakage:" in card
+    assert "0 of 4 are from an album or folder" in card and "`cc-by-4.0`, as whoever" in card
     assert done["split"] == "album"
     assert done["leakage"]["album_in_train"] == 0
     splits = {}
@@ -66,11 +75,13 @@ def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
     assert all(len(album_splits) == 1 for album_splits in splits.values())
 
 
-def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path):
-    """Also when files come."""
+def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path, monkeypatch):
+    """Also when files come. A folder here could be the id of a dataset."""
     source = write(tmp_path / "m", by_genre(3))
-    done = prepared(source, tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    done = prepared(Path("m"), tmp_path / "one")
     assert done["split"] == "random"
+    assert "album or folder" not in (tmp_path / "one" / "README.md").read_text()
     assert any("neither artists nor albums are known" in warning for warning in done["warnings"])
     write(source, {"Ambient/0 new.wav": clip(900), "Aardvark/1.wav": clip(901)})
     prepared(source, tmp_path / "two")
@@ -78,11 +89,12 @@ def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path):
 
 
 def test_small_genres_and_spellings(tmp_path, capsys):
-    files = by_genre(10, ("hip hop", "Techno")) | {"Hip-Hop/9.wav": clip(900)}
+    files = by_genre(10, ("hip  hop", "Techno")) | {"Hip-Hop/9.wav": clip(900)}
     files |= {"hip hop /9.wav": clip(901)} | {f"Polka/{i}.wav": clip(500 + i) for i in range(9)}
     done = prepare([write(tmp_path / "m", files)], tmp_path / "out")
     assert (done["genres"], done["n_kept"]) == (["Techno", "hip hop"], 22), "the commonest spelling"
     statuses = {row["status"] for row in manifest(tmp_path / "out").values()}
+    assert done["n_dropped"] == 9
     assert statuses == {"kept", "its genre Polka has fewer than 10 tracks"}
     assert "Left out, with fewer than 10 tracks: Polka (9)." in capsys.readouterr().out
 
