@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 DATA_DIR = Path("data")
 SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
 PREPARATION_FILE = "preparation.json"
-ARCHIVE_OR_TABLE = re.compile(r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|jsonl|parquet|xlsx)$", re.IGNORECASE)
+ARCHIVE_OR_TABLE = re.compile(
+    r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|txt|jsonl?|parquet|xlsx)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def test_an_id_is_short_stable_and_on_one_line():
 
 def test_the_name_of_a_source(tmp_path):
     (tmp_path / "Vol. 1.2").mkdir()
-    names = ["GTZAN.ZIP", "My music.tar.gz", "a.tgz", "t.csv", "Vol. 1.2"]
+    names = ["GTZAN.ZIP", "My music.tar.gz", "a.tgz", "t.csv", "l.json", "Vol. 1.2"]
     plain = [plain_name(tmp_path / name) for name in names]
-    assert plain == ["GTZAN", "My music", "a", "t", "Vol. 1.2"]
+    assert plain == ["GTZAN", "My music", "a", "t", "l", "Vol. 1.2"]
     assert default_output_dir(["You/Gtzan"], "artist").name == "you-gtzan-artist"
