@@ -91,6 +91,9 @@ def test_other_forms_stay_unchanged():
     ):
         assert use_cpu_modules(tiny(**changes)) == BOTH[1:]
     assert use_cpu_modules(tiny(conv_pos_batch_norm=True)) == BOTH[:1]
+    grouped = tiny()
+    grouped.base_model.feature_extractor.conv_layers[0].layer_norm = nn.GroupNorm(4, 24)
+    assert use_cpu_modules(grouped) == BOTH[1:]
     sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
                conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
     assert "encoder.pos_conv_embed" not in use_cpu_modules(sew)

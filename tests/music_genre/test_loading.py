@@ -73,6 +73,9 @@ def test_what_the_hub_does_not_have_is_one_sentence(online):
         at = f" at {revision}" if revision else ""
         expected = f"The Hub has no model {model_id}{at} that you may read (404)"
         assert sentence(model_id, revision).startswith(expected)
+    gone = {"X-Error-Code": "RevisionNotFound"}
+    online.faults.append(Fault("GET", "/revision/main", status=404, headers=gone))
+    assert "has no model you/tiny at main" in sentence("you/tiny", "main"), "though it was there"
 
 
 def test_a_gated_model_says_where_to_ask(online):

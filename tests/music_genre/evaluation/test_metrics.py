@@ -32,7 +32,8 @@ def summary(probabilities, references, artists, labels):
 
 def test_summary_of_a_split():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-    found = summary(probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], ["a", "b", "c"])
+    labels = ["a", "b", "c", "never"]
+    found = summary(probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], labels)
     assert found["accuracy"] == 0.75
     assert (found["n"], found["n_artists"], found["n_artist_unknown"]) == (4, 2, 1)
     assert found["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
@@ -42,6 +43,7 @@ def test_summary_of_a_split():
         "f1": pytest.approx(2 / 3),
         "n": 2,
     }
+    assert found["per_genre"]["never"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0}
 
 
 def test_the_interval_of_a_summary_is_over_artists():
