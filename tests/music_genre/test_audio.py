@@ -130,6 +130,24 @@ def test_joined_files_of_other_rates_and_channels_are_decoded_to_their_end(optio
         assert 700 < np.argmax(last) < 800, "the pitch of a sweep's end"
 
 
+def test_a_joined_part_of_a_rate_that_is_not_usable_is_lost(monkeypatch):
+    monkeypatch.setattr(audio, "MIN_SAMPLING_RATE", 30_000)
+    usable, other = (
+        converted(written(sweep(seconds, rate), rate), "-c:a", "aac", "-f", "adts")
+        for seconds, rate in ((5, 44_100), (3, 22_050))
+    )
+    assert decode(usable + other, 16_000).lost_seconds == pytest.approx(3, abs=0.2)
+
+
+def test_the_length_of_a_film_is_that_of_its_sound(tmp_path):
+    path = tmp_path / "film.mkv"
+    picture = ["-f", "lavfi", "-i", "color=size=16x16:rate=5:duration=5"]
+    command = ["ffmpeg", "-v", "error", "-i", "-", *picture, path]
+    subprocess.run(command, input=written(sweep(2)), check=True)
+    assert measure(path) == pytest.approx(2, abs=0.1)
+    assert decode(path, RATE).lost_seconds == 0
+
+
 def test_channels_are_averaged():
     stereo = np.stack([sweep(1), np.zeros(RATE, np.float32)], axis=1)
     np.testing.assert_allclose(decode(written(stereo), RATE)[0], sweep(1) / 2, atol=1e-4)
@@ -195,7 +213,9 @@ MUSIC = sweep(5, 16_000)
         (MUSIC + 0.5, False),
         (np.where(T < 4.4, 0, MUSIC), False),
         (np.where(T % 0.5 < 0.02, MUSIC, 0), False),
+        (0.1 * np.sin(2 * np.pi * 30 * T), False),
         (0.1 * np.sin(2 * np.pi * 55 * T), False),
+        (0.005 * np.sin(2 * np.pi * 2000 * T), False),
         (0.04 * np.sin(2 * np.pi * 60 * T), False),
         (HUM + 0.003 * MUSIC, False),
         (1e-4 * MUSIC, True),
@@ -234,8 +254,12 @@ def test_a_wav_that_was_cut_off_knows_what_is_missing(share):
     if share < 0.5:
         with pytest.raises(AudioError, match=r"only 6\.0 s of its 20\.0 s"):
             decode(cut, RATE)
+        short = written(sweep(0.8))  # half of it is too little
+        with pytest.raises(AudioError, match=r"only 0\.4 s of its 0\.8 s"):
+            decode(short[: len(short) // 2], RATE)
         return
     assert decode(cut, RATE).lost_seconds == pytest.approx(6, abs=0.01)
+    assert decode(cut, RATE, start=5).lost_seconds == pytest.approx(6, abs=0.01)
     assert decode(cut, RATE, start=12, seconds=4).lost_seconds == pytest.approx(2, abs=0.01)
     assert decode(cut, RATE, start=5, seconds=5).lost_seconds == 0
 

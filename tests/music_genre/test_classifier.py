@@ -18,6 +18,7 @@ from transformers import (
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.audio import AudioError
+from music_genre.cpu_modules import MatmulFeatureEncoder
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
 from music_genre.wav import to_pcm16, wav_bytes
@@ -112,7 +113,9 @@ def test_a_file_is_decoded_in_a_process_of_its_own_if_asked(tiny_classifier, tmp
 def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier):
     waveform = noise(10)
     plain = pipeline("audio-classification", model=str(tiny_classifier), top_k=None)(waveform)
-    ours = GenreClassifier(tiny_classifier, window_seconds=10)(waveform, 16_000)
+    classifier = GenreClassifier(tiny_classifier, window_seconds=10, device="cpu")
+    assert isinstance(classifier.model.hubert.feature_extractor, MatmulFeatureEncoder)
+    ours = classifier(waveform, 16_000)
     for answer in plain:
         assert ours.probabilities[answer["label"]] == pytest.approx(answer["score"], abs=1e-4)
 
