@@ -75,7 +75,9 @@ def test_a_person_reads_what_the_interval_is_over():
     sure, references = np.eye(2)[[0, 0, 0, 0]], np.array([0, 1, 1, 1])
     artists = ["x", "x", "y", ""]
     score = metrics.SplitScore(list("abcd"), artists, references, sure, sure[::-1], sure)
-    first, second, third = metrics.describe_summary("a", score.summary(["u", "v"])).splitlines()
+    found = score.summary(["u", "v"])
+    json.dumps(found, allow_nan=False)  # also the loss of what is sure and wrong
+    first, second, third = metrics.describe_summary("a", found).splitlines()
     assert first == "a: accuracy 0.250 on 4 tracks, macro-F1 0.200."
     assert second.endswith("over 2 artists and 1 tracks whose artist is unknown.")
     assert third.endswith(
