@@ -87,7 +87,7 @@ def _to_float(waveform: Any) -> np.ndarray:
     if samples.ndim and samples.dtype.kind == "f":
         with np.errstate(over="ignore"):  # infinite samples are refused as those of a file are
             return samples.astype(np.float32)
-    if samples.ndim == 0 or samples.dtype not in INTEGERS:
+    if samples.dtype not in INTEGERS:
         raise InputError(
             f"{KNOWN}; samples are floats in [-1, 1], or int8, uint8, int16 or int32, whose full "
             f"scale is known, and not of type {samples.dtype}."

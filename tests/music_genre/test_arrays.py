@@ -56,10 +56,11 @@ def test_a_waveform_in_any_form_is_the_same_audio(source, rate):
     np.testing.assert_allclose(decoded(source, rate), TONE, atol=0.01)
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32])
 def test_integers_have_the_full_scale_of_their_type(kind):
-    waveform = np.zeros(RATE, kind)
-    waveform[:2] = np.iinfo(kind).min, np.iinfo(kind).min // 2
+    lowest, zero = np.iinfo(kind).min, 128 * (kind is np.uint8)
+    waveform = np.full(RATE, zero, kind)
+    waveform[:2] = lowest, (lowest + zero) // 2
     assert decoded(waveform, RATE)[:3].tolist() == [-1.0, -0.5, 0.0]
 
 
@@ -101,6 +102,7 @@ def test_files_stay_files(tmp_path):
         (TONE, True, "whole number of hertz"),
         (TONE, "16000", "whole number of hertz"),
         ((TONE, RATE), None, "this is of type tuple"),
+        ([0.5, 0.25], None, "needs its sampling_rate"),
         (None, None, "not of type object"),
         (io.BytesIO(b"RIFF"), None, "not of type object"),
         ("song.wav", RATE, "leave sampling_rate out"),
@@ -113,7 +115,7 @@ def test_files_stay_files(tmp_path):
         (TONE.astype(object), RATE, "not of type object"),
         ([[1.0], [1.0, 2.0]], RATE, "this is of type list"),
         (np.zeros((3, 2), np.float32), RATE, r"channels, not \(3, 2\)"),
-        (np.zeros((100, 100), np.float32), RATE, r"channels, not \(100, 100\)"),
+        (np.zeros((100, 200), np.float32), RATE, r"channels, not \(100, 200\)"),
         (np.float32(1), RATE, "Taken are a path"),
     ],
 )

@@ -78,8 +78,9 @@ def test_a_part_sounds_as_it_does_in_the_whole(kind, subtype):
     noise = np.random.default_rng(0).standard_normal(8 * 48_000)
     data = written(0.2 * noise, 48_000, kind, subtype=subtype)
     whole = decode(data, 48_000).waveform
-    part = decode(data, 48_000, start=5.1, seconds=0.5).waveform
-    np.testing.assert_allclose(part, whole[244_800:268_800], atol=1e-3)
+    for start, first in ((5.1, 244_800), (0.3, 14_400)):
+        part = decode(data, 48_000, start, seconds=0.5).waveform
+        np.testing.assert_allclose(part, whole[first : first + 24_000], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", PIPED)
@@ -129,6 +130,24 @@ def test_joined_files_of_other_rates_and_channels_are_decoded_to_their_end(optio
         assert 700 < np.argmax(last) < 800, "the pitch of a sweep's end"
 
 
+def test_a_joined_part_of_a_rate_that_is_not_usable_is_lost(monkeypatch):
+    monkeypatch.setattr(audio, "MIN_SAMPLING_RATE", 30_000)
+    usable, other = (
+        converted(written(sweep(seconds, rate), rate), "-c:a", "aac", "-f", "adts")
+        for seconds, rate in ((5, 44_100), (3, 22_050))
+    )
+    assert decode(usable + other, 16_000).lost_seconds == pytest.approx(3, abs=0.2)
+
+
+def test_the_length_of_a_film_is_that_of_its_sound(tmp_path):
+    path = tmp_path / "film.mkv"
+    picture = ["-f", "lavfi", "-i", "color=size=16x16:rate=5:duration=5"]
+    command = ["ffmpeg", "-v", "error", "-i", "-", *picture, path]
+    subprocess.run(command, input=written(sweep(2)), check=True)
+    assert measure(path) == pytest.approx(2, abs=0.1)
+    assert decode(path, RATE).lost_seconds == 0
+
+
 def test_channels_are_averaged():
     stereo = np.stack([sweep(1), np.zeros(RATE, np.float32)], axis=1)
     np.testing.assert_allclose(decode(written(stereo), RATE)[0], sweep(1) / 2, atol=1e-4)
@@ -172,7 +191,10 @@ def test_surround_sound_is_mixed_as_ffmpeg_mixes_it(kind, n_channels):
 N = 5 * 16_000
 T = np.arange(N) / 16_000
 CLICK = np.where(np.arange(N) == 30_000, 0.9, 0)
-HUM = 0.005 * sum(np.sin(2 * np.pi * 50 * k * T) / k for k in (1, 2, 3, 5, 7))
+HUM, HUM_60 = (
+    0.005 * sum(np.sin(2 * np.pi * mains * k * T) / k for k in (1, 2, 3, 5, 7))
+    for mains in (50, 60)
+)
 DITHER = np.random.default_rng(0).integers(-1, 2, N) / 32768
 MUSIC = sweep(5, 16_000)
 
@@ -186,11 +208,14 @@ MUSIC = sweep(5, 16_000)
         (0.3 * np.sin(2 * np.pi * 10 * T), True),
         (CLICK + 0.3 + DITHER, True),
         (HUM * 1.2 + DITHER, True),
+        (HUM_60 * 1.2 + DITHER, True),
         (1e-3 * MUSIC, False),
         (MUSIC + 0.5, False),
         (np.where(T < 4.4, 0, MUSIC), False),
         (np.where(T % 0.5 < 0.02, MUSIC, 0), False),
+        (0.1 * np.sin(2 * np.pi * 30 * T), False),
         (0.1 * np.sin(2 * np.pi * 55 * T), False),
+        (0.005 * np.sin(2 * np.pi * 2000 * T), False),
         (0.04 * np.sin(2 * np.pi * 60 * T), False),
         (HUM + 0.003 * MUSIC, False),
         (1e-4 * MUSIC, True),
@@ -219,6 +244,7 @@ def test_a_stream_without_a_length_counts_its_damaged_packets():
     waveform, lost = decode(bytes(data), RATE)
     assert lost == pytest.approx(20 * 1024 / RATE, abs=0.1)
     assert len(waveform) / RATE + lost == pytest.approx(8, abs=0.2)
+    assert decode(bytes(data), RATE, start=2.85).lost_seconds == 0, "all damage is before it"
 
 
 @pytest.mark.parametrize("share", [0.7, 0.3])
@@ -228,8 +254,12 @@ def test_a_wav_that_was_cut_off_knows_what_is_missing(share):
     if share < 0.5:
         with pytest.raises(AudioError, match=r"only 6\.0 s of its 20\.0 s"):
             decode(cut, RATE)
+        short = written(sweep(0.8))  # half of it is too little
+        with pytest.raises(AudioError, match=r"only 0\.4 s of its 0\.8 s"):
+            decode(short[: len(short) // 2], RATE)
         return
     assert decode(cut, RATE).lost_seconds == pytest.approx(6, abs=0.01)
+    assert decode(cut, RATE, start=5).lost_seconds == pytest.approx(6, abs=0.01)
     assert decode(cut, RATE, start=12, seconds=4).lost_seconds == pytest.approx(2, abs=0.01)
     assert decode(cut, RATE, start=5, seconds=5).lost_seconds == 0
 
@@ -255,6 +285,7 @@ def test_what_is_lost_is_a_sentence():
     [
         (b"", "empty"),
         (b"this is a letter, not music\n" * 50, "not audio"),
+        (b"1\n00:00:00,000 --> 00:00:02,000\nAh\n\n", "format known"),  # FFmpeg's subtitles
         (written(np.zeros(0)), "no audio samples"),
         (written(np.full(16_000, np.nan), subtype="FLOAT"), "NaN"),
         (written(np.full(16_000, -1e38), subtype="FLOAT"), "absurdly large"),
@@ -281,12 +312,16 @@ def test_a_file_longer_than_the_limit_is_refused_and_not_cut(monkeypatch):
     assert len(decode(written(sweep(2)), RATE).waveform) == 2 * RATE
     with pytest.raises(AudioError, match="longer than"):
         decode(written(sweep(2.1)), RATE)
+    monkeypatch.setattr(audio, "_PyAVReader", None)  # no need to decode the part once more
     assert len(decode(written(sweep(4)), RATE, start=1, seconds=2).waveform) == 2 * RATE
 
 
-def test_a_damaged_file_prints_nothing(capfd):
-    with pytest.raises(AudioError):
-        decode(written(sweep(3), kind="AIFF")[:44], 16_000)
+def test_a_damaged_file_prints_nothing(tmp_path, capfd):
+    far = tmp_path / "far.caf"  # a chunk of it ends behind what a file system can hold
+    far.write_bytes(written(sweep(1), kind="CAF")[:52] + b"free" + (2**62).to_bytes(8))
+    for source in (written(sweep(3), kind="AIFF")[:44], far):
+        with pytest.raises(AudioError):
+            decode(source, 16_000)
     assert capfd.readouterr() == ("", "")
 
 

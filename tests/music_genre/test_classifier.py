@@ -18,6 +18,7 @@ from transformers import (
 from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.audio import AudioError
+from music_genre.cpu_modules import MatmulFeatureEncoder
 from music_genre.errors import InputError
 from music_genre.loading import ModelError
 from music_genre.wav import to_pcm16, wav_bytes
@@ -112,7 +113,9 @@ def test_a_file_is_decoded_in_a_process_of_its_own_if_asked(tiny_classifier, tmp
 def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier):
     waveform = noise(10)
     plain = pipeline("audio-classification", model=str(tiny_classifier), top_k=None)(waveform)
-    ours = GenreClassifier(tiny_classifier, window_seconds=10)(waveform, 16_000)
+    classifier = GenreClassifier(tiny_classifier, window_seconds=10, device="cpu")
+    assert isinstance(classifier.model.hubert.feature_extractor, MatmulFeatureEncoder)
+    ours = classifier(waveform, 16_000)
     for answer in plain:
         assert ours.probabilities[answer["label"]] == pytest.approx(answer["score"], abs=1e-4)
 
@@ -267,10 +270,19 @@ def test_labels_come_in_the_order_of_the_outputs(tiny_classifier, tmp_path):
 def test_weights_in_half_precision_are_computed_with_in_single(tiny_classifier, tmp_path):
     whole = load_file(tiny_classifier / "model.safetensors")
     halves = {name: tensor.half() for name, tensor in whole.items()}
+    halves["hubert.masked_spec_embed"] = None  # of training alone
     folder = changed(tiny_classifier, tmp_path / "half", {"dtype": "float16"}, **halves)
     found = GenreClassifier(folder)(noise(2), 16_000).probabilities
     expected = GenreClassifier(tiny_classifier)(noise(2), 16_000).probabilities
     assert found == pytest.approx(expected, abs=0.01)
+
+
+def test_a_precision_that_is_asked_for_is_computed_in(tiny_classifier):
+    exact, rounded = (
+        GenreClassifier(tiny_classifier, precision=name).window_probabilities([noise(1)])
+        for name in ("fp32", "bf16")
+    )
+    assert 0 < np.abs(exact - rounded).max() < 0.02
 
 
 def test_no_code_of_a_repository_is_offered_to_be_run(tiny_classifier, tmp_path, monkeypatch):

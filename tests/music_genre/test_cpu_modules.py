@@ -88,9 +88,18 @@ def test_other_forms_stay_unchanged():
         {"conv_bias": True},
         {"feat_extract_activation": "relu"},
         {"conv_kernel": (10, 3, 3, 3, 5, 2, 2)},
+        {"conv_kernel": (12, 3, 3, 3, 3, 2, 2)},
+        {"conv_dim": (24,) * 6 + (32,)},
     ):
         assert use_cpu_modules(tiny(**changes)) == BOTH[1:]
     assert use_cpu_modules(tiny(conv_pos_batch_norm=True)) == BOTH[:1]
+    for layer, groups in ((0, 4), (1, 24)):
+        other = tiny()
+        other.base_model.feature_extractor.conv_layers[layer].layer_norm = nn.GroupNorm(groups, 24)
+        assert use_cpu_modules(other) == BOTH[1:]
+    shorter = tiny()
+    shorter.base_model.encoder.pos_conv_embed.conv.padding = (3,)
+    assert use_cpu_modules(shorter) == BOTH[:1]
     sew = tiny(SEWConfig, squeeze_factor=2, conv_stride=(5, 2, 2, 2, 2, 2, 2),
                conv_kernel=(10, 3, 3, 3, 3, 2, 2))  # fmt: skip
     assert "encoder.pos_conv_embed" not in use_cpu_modules(sew)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from music_genre import loading
+from music_genre import GenreClassifier, loading
 from music_genre.loading import ModelError, find_model
 from tests.commands import client_of
 from tests.hub import Fault, HubDouble
@@ -48,6 +48,9 @@ def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
     assert found.commit == online.commits("you/tiny")[-1]["oid"] == found.path.name
     assert (found.path / "model.safetensors").is_file()
     assert not (found.path / "training_args.bin").exists()
+    assert GenreClassifier("you/tiny", "main").commit == found.commit
+    with pytest.raises(ModelError, match="no model you/tiny at v9"):
+        GenreClassifier("you/tiny", "v9")
 
 
 @pytest.mark.parametrize("revision", [None, "main", "commit"])
@@ -73,6 +76,9 @@ def test_what_the_hub_does_not_have_is_one_sentence(online):
         at = f" at {revision}" if revision else ""
         expected = f"The Hub has no model {model_id}{at} that you may read (404)"
         assert sentence(model_id, revision).startswith(expected)
+    gone = {"X-Error-Code": "RevisionNotFound"}
+    online.faults.append(Fault("GET", "/revision/main", status=404, headers=gone))
+    assert "has no model you/tiny at main" in sentence("you/tiny", "main"), "though it was there"
 
 
 def test_a_gated_model_says_where_to_ask(online):

@@ -139,13 +139,15 @@ def test_loss_and_gradients(model):
     output = model.train()(**features, labels=torch.tensor([2, 0]))
     expected = torch.nn.functional.cross_entropy(output.logits, torch.tensor([2, 0]))
     torch.testing.assert_close(output.loss, expected)
+    assert not model(**features).logits.equal(output.logits), "dropout"
     output.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_frozen_parts_stay_as_they_were_in_training(model):
     """The first blocks, and of batch norms the running statistics, too."""
-    model.freeze_feature_encoder()
+    model.train().freeze_feature_encoder()
+    assert not model.efficientat.stem.normalization.training, "from now on"
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     features = EfficientATFeatureExtractor()([music(0.5), music(0.5, 1)], return_tensors="pt")
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)

@@ -40,18 +40,26 @@ def test_a_few_clips_that_are_all_right_do_not_make_it_certain():
     window_probabilities = [np.array([[0.7, 0.3]])] * 5
     assert 0.3 < fit_temperature(window_probabilities, np.zeros(5, dtype=int)) < 1
     enough = [np.array([[0.7, 0.3]])] * 500
-    assert fit_temperature(enough, np.zeros(500, dtype=int)) < 0.26
+    assert 0.24 < fit_temperature(enough, np.zeros(500, dtype=int)) < 0.26
+    sure_at_random = [np.array([[0.999, 0.001]])] * 500
+    assert 3.9 < fit_temperature(sure_at_random, np.arange(500) % 2) < 4.1
 
 
 def test_temperature_one_is_the_mean_over_windows():
     windows = np.array([[0.9, 0.1], [0.5, 0.5]])
     assert with_temperature([windows], 1.0) == pytest.approx(np.array([[0.7, 0.3]]))
+    sharper = (0.81 / 0.82 + 0.5) / 2  # each window sums to 1 before the mean
+    assert with_temperature([windows], 0.5) == pytest.approx(np.array([[sharper, 1 - sharper]]))
 
 
-def test_a_folded_temperature_divides_the_logits(tiny_classifier):
-    from transformers import AutoModelForAudioClassification
+def test_a_folded_temperature_divides_the_logits(tiny_config):
+    """Also of a model that has another layer of as many outputs as there are labels."""
+    from transformers import AutoConfig, AutoModelForAudioClassification
 
-    model = AutoModelForAudioClassification.from_pretrained(tiny_classifier).eval()
+    config = AutoConfig.from_pretrained(tiny_config, num_labels=8, classifier_proj_size=8)
+    model = AutoModelForAudioClassification.from_config(config).eval()
+    for layer in (model.projector, model.classifier):
+        torch.nn.init.normal_(layer.bias)
     heard = torch.randn(2, 16_000)
     with torch.no_grad():
         before = model(heard).logits

@@ -22,6 +22,7 @@ def test_seeds_that_agree_on_every_track_do_not_narrow_the_interval():
     one = (np.arange(100) < 70).astype(float)
     three = np.stack([one, one, one]).mean(0)
     assert mean_interval(one, np.arange(100)) == mean_interval(three, np.arange(100))
+    assert mean_interval(np.full(100, 0.5), np.arange(100)) == (0.5, 0.5), "one seed is right"
 
 
 def test_a_few_right_answers_are_no_certainty():
@@ -30,6 +31,7 @@ def test_a_few_right_answers_are_no_certainty():
     assert high == 1
     few_artists = mean_interval(np.ones(200), np.repeat(np.arange(10), 20))
     assert few_artists == (low, high)
+    assert mean_interval(np.ones(10), np.arange(10), confidence=0.5)[0] > low
 
 
 def test_an_artist_counts_by_their_tracks():
@@ -44,6 +46,7 @@ def test_an_artist_counts_by_their_tracks():
 def test_one_artist_says_nothing_about_others(share):
     values = (np.arange(4) < 4 * share).astype(float)
     assert mean_interval(values, np.zeros(4)) == (0, 1)
+    assert mean_interval(values - 2, np.zeros(4)) == (-np.inf, np.inf)
 
 
 def test_an_unknown_artist_is_another_one_each_time():

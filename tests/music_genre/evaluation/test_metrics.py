@@ -32,7 +32,8 @@ def summary(probabilities, references, artists, labels):
 
 def test_summary_of_a_split():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-    found = summary(probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], ["a", "b", "c"])
+    labels = ["a", "b", "c", "never"]
+    found = summary(probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], labels)
     assert found["accuracy"] == 0.75
     assert (found["n"], found["n_artists"], found["n_artist_unknown"]) == (4, 2, 1)
     assert found["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())
@@ -42,6 +43,7 @@ def test_summary_of_a_split():
         "f1": pytest.approx(2 / 3),
         "n": 2,
     }
+    assert found["per_genre"]["never"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0}
 
 
 def test_the_interval_of_a_summary_is_over_artists():
@@ -73,7 +75,9 @@ def test_a_person_reads_what_the_interval_is_over():
     sure, references = np.eye(2)[[0, 0, 0, 0]], np.array([0, 1, 1, 1])
     artists = ["x", "x", "y", ""]
     score = metrics.SplitScore(list("abcd"), artists, references, sure, sure[::-1], sure)
-    first, second, third = metrics.describe_summary("a", score.summary(["u", "v"])).splitlines()
+    found = score.summary(["u", "v"])
+    json.dumps(found, allow_nan=False)  # also the loss of what is sure and wrong
+    first, second, third = metrics.describe_summary("a", found).splitlines()
     assert first == "a: accuracy 0.250 on 4 tracks, macro-F1 0.200."
     assert second.endswith("over 2 artists and 1 tracks whose artist is unknown.")
     assert third.endswith(

@@ -9,7 +9,7 @@ from music_genre.evaluation.intervals import mean_interval
 from music_genre.evaluation.metrics import SplitScore
 from music_genre.evaluation.predictions import write_predictions
 from music_genre.evaluation.seeds import SEEDS_FILE, describe_seeds, summarize_seeds
-from music_genre.report import PREDICTIONS_FILES, write_report
+from music_genre.report import PREDICTIONS_FILES, read_report, write_report
 
 LABELS = ["techno", "ambient"]
 ARTISTS = ["Ada"] * 9 + ["Bo"] * 3 + ["", "", ""]
@@ -54,5 +54,14 @@ def test_mean_spread_and_an_interval_over_artists(folders):
 
 
 def test_a_split_that_is_empty_has_no_row(folders):
-    lines = describe_seeds(summarize_seeds(folders)).splitlines()
+    summary = summarize_seeds(folders)
+    lines = describe_seeds(summary).splitlines()
     assert len(lines) == 3 and lines[2].startswith("| test | 15 |")
+    scores = [read_report(folder)["test"] for folder in folders]
+    means = {key: np.mean([score[key] for score in scores]) for key in ("accuracy", "macro_f1")}
+    means["short_accuracy"] = np.mean([score["short"]["accuracy"] for score in scores])
+    low, _ = summary["test"]["accuracy_ci95"]
+    expected = [means["accuracy"], low, means["macro_f1"], means["short_accuracy"]]
+    assert [cell.split()[0] for cell in lines[2].split("|")[3:7]] == [f"{x:.3f}" for x in expected]
+    ece = np.mean([score["ece"] for score in scores])
+    assert summary["test"]["ece"]["mean"] == pytest.approx(ece)
