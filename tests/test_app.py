@@ -188,8 +188,13 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     page.close()
 
 
-def test_two_visitors_who_listen_share_nothing(address, tmp_path):
+def test_two_visitors_who_listen_share_nothing(address, monkeypatch):
     """One sends chunks of 1 s, the other of 5 s: each headline counts its own visitor's only."""
+    session, heard = page_module.LiveSession, []
+    classify = session.classify
+    monkeypatch.setattr(
+        session, "classify", lambda self, *model: heard.append(self) or classify(self, *model)
+    )
     pcm = to_pcm16(synthesise("disco", 1, 18.0, 16_000))
     takes = [np.split(pcm[: 3 * 16_000], 3), np.split(pcm[3 * 16_000 :], 3)]
     visitors = [Listener(address.rstrip("/")) for _ in takes]
@@ -197,6 +202,7 @@ def test_two_visitors_who_listen_share_nothing(address, tmp_path):
         results = list(pool.map(lambda v, take: v.listen(take, 16_000, 0.5), visitors, takes))
     seconds = [re.findall(r"processed 0:(\d\d)", str(result.headlines)) for result in results]
     assert seconds == [["01", "02", "03"], ["05", "10", "15"]]
+    assert max(len(one.waveform) for one in heard) == 5 * 16_000, "the model's window is kept"
 
 
 def test_live_sound_leaves_no_file(address):

@@ -29,6 +29,7 @@ def test_few_genres_are_all_shown(n):
         assert html.count("<li ") == n
         assert html.count('class="rows"') == 1
         assert len(re.findall(r"genre \d{3}</span>", html)) == 2 * n
+    assert file_picture(genres(10)).count("<rect") == 3 * 9, "one genre has less than 2 %"
 
 
 def test_each_window_is_drawn_from_its_start_to_the_start_of_the_next():
@@ -50,9 +51,19 @@ def test_of_many_genres_the_likeliest_ten_are_shown(n):
 
 def test_live_rows_of_many_genres_are_ten_that_do_not_reorder():
     probabilities = genres(40)
-    html = pictures.live_picture(probabilities, [(0.0, 1.0, probabilities)], 1.0)
+    html = pictures.live_picture(probabilities, [(40.0, 41.0, probabilities)], 41.0)
     names = re.findall(r"genre (\d{3})</span>", html)
     assert names == 2 * [f"{i:03d}" for i in range(30, 40)]
+    assert 'viewBox="0 0 30.00 10"' in html and 'x="29.00" y="9.06" width="1.00"' in html
+
+
+def test_a_tone_is_drawn_when_and_where_its_pitch_is_written():
+    time = np.arange(2 * 16_000) / 16_000
+    low_then_high = np.sin(2 * np.pi * np.where(time < 1, 300, 3000) * time)
+    decibels = pictures.mel_decibels(low_then_high, 16_000)
+    assert decibels.min() >= pictures.FLOOR and decibels.max() == 0
+    percent = 100 * (1 - (decibels.argmax(axis=0) + 0.5) / pictures.N_MELS)  # from the top
+    assert percent[[0, -1]] == pytest.approx([86, 34], abs=1)
 
 
 def test_a_genre_that_wins_a_window_is_said_though_its_row_is_not_shown():
