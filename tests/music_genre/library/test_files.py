@@ -71,6 +71,7 @@ def test_rows_of_what_cannot_be_read_this_time_are_kept(how, tmp_path, monkeypat
         soundfile.write(music / name, noise(1), 16_000)
     before = scan_to(output, music)
     assert scan_to.is_complete
+    (music / "locked too" / "d.wav").unlink()
     name = {"listing": "scandir", "stat": "stat"}[how]
     real = getattr(os, name)
 
@@ -81,11 +82,11 @@ def test_rows_of_what_cannot_be_read_this_time_are_kept(how, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, name, refuse)
-        assert scan_to(output, music) == before
+        assert scan_to(output, music) == before[1:]
     assert n_part_rows(output) == 4, "none was processed again"
     assert not scan_to.is_complete
     assert "could not be read: locked" in scan_to.said
     assert "Their rows from earlier scans are kept." in scan_to.said
     (music / "locked" / "b.wav").unlink()
-    assert len(scan_to(output, music)) == 3
+    assert len(scan_to(output, music)) == 2
     assert scan_to.is_complete

@@ -229,6 +229,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, scan_to):
         (row,) = scan_to(output, music)
         assert row["error"] == "it cannot be read: No such file or directory"
         assert n_part_rows(output) == n
+        assert scan_to.is_complete, "a link to nothing is no trouble of a drive"
 
 
 def test_rows_of_other_settings_are_refused(music, tmp_path, scan_to):
@@ -247,10 +248,12 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = scan.settings_of(stub, None)
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "rock"}}')
+    configured = scan.settings_of(stub, None)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     (tmp_path / "report.json").write_text('{"is_synthetic": true}')
     after = scan.settings_of(stub, None)
-    assert after["revision"] != before["revision"]
+    assert len({one["revision"] for one in (before, configured, after)}) == 3
     assert (before["is_demonstration"], after["is_demonstration"]) == (False, True)
     assert scan.settings_of(Stub(trained_on_synthetic_music=True), None)["is_demonstration"]
 
