@@ -45,10 +45,12 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     text = about(classifier, find_report(classifier), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
+    assert "F1: 0.700." in text and "deleted within 35 minutes" in text
     assert "synthesised" in text
     assert "Unknown" in about(classifier, None, 35)
     hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
-    assert "you/tiny (revision abc): " in model_line(hub_classifier)
+    assert "you/tiny (revision abc): 0.0 million parameters" in model_line(hub_classifier)
+    assert find_report(hub_classifier) is None, "of a model that is gone from the cache"
 
 
 def test_about_leaves_out_what_the_card_leaves_out(classifier):
@@ -119,6 +121,10 @@ def client(address):
 def test_api_lists_two_endpoints(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/classify", "/classify_batch"}
+
+
+def test_the_page_says_when_the_last_file_is_deleted(client):
+    assert "deleted within 16 minutes" in str(client.config), "at an age of 15, each minute"
 
 
 def test_api_classifies_a_file(client, song):

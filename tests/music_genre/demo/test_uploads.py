@@ -117,6 +117,9 @@ def test_what_could_not_be_decoded_is_said():
     assert answered(2.1).as_json()["lost_seconds"] == 2.1
     table = as_table([{"file": "a.mp3"} | answered(2.1).as_json()], ["jazz", "rock"])
     assert table.loc[0, "remark"] == loss
+    cut = answered(2.1).as_json() | {"is_truncated": True}
+    table = as_table([{"file": "a.mp3"} | cut], ["jazz", "rock"])
+    assert table.loc[0, "remark"] == f"only the beginning was processed; {loss}"
 
 
 def test_a_close_call_names_the_other_genre():
