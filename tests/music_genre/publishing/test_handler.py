@@ -6,6 +6,7 @@ The toolkit (huggingface_inference_toolkit, utils.py) imports the file by its pa
 
 import base64
 import importlib.util
+import io
 import json
 import shutil
 import sys
@@ -19,6 +20,7 @@ import soundfile
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.publishing.hub import HANDLER
+from music_genre.wav import to_pcm16, wav_bytes
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg here")
 
@@ -39,9 +41,9 @@ def scores(answer: list[dict]) -> dict[str, float]:
     return {row["label"]: row["score"] for row in answer}
 
 
-@pytest.mark.parametrize(("seconds", "rate"), [(2.6, 16_000), (0.4, 16_000), (3.3, 44_100)])
+@pytest.mark.parametrize(("seconds", "rate"), [(2.6, 16_000), (0.4, 16_000), (17.3, 44_100)])
 def test_it_answers_as_the_demo_does(handler, tiny_classifier, tmp_path, seconds, rate):
-    """Windows of 1 s: several, a file that is shorter than one, and stereo to resample."""
+    """Windows of 1 s: several, a file that is shorter than one, and two batches to resample."""
     samples = np.stack([synthesise("jazz", 1, seconds, rate)] * 2, axis=1)
     path = tmp_path / "song.flac"
     soundfile.write(path, samples, rate)
@@ -72,7 +74,24 @@ def test_an_m4a_with_its_index_at_the_end(handler, tmp_path):
     assert sum(scores(handler({"inputs": path.read_bytes()})).values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("inputs", [b"", b"no audio " * 50, "/etc/passwd", "http://x/y.mp3", None])
+def test_of_a_long_file_the_beginning_is_used(handler, song, monkeypatch):
+    whole = handler({"inputs": song.read_bytes()})
+    monkeypatch.setattr(sys.modules[type(handler).__module__], "MAX_SECONDS", 1)
+    start = handler({"inputs": wav_bytes(to_pcm16(synthesise("jazz", 1, 12.0)[:22_050]), 22_050)})
+    assert scores(handler({"inputs": song.read_bytes()})) == pytest.approx(scores(start), abs=1e-4)
+    assert whole != pytest.approx(scores(start), abs=1e-4)
+
+
+NOISE = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
+NAN = io.BytesIO()
+soundfile.write(NAN, np.where(NOISE > 3, np.nan, NOISE), 16_000, subtype="FLOAT", format="WAV")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [b"", b"no audio " * 50, wav_bytes(to_pcm16(NOISE[:1_000]), 16_000), NAN.getvalue(),
+     "/etc/passwd", "http://x/y.mp3", None],
+)  # fmt: skip
 def test_what_is_no_audio_is_one_sentence(handler, inputs):
     with pytest.raises(ValueError, match=r"^(It is not audio|inputs must be)"):
         handler({"inputs": inputs})
