@@ -140,6 +140,7 @@ def test_only_files_without_a_genre_are_tagged_unless_it_is_to_be_replaced(music
     have = [path.name for path in music.iterdir() if "tagged" in path.name]
     have += ["v2.3.mp3", "v2.3 and v1.mp3", "v1.mp3"]
     shutil.copy(music / "plain.mp3", music / "a kind that is not tagged.wv")
+    (music / "v1 zero.mp3").rename(music / "V1 ZERO.MP3")
     before = data(music)
     said = write(music, sure())
     assert f"{len(have)} keep the genre that they have (--replace overwrites it): 8 written" in said
