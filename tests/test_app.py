@@ -45,10 +45,12 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     text = about(classifier, find_report(classifier), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
+    assert "F1: 0.700." in text and "deleted within 35 minutes" in text
     assert "synthesised" in text
     assert "Unknown" in about(classifier, None, 35)
     hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
-    assert "you/tiny (revision abc): " in model_line(hub_classifier)
+    assert "you/tiny (revision abc): 0.0 million parameters" in model_line(hub_classifier)
+    assert find_report(hub_classifier) is None, "of a model that is gone from the cache"
 
 
 def test_about_leaves_out_what_the_card_leaves_out(classifier):
@@ -121,6 +123,10 @@ def test_api_lists_two_endpoints(client):
     assert set(endpoints) == {"/classify", "/classify_batch"}
 
 
+def test_the_page_says_when_the_last_file_is_deleted(client):
+    assert "deleted within 16 minutes" in str(client.config), "at an age of 15, each minute"
+
+
 def test_api_classifies_a_file(client, song):
     answer = client.predict(file=handle_file(song), api_name="/classify")
     assert answer["genre"] == "jazz" and len(answer["timeline"]) == 3
@@ -188,8 +194,13 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     page.close()
 
 
-def test_two_visitors_who_listen_share_nothing(address, tmp_path):
+def test_two_visitors_who_listen_share_nothing(address, monkeypatch):
     """One sends chunks of 1 s, the other of 5 s: each headline counts its own visitor's only."""
+    session, heard = page_module.LiveSession, []
+    classify = session.classify
+    monkeypatch.setattr(
+        session, "classify", lambda self, *model: heard.append(self) or classify(self, *model)
+    )
     pcm = to_pcm16(synthesise("disco", 1, 18.0, 16_000))
     takes = [np.split(pcm[: 3 * 16_000], 3), np.split(pcm[3 * 16_000 :], 3)]
     visitors = [Listener(address.rstrip("/")) for _ in takes]
@@ -197,6 +208,7 @@ def test_two_visitors_who_listen_share_nothing(address, tmp_path):
         results = list(pool.map(lambda v, take: v.listen(take, 16_000, 0.5), visitors, takes))
     seconds = [re.findall(r"processed 0:(\d\d)", str(result.headlines)) for result in results]
     assert seconds == [["01", "02", "03"], ["05", "10", "15"]]
+    assert max(len(one.waveform) for one in heard) == 5 * 16_000, "the model's window is kept"
 
 
 def test_live_sound_leaves_no_file(address):

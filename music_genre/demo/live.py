@@ -66,7 +66,7 @@ class LiveSession:
         """Classify the last window and smooth over the predictions before it."""
         since = self.history[-1][1] if self.history else 0.0
         new = min(len(self.waveform) / max(self.sampling_rate, 1), self.seconds - since)
-        if self.is_quiet or new < MIN_NEW_SECONDS:
+        if new < MIN_NEW_SECONDS:  # none of a quiet moment is kept
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities

@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
+from music_genre.audio import AudioError
 from music_genre.classifier import Prediction, WindowPrediction
 from music_genre.demo.live import LiveSession, read_chunk
 
@@ -63,7 +64,8 @@ def test_a_change_goes_through_unsure():
 
 
 def test_a_named_genre_stays_with_a_smaller_lead_than_it_needs_to_be_named():
-    assert run(Scripted(0.55), [second()] * 2) == ["unsure"] * 2
+    assert run(Scripted(0.45), [second()] * 2, session := LiveSession()) == ["unsure"] * 2
+    assert "rock 55%, jazz 45%" in session.as_html(Scripted.labels)[0]
     assert run(Scripted(0.9, *[0.55] * 20), [second()] * 21)[-1] == "jazz"
 
 
@@ -71,14 +73,18 @@ def test_silence_is_no_music_and_keeps_the_last_answer():
     classifier = Scripted(0.9)
     session = LiveSession()
     assert "first answer comes after a second" in session.as_html(classifier.labels)[0]
-    assert run(classifier, [second(0)] * 2, session) == ["listening…"] * 2
+    (click := second(0))[0] = 0.05
+    assert run(classifier, [second(0), click], session) == ["listening…"] * 2
     assert "waiting for sound that is loud enough" in session.as_html(classifier.labels)[0]
     assert not classifier.seconds
     assert run(classifier, [second(), second(0)], session) == ["jazz"] * 2
     assert "quiet now" in session.as_html(classifier.labels)[0]
     run(classifier, [second()], session)
     assert classifier.seconds == [1.0, 1.0]  # what was before the silence is not classified again
-    run(classifier, [*[second(0)] * 5, second()], session)
+    run(classifier, [second(0)] * 5, session)
+    assert "processed 0:10" in session.as_html(classifier.labels)[0]
+    assert 'x="23.00" y="0.06" width="2.00"' in session.as_html(classifier.labels)[1], "ago"
+    run(classifier, [second()], session)
     assert session.history[-1][:2] == (9.0, 11.0)  # nor drawn as if it had lasted until now
 
 
@@ -88,6 +94,16 @@ def test_no_more_than_a_window_is_kept_and_classified():
     assert classifier.seconds[:6] == [1, 2, 3, 4, 5, 5] and max(classifier.seconds) == 5
     assert len(session.history) == session.history.maxlen
     assert "−30 s" in session.as_html(classifier.labels)[1]
+
+
+def test_a_hum_keeps_the_last_answer():
+    def hum(waveform, sampling_rate):
+        raise AudioError("it is a hum")
+
+    run(Scripted(0.9), [second()], session := LiveSession())
+    session.add_chunk(second(), 8000, 5.0)
+    session.classify(hum)
+    assert ">jazz<" in session.as_html(Scripted.labels)[0] and len(session.history) == 1
 
 
 def test_after_a_pause_smoothing_starts_anew():

@@ -29,6 +29,9 @@ def test_few_genres_are_all_shown(n):
         assert html.count("<li ") == n
         assert html.count('class="rows"') == 1
         assert len(re.findall(r"genre \d{3}</span>", html)) == 2 * n
+    html = file_picture(genres(10))
+    assert html.count("<rect") == 3 * 9, "one genre has less than 2 %"
+    assert html.count("--genre-top") == 3, "one of each window"
 
 
 def test_each_window_is_drawn_from_its_start_to_the_start_of_the_next():
@@ -50,9 +53,34 @@ def test_of_many_genres_the_likeliest_ten_are_shown(n):
 
 def test_live_rows_of_many_genres_are_ten_that_do_not_reorder():
     probabilities = genres(40)
-    html = pictures.live_picture(probabilities, [(0.0, 1.0, probabilities)], 1.0)
+    times = [(0.0, 9.0), (10.0, 12.5), (40.0, 41.0)]
+    history = [(start, end, probabilities) for start, end in times]
+    html = pictures.live_picture(probabilities, history, 41.0)
     names = re.findall(r"genre (\d{3})</span>", html)
     assert names == 2 * [f"{i:03d}" for i in range(30, 40)]
+    cells = re.findall(r'x="([\d.-]+)" y="9.06" width="([\d.-]+)"', html)
+    assert cells == [("0.00", "1.50"), ("29.00", "1.00")] and 'viewBox="0 0 30.00 10"' in html
+
+
+def test_a_tone_is_drawn_when_and_where_its_pitch_is_written():
+    time = np.arange(2 * 16_000) / 16_000
+    low_then_high = np.sin(2 * np.pi * np.where(time < 1, 300, 3000) * time)
+    decibels = pictures.mel_decibels(low_then_high, 16_000)
+    assert decibels.min() >= pictures.FLOOR and decibels.max() == 0
+    percent = 100 * (1 - (decibels.argmax(axis=0) + 0.5) / pictures.N_MELS)  # from the top
+    assert percent[[0, -1]] == pytest.approx([86, 34], abs=1)
+    minute = pictures.mel_decibels(np.resize(low_then_high, 60 * 16_000), 16_000)
+    assert minute.shape == (pictures.N_MELS, pictures.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("end", "marks"),
+    [(12, ["0 s", "5 s", "12 s"]), (59.6, ["0 s", "15 s", "30 s", "45 s", "60 s"]),
+     (60.7, ["0:00", "0:30", "1:01"]), (900, ["0:00", "5:00", "10:00", "15:00"])],
+)  # fmt: skip
+def test_times_are_round_and_leave_room_for_the_end(end, marks):
+    below = pictures.spectrogram(None, 0, end).split('class="across"')[1]
+    assert re.findall(r'\)">([^<]+)<', below) == marks
 
 
 def test_a_genre_that_wins_a_window_is_said_though_its_row_is_not_shown():

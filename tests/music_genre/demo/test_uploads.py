@@ -66,6 +66,8 @@ def test_longer_files_are_truncated_and_the_page_says_so(classifier, song, monke
     assert "the rest was left out" in classified.as_html()[0]
     table = as_table([{"file": "a.wav"} | classified.as_json()], classifier.labels)
     assert table.loc[0, "remark"] == "only the beginning was processed"
+    monkeypatch.setattr("music_genre.demo.uploads.MAX_SONG_SECONDS", 12.0)
+    assert not classify_upload(classifier, song).is_truncated, "it has just as much"
 
 
 @pytest.mark.parametrize(
@@ -103,18 +105,28 @@ def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     assert count(table[:1], 3) == "1 of 3 files done."
 
 
-def answered(lost_seconds):
-    shares = {"jazz": 0.9, "rock": 0.1}
+def answered(lost_seconds=0.0, jazz=0.9):
+    shares = {"jazz": jazz, "rock": 1 - jazz}
     prediction = Prediction("jazz", shares, [WindowPrediction(0.0, 5.0, shares)])
     return ClassifiedFile(prediction, np.ones(16_000 * 5, np.float32), 16_000, False, lost_seconds)
 
 
 def test_what_could_not_be_decoded_is_said():
     loss = "2.1 s of 0:07 could not be decoded"
-    assert loss in answered(2.1).as_html()[0] and "decoded" not in answered(0.0).as_html()[0]
+    assert loss in answered(2.1).as_html()[0] and "decoded" not in answered().as_html()[0]
     assert answered(2.1).as_json()["lost_seconds"] == 2.1
     table = as_table([{"file": "a.mp3"} | answered(2.1).as_json()], ["jazz", "rock"])
     assert table.loc[0, "remark"] == loss
+    cut = answered(2.1).as_json() | {"is_truncated": True}
+    table = as_table([{"file": "a.mp3"} | cut], ["jazz", "rock"])
+    assert table.loc[0, "remark"] == f"only the beginning was processed; {loss}"
+
+
+def test_a_close_call_names_the_other_genre():
+    assert "56% sure, a close call with rock (44%)" in answered(jazz=0.5566).as_html()[0]
+    assert "close call" not in answered(jazz=0.58).as_html()[0]
+    table = as_table([{"file": "a.mp3"} | answered(jazz=0.5566).as_json()], ["rock", "jazz"])
+    assert list(table.iloc[0]) == ["a.mp3", "jazz", 56, "rock", 5.0, "", 0.4434, 0.5566]
 
 
 @pytest.mark.parametrize(

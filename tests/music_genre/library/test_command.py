@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -80,20 +81,40 @@ def test_a_library_is_scanned_tagged_and_the_tags_undone(run, tiny_classifier, l
     flac = library / "album 1" / "1.flac"
     before = flac.read_bytes()
     said = run(*tag)
-    assert "album 1/1.flac: none -> " in said
+    assert re.search(r"^album 1/1.flac: none -> \w+ \(\d+%\)$", said, re.M)
     assert "11 to write. No file was changed." in said
+    said = run(*tag, "--exclude", "album 1", "--top_k", 2)
+    assert "6 to write." in said and "album 1" not in said
+    assert re.search(r"^album 0/0.wav: none -> \w+ \(\d+%\), \w+ \(\d+%\)$", said, re.M)
     assert flac.read_bytes() == before
     assert "0 of 14 files have a genre that is sure" in run("tag", library, "--table", output)
     assert "11 written, 0 left unchanged" in run(*tag, "--yes")
     with output.open(newline="") as file:
         genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}
     assert mutagen.File(flac)["genre"] == [genres["album 1/1.flac"]]
+    assert "11 keep the genre" in run(*tag, "--top_k", 2)
+    assert "11 to write" in run(*tag, "--top_k", 2, "--replace")
     scanned = output.read_bytes()
     assert "14 of them known" in run(*scan), "a tag makes no file new"
     assert output.read_bytes() == scanned
     assert "11 files have their old tags again" in run("tag", library, "--table", output, "--undo")
     assert not mutagen.File(flac).tags
     assert "There is nothing to undo" in run("tag", library, "--table", output, "--undo", code=2)
+
+
+def test_scan_does_what_its_options_say_and_ends_with_1_if_some_is_missing(
+    run, monkeypatch, music, tmp_path
+):
+    given = []
+    monkeypatch.setattr("music_genre.GenreClassifier", lambda *model, device: (*model, device))
+    monkeypatch.setattr(
+        "music_genre.library.scan.scan",
+        lambda *all_of_it: given.extend(all_of_it) or (table.schema_of([]).empty_table(), False),
+    )
+    options = ["--seconds", 20, "--exclude", "a", "--exclude", "b", "--device", "cpu"]
+    scan = ("scan", music, "--model", "m", "--revision", "v1", "--output", "a.csv")
+    assert "a.csv: no genres; 0 with an error." in run(*scan, *options, code=1)
+    assert given == [("m", "v1", "cpu"), [music], Path("a.csv"), 20, ["a", "b"], None]
 
 
 def test_a_demonstration_writes_no_tags(run, library, tmp_path):

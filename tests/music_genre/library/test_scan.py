@@ -17,10 +17,9 @@ from pyarrow import parquet
 from music_genre import audio
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
-from music_genre.library import decoding, scan
+from music_genre.library import decoding, scan, table
 from music_genre.library.command import FORMATS
 from music_genre.library.decoding import DecodedFile, File, in_processes
-from music_genre.library.table import summarize
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
 
@@ -64,17 +63,17 @@ def test_every_file_gets_a_row_as_the_classifier_would_answer(
 def test_the_three_formats_hold_the_same_table(music, tmp_path, scan_to):
     for suffix in FORMATS:
         scan_to(tmp_path / f"out{suffix}", music)
-    table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == table
+    assert [json.loads(line) for line in lines] == rows
     with (tmp_path / "out.csv").open(newline="") as file:
         as_text = list(csv.DictReader(file))
-    for text, row in zip(as_text, table, strict=True):
+    for text, row in zip(as_text, rows, strict=True):
         for name, value in row.items():
             is_number = isinstance(value, float)
             assert (float(text[name]) if is_number else text[name] or None) == value
-    assert [row["path"] for row in table] == sorted(row["path"] for row in table)
-    assert list(table[0]) == [
+    assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
+    assert list(rows[0]) == [
         *("path", "duration", "genre", *(f"p_{label}" for label in LABELS)),
         *("uncertainty", "seconds_processed", "lost_seconds", "model", "revision", "error"),
     ]
@@ -108,9 +107,13 @@ def test_seconds_are_taken_from_the_middle(tmp_path, noise, scan_to):
         16_000,
     )
     soundfile.write(tmp_path / "b.wav", noise(1), 16_000)
-    a, b = scan_to(tmp_path / "out.csv", tmp_path, seconds=2.0)
+    silence = np.zeros(32_000, np.float32)
+    soundfile.write(tmp_path / "c.wav", np.concatenate([noise(2), silence, noise(2)]), 16_000)
+    soundfile.write(tmp_path / "d.wav", silence[:16_000], 16_000)
+    a, b, c, d = scan_to(tmp_path / "out.csv", tmp_path, seconds=2.0)
     assert (a["duration"], a["seconds_processed"], a["genre"]) == (6, 2, "blues")
     assert (b["duration"], b["seconds_processed"]) == (1, 1)
+    assert (c["error"], d["error"]) == ("its middle is silent", "it is silent")
 
 
 def test_a_header_that_claims_too_much_does_not_hide_the_audio(tmp_path, noise, scan_to):
@@ -129,8 +132,11 @@ def test_lost_seconds_are_a_column_and_in_the_summary(tmp_path, noise, scan_to):
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-32_000])
     rows = scan_to(tmp_path / "out.csv", tmp_path)
     assert rows[0]["lost_seconds"] == pytest.approx(1, abs=0.001)
-    table = pa.Table.from_pylist(rows)
-    assert summarize(table) == "blues 1; 0 with an error; 1.0 s could not be decoded."
+    rows += 2 * [{"path": "b", "genre": "rock"}]
+    rows += [{"path": f"{i}.mp3", "error": "it is silent"} for i in range(6)]
+    said, *errors = table.summarize(pa.Table.from_pylist(rows)).splitlines()
+    assert said == "rock 2, blues 1; 6 with an error; 1.0 s could not be decoded."
+    assert errors == [f"  {i}.mp3: it is silent" for i in range(5)], "the first ones"
 
 
 @pytest.mark.parametrize("kind", ["wv", "tta", "spx"])
@@ -229,16 +235,35 @@ def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, scan_to):
         (row,) = scan_to(output, music)
         assert row["error"] == "it cannot be read: No such file or directory"
         assert n_part_rows(output) == n
+        assert scan_to.is_complete, "a link to nothing is no trouble of a drive"
 
 
 def test_rows_of_other_settings_are_refused(music, tmp_path, scan_to):
     output = tmp_path / "out.csv"
     scan_to(output, music)
-    table = output.read_bytes()
+    written = output.read_bytes()
     message = r"you/stub with seconds all of each file, and.* 2\.0: give another --output"
     with pytest.raises(InputError, match=message):
         scan_to(output, music, seconds=2.0)
-    assert output.read_bytes() == table
+    assert output.read_bytes() == written
+
+
+def test_what_is_damaged_is_named(music, tmp_path, scan_to):
+    parts = tmp_path / "out.csv.parts"
+    scan_to(tmp_path / "out.csv", music)
+    (part,) = parts.glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(InputError, match=f"{part.name}.*Delete that file"):
+        scan_to(tmp_path / "out.csv", music)
+    (parts / "settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"settings\.json is damaged: delete .*out\.csv\.parts"):
+        scan_to(tmp_path / "out.csv", music)
+
+
+def test_a_slow_scan_keeps_its_rows_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "PART_SECONDS", 0)
+    table.PartWriter(tmp_path, table.schema_of(LABELS)).append({"path": "a.mp3"})
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_known(tmp_path):
@@ -247,10 +272,12 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     before = scan.settings_of(stub, None)
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "rock"}}')
+    configured = scan.settings_of(stub, None)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     (tmp_path / "report.json").write_text('{"is_synthetic": true}')
     after = scan.settings_of(stub, None)
-    assert after["revision"] != before["revision"]
+    assert len({one["revision"] for one in (before, configured, after)}) == 3
     assert (before["is_demonstration"], after["is_demonstration"]) == (False, True)
     assert scan.settings_of(Stub(trained_on_synthetic_music=True), None)["is_demonstration"]
 

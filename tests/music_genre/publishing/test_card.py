@@ -379,8 +379,9 @@ CASES = {  # changes of the report: what its card says then, and what it does no
         ["**0.", "model-index"],
     ),
     "another rate": (
-        {"sampling_rate": 32_000},
-        ["frames=160000)", "files that are not at 32 kHz", 'read_audio("song.mp3", 32000)'],
+        {"sampling_rate": 32_000, "window_seconds": 7.5},
+        ["frames=240000)", "files that are not at 32 kHz", 'read_audio("song.mp3", 32000)',
+         "int(7.5 * rate)", "processes 7.5 s at a time"],
         ["=80000", " 16000", "16 kHz"],
     ),
     "EfficientAT": (
@@ -395,7 +396,8 @@ CASES = {  # changes of the report: what its card says then, and what it does no
         ["license: apache-2.0"], ["AudioSet"],
     ),
     "unknown licence": (
-        {}, ["The licence of ntu-spml/distilhubert applies to these weights as well."],
+        {"model": "you/HuBERT"},
+        ["The licence of you/HuBERT applies", "\n- you/HuBERT was pretrained on speech."],
         ["license:", "AudioSet"],
     ),
 }  # fmt: skip

@@ -69,7 +69,8 @@ def test_a_failed_push_says_why_and_how_to_try_again(
     hub.add_repo("you/public")
     hub.faults += [fault] if fault else []
     before = {name: (finished / name).read_bytes() for name in (WEIGHTS, "config.json")}
-    failed = push_here(hub, tmp_path / "home", finished, repo_id, token=token)
+    public = ["--public"] if fault else []
+    failed = push_here(hub, tmp_path / "home", finished, repo_id, *public, token=token)
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
     last = failed.stderr.strip().splitlines()[-1]
@@ -82,7 +83,7 @@ def test_a_failed_push_says_why_and_how_to_try_again(
         assert not hub.sent("POST", "/preupload/"), "known before anything is sent"
 
     command = shlex.split(last.split("try again: ")[1])
-    assert command == ["python", "-m", "music_genre", "publish", str(finished), repo_id]
+    assert command == ["python", "-m", "music_genre", "publish", str(finished), repo_id, *public]
     if fault:
         hub.faults.clear()
         already = stored(hub)

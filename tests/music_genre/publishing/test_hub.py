@@ -12,6 +12,7 @@ import yaml
 from music_genre.errors import InputError
 from music_genre.publishing.card import model_card
 from music_genre.publishing.hub import (
+    add_onnx,
     add_published_files,
     publish,
     read_base_license,
@@ -37,6 +38,7 @@ def test_training_pushes_one_private_commit_of_what_is_promised(pushed):
     hub, folder = pushed
     assert len(hub.commits("you/tiny")) == 1
     assert hub.storage.load("models", "you/tiny")["private"]
+    assert hub.commits("you/tiny")[0]["message"] == "Add model and report", "for few clips"
     files = hub.files("you/tiny")
     assert set(files) == promised(folder)
     assert {WEIGHTS, "report.json", "README.md", "handler.py", "onnx/model.onnx"} < set(files)
@@ -70,6 +72,7 @@ def test_a_large_file_goes_up_in_parts(finished, tmp_path):
         assert len(hub.sent("PUT", "/storage/part/")) > 20
         assert hub.files("you/tiny")[WEIGHTS] == (finished / WEIGHTS).read_bytes()
         assert not hub.storage.load("models", "you/tiny")["private"]
+        assert "Published, for all to see: " in result.stdout
 
 
 def test_a_right_that_is_missing_is_known_before_training(
@@ -112,11 +115,24 @@ def test_a_model_without_onnx_form_is_published_without(finished, monkeypatch, c
     )
 
 
+def test_onnx_forms_are_made_where_one_of_these_weights_is_missing(finished, monkeypatch):
+    report = read_finished(finished)
+    monkeypatch.setattr("music_genre.publishing.hub.export", lambda folder: dict(report["onnx"]))
+    assert not add_onnx(finished, report)
+    (finished / "onnx" / "model_quantized.onnx").unlink()
+    left_out = report["onnx"] | {"quantized": {"is_kept": False}}
+    assert not add_onnx(finished, report | {"onnx": left_out})
+    assert add_onnx(finished, report)
+
+
 @pytest.mark.parametrize(
     ("card", "license"),
     [
-        ("---\nlicense: cc-by-nc-4.0\n---\n# base\n", "cc-by-nc-4.0"),
-        (None, None),
+        (
+            "---\nlicense: other\nlicense_name: own\nlicense_link: LICENSE\n---\n# base\n",
+            {"license": "other", "license_name": "own", "license_link": "LICENSE"},
+        ),
+        (None, {}),
     ],
 )
 def test_the_licence_of_the_base_model_is_published(hub, finished, tmp_path, card, license):
@@ -130,7 +146,7 @@ def test_the_licence_of_the_base_model_is_published(hub, finished, tmp_path, car
     result = push_here(hub, tmp_path, finished, "you/tuned")
     assert result.returncode == 0, result.stderr
     front = yaml.safe_load(hub.files("you/tuned")["README.md"].decode().split("---")[1])
-    assert front.get("license") == license
+    assert {name: front[name] for name in front if name.startswith("license")} == license
     assert front["base_model"] == "somebody/base"
 
 
@@ -162,7 +178,10 @@ def test_a_report_of_another_program_is_refused(finished):
     path = finished / "report.json"
     infinite = json.loads(path.read_text())
     infinite["test"]["accuracy"] = -math.inf
-    for content in ('{"test": 0.93}', '{"validation": null, "test": null}', json.dumps(infinite)):
+    empty = json.loads(path.read_text())
+    empty["validation"]["n"] = 0
+    strange = ('{"test": 0.93}', '{"validation": null, "test": null}')
+    for content in (*strange, json.dumps(infinite), json.dumps(empty)):
         path.write_text(content)
         with pytest.raises(InputError, match=r"lacks what train_hf\.py measures"):
             publish(finished, "you/x")
@@ -199,10 +218,14 @@ def test_names_of_ones_own_music_stay_at_home(hub, finished, tmp_path):
 
 
 def test_predictions_on_gtzan_are_published(hub, finished, tmp_path):
-    change_json(finished / "report.json", dataset="GTZAN")
+    score = json.loads((finished / "report.json").read_text())["test"] | {"accuracy": 0.51249}
+    for row in score["per_genre"].values():
+        row["n"] = 9
+    change_json(finished / "report.json", dataset="GTZAN", test=score)
     result = push_here(hub, tmp_path, finished, "you/tiny")
     assert result.returncode == 0, result.stderr
     assert {"predictions.csv", "predictions_validation.csv"} < set(hub.files("you/tiny"))
+    assert hub.commits("you/tiny")[0]["message"] == "Accuracy 0.512 on test"
 
 
 def test_a_file_of_this_machine_is_no_card_of_a_base_model(finished, tmp_path, monkeypatch):

@@ -45,8 +45,10 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
 def test_a_gated_model_is_not_fetched_by_the_build_either(hub, tmp_path):
     hub.add_repo("you/tiny")
     hub.storage.save(hub.storage.load("models", "you/tiny") | {"gated": "auto"})
-    result = space_here(hub, tmp_path / "home", *COMMAND, "you/tiny")
+    result = space_here(hub, tmp_path / "home", *COMMAND, "you/tiny", "--public")
     assert result.returncode == 0, result.stderr
+    assert not hub.storage.load("spaces", "you/demo")["private"]
+    assert "Published, for all to see: " in result.stdout
     assert "you/tiny is private or gated: in the settings of you/demo" in result.stderr
     card = hub.files("you/demo", "spaces")["README.md"].decode()
     assert "preload_from_hub" not in card
