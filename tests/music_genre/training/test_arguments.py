@@ -44,6 +44,7 @@ def test_a_process_uses_one_gpu(monkeypatch):
     monkeypatch.setattr(recipe, "_n_gpu", 2)
     assert recipe.n_gpu == 1
     assert recipe.train_batch_size == recipe.per_device_train_batch_size
+    assert recipe.dataloader_num_workers == 0, "they are to keep a GPU busy"
 
 
 def test_flags_win_over_the_json_file():
@@ -137,6 +138,7 @@ def test_values_of_all_kinds_are_read_from_json(tmp_path):
         ([], "bf16", "bf16", "asked for by accelerate launch"),
         (["--precision", "fp32"], "bf16", "fp32", "asked for"),
         (["--bf16", "False"], "bf16", "fp32", "--bf16 False"),
+        (["--fp16", "--job", "t4-small"], "no", "fp16", "asked for"),  # this machine needs no GPU
     ],
 )
 def test_what_is_asked_for_is_the_precision(argv, launched_with, precision, reason, monkeypatch):
