@@ -44,6 +44,7 @@ def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_what_is_promised(run_dir, prepared):
     assert {path.name for path in run_dir.iterdir()} >= RUN_FILES
+    assert not (run_dir / "training_args.bin").exists(), "a pickle"
     report = read_report(run_dir)
     assert report["split"] == "random"
     assert report["is_synthetic"]

@@ -64,6 +64,7 @@ def test_a_run_that_is_killed_and_stopped_ends_as_the_uninterrupted_one(
     stop(7, [*options, *LAST], monkeypatch)
     assert "Stopped after step 8; it is saved." in capsys.readouterr().out
     assert read_report(output_dir)["train"]["steps"] == 0, "it is that of the linear probe"
+    assert len(list(output_dir.glob("checkpoint-*"))) == 2, "the newest may not be complete"
     train(*options, *LAST)
     assert "Linear probe on layer" not in capsys.readouterr().out, "it is not fitted again"
     resumed, whole = read_report(output_dir), read_report(uninterrupted)
