@@ -144,7 +144,7 @@ def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared, monk
     dataset, known = data.load_prepared(prepared)
     without = dataset | {"validation": dataset["validation"].select([])}
     monkeypatch.setattr(data, "load_prepared", lambda _: (without, known))
-    with pytest.raises(InputError, match="The validation split of .* is empty"):
+    with pytest.raises(InputError, match=r"The validation split of .* is empty"):
         data.load_data(prepared, DataArguments(), RATE)
 
 
