@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
+from music_genre.training import callbacks
 from music_genre.training.callbacks import LoadCheckpoints, SetEpoch, StopEarly, StopOnBadLoss
 
 ARGS = SimpleNamespace(save_strategy="epoch")
@@ -19,6 +21,19 @@ def test_clips_know_the_epoch_from_zero_on_also_when_it_is_resumed_inside(done, 
     clips = SimpleNamespace(epoch=None)
     SetEpoch(clips).on_epoch_begin(ARGS, TrainerState(epoch=done), TrainerControl())
     assert clips.epoch == epoch
+
+
+def test_the_best_checkpoint_is_taken_from_where_the_run_is_by_now(tmp_path, monkeypatch):
+    loaded: list[Path] = []
+    monkeypatch.setattr(callbacks, "load_weights", lambda model, folder: loaded.append(folder))
+    args = SimpleNamespace(
+        output_dir=str(tmp_path), fsdp=None, deepspeed=None, load_best_model_at_end=True
+    )
+    state = TrainerState(best_global_step=2, best_model_checkpoint="before/checkpoint-2")
+    callback = LoadCheckpoints("resumed")
+    callback.on_train_begin(args, state, TrainerControl())
+    callback.on_train_end(args, state, TrainerControl())
+    assert loaded == [Path("resumed"), tmp_path / "checkpoint-2"]
 
 
 @pytest.mark.parametrize("sharded_by", ["fsdp", "deepspeed"])
