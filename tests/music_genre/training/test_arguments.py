@@ -49,8 +49,9 @@ def test_a_process_uses_one_gpu(monkeypatch):
 
 def test_flags_win_over_the_json_file():
     data, model, recipe = parse_arguments(
-        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu"]
+        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu", "--window_seconds", "30"]
     )
+    assert model.window_seconds == 30
     assert data.split is None
     assert model.model_name_or_path == "ntu-spml/distilhubert"
     assert recipe.learning_rate == 0.5
@@ -189,4 +190,6 @@ def test_a_run_makes_nothing_on_the_hub_that_is_not_named():
 
 def test_every_metric_that_may_choose_the_best_checkpoint_is_measured():
     probabilities = [np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])]
+    best = RecipeArguments("out", use_cpu=True, save_strategy="best")
+    assert best.metric_for_best_model == "calibrated_loss"
     assert set(METRICS) <= validation_metrics(probabilities, np.array([0, 1])).keys()

@@ -48,6 +48,7 @@ def test_mixed_crops_are_as_loud_as_the_first_and_shared_as_said(share):
     low, high = np.sin(2 * np.pi * 200 * t), 0.01 * np.sin(2 * np.pi * 3000 * t)
     mixed = augmentation.mix(low, high, share)
     assert mixed.std() == pytest.approx(low.std(), rel=0.01)
+    assert np.isfinite(augmentation.mix(low, 0 * low, share)).all(), "with silence"
     spectrum = np.abs(np.fft.rfft(mixed))
     assert spectrum[200] * (1 - share) == pytest.approx(spectrum[3000] * share, abs=1)
 

@@ -64,7 +64,9 @@ def test_the_last_one_is_the_complete_one_of_most_steps(tmp_path, capsys):
     newest = make(tmp_path, 100)
     Path(make(tmp_path, 110)).rename(tmp_path / "checkpoint-110-backup")
     assert checkpoints.find_checkpoint(tmp_path, "last") == newest
+    assert checkpoints.find_checkpoint(tmp_path, "True") == newest, "as transformers has it"
     assert checkpoints.steps_done(newest, "fp32", 100) == 100
+    assert checkpoints.steps_done(make(tmp_path / "short", 3), "fp32", 2.25) == 3
     assert not capsys.readouterr().out
     make(tmp_path, 120, files=("model.safetensors", "optimizer.pt"))
     assert checkpoints.find_checkpoint(tmp_path, "last") == newest

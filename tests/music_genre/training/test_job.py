@@ -133,6 +133,7 @@ def test_the_token_goes_as_a_secret_alone(hub, submit):
     done = submit()
     token = hub.environment("x")["HF_TOKEN"]
     spec = hub.jobs[0]["spec"]
+    assert spec["timeoutSeconds"] == 3 * 3600, "the Hub's own default would cut a run"
     assert spec.pop("secrets") == {"HF_TOKEN": token}
     assert token not in str(spec) + done.stdout + done.stderr
 

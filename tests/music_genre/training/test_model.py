@@ -67,6 +67,7 @@ def test_whisper_is_cut_to_a_window_of_whole_seconds(tmp_path):
             load_for_training(base, ["a", "b"], seconds, from_scratch=True)
     model, extractor = load_for_training(base, ["a", "b"], 2.0, from_scratch=True)
     assert (model.config.max_source_positions, extractor.n_samples) == (100, 32_000)
+    assert not model.encoder.embed_positions.weight.requires_grad, "they are sinusoids"
 
 
 def test_asts_grid_of_positions_is_cut_to_its_middle(tmp_path):
