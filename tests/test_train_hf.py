@@ -20,8 +20,7 @@ from data_prep.prepare import prepare
 from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
 from music_genre.report import headline_split
-from music_genre.training import seeds, setup
-from music_genre.training.arguments import parse_arguments
+from music_genre.training import seeds
 from music_genre.training.seen import hash_tracks, read_seen, write_seen
 from tests import forked
 from tests.data_prep.archives import cut_archive
@@ -45,6 +44,7 @@ def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_what_is_promised(run_dir, prepared):
     assert {path.name for path in run_dir.iterdir()} >= RUN_FILES
+    assert not (run_dir / "training_args.bin").exists(), "a pickle"
     report = read_report(run_dir)
     assert report["split"] == "random"
     assert report["is_synthetic"]
@@ -109,6 +109,11 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
     monkeypatch.setattr(sys, "argv", ["train_hf.py", *options, "--seeds", "0", "1", "2"])
     train_hf.main()
     assert minutes == [pytest.approx(share, abs=0.1) for share in (10, 15, 30)]
+    sys.argv += ["--push_to_hub", "True"]
+    with pytest.raises(SystemExit):
+        train_hf.main()
+    assert len(minutes) == 3, "several models are not published"
+    del sys.argv[-2:]
     # Another process than the first, which alone has written the reports, does not read them.
     monkeypatch.setattr(seeds, "summarize_seeds", None)
     waited = []
@@ -173,24 +178,7 @@ def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatc
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: The disk is full: ")
 
 
-# --- threads and errors ---------------------------------------------------------------------
-
-
-def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
-    """`accelerate launch` asks for one as well, of which nobody knows."""
-    *_, recipe = parse_arguments(["configs/gtzan.json", "--use_cpu"])
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-        setup.use_all_cores(recipe)
-        assert torch.get_num_threads() == 1
-        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-        setup.use_all_cores(recipe)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+# --- errors ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import train_hf
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
+from music_genre.training import averaging
 from music_genre.training.seen import write_seen
 from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import (
@@ -46,7 +47,7 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
         train(*probe_alone)
     assert {path.name for path in run_dir.iterdir()} >= PROBE_FILES
     report = read_report(run_dir)["train"]
-    assert (report["steps"], report["linear_probe"]["is_kept"]) == (0, True)
+    assert (report["steps"], report["best_step"], report["linear_probe"]["is_kept"]) == (0, 0, True)
     assert read_report(run_dir)["test"]["one_pass"]
     check_predictions(run_dir, prepared)
     check_pipeline(run_dir)
@@ -65,6 +66,7 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     with monkeypatch.context() as patched:
         scoring = 7.0  # seconds, of the run that is resumed
         patched.setattr("music_genre.training.results.seconds_of_scoring", lambda folder: scoring)
+        patched.setattr(averaging, "is_lower", lambda *_: False)
         stop_early = train_hf.StopEarly
         patched.setattr(
             train_hf,
@@ -79,6 +81,9 @@ def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(
     assert (again["steps"], again["resumed_at_step"]) == (2, 0)
     assert again["linear_probe"]["C"] == report["linear_probe"]["C"]
     assert again["linear_probe"].keys() >= {"calibrated_loss", "fine_tuned_calibrated_loss"}
+    probe, saved = (load_file(f / "model.safetensors") for f in (run_dir / "linear_probe", run_dir))
+    assert again["linear_probe"]["is_kept"]
+    assert torch.equal(saved["projector.weight"], probe["projector.weight"])
     with pytest.raises(InputError, match="is fine-tuned already: leave out --num_train_epochs 0"):
         train(*probe_alone, "--resume_from_checkpoint", "last")
     assert read_report(run_dir)["train"]["steps"] == 2

@@ -44,12 +44,14 @@ def test_a_process_uses_one_gpu(monkeypatch):
     monkeypatch.setattr(recipe, "_n_gpu", 2)
     assert recipe.n_gpu == 1
     assert recipe.train_batch_size == recipe.per_device_train_batch_size
+    assert recipe.dataloader_num_workers == 0, "they are to keep a GPU busy"
 
 
 def test_flags_win_over_the_json_file():
     data, model, recipe = parse_arguments(
-        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu"]
+        ["configs/gtzan.json", "--learning_rate", "0.5", "--use_cpu", "--window_seconds", "30"]
     )
+    assert model.window_seconds == 30
     assert data.split is None
     assert model.model_name_or_path == "ntu-spml/distilhubert"
     assert recipe.learning_rate == 0.5
@@ -138,6 +140,7 @@ def test_values_of_all_kinds_are_read_from_json(tmp_path):
         ([], "bf16", "bf16", "asked for by accelerate launch"),
         (["--precision", "fp32"], "bf16", "fp32", "asked for"),
         (["--bf16", "False"], "bf16", "fp32", "--bf16 False"),
+        (["--fp16", "--job", "t4-small"], "no", "fp16", "asked for"),  # this machine needs no GPU
     ],
 )
 def test_what_is_asked_for_is_the_precision(argv, launched_with, precision, reason, monkeypatch):
@@ -188,4 +191,6 @@ def test_a_run_makes_nothing_on_the_hub_that_is_not_named():
 
 def test_every_metric_that_may_choose_the_best_checkpoint_is_measured():
     probabilities = [np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])]
+    best = RecipeArguments("out", use_cpu=True, save_strategy="best")
+    assert best.metric_for_best_model == "calibrated_loss"
     assert set(METRICS) <= validation_metrics(probabilities, np.array([0, 1])).keys()

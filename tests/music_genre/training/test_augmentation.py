@@ -12,12 +12,14 @@ def wav(waveform: np.ndarray) -> bytes:
     return wav_bytes(to_pcm16(waveform), RATE)
 
 
-def test_crops_reach_both_ends():
+def test_crops_reach_both_ends(monkeypatch):
     ramp = wav(np.arange(12) / 32)
     rng = np.random.default_rng(0)
     crops = [32 * augmentation.random_crop(ramp, 10, rng) for _ in range(100)]
     assert {crop[0] for crop in crops} == {0, 1, 2}
     assert all((np.diff(crop) == 1).all() for crop in crops)
+    monkeypatch.setattr(augmentation, "SPEEDS", (1.2,))  # which takes all 12 samples
+    assert len({augmentation.random_crop(ramp, 10, rng, True).tobytes() for _ in range(20)}) == 1
 
 
 def test_a_short_clip_is_looped():
@@ -46,6 +48,7 @@ def test_mixed_crops_are_as_loud_as_the_first_and_shared_as_said(share):
     low, high = np.sin(2 * np.pi * 200 * t), 0.01 * np.sin(2 * np.pi * 3000 * t)
     mixed = augmentation.mix(low, high, share)
     assert mixed.std() == pytest.approx(low.std(), rel=0.01)
+    assert np.isfinite(augmentation.mix(low, 0 * low, share)).all(), "with silence"
     spectrum = np.abs(np.fft.rfft(mixed))
     assert spectrum[200] * (1 - share) == pytest.approx(spectrum[3000] * share, abs=1)
 
@@ -56,8 +59,8 @@ def test_masks_are_the_clips_own_and_the_seeds():
     torch.testing.assert_close(masked, augmentation.mask_spectrograms(spectrograms, seed=3))
     changed = masked != spectrograms
     assert 0.05 < changed.float().mean() < 0.5
-    assert (changed.all(dim=1).sum(dim=1) <= 2 * 0.15 * 300).all(), "too many times are masked"
-    assert (changed.all(dim=2).sum(dim=1) <= 2 * 0.2 * 80).all(), "too many frequencies"
+    assert 0.15 * 300 < changed.all(dim=1).sum(dim=1).max() <= 2 * 0.15 * 300, "times"
+    assert 0.2 * 80 <= changed.all(dim=2).sum(dim=1).max() <= 2 * 0.2 * 80, "frequencies"
     assert len({tuple(clip_mask.all(dim=0).tolist()) for clip_mask in changed}) > 1
     assert not torch.equal(masked, augmentation.mask_spectrograms(spectrograms, seed=4))
 

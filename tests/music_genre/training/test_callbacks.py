@@ -3,13 +3,15 @@
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
-from music_genre.training.callbacks import SetEpoch, StopEarly, StopOnBadLoss
+from music_genre.training import callbacks
+from music_genre.training.callbacks import LoadCheckpoints, SetEpoch, StopEarly, StopOnBadLoss
 
 ARGS = SimpleNamespace(save_strategy="epoch")
 
@@ -19,6 +21,26 @@ def test_clips_know_the_epoch_from_zero_on_also_when_it_is_resumed_inside(done, 
     clips = SimpleNamespace(epoch=None)
     SetEpoch(clips).on_epoch_begin(ARGS, TrainerState(epoch=done), TrainerControl())
     assert clips.epoch == epoch
+
+
+def test_the_best_checkpoint_is_taken_from_where_the_run_is_by_now(tmp_path, monkeypatch):
+    loaded: list[Path] = []
+    monkeypatch.setattr(callbacks, "load_weights", lambda model, folder: loaded.append(folder))
+    args = SimpleNamespace(
+        output_dir=str(tmp_path), fsdp=None, deepspeed=None, load_best_model_at_end=True
+    )
+    state = TrainerState(best_global_step=2, best_model_checkpoint="before/checkpoint-2")
+    callback = LoadCheckpoints("resumed")
+    callback.on_train_begin(args, state, TrainerControl())
+    callback.on_train_end(args, state, TrainerControl())
+    assert loaded == [Path("resumed"), tmp_path / "checkpoint-2"]
+
+
+@pytest.mark.parametrize("sharded_by", ["fsdp", "deepspeed"])
+def test_weights_that_gpus_share_are_left_to_the_trainer(sharded_by):
+    """There is nothing at the path: it is not looked at."""
+    args = SimpleNamespace(**{"fsdp": None, "deepspeed": None, sharded_by: "zero3"})
+    LoadCheckpoints("nowhere").on_train_begin(args, TrainerState(), TrainerControl())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -55,6 +77,8 @@ def test_training_stops_at_its_time(monkeypatch):
         monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         callback.on_step_end(ARGS, TrainerState(global_step=3, max_steps=9), control)
         assert control.should_training_stop == callback.is_late == stops
+    callback.on_step_end(ARGS, TrainerState(global_step=9, max_steps=9), control)
+    assert not callback.is_late, "it was the last step anyway"
 
 
 @pytest.mark.parametrize("due", ["should_save", "should_evaluate"])

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import checkpoints
 
-COMPLETE = checkpoints.STATE_FILES
+COMPLETE = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
 def make(folder, step: int, files=COMPLETE) -> str:
@@ -66,7 +67,9 @@ def test_the_last_one_is_the_complete_one_of_most_steps(tmp_path, capsys):
     newest = make(tmp_path, 100)
     Path(make(tmp_path, 110)).rename(tmp_path / "checkpoint-110-backup")
     assert checkpoints.find_checkpoint(tmp_path, "last") == newest
+    assert checkpoints.find_checkpoint(tmp_path, "True") == newest, "as transformers has it"
     assert checkpoints.steps_done(newest, "fp32", 100) == 100
+    assert checkpoints.steps_done(make(tmp_path / "short", 3), "fp32", 2.25) == 3
     assert not capsys.readouterr().out
     make(tmp_path, 120, files=("model.safetensors", "optimizer.pt"))
     assert checkpoints.find_checkpoint(tmp_path, "last") == newest
@@ -109,11 +112,36 @@ def test_machines_that_do_not_share_the_run_are_told(tmp_path, monkeypatch):
     """Otherwise the second one would look for the linear probe in vain, after hours."""
     monkeypatch.setattr(checkpoints, "gather_object", lambda here: [*here, False])
     arguments = SimpleNamespace(output_dir=str(tmp_path / "run"), should_save=True)
+    half_written = tmp_path / "run" / checkpoints.FINISHING  # by a run that was killed
+    half_written.mkdir(parents=True)
     with (
         pytest.raises(InputError, match=r"The machines do not share .*/run: "),
         checkpoints.open_folder(arguments),
     ):
         pass
+    assert not half_written.exists()
+
+
+def test_an_interrupted_replacement_is_not_a_finished_run(tmp_path, monkeypatch):
+    """Weights of one run beside the report of another would be served as one model."""
+    for name in ("model.safetensors", "report.json"):
+        (tmp_path / name).write_text("old")
+    replace = os.replace
+
+    def killed_after_one(source: Path, target: Path) -> None:
+        if any(path.read_text() == "new" for path in tmp_path.iterdir() if path.is_file()):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed_after_one)
+    (tmp_path / checkpoints.FINISHING).mkdir()
+    for name in ("model.safetensors", "report.json"):
+        (tmp_path / checkpoints.FINISHING / name).write_text("new")
+        (tmp_path / checkpoints.FINISHING / name).chmod(0o600)  # as safetensors does
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.move_into_place(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"model.safetensors"}
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o044 == 0o044, "others may read it"
 
 
 @pytest.mark.parametrize(("change", "says"), [

@@ -18,6 +18,7 @@ def clips(prepared):
 def test_an_epoch_is_once_through_the_audio(clips):
     assert len(CropDataset(clips, WINDOW, seed=0)) == 2 * len(clips)  # clips of 2 s
     assert len(CropDataset(clips, 5 * WINDOW, seed=0)) == len(clips)
+    assert len(CropDataset(tones(seconds=(1, 5)), WINDOW, seed=0)) == 2 * 3
 
 
 def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
@@ -44,10 +45,10 @@ def test_mixup_shares_the_target(clips):
     assert plain.tolist() == np.eye(10)[0].tolist()
 
 
-def tones() -> Dataset:
+def tones(seconds: tuple[int, int] = (2, 2)) -> Dataset:
     """Two genres of one clip each: 200 Hz and 3,000 Hz, equally loud."""
-    time = np.arange(2 * WINDOW) / WINDOW
-    waves = [0.5 * np.sin(2 * np.pi * hertz * time) for hertz in (200, 3000)]
+    times = [np.arange(length * WINDOW) / WINDOW for length in seconds]
+    waves = [0.5 * np.sin(2 * np.pi * hz * t) for hz, t in zip((200, 3000), times, strict=True)]
     features = Features(audio={"bytes": Value("binary")}, genre=ClassLabel(names=["low", "high"]))
     audio_column = [{"bytes": wav_bytes(to_pcm16(wave), WINDOW)} for wave in waves]
     return Dataset.from_dict({"audio": audio_column, "genre": [0, 1]}, features=features)
@@ -63,6 +64,11 @@ def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
         shares.append(crops[i]["labels"][i % 2])
     assert min(shares) < 0.4
     assert max(s for s in shares if s < 0.99) > 0.6
+
+
+def test_clips_of_a_track_take_turns_in_crops_for_the_linear_probe():
+    crops = CropDataset(tones(), WINDOW, 0, speed_perturbation=True).augmented([0, 1], 3)
+    assert [np.abs(np.fft.rfft(crop)).argmax() > 1000 for crop in crops] == [False, True, False]
 
 
 def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
@@ -110,7 +116,7 @@ def test_excerpts_of_a_song_are_one_track(uneven):
 def test_rows_of_validation_are_the_windows_of_tracks(uneven):
     """What the Trainer averages over a track is what `GenreClassifier` averages."""
     clips = load_from_disk(uneven)["validation"].cast_column("audio", Audio(decode=False))
-    tracks = TrackDataset(clips, WINDOW)
+    tracks = TrackDataset(clips, 40_000)  # some clips are longer, and one is shorter
     rows = [
         row for row in map(WindowDataset(tracks).__getitem__, range(len(WindowDataset(tracks))))
     ]

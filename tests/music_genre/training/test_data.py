@@ -133,7 +133,7 @@ def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, 
     assert error.splitlines()[-1].startswith("error: ")
 
 
-def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared):
+def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared, monkeypatch):
     with pytest.raises(InputError, match="has the random split: leave out --split artist"):
         data.load_data(prepared, DataArguments(split="artist"), RATE)
     with pytest.raises(InputError, match="was prepared with 0: leave out --split_seed 3"):
@@ -145,6 +145,11 @@ def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared):
     _, known = data.load_data(prepared, DataArguments(split="random"), RATE)
     assert (known.dataset_name, known.is_synthetic) == ("synthesised music", True)
     assert known.leakage is None, "GTZAN's artists have nothing to do with synthesised music"
+    dataset, known = data.load_prepared(prepared)
+    without = dataset | {"validation": dataset["validation"].select([])}
+    monkeypatch.setattr(data, "load_prepared", lambda _: (without, known))
+    with pytest.raises(InputError, match=r"The validation split of .* is empty"):
+        data.load_data(prepared, DataArguments(), RATE)
 
 
 def test_what_data_prep_warned_of_is_printed_by_training(uneven, capsys):

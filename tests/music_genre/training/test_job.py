@@ -136,6 +136,7 @@ def test_the_token_goes_as_a_secret_alone(hub, submit):
     done = submit()
     token = hub.environment("x")["HF_TOKEN"]
     spec = hub.jobs[0]["spec"]
+    assert spec["timeoutSeconds"] == 3 * 3600, "the Hub's own default would cut a run"
     assert spec.pop("secrets") == {"HF_TOKEN": token}
     assert token not in str(spec) + done.stdout + done.stderr
 
@@ -182,9 +183,13 @@ def test_a_job_that_the_hub_refuses_is_one_sentence(hub, submit, status, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_folder_that_is_not_prepared_is_refused(hub, submit, tmp_path):
+def test_what_the_job_would_not_have_is_refused(hub, submit, root, tmp_path):
     (tmp_path / "songs").mkdir()
     done = submit(dataset=str(tmp_path / "songs"))
     assert done.returncode == 2
     assert "data_prep" in done.stderr
+    (tmp_path / "mine.json").write_text("{}")
+    done = submit(config=os.path.relpath(tmp_path / "mine", root / "configs"))
+    assert done.returncode == 2
+    assert "git does not track" in done.stderr
     assert not hub.jobs

@@ -31,7 +31,7 @@ FAMILIES = ("hubert", "hubert with a norm at its end", "wav2vec2", "wavlm", "whi
 def tiny(
     family: str, n_layers: int = 3, **changes: object
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Random weights, also of norms; four genres."""
+    """Random weights, also of norms and tokens; four genres."""
     torch.manual_seed(0)
     config, feature_extractor = copy.deepcopy(families.FAMILIES[family.split()[0]])
     config.update({"num_hidden_layers": n_layers, "num_labels": 4} | changes)
@@ -43,6 +43,9 @@ def tiny(
         if isinstance(module, torch.nn.LayerNorm):  # a new one changes nothing, a trained one does
             torch.nn.init.normal_(module.weight, 1, 0.5)
             torch.nn.init.normal_(module.bias, 0, 0.5)
+    for name, parameter in model.named_parameters():
+        if name.endswith("_token"):  # AST's two, which start equal
+            torch.nn.init.normal_(parameter)
     return model, feature_extractor
 
 
@@ -198,7 +201,8 @@ def assert_balanced(probabilities: np.ndarray, labels: np.ndarray) -> None:
     assert 0.4 < np.mean(by_genre) < 0.6
 
 
-def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(monkeypatch):
+def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much(monkeypatch):
+    """In the head, and where its layer is chosen."""
     rng = np.random.default_rng(0)
     best = uneven(rng)
     noise = [rng.standard_normal(best.layers[0].shape) for _ in range(2)]
@@ -213,6 +217,7 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much_in_the_head(monk
         projected = model.projector(torch.from_numpy(best.layers[0]).float())
         probabilities = model.classifier(projected).softmax(-1).numpy()
     assert_balanced(probabilities, best.labels)
+    assert_balanced(linear_probe.cross_validate(best.layers[0], best, 0.1), best.labels)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -241,6 +246,16 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
             model(**{model.main_input_name: inputs})
         expected = seen.pop() if family == "ast" else seen.pop().mean(1)
         np.testing.assert_allclose(features.layers[n - 1][8:16], expected, atol=1e-4)
+
+
+def test_features_are_computed_in_the_precision_of_the_run(prepared):
+    trainer, dtypes = trainer_of(*tiny("hubert")), set()
+    trainer.accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    layer = trainer.model.base_model.encoder.layers[0].feed_forward.intermediate_dense
+    layer.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
+    linear_probe.extract_features(trainer, CropDataset(train.select(range(2)), 16_000, 0))
+    assert dtypes == {torch.bfloat16}
 
 
 def test_crops_are_fitted_on_and_not_scored():
@@ -344,3 +359,9 @@ def test_known_classes_are_added_where_they_help(is_right, monkeypatch):
     with torch.no_grad():
         probabilities = model.classifier(torch.from_numpy(layer).float()).softmax(-1).numpy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+
+def test_half_of_what_the_base_knows_is_the_root_of_its_odds():
+    features = SimpleNamespace(base_logits=np.log([[4.0, 1.0]]))
+    found = linear_probe.add_base_logits(np.array([[0.5, 0.5]]), features, share=0.5)
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3]])

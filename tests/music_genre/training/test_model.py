@@ -1,4 +1,4 @@
-"""Loading a pretrained encoder: what is said of tensors that it does not have."""
+"""Loading a pretrained encoder: what is said of tensors that it lacks, and its window."""
 
 import logging
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ASTForAudioClassification, AutoConfig, AutoFeatureExtractor, AutoModel
 
-from music_genre.loading import LOADING_LOGGERS, find_model
+from music_genre.loading import LOADING_LOGGERS, ModelError, find_model
 from music_genre.training.model import load_for_training
 from tests.families import FAMILIES
 
@@ -16,7 +16,8 @@ from tests.families import FAMILIES
 def encoder(tiny_config, tmp_path):
     """As on the Hub: an encoder without a head."""
     AutoModel.from_config(AutoConfig.from_pretrained(tiny_config)).save_pretrained(tmp_path)
-    AutoFeatureExtractor.from_pretrained(tiny_config).save_pretrained(tmp_path)
+    extractor = AutoFeatureExtractor.from_pretrained(tiny_config, do_normalize=False)
+    extractor.save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -37,7 +38,8 @@ def load(folder):
 
 
 def test_a_new_head_is_no_news(encoder, warnings, capsys):
-    load(encoder)
+    _, extractor = load(encoder)
+    assert extractor.do_normalize, "loudness does not matter, whatever the base did"
     assert not warnings
     assert not capsys.readouterr().out
 
@@ -56,6 +58,18 @@ def test_a_missing_tensor_of_the_encoder_is_named(encoder, warnings, capsys):
     assert lost in line
 
 
+def test_whisper_is_cut_to_a_window_of_whole_seconds(tmp_path):
+    for part in FAMILIES["whisper"]:
+        part.save_pretrained(tmp_path)
+    base = find_model(str(tmp_path))
+    for seconds in (2.5, 31.0):
+        with pytest.raises(ModelError, match="1 to 30 whole seconds"):
+            load_for_training(base, ["a", "b"], seconds, from_scratch=True)
+    model, extractor = load_for_training(base, ["a", "b"], 2.0, from_scratch=True)
+    assert (model.config.max_source_positions, extractor.n_samples) == (100, 32_000)
+    assert not model.encoder.embed_positions.weight.requires_grad, "they are sinusoids"
+
+
 def test_asts_grid_of_positions_is_cut_to_its_middle(tmp_path):
     """Two bands of twelve times; a window of 0.64 s has five."""
     config, feature_extractor = FAMILIES["ast"]
@@ -64,6 +78,7 @@ def test_asts_grid_of_positions_is_cut_to_its_middle(tmp_path):
     for part in (base, feature_extractor):
         part.save_pretrained(tmp_path)
     model, _ = load_for_training(find_model(str(tmp_path)), ["a", "b"], 0.64, from_scratch=False)
+    assert model.config.window_seconds == 0.64
     old, new = (
         net.audio_spectrogram_transformer.embeddings.position_embeddings.squeeze(0)
         for net in (base, model)

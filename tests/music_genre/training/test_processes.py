@@ -15,8 +15,9 @@ from music_genre.training.processes import in_any_process, shared
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_workers_load_and_this_process_computes(num_workers):
-    """In the order of the tracks, whichever worker is first."""
+def test_workers_load_and_this_process_computes(num_workers, monkeypatch):
+    """In the order of the tracks, each once, in whichever order processes give them."""
+    monkeypatch.setattr(processes, "gather_object", lambda found: [*found[::-1], found[0]])
     arguments = TrainingArguments(
         use_cpu=True, disable_tqdm=True, dataloader_num_workers=num_workers
     )

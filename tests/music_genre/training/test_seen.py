@@ -67,6 +67,9 @@ def test_the_file_has_no_name_in_it(dataset, tmp_path):
     write_seen(hashes("Mine", dataset["train"]), tmp_path)
     text = (tmp_path / TRACKS_FILE).read_text()
     assert not any(name in text for name in ("Mine", *dataset["train"]["track_id"]))
+    for damaged in (text[:-9], "[]", "{}"):
+        (tmp_path / TRACKS_FILE).write_text(damaged)
+        assert read_seen(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from data_prep.prepared import load_prepared
+from music_genre.errors import InputError
 from music_genre.loading import find_model
+from music_genre.training import setup
 from music_genre.training.arguments import ModelArguments, parse_arguments
-from music_genre.training.setup import (
-    default_output_dir,
-    make_run,
-)
+from music_genre.training.setup import default_output_dir, make_run
 
 
 @pytest.fixture
@@ -45,6 +44,49 @@ def test_the_seed_of_the_data_orders_the_clips(set_up, tiny_config):
     three = first_batch("--data_seed", "3")
     assert three == first_batch("--data_seed", "3", "--seed", "1")
     assert three != first_batch("--data_seed", "4")
+
+
+def test_the_seed_draws_the_weights(set_up, tiny_config):
+    one, same, other = (
+        set_up(tiny_config, "--seed", seed).model.classifier.weight for seed in ("3", "3", "4")
+    )
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_masks_and_smoothing_are_used_if_they_are_asked_for(set_up, tiny_config):
+    plain = set_up(tiny_config)
+    both = set_up(tiny_config, "--spec_augment", "True", "--label_smoothing_factor", "0.2")
+    assert both.model.config.apply_spec_augment and not plain.model.config.apply_spec_augment
+    outputs, target = {"logits": torch.tensor([[2.0, 0.0]])}, torch.tensor([[1.0, 0.0]])
+    losses = [trainer.compute_loss_func(outputs, target) for trainer in (plain, both)]
+    assert losses[1] - losses[0] == pytest.approx(0.2), "the logits differ by 2, half of 0.2 moves"
+
+
+def test_the_trainer_uploads_no_checkpoint(monkeypatch):
+    monkeypatch.setattr(setup, "check_access", lambda name, is_private: name)
+    recipe = SimpleNamespace(push_to_hub=True, hub_model_id="me/it", hub_private_repo=True)
+    with pytest.raises(InputError, match="it is not pushed"):
+        setup.open_repository(recipe, SimpleNamespace(is_synthetic=True))
+    assert setup.open_repository(recipe, SimpleNamespace(is_synthetic=False)) == "me/it"
+    assert not recipe.push_to_hub
+
+
+def test_one_thread_stays_one_where_a_person_asked_for_it(monkeypatch):
+    """`accelerate launch` asks for one as well, of which nobody knows."""
+    *_, recipe = parse_arguments(["configs/gtzan.json", "--use_cpu"])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        setup.use_all_cores(recipe)
+        assert torch.get_num_threads() == 1
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        monkeypatch.setattr("joblib.cpu_count", lambda: 6)
+        setup.use_all_cores(recipe)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_workers_make_the_same_crops_in_every_epoch(set_up, tiny_config):

@@ -99,13 +99,13 @@ def test_workers_that_are_not_forked_get_the_collator(tiny_classifier):
 def test_stripes_of_time_are_as_wide_as_they_may_be(has_time_first, monkeypatch):
     """AST has time before frequency, Whisper after it."""
     seen = []
-    monkeypatch.setattr(training, "mask_spectrograms", lambda s, _: seen.append(s.shape) or s)
+    monkeypatch.setattr(training, "mask_spectrograms", lambda *got: seen.append(got) or got[0])
     n_times, n_frequencies = 30, 8
     shape = (n_times, n_frequencies) if has_time_first else (n_frequencies, n_times)
     monkeypatch.setattr(training.windows, "extract_features", lambda *_: torch.rand(2, *shape))
-    item = {"samples": np.zeros(1), "labels": np.zeros(2, np.float32), "mask_seed": 1}
+    item = {"samples": np.zeros(1), "labels": np.zeros(2, np.float32), "mask_seed": 7}
     batch = training.Collate(None, "spectrograms", has_time_first)([item, item])
-    assert seen == [(2, n_frequencies, n_times)]
+    assert [(of.shape, seed) for of, seed in seen] == [((2, n_frequencies, n_times), 7)]
     assert batch["spectrograms"].shape == (2, *shape)
 
 
