@@ -256,6 +256,25 @@ def test_someone_elses_genre_between_two_of_ours_comes_back(music):
     assert read_field(music / "plain.flac").values == ["Bossa nova"]
 
 
+@pytest.mark.usefixtures("here")
+def test_tags_that_another_program_added_since_stay(music):
+    """In files of every format that had no tags, or ID3v1 alone."""
+    chosen = [path for path in music.iterdir() if "plain" in path.name or "v1" in path.name]
+    keep(music, *(path.name for path in chosen))
+    write(music)
+    for path in chosen:
+        file = mutagen.File(path)
+        if path.suffix in (".mp3", ".aiff", ".wav"):
+            file.tags.add(id3.TPE2(encoding=1, text=["added"]))
+        else:
+            file["\xa9alb" if path.suffix == ".m4a" else "album"] = ["added"]
+        file.save()
+    assert "0 were left unchanged" in undo(music)
+    for path in chosen:
+        assert "added" in str(all_tags(path)), path
+        assert "jazz" not in str(all_tags(path)), path
+
+
 # --- left as they are -----------------------------------------------------------------------
 
 
