@@ -188,6 +188,22 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     page.close()
 
 
+def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(page_module, "CHECK_SECONDS", 1)
+    monkeypatch.setattr(page_module, "CACHE_SECONDS", 1)
+    page = page_module.build(classifier)
+    options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+    _, url, _ = server.serve(page, **options)
+    upload = Path(Visitor(url.rstrip("/")).upload("song.wav", song.read_bytes())["path"])
+    end = time.monotonic() + 20
+    while upload.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert {path.stem for path in tmp_path.rglob("*.ogg")} == set(classifier.labels)
+    page.close()
+
+
 def test_two_visitors_who_listen_share_nothing(address, tmp_path):
     """One sends chunks of 1 s, the other of 5 s: each headline counts its own visitor's only."""
     pcm = to_pcm16(synthesise("disco", 1, 18.0, 16_000))

@@ -114,6 +114,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                         cache_examples=False,
                         api_visibility="private",
                     )
+                song.keep_in_cache |= song.temp_files  # so far, gradio's copies of the examples
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, empty, "answer")
     song.change(None, js="() => genrePage.showResult()")
