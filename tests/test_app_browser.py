@@ -161,6 +161,21 @@ def test_leaving_the_tab_ends_the_listening(page):
     expect(page.get_by_role("button", name="Listen", exact=True)).to_be_visible()
 
 
+def test_a_refused_request_does_not_end_the_listening(page):
+    press_listen(page)
+    refusals = []
+
+    def refuse(route):
+        refusals.append(route.request.url)
+        route.fulfill(status=503, json={"detail": "Queue is full."})
+
+    page.route("**/queue/join*", refuse, times=1)
+    while not refusals:
+        page.wait_for_timeout(100)
+    before = processed(page).inner_text()
+    expect(processed(page)).not_to_have_text(before, timeout=10_000)
+
+
 REFUSED = """navigator.mediaDevices.getUserMedia = async () => {
   throw new DOMException('', 'NotAllowedError') }"""
 

@@ -179,7 +179,8 @@ def _listen_tab(classifier: GenreClassifier) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    answer.then(None, js="() => genrePage.answered()")
+    for done in (answer.then, answer.failure):  # gradio calls no `then` after a failure
+        done(None, js="() => genrePage.answered()")
 
 
 def _files_tab(classifier: GenreClassifier) -> gr.File:
