@@ -40,10 +40,12 @@ class Field(NamedTuple):
     """stored: the texts in the file, such as (17); None if it has no tags.
 
     values: what they mean, such as Rock.
+    is_single: players expect one text, in which several values are joined.
     """
 
     stored: list[str] | None
     values: list[str]
+    is_single: bool = False
 
 
 def check_field(name: str) -> None:
@@ -60,13 +62,15 @@ def read_field(path: str, name: str = GENRE) -> Field:
         file = _open(path)
         if file.tags is None:
             is_mp3 = isinstance(file, mp3.MP3)
-            return Field(None, _id3v1_genre(path) if is_mp3 and name == GENRE else [])
+            values = _id3v1_genre(path) if is_mp3 and name == GENRE else []
+            return Field(None, values, isinstance(file, ID3_TYPES))
         found = file.tags.get(_key(file, name))
         if not isinstance(file, ID3_TYPES):
             stored = [one.decode() if isinstance(one, bytes) else str(one) for one in found or []]
             return Field(stored, stored)
         stored = [str(text) for text in found.text] if found is not None else []
-        return Field(stored, found.genres if stored and name == GENRE else stored)
+        values = found.genres if stored and name == GENRE else stored
+        return Field(stored, values, file.tags.version[1] != 4)
 
 
 def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
@@ -113,9 +117,8 @@ def _set_in_id3(path: str, file: mutagen.FileType, values: list[str] | None, nam
         id3.delete(path, delete_v1=False) if isinstance(file, mp3.MP3) else file.delete()
         return
     if values:
-        text = values if version == 4 else [SEPARATOR.join(values)]
         frame = id3.TCON() if name == GENRE else id3.TXXX(desc=name)
-        frame.encoding, frame.text = id3.Encoding.UTF16, text
+        frame.encoding, frame.text = id3.Encoding.UTF16, values
         file.tags.add(frame)
     file.tags.save(path, v2_version=version, v23_sep=None)
     if v1:  # mutagen fills it in from the other frames

@@ -148,7 +148,8 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
         lines.write(b"\n" + json.dumps(entry).encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
-    sha256 = _replace(pool, os.path.realpath(file.location), genres, field)
+    values = [SEPARATOR.join(genres)] if before.is_single else genres
+    sha256 = _replace(pool, os.path.realpath(file.location), values, field)
     return _new_in_row(file.location, sha256)
 
 

@@ -158,6 +158,21 @@ def test_several_genres_are_separated_as_players_expect(music):
     assert state(music) == before
 
 
+@pytest.mark.usefixtures("here")
+def test_several_values_that_were_in_id3v23_come_back_as_several(music):
+    path = music / "v2.3.mp3"
+    keep(music, path.name)
+    file = id3.ID3(path)
+    file.add(id3.TCON(encoding=1, text=["Rock", "Pop"]))
+    file.save(path, v2_version=3, v23_sep=None)
+    before = state(music)
+    assert "1 written" in write(music, sure(0.1, top_k=2, replace=True))
+    assert mutagen.File(path)["TCON"].text == ["jazz; rock"]
+    undo(music)
+    assert mutagen.File(path)["TCON"].text == ["Rock", "Pop"]
+    assert state(music) == before
+
+
 def test_which_genres_are_sure():
     row = {"p_rock": 0.5, "p_jazz": 0.35, "p_blues": 0.15}
     assert sure(0.51, top_k=3).genres(row) == []
