@@ -37,6 +37,7 @@ from music_genre.library.files import Found
 from music_genre.library.table import (
     PartWriter,
     Row,
+    check_same_root,
     have_valid_row,
     read_rows,
     replacing,
@@ -88,7 +89,11 @@ def write_tags(
 
     Returns:
         What happened, for people.
+
+    Raises:
+        InputError: the root is another than that of the scan.
     """
+    check_same_root(found, rows)
     file_rows = rows_of(found.files, rows)
     valid = file_rows.filter(have_valid_row(found.files, file_rows))
     files = [
@@ -204,12 +209,14 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
         parts: of the scan, for these labels: they get rows with the files' new sizes and times.
 
     Raises:
-        InputError: there is no such log.
+        InputError: there is no such log, or the root is another.
     """
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
     undone, kept, left = set(), [], {}
-    rows = {row["path"]: row for row in rows_in(read_rows(parts, labels))}
+    table = read_rows(parts, labels)
+    check_same_root(found, table)
+    rows = {row["path"]: row for row in rows_in(table)}
     with decoder_pool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
         for entry in tqdm(read_log(log)[::-1], unit=" changes", desc="undo"):  # the last one first
             path = os.path.realpath(found.location(entry["path"]))

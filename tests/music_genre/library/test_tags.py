@@ -290,6 +290,23 @@ def test_tags_that_another_program_added_since_stay(music):
         assert "jazz" not in str(all_tags(path)), path
 
 
+@pytest.mark.usefixtures("here")
+def test_a_folder_inside_or_around_the_scanned_one_is_refused(music):
+    keep(music, "plain.flac", "plain.mp3")
+    (music / "Jazz").mkdir()
+    (music / "plain.flac").rename(music / "Jazz" / "plain.flac")
+    rows = rows_of(music)
+    log, parts = music.parent / "log", music.parent / "parts"
+    for root in (music / "Jazz", music.parent):
+        with pytest.raises(InputError, match="name the folders that were scanned"):
+            tags.write_tags(find_files([root]), rows, sure(), log, parts, is_agreed=True)
+    assert "2 written" in write(music)
+    for root in (music / "Jazz", music.parent):
+        with pytest.raises(InputError, match="name the folders that were scanned"):
+            tags.undo_tags(find_files([root]), log, parts, LABELS)
+    assert undo(music).startswith("2 files have their old tags again, 0 were left")
+
+
 # --- left as they are -----------------------------------------------------------------------
 
 
