@@ -189,19 +189,30 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
 
 
 def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(page_module, "CHECK_SECONDS", 1)
-    monkeypatch.setattr(page_module, "CACHE_SECONDS", 1)
+    """While the page is served, and at its end."""
+    folder = tmp_path / "uploads"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    monkeypatch.setattr(server, "CHECK_SECONDS", 1)
+    monkeypatch.setattr(server, "CACHE_SECONDS", 1)
     page = page_module.build(classifier)
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
     _, url, _ = server.serve(page, **options)
-    upload = Path(Visitor(url.rstrip("/")).upload("song.wav", song.read_bytes())["path"])
-    end = time.monotonic() + 20
-    while upload.exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert {path.stem for path in tmp_path.rglob("*.ogg")} == set(classifier.labels)
+    visitor = Visitor(url.rstrip("/"))
+    first = Path(visitor.upload("song.wav", song.read_bytes())["path"])
+
+    def wait_until_gone(path: Path) -> None:
+        end = time.monotonic() + 20
+        while path.parent.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    wait_until_gone(first)
+    monkeypatch.setattr(server, "CACHE_SECONDS", 60)
+    second = Path(visitor.upload("song.wav", song.read_bytes())["path"])
     page.close()
+    wait_until_gone(second)
+    files = [path for path in folder.rglob("*.*") if path.is_file()]
+    assert {path.stem for path in files} == set(classifier.labels)
 
 
 def test_two_visitors_who_listen_share_nothing(address, tmp_path):
