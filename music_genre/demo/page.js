@@ -63,6 +63,7 @@ const genrePage = {
       }, 1000 * CHUNK_SECONDS);
       const end = setTimeout(stop, 1000 * LISTEN_SECONDS);
       genrePage.stopListening = stop;
+      microphone.track.addEventListener('ended', stop); // unplugged
 
       function stop() {
         clearInterval(send);
@@ -84,7 +85,21 @@ async function openMicrophone() {
   if (!navigator.mediaDevices) // of a page that has neither https nor the name localhost
     throw Object.assign(Error('no https'), {name: 'NoHttpsError'});
   const stream = await navigator.mediaDevices.getUserMedia({audio: RAW});
-  const context = new AudioContext(), rate = context.sampleRate;
+  const context = new AudioContext();
+  const close = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    context.close();
+  };
+  try {
+    return {...await record(stream, context), close, track: stream.getTracks()[0]};
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function record(stream, context) {
+  const rate = context.sampleRate;
   await context.audioWorklet.addModule(
     URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'})));
   const tap = new AudioWorkletNode(context, 'tap', {channelCount: 1, channelCountMode: 'explicit'});
@@ -105,10 +120,6 @@ async function openMicrophone() {
       parts = [];
       length = 0;
       return {sampling_rate: rate, pcm: toBase64(new Uint8Array(pcm.buffer))};
-    },
-    close() {
-      stream.getTracks().forEach((track) => track.stop());
-      context.close();
     },
   };
 }
