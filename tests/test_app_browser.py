@@ -192,6 +192,16 @@ def test_a_microphone_that_cannot_be_used_is_switched_off(page):
     page.wait_for_function(IS_OFF, timeout=5000)
 
 
+def test_who_left_the_tab_before_allowing_the_microphone_is_not_recorded(page):
+    page.evaluate(ASKED)
+    page.get_by_role("tab", name="Listen").click()
+    page.get_by_role("button", name="Listen", exact=True).click()
+    page.get_by_role("tab", name="About").click()
+    page.evaluate("window.allow()")
+    page.wait_for_function(IS_OFF, timeout=5000)
+    press_listen(page)  # again, and now it listens
+
+
 def test_a_microphone_that_is_unplugged_ends_the_listening(page):
     page.evaluate(ASKED)
     page.evaluate("window.allow()")

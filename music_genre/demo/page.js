@@ -34,11 +34,13 @@ const genrePage = {
   // The button of Listen. Sends the newest sound once a second, or when the last answer is there.
   listener(element, props, trigger) {
     const button = element.querySelector('button');
-    let microphone = null, isOpening = false;
+    let microphone = null, isOpening = false, isWanted = false;
 
     async function start() {
+      isWanted = true;
       if (isOpening) return;
       isOpening = true;
+      genrePage.stopListening = () => { isWanted = false; }; // the browser asks the visitor
       try {
         microphone = await openMicrophone();
       } catch (error) {
@@ -48,6 +50,12 @@ const genrePage = {
         return;
       } finally {
         isOpening = false;
+        genrePage.stopListening = () => {};
+      }
+      if (!isWanted) {
+        microphone.close();
+        microphone = null;
+        return;
       }
       button.textContent = 'Stop';
       button.classList.add('is-on');
