@@ -213,29 +213,35 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
     """
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
-    undone, kept, left = set(), [], {}
+    undone, kept, left = set(), {}, {}
     table = read_rows(parts, labels)
     check_same_root(found, table)
     rows = {row["path"]: row for row in rows_in(table)}
     with decoder_pool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
         for entry in tqdm(read_log(log)[::-1], unit=" changes", desc="undo"):  # the last one first
             path = os.path.realpath(found.location(entry["path"]))
+            key = entry["path"], entry["field"]
             try:
                 sha256 = _undo(pool, path, entry)
                 undone.add(entry["path"])
-                if sha256 and (row := rows.get(entry["path"])):
+                if sha256 is None:  # an undo that was killed has undone the later changes
+                    kept.pop(key, None)
+                    left.pop(key, None)
+                elif row := rows.get(entry["path"]):
                     writer.append(row | _new_in_row(path, sha256))
             except (InputError, OSError) as error:
-                left[entry["path"]] = f"{entry['path']}: {error}"
-                kept.insert(0, entry)
+                left[key] = f"{entry['path']}: {error}"
+                kept.setdefault(key, []).insert(0, entry)
     if kept:
         with replacing(log) as file:
-            file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
+            for entries in reversed(kept.values()):
+                file.writelines(json.dumps(entry).encode() + b"\n" for entry in entries)
     else:
         log.unlink()
-    n_undone = len(undone - left.keys())
-    text = f"{n_undone:,} files have their old tags again, {len(left):,} were left unchanged."
-    return "\n".join([text, *left.values()])
+    messages = {path: message for (path, _), message in left.items()}
+    n_undone = len(undone - messages.keys())
+    text = f"{n_undone:,} files have their old tags again, {len(messages):,} were left unchanged."
+    return "\n".join([text, *messages.values()])
 
 
 def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:

@@ -307,6 +307,19 @@ def test_a_folder_inside_or_around_the_scanned_one_is_refused(music):
     assert undo(music).startswith("2 files have their old tags again, 0 were left")
 
 
+@pytest.mark.usefixtures("here")
+def test_an_undo_that_was_killed_before_its_end_is_finished_by_the_next(music):
+    keep(music, "plain.flac", "tagged.mp3")
+    before = state(music)
+    for rock in (0.0, 0.8):
+        write(music, jazz=0.9 - rock, rock=rock)
+    log = (music.parent / "log").read_bytes()
+    undo(music)
+    (music.parent / "log").write_bytes(log)
+    assert undo(music).startswith("2 files have their old tags again, 0 were left")
+    assert state(music) == before and not (music.parent / "log").exists()
+
+
 # --- left as they are -----------------------------------------------------------------------
 
 
