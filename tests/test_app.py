@@ -45,7 +45,7 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     text = about(classifier, find_report(classifier), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
-    assert "synthesised" in text
+    assert "synthesised" in text and "live sound within a minute." in text
     assert "Unknown" in about(classifier, None, 35)
     hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
     assert "you/tiny (revision abc): " in model_line(hub_classifier)
