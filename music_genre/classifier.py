@@ -110,7 +110,7 @@ class GenreClassifier:
         if self.device.type == "cpu":
             use_cpu_modules(self.model)
         self.precision = precision or serving_precision(self.model, self._example())[0]
-        self._decoders = isolation.decoder_pool(num_processes=1) if isolate else None
+        self._decoders = isolation.DecoderPool(num_processes=1) if isolate else None
 
     @property
     def sampling_rate(self) -> int:

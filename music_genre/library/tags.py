@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import DecoderPool, decoder_pool, result
+from music_genre.isolation import DecoderPool, result
 from music_genre.library.decoding import TIMEOUT, File, in_processes
 from music_genre.library.fields import (
     GENRE,
@@ -114,7 +114,7 @@ def write_tags(
         text += f". {len(changes):,} to write. No file was changed. Add --yes to write."
         return "\n".join([text, *left])
     n_written = 0
-    with decoder_pool(1) as pool, PartWriter(parts, rows.schema) as writer:
+    with DecoderPool(1) as pool, PartWriter(parts, rows.schema) as writer:
         for change in tqdm(changes, unit=" files", desc="tags"):
             file = change[0]
             try:
@@ -217,7 +217,7 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
     table = read_rows(parts, labels)
     check_same_root(found, table)
     rows = {row["path"]: row for row in rows_in(table)}
-    with decoder_pool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
+    with DecoderPool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
         for entry in tqdm(read_log(log)[::-1], unit=" changes", desc="undo"):  # the last one first
             path = os.path.realpath(found.location(entry["path"]))
             key = entry["path"], entry["field"]

@@ -422,7 +422,7 @@ from music_genre.library import decoding, table, tags
 from tests.pool_here import PoolHere
 from tests.music_genre.library.test_tags import write
 
-decoding.decoder_pool = tags.decoder_pool = PoolHere
+decoding.DecoderPool = tags.DecoderPool = PoolHere
 
 def kill_before(n):
     n_left = [n]
