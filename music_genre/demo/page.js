@@ -93,12 +93,13 @@ async function openMicrophone() {
   if (!navigator.mediaDevices) // of a page that has neither https nor the name localhost
     throw Object.assign(Error('no https'), {name: 'NoHttpsError'});
   const stream = await navigator.mediaDevices.getUserMedia({audio: RAW});
-  const context = new AudioContext();
+  let context = null;
   const close = () => {
     stream.getTracks().forEach((track) => track.stop());
-    context.close();
+    context?.close();
   };
   try {
+    context = new AudioContext();
     return {...await record(stream, context), close, track: stream.getTracks()[0]};
   } catch (error) {
     close();
