@@ -21,7 +21,7 @@ from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.audio import AudioError
 from music_genre.errors import InputError
-from music_genre.isolation import DecoderError, DecoderPool, decoder_pool, result
+from music_genre.isolation import DecoderError, DecoderPool, result
 
 MAX_SECONDS = 60.0  # that one file may take
 
@@ -75,7 +75,7 @@ def decode_sources(
     be read, or a track and `on_bad_clip` is "fail".
     """
     tracks = []
-    with decoder_pool(joblib.cpu_count()) as pool:
+    with DecoderPool(joblib.cpu_count()) as pool:
         for i, source in enumerate(sources):
             clips = folder / str(i)
             clips.mkdir()

@@ -109,10 +109,8 @@ class GenreClassifier:
             raise InputError(f"{self.device} cannot be used here: {reason}") from error
         if self.device.type == "cpu":
             use_cpu_modules(self.model)
-        self.precision, self.precision_reason = precision, "asked for"
-        if precision is None:
-            self.precision, self.precision_reason = serving_precision(self.model, self._example())
-        self._decoders = isolation.decoder_pool(num_processes=1) if isolate else None
+        self.precision = precision or serving_precision(self.model, self._example())[0]
+        self._decoders = isolation.DecoderPool(num_processes=1) if isolate else None
 
     @property
     def sampling_rate(self) -> int:

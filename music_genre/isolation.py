@@ -1,6 +1,6 @@
 """Decode strangers' files in processes of their own: a crash, a hang or a bomb costs one file.
 
-    with decoder_pool(num_processes=4) as pool:
+    with DecoderPool(num_processes=4) as pool:
         future = pool.schedule(decode, args=["song.mp3", 16_000], timeout=60)
         waveform, lost_seconds = result(future)
 
@@ -88,10 +88,6 @@ class DecoderPool:
     def __exit__(self, kind: type | None, *_: object) -> None:
         self.stop() if kind else self.close()
         self.join()
-
-
-def decoder_pool(num_processes: int) -> DecoderPool:
-    return DecoderPool(num_processes)
 
 
 def result(future: Future) -> Any:

@@ -46,7 +46,7 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 50 test clips (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "F1: 0.700." in text and "deleted within 35 minutes" in text
-    assert "synthesised" in text
+    assert "synthesised" in text and "live sound within a minute." in text
     assert "Unknown" in about(classifier, None, 35)
     hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
     assert "you/tiny (revision abc): 0.0 million parameters" in model_line(hub_classifier)
@@ -192,6 +192,33 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
         assert time.monotonic() < end
         time.sleep(0.05)
     page.close()
+
+
+def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tmp_path):
+    """While the page is served, and at its end."""
+    folder = tmp_path / "uploads"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    monkeypatch.setattr(server, "CHECK_SECONDS", 1)
+    monkeypatch.setattr(server, "CACHE_SECONDS", 1)
+    page = page_module.build(classifier)
+    options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+    _, url, _ = server.serve(page, **options)
+    visitor = Visitor(url.rstrip("/"))
+    first = Path(visitor.upload("song.wav", song.read_bytes())["path"])
+
+    def wait_until_gone(path: Path) -> None:
+        end = time.monotonic() + 20
+        while path.parent.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    wait_until_gone(first)
+    monkeypatch.setattr(server, "CACHE_SECONDS", 60)
+    second = Path(visitor.upload("song.wav", song.read_bytes())["path"])
+    page.close()
+    wait_until_gone(second)
+    files = [path for path in folder.rglob("*.*") if path.is_file()]
+    assert {path.stem for path in files} == set(classifier.labels)
 
 
 def test_two_visitors_who_listen_share_nothing(address, monkeypatch):

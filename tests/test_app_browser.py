@@ -161,6 +161,55 @@ def test_leaving_the_tab_ends_the_listening(page):
     expect(page.get_by_role("button", name="Listen", exact=True)).to_be_visible()
 
 
+def test_a_refused_request_does_not_end_the_listening(page):
+    press_listen(page)
+    refusals = []
+
+    def refuse(route):
+        refusals.append(route.request.url)
+        route.fulfill(status=503, json={"detail": "Queue is full."})
+
+    page.route("**/queue/join*", refuse, times=1)
+    while not refusals:
+        page.wait_for_timeout(100)
+    before = processed(page).inner_text()
+    expect(processed(page)).not_to_have_text(before, timeout=10_000)
+
+
+ASKED = """() => { const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
+  window.permission = new Promise((allow) => { window.allow = allow; });
+  media.getUserMedia = async (wish) => {
+    await window.permission; return window.stream = await ask(wish); } }"""
+IS_OFF = "() => window.stream?.getTracks().every((track) => track.readyState === 'ended')"
+
+
+def test_a_microphone_that_cannot_be_used_is_switched_off(page):
+    page.evaluate(ASKED)
+    page.evaluate("window.allow()")
+    page.evaluate("() => { AudioWorklet.prototype.addModule = async () => { throw Error('no') } }")
+    press_listen(page)
+    expect(word(page)).to_have_text("no microphone")
+    page.wait_for_function(IS_OFF, timeout=5000)
+
+
+def test_who_left_the_tab_before_allowing_the_microphone_is_not_recorded(page):
+    page.evaluate(ASKED)
+    page.get_by_role("tab", name="Listen").click()
+    page.get_by_role("button", name="Listen", exact=True).click()
+    page.get_by_role("tab", name="About").click()
+    page.evaluate("window.allow()")
+    page.wait_for_function(IS_OFF, timeout=5000)
+    press_listen(page)  # again, and now it listens
+
+
+def test_a_microphone_that_is_unplugged_ends_the_listening(page):
+    page.evaluate(ASKED)
+    page.evaluate("window.allow()")
+    press_listen(page)
+    page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.get_by_role("button", name="Listen", exact=True)).to_be_visible(timeout=5000)
+
+
 REFUSED = """navigator.mediaDevices.getUserMedia = async () => {
   throw new DOMException('', 'NotAllowedError') }"""
 

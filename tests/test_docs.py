@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
+from music_genre.demo.uploads import MAX_FILE_MB, MAX_FILES
 from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
 from tests.walk.walker import blocks_of
 
@@ -63,6 +64,12 @@ def test_options_exist(page):
             known |= set(re.findall(r'"(--[\w-]+)"', source.read_text(encoding="utf-8")))
     text = page.read_text(encoding="utf-8")
     assert not set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - known
+
+
+def test_the_example_of_a_proxy_lets_a_whole_batch_through():
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    megabytes = int(re.search(r"client_max_body_size (\d+)m;", text)[1])
+    assert megabytes > MAX_FILES * MAX_FILE_MB
 
 
 def test_the_tests_that_security_names_exist():

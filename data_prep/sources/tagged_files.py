@@ -16,7 +16,7 @@ from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import decoder_pool
+from music_genre.isolation import DecoderPool
 
 SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 
@@ -25,7 +25,7 @@ def from_archive(path: Path, options: SourceOptions) -> MusicSource:
     """Raises InputError: no file has a genre tag."""
     spellings = Spellings.read(options.synonyms)
     tracks = {}
-    with decoder_pool(joblib.cpu_count()) as pool:
+    with DecoderPool(joblib.cpu_count()) as pool:
         audio = ((m.name, (m,)) for m in members_of(path) if m.is_clip)
         outcomes = run_in_pool(pool, read_member_tags, audio)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):

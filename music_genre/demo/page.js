@@ -34,11 +34,13 @@ const genrePage = {
   // The button of Listen. Sends the newest sound once a second, or when the last answer is there.
   listener(element, props, trigger) {
     const button = element.querySelector('button');
-    let microphone = null, isOpening = false;
+    let microphone = null, isOpening = false, isWanted = false;
 
     async function start() {
+      isWanted = true;
       if (isOpening) return;
       isOpening = true;
+      genrePage.stopListening = () => { isWanted = false; }; // the browser asks the visitor
       try {
         microphone = await openMicrophone();
       } catch (error) {
@@ -48,6 +50,12 @@ const genrePage = {
         return;
       } finally {
         isOpening = false;
+        genrePage.stopListening = () => {};
+      }
+      if (!isWanted) {
+        microphone.close();
+        microphone = null;
+        return;
       }
       button.textContent = 'Stop';
       button.classList.add('is-on');
@@ -63,6 +71,7 @@ const genrePage = {
       }, 1000 * CHUNK_SECONDS);
       const end = setTimeout(stop, 1000 * LISTEN_SECONDS);
       genrePage.stopListening = stop;
+      microphone.track.addEventListener('ended', stop); // unplugged
 
       function stop() {
         clearInterval(send);
@@ -84,7 +93,22 @@ async function openMicrophone() {
   if (!navigator.mediaDevices) // of a page that has neither https nor the name localhost
     throw Object.assign(Error('no https'), {name: 'NoHttpsError'});
   const stream = await navigator.mediaDevices.getUserMedia({audio: RAW});
-  const context = new AudioContext(), rate = context.sampleRate;
+  let context = null;
+  const close = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    context?.close();
+  };
+  try {
+    context = new AudioContext();
+    return {...await record(stream, context), close, track: stream.getTracks()[0]};
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function record(stream, context) {
+  const rate = context.sampleRate;
   await context.audioWorklet.addModule(
     URL.createObjectURL(new Blob([TAP], {type: 'text/javascript'})));
   const tap = new AudioWorkletNode(context, 'tap', {channelCount: 1, channelCountMode: 'explicit'});
@@ -105,10 +129,6 @@ async function openMicrophone() {
       parts = [];
       length = 0;
       return {sampling_rate: rate, pcm: toBase64(new Uint8Array(pcm.buffer))};
-    },
-    close() {
-      stream.getTracks().forEach((track) => track.stop());
-      context.close();
     },
   };
 }

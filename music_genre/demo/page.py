@@ -14,6 +14,7 @@ from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures, uploads
 from music_genre.demo.about import about, find_report, is_demonstration, model_name
 from music_genre.demo.live import LiveSession, read_chunk
+from music_genre.demo.server import CACHE_SECONDS, CHECK_SECONDS
 from music_genre.demo.uploads import (
     FORMATS,
     MAX_AT_ONCE,
@@ -26,7 +27,6 @@ from music_genre.demo.uploads import (
 from music_genre.errors import InputError
 
 MAX_WAITING = 32  # requests; more are told that the queue is full
-CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound
 EXAMPLES = Path(__file__).parents[1] / "examples"  # synthesised, named by their genres
 
@@ -39,11 +39,7 @@ def build(classifier: GenreClassifier) -> gr.Blocks:
     rate, name, report = classifier.sampling_rate, model_name(classifier), find_report(classifier)
     uploads.DECODERS.schedule(abs, args=[0])  # starts its processes
     classifier(np.random.default_rng(0).uniform(-1, 1, rate), rate)  # the first pass is slow
-    with gr.Blocks(
-        title=f"{name} · music genre",
-        analytics_enabled=False,
-        delete_cache=(CHECK_SECONDS, CACHE_SECONDS),
-    ) as page:
+    with gr.Blocks(title=f"{name} · music genre", analytics_enabled=False) as page:
         gr.Markdown(_introduction(classifier, name, report), elem_id="introduction")
         with gr.Tab("Song") as song_tab:
             song = _song_tab(classifier)
@@ -114,6 +110,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                         cache_examples=False,
                         api_visibility="private",
                     )
+                song.keep_in_cache |= song.temp_files  # so far, gradio's copies of the examples
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, empty, "answer")
     song.change(None, js="() => genrePage.showResult()")
@@ -178,7 +175,8 @@ def _listen_tab(classifier: GenreClassifier) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    answer.then(None, js="() => genrePage.answered()")
+    for done in (answer.then, answer.failure):  # gradio calls no `then` after a failure
+        done(None, js="() => genrePage.answered()")
 
 
 def _files_tab(classifier: GenreClassifier) -> gr.File:

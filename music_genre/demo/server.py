@@ -1,6 +1,11 @@
 """Launch the page: its look, and its limits."""
 
+import asyncio
 import json
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,7 @@ from music_genre.demo import pictures
 from music_genre.demo.uploads import MAX_FILE_MB
 
 MAX_SESSIONS = 100  # kept by gradio, and of listeners 1 MB more; the oldest go first
+CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 HERE = Path(__file__).parent
 
 
@@ -63,6 +69,7 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
         run_history=False,  # gradio would keep what visitors sent
         show_error=False,  # visitors see the text of gr.Error and of nothing else
         footer_links=["api"],
+        app_kwargs={"lifespan": partial(deleting_uploads, page)},
         **options,
     )
     try:
@@ -72,3 +79,35 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
         # second time all is loaded.
         page.close()
         return launch()
+
+
+@asynccontextmanager
+async def deleting_uploads(page: gr.Blocks, _application: Any) -> AsyncIterator[None]:
+    """Delete old uploads while the page is served, and all of them at the end.
+
+    gradio's own `delete_cache` ends for good when a file is sent while it looks for old ones.
+    """
+
+    async def delete_old() -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            delete_uploads(page, CACHE_SECONDS)
+
+    task = asyncio.create_task(delete_old())
+    yield
+    task.cancel()
+    delete_uploads(page, age=-1)
+
+
+def delete_uploads(page: gr.Blocks, age: float) -> None:
+    """Delete the files of visitors that are older than so many seconds, and their folders."""
+    kept = {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
+    for files in page.temp_file_sets:
+        for path in set(files) - kept:  # a copy: others come meanwhile
+            with suppress(OSError):  # it is gone, or in use
+                if time.time() - os.lstat(path).st_ctime <= age:
+                    continue
+                os.remove(path)
+                os.rmdir(os.path.dirname(path))  # which gradio made for this file
+            if not os.path.exists(path):
+                files.discard(path)

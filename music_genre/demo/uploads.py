@@ -16,14 +16,14 @@ from music_genre.classifier import GenreClassifier, Prediction, Progress
 from music_genre.demo import pictures
 from music_genre.demo.live import TAKE_LEAD
 from music_genre.errors import InputError
-from music_genre.isolation import decoder_pool, result
+from music_genre.isolation import DecoderPool, result
 
 MAX_FILES = 20  # in one batch
 MAX_FILE_MB = 100
 MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
 MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
 DECODING_SECONDS = 30  # until a file is given up; others wait meanwhile
-DECODERS = decoder_pool(MAX_AT_ONCE)
+DECODERS = DecoderPool(MAX_AT_ONCE)
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
 FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")

@@ -10,8 +10,8 @@ model.safetensors: a model "mn.._as" of any width with the default head. No pick
 
 import argparse
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors.torch import load_file
@@ -92,21 +92,29 @@ def read_weights(weights: str) -> dict[str, torch.Tensor]:
             name, sha256 = WEIGHTS[weights]
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / name
-                torch.hub.download_url_to_file(f"{RELEASE}/{name}", path, sha256, progress=False)
+                download(f"{RELEASE}/{name}", path, sha256)
                 return torch.load(path, map_location="cpu", weights_only=True)
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path} is neither a file nor one of {', '.join(WEIGHTS)}.") from error
-    except URLError as error:
-        raise InputError(
-            f"{RELEASE}/{name} cannot be downloaded ({error}): get the file elsewhere, and give "
-            "its path in the place of the name."
-        ) from error
+    except InputError:
+        raise
     except Exception as error:  # pickle raises its own error for what is no plain tensors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{weights} holds no tensors that can be read safely: {reason}") from error
+
+
+def download(url: str, path: Path, sha256: str) -> None:
+    """Raises InputError: it cannot be had, or it is another file."""
+    elsewhere = "get the file elsewhere, and give its path in the place of the name."
+    try:
+        torch.hub.download_url_to_file(url, path, sha256, progress=False)
+    except (OSError, HTTPException) as error:
+        raise InputError(f"{url} cannot be downloaded ({error!r}): {elsewhere}") from error
+    except RuntimeError as error:
+        raise InputError(f"{url} is another file ({error}): try again, or {elsewhere}") from error
 
 
 def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassification:

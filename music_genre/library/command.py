@@ -80,9 +80,8 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
         "--table", type=table_path, required=True, help="what `scan` was given as --output"
     )
     agreed = parser.add_mutually_exclusive_group()
-    agreed.add_argument("--yes", action="store_true", help="change the files")
     agreed.add_argument(
-        "--dry_run", action="store_true", help="list the changes; without --yes that is all"
+        "--yes", action="store_true", help="change the files; without it, list the changes"
     )
     agreed.add_argument(
         "--undo", action="store_true", help="write the old values back, of all that was written"

@@ -17,7 +17,7 @@ import numpy as np
 
 from music_genre import audio
 from music_genre.errors import InputError
-from music_genre.isolation import DecoderError, decoder_pool, result
+from music_genre.isolation import DecoderError, DecoderPool, result
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
 MAX_FILES_AHEAD = 64
@@ -101,7 +101,7 @@ def in_processes(
     """
     num_processes = joblib.cpu_count()
     pending: dict[Future, File] = {}
-    with decoder_pool(num_processes) as pool:
+    with DecoderPool(num_processes) as pool:
         for file, arguments in tasks:
             pending[pool.schedule(function, args=arguments, timeout=TIMEOUT)] = file
             while _is_enough(pending, num_processes):

@@ -40,10 +40,12 @@ class Field(NamedTuple):
     """stored: the texts in the file, such as (17); None if it has no tags.
 
     values: what they mean, such as Rock.
+    is_single: players expect one text, in which several values are joined.
     """
 
     stored: list[str] | None
     values: list[str]
+    is_single: bool = False
 
 
 def check_field(name: str) -> None:
@@ -60,59 +62,63 @@ def read_field(path: str, name: str = GENRE) -> Field:
         file = _open(path)
         if file.tags is None:
             is_mp3 = isinstance(file, mp3.MP3)
-            return Field(None, _id3v1_genre(path) if is_mp3 and name == GENRE else [])
+            values = _id3v1_genre(path) if is_mp3 and name == GENRE else []
+            return Field(None, values, isinstance(file, ID3_TYPES))
         found = file.tags.get(_key(file, name))
         if not isinstance(file, ID3_TYPES):
             stored = [one.decode() if isinstance(one, bytes) else str(one) for one in found or []]
             return Field(stored, stored)
         stored = [str(text) for text in found.text] if found is not None else []
-        return Field(stored, found.genres if stored and name == GENRE else stored)
+        values = found.genres if stored and name == GENRE else stored
+        return Field(stored, values, file.tags.version[1] != 4)
 
 
 def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
-    """Set a field; no values remove it, and None removes all tags but ID3v1.
+    """Set a field; no values remove it, and None removes all tags, unless others were added.
 
     Raises:
         TagError: as `read_field`, or its tags cannot be written.
     """
     with _explained():
         file = _open(path)
-        if values is None and isinstance(file, mp3.MP3):
-            id3.delete(path, delete_v1=False)
-        elif values is None:
-            file.delete()
-        elif isinstance(file, ID3_TYPES):
+        if isinstance(file, ID3_TYPES):
             _set_in_id3(path, file, values, name)
+            return
+        if file.tags is None:
+            file.add_tags()
+        key = _key(file, name)
+        if key in file.tags:
+            del file.tags[key]
+        if values and isinstance(file, mp4.MP4) and name != GENRE:
+            values = [mp4.MP4FreeForm(value.encode()) for value in values]
+        if values:
+            file.tags[key] = values
+        if values is None and not file.tags:
+            file.delete()
         else:
-            if file.tags is None:
-                file.add_tags()
-            key = _key(file, name)
-            if isinstance(file, mp4.MP4) and name != GENRE:
-                values = [mp4.MP4FreeForm(value.encode()) for value in values]
-            if values:
-                file.tags[key] = values
-            elif key in file.tags:
-                del file.tags[key]
             file.save()
 
 
-def _set_in_id3(path: str, file: mutagen.FileType, values: list[str], name: str) -> None:
+def _set_in_id3(path: str, file: mutagen.FileType, values: list[str] | None, name: str) -> None:
     v1 = _id3v1(path) if isinstance(file, mp3.MP3) else b""
+    v1_frames = (id3.ParseID3v1(v1, v2_version=3) or {}).values() if v1 else ()
     version = 3  # what all players read
     if file.tags is None:
         file.add_tags()
-        # Players that find ID3v2 do not look at ID3v1.
-        for frame in (id3.ParseID3v1(v1, v2_version=3) or {}).values() if v1 else ():
+        for frame in v1_frames:  # players that find ID3v2 do not look at ID3v1
             file.tags.add(frame)
     elif file.tags.version[1] == 4:
         version = 4
     elif file.tags.version[1] == 2:
         file.tags.update_to_v23()
     file.tags.delall(_key(file, name))
+    v1_by_key = {frame.HashKey: frame for frame in v1_frames}
+    if values is None and all(v1_by_key.get(key) == one for key, one in file.tags.items()):
+        id3.delete(path, delete_v1=False) if isinstance(file, mp3.MP3) else file.delete()
+        return
     if values:
-        text = values if version == 4 else [SEPARATOR.join(values)]
         frame = id3.TCON() if name == GENRE else id3.TXXX(desc=name)
-        frame.encoding, frame.text = id3.Encoding.UTF16, text
+        frame.encoding, frame.text = id3.Encoding.UTF16, values
         file.tags.add(frame)
     file.tags.save(path, v2_version=version, v23_sep=None)
     if v1:  # mutagen fills it in from the other frames

@@ -21,7 +21,7 @@ import torch
 from music_genre import windows
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
-from music_genre.isolation import decoder_pool
+from music_genre.isolation import DecoderPool
 from music_genre.library.decoding import TIMEOUT, File, decode_file, outcome
 from music_genre.library.scan import Rows, classify, prepare
 from music_genre.library.table import Row
@@ -111,7 +111,7 @@ class Decoder:
     def __init__(self, model: str, commit: str | None, window: int, seconds: float | None) -> None:
         self.feature_extractor = load_feature_extractor(find_model(model, commit))
         self.window, self.seconds = window, seconds
-        self.pool = decoder_pool(1)
+        self.pool = DecoderPool(1)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         files = (File(*json.loads(file)) for file in batch["file"].to_pylist())

@@ -26,6 +26,7 @@ from music_genre.library.files import Found, describe_kinds, describe_others, fi
 from music_genre.library.table import (
     PartWriter,
     Row,
+    check_same_root,
     check_settings,
     have_valid_row,
     read_rows,
@@ -64,7 +65,7 @@ def scan(
         The table, and whether all folders could be read.
 
     Raises:
-        InputError: there are no files, or the rows that are there come from another model.
+        InputError: there are no files, or the rows that are there come from another model or root.
     """
 
     def rows_here(files: Iterator[File]) -> Iterator[Row]:
@@ -96,7 +97,12 @@ def scan(
 
 
 def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int]:
-    """The files to process, and how many they are."""
+    """The files to process, and how many they are.
+
+    Raises:
+        InputError: see `check_same_root`.
+    """
+    check_same_root(found, rows)
     file_rows = rows_of(found.files, rows)
     is_todo = pa.compute.invert(have_valid_row(found.files, file_rows))
     files, known = found.files.filter(is_todo), file_rows.filter(is_todo)

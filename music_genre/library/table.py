@@ -132,6 +132,20 @@ def rows_of(files: pa.Table, rows: pa.Table) -> pa.Table:
     return rows.take(compute.index_in(files["path"], value_set=rows["path"]))
 
 
+def check_same_root(found: Found, rows: pa.Table) -> None:
+    """Rows are known by the path below the root.
+
+    Raises:
+        InputError: there are rows, but none of the files has one: they were scanned from elsewhere.
+    """
+    are_known = compute.is_in(found.files["path"], value_set=rows["path"])
+    if len(rows) and len(are_known) and not compute.any(are_known).as_py() and not found.unreadable:
+        raise InputError(
+            f"The table has no row of any file in {found.base}, as it names files by the path "
+            "below the folders given: name the folders that were scanned, or make another table."
+        )
+
+
 def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
     """Whether each file has a row that the next scan need not make again; boolean.
 

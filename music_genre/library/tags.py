@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import DecoderPool, decoder_pool, result
+from music_genre.isolation import DecoderPool, result
 from music_genre.library.decoding import TIMEOUT, File, in_processes
 from music_genre.library.fields import (
     GENRE,
@@ -37,6 +37,7 @@ from music_genre.library.files import Found
 from music_genre.library.table import (
     PartWriter,
     Row,
+    check_same_root,
     have_valid_row,
     read_rows,
     replacing,
@@ -88,7 +89,11 @@ def write_tags(
 
     Returns:
         What happened, for people.
+
+    Raises:
+        InputError: the root is another than that of the scan.
     """
+    check_same_root(found, rows)
     file_rows = rows_of(found.files, rows)
     valid = file_rows.filter(have_valid_row(found.files, file_rows))
     files = [
@@ -109,7 +114,7 @@ def write_tags(
         text += f". {len(changes):,} to write. No file was changed. Add --yes to write."
         return "\n".join([text, *left])
     n_written = 0
-    with decoder_pool(1) as pool, PartWriter(parts, rows.schema) as writer:
+    with DecoderPool(1) as pool, PartWriter(parts, rows.schema) as writer:
         for change in tqdm(changes, unit=" files", desc="tags"):
             file = change[0]
             try:
@@ -148,7 +153,8 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
         lines.write(b"\n" + json.dumps(entry).encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
-    sha256 = _replace(pool, os.path.realpath(file.location), genres, field)
+    values = [SEPARATOR.join(genres)] if before.is_single else genres
+    sha256 = _replace(pool, os.path.realpath(file.location), values, field)
     return _new_in_row(file.location, sha256)
 
 
@@ -203,31 +209,39 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
         parts: of the scan, for these labels: they get rows with the files' new sizes and times.
 
     Raises:
-        InputError: there is no such log.
+        InputError: there is no such log, or the root is another.
     """
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
-    undone, kept, left = set(), [], {}
-    rows = {row["path"]: row for row in rows_in(read_rows(parts, labels))}
-    with decoder_pool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
+    undone, kept, left = set(), {}, {}
+    table = read_rows(parts, labels)
+    check_same_root(found, table)
+    rows = {row["path"]: row for row in rows_in(table)}
+    with DecoderPool(1) as pool, PartWriter(parts, schema_of(labels)) as writer:
         for entry in tqdm(read_log(log)[::-1], unit=" changes", desc="undo"):  # the last one first
             path = os.path.realpath(found.location(entry["path"]))
+            key = entry["path"], entry["field"]
             try:
                 sha256 = _undo(pool, path, entry)
                 undone.add(entry["path"])
-                if sha256 and (row := rows.get(entry["path"])):
+                if sha256 is None:  # an undo that was killed has undone the later changes
+                    kept.pop(key, None)
+                    left.pop(key, None)
+                elif row := rows.get(entry["path"]):
                     writer.append(row | _new_in_row(path, sha256))
             except (InputError, OSError) as error:
-                left[entry["path"]] = f"{entry['path']}: {error}"
-                kept.insert(0, entry)
+                left[key] = f"{entry['path']}: {error}"
+                kept.setdefault(key, []).insert(0, entry)
     if kept:
         with replacing(log) as file:
-            file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
+            for entries in reversed(kept.values()):
+                file.writelines(json.dumps(entry).encode() + b"\n" for entry in entries)
     else:
         log.unlink()
-    n_undone = len(undone - left.keys())
-    text = f"{n_undone:,} files have their old tags again, {len(left):,} were left unchanged."
-    return "\n".join([text, *left.values()])
+    messages = {path: message for (path, _), message in left.items()}
+    n_undone = len(undone - messages.keys())
+    text = f"{n_undone:,} files have their old tags again, {len(messages):,} were left unchanged."
+    return "\n".join([text, *messages.values()])
 
 
 def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:

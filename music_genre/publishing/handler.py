@@ -47,8 +47,8 @@ class EndpointHandler:
             ValueError: not audio, or nothing in it; the toolkit answers with status 400.
         """
         parameters = data.get("parameters") or {}
-        top_k = parameters.get("top_k") if isinstance(parameters, dict) else parameters
-        if not isinstance(top_k, int | None):
+        is_known = isinstance(parameters, dict) and isinstance(parameters.get("top_k"), int | None)
+        if not is_known:
             raise ValueError('parameters are {"top_k": a whole number}.')
         waveform = decode(as_bytes(data.get("inputs")), self.rate)
         rows = []
@@ -61,7 +61,7 @@ class EndpointHandler:
                 logits = self.model(features.to(self.device)).logits
             rows.append(logits.float().softmax(-1).cpu().numpy())
         mean = np.concatenate(rows).mean(axis=0)
-        order = mean.argsort()[::-1][:top_k]
+        order = mean.argsort()[::-1][: parameters.get("top_k")]
         return [{"label": self.model.config.id2label[i], "score": float(mean[i])} for i in order]
 
     def cut(self, waveform: np.ndarray) -> list[np.ndarray]:

@@ -12,5 +12,5 @@ from tests.pool_here import PoolHere
 def decoders_here():
     with pytest.MonkeyPatch.context() as patch:
         for module in ("decoding", "sources.tagged_files"):
-            patch.setattr(f"data_prep.{module}.decoder_pool", PoolHere)
+            patch.setattr(f"data_prep.{module}.DecoderPool", PoolHere)
         yield

@@ -103,7 +103,7 @@ def run_case(data: bytes, folder: Path) -> tuple[str, float, int]:
             signal.alarm(TIME_LIMIT)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
             os.chdir(work)
-            decoding.decoder_pool = PoolHere  # this process is one of its own already
+            decoding.DecoderPool = PoolHere  # this process is one of its own already
             with log.open("w") as file, contextlib.redirect_stderr(file):
                 try:
                     prepare([given], work / "out", split="random")

@@ -55,7 +55,7 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
 
         code = 1
         try:
-            decoding.decoder_pool = PoolHere  # each step is one of this process
+            decoding.DecoderPool = PoolHere  # each step is one of this process
             sys.addaudithook(count)
             said = io.StringIO()
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

@@ -21,7 +21,7 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from music_genre.audio import AudioError, decode
-from music_genre.isolation import DecoderError, decoder_pool, result
+from music_genre.isolation import DecoderError, DecoderPool, result
 
 RATE, SECONDS, TIMEOUT = 22_050, 10, 60
 FORMATS = {  # how a file's name ends, and FFmpeg's options
@@ -107,7 +107,7 @@ def main() -> None:
     files = whole_files(arguments.formats)
     with (
         tempfile.TemporaryDirectory() as folder,
-        decoder_pool(num_processes=2) as pool,
+        DecoderPool(num_processes=2) as pool,
         ThreadPoolExecutor(2) as threads,
     ):
         for name, whole in files.items():

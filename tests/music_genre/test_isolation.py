@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from music_genre.audio import AudioError, decode
-from music_genre.isolation import DecoderError, decoder_pool, result
+from music_genre.isolation import DecoderError, DecoderPool, result
 from tests.processes import is_running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def has_torch() -> bool:
 
 @pytest.fixture(scope="module")
 def pool():
-    with decoder_pool(num_processes=1) as pool:
+    with DecoderPool(num_processes=1) as pool:
         yield pool
 
 
@@ -115,7 +115,7 @@ def test_a_process_that_is_killed_at_work_may_not_be_the_files_fault(pool):
 
 def test_a_pool_survives_the_end_of_a_process_that_waits():
     """pebble gives such a pool up."""
-    with decoder_pool(num_processes=2) as pool:
+    with DecoderPool(num_processes=2) as pool:
         os.kill(call(pool, process_id), signal.SIGKILL)
         for _ in range(2):
             try:
@@ -136,14 +136,14 @@ def test_a_process_imports_no_torch(pool):
 PROGRAM = """
 import os, sys
 sys.path.insert(0, {root!r})
-from music_genre.isolation import decoder_pool, result
+from music_genre.isolation import DecoderPool, result
 
 def where():
     import music_genre
     return music_genre.__file__, os.getpid()
 
 if __name__ == "__main__":
-    pool = decoder_pool(1)
+    pool = DecoderPool(1)
     print(*result(pool.schedule(where)), flush=True)
     if "wait" in sys.argv:
         input()

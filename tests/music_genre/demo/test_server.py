@@ -1,8 +1,11 @@
 """Launching the page."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 
-from music_genre.demo.server import serve
+from music_genre.demo.server import delete_uploads, serve
 
 
 class SlowPage:
@@ -30,3 +33,24 @@ def test_a_server_that_is_slow_once_is_launched_again():
 def test_a_server_that_never_answers_is_an_error():
     with pytest.raises(ValueError, match="localhost"):
         serve(SlowPage(2), server_port=7861)
+
+
+def test_uploads_that_come_while_others_are_deleted_do_not_stop_that(tmp_path, monkeypatch):
+    files = [tmp_path / name / "song.wav" for name in "abc"]
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
+    uploads = {str(file) for file in files[:2]}
+    page = SimpleNamespace(temp_file_sets=[uploads, {*uploads}], blocks={})
+    remove = os.remove
+
+    def remove_during_an_upload(path) -> None:
+        uploads.add(str(files[2]))
+        remove(path)
+
+    monkeypatch.setattr(os, "remove", remove_during_an_upload)
+    delete_uploads(page, age=-1)
+    assert [file.parent.exists() for file in files] == [False, False, True]
+    assert page.temp_file_sets == [{str(files[2])}, set()], "and they are forgotten"
+    delete_uploads(page, age=60)
+    assert files[2].exists(), "it is new"

@@ -1,4 +1,5 @@
 import hashlib
+import http.client
 import pickle
 import sys
 import zipfile
@@ -47,6 +48,13 @@ def call(monkeypatch, *arguments) -> None:
     main()
 
 
+def failing(error: Exception):
+    def fail(*_: object, **options: object) -> None:
+        raise error
+
+    return fail
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_file_becomes_a_model(suffix, theirs, monkeypatch, tmp_path, capsys):
     path = tmp_path / f"mn01_as{suffix}"
@@ -82,8 +90,12 @@ def test_a_release_is_downloaded_and_checked(theirs, monkeypatch, tmp_path):
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
     (release / "mn01.pt").write_text("another file")
-    with pytest.raises(InputError, match="read safely: invalid hash value"):
+    with pytest.raises(InputError, match=r"mn01\.pt is another file .* try again"):
         __main__.run("mn01", tmp_path / "other")
+    for error in (TimeoutError("timed out"), http.client.IncompleteRead(b"half a file")):
+        monkeypatch.setattr(torch.hub, "download_url_to_file", failing(error))
+        with pytest.raises(InputError, match=r"mn01\.pt cannot be downloaded \("):
+            __main__.run("mn01", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -25,7 +25,7 @@ LABELS = ["rock", "jazz", "blues"]
 def here(monkeypatch) -> None:
     """No processes are started; they take seconds."""
     for module in (decoding, tags):
-        monkeypatch.setattr(module, "decoder_pool", PoolHere)
+        monkeypatch.setattr(module, "DecoderPool", PoolHere)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -40,7 +40,7 @@ def test_its_stages_make_the_rows_of_a_scan_here(
 ):
     classifier = GenreClassifier(tiny_classifier, device="cpu")
     here = scan_to(tmp_path / "here.csv", music, classifier=classifier)
-    monkeypatch.setattr(on_ray, "decoder_pool", PoolHere)
+    monkeypatch.setattr(on_ray, "DecoderPool", PoolHere)
     window = int(classifier.window_seconds * classifier.sampling_rate)
     decoder = on_ray.Decoder(tiny_classifier, None, window, None)
     stage = on_ray.Classifier(tiny_classifier, None, "cpu")

@@ -201,6 +201,20 @@ def test_a_library_that_moved_keeps_its_rows(library, tmp_path, scan_to, stub):
     assert scan_to(output, tmp_path / "a link") == before
 
 
+def test_another_folder_does_not_replace_the_table_of_the_library(
+    library, tmp_path, noise, scan_to
+):
+    output = tmp_path / "out.jsonl"
+    scan_to(output, library)
+    before = output.read_bytes()
+    for root in (library / "album 1", library.parent):
+        with pytest.raises(InputError, match="name the folders that were scanned"):
+            scan_to(output, root)
+    assert output.read_bytes() == before
+    soundfile.write(library / "new.wav", noise(2), 16_000)
+    assert len(scan_to(output, library / "album 1", library / "new.wav")) == 6, "as before, below"
+
+
 def test_times_that_shifted_cost_no_pass_of_the_model(library, tmp_path, scan_to, stub):
     output = tmp_path / "out.csv"
     before = scan_to(output, library)

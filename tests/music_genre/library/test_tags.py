@@ -178,6 +178,21 @@ def test_several_genres_are_separated_as_players_expect(music):
     assert state(music) == before
 
 
+@pytest.mark.usefixtures("here")
+def test_several_values_that_were_in_id3v23_come_back_as_several(music):
+    path = music / "v2.3.mp3"
+    keep(music, path.name)
+    file = id3.ID3(path)
+    file.add(id3.TCON(encoding=1, text=["Rock", "Pop"]))
+    file.save(path, v2_version=3, v23_sep=None)
+    before = state(music)
+    assert "1 written" in write(music, sure(0.1, top_k=2, replace=True))
+    assert mutagen.File(path)["TCON"].text == ["jazz; rock"]
+    undo(music)
+    assert mutagen.File(path)["TCON"].text == ["Rock", "Pop"]
+    assert state(music) == before
+
+
 def test_which_genres_are_sure():
     row = {"p_rock": 0.5, "p_jazz": 0.35, "p_blues": 0.15}
     assert sure(0.51, top_k=3).genres(row) == []
@@ -278,6 +293,55 @@ def test_someone_elses_genre_between_two_of_ours_comes_back(music):
     write(music, jazz=0.1, rock=0.8)
     assert undo(music).startswith("0 files have their old tags again, 1 were left")
     assert read_field(music / "plain.flac").values == ["Bossa nova"]
+
+
+@pytest.mark.usefixtures("here")
+def test_tags_that_another_program_added_since_stay(music):
+    """In files of every format that had no tags, or ID3v1 alone."""
+    chosen = [path for path in music.iterdir() if "plain" in path.name or "v1" in path.name]
+    keep(music, *(path.name for path in chosen))
+    write(music)
+    for path in chosen:
+        file = mutagen.File(path)
+        if path.suffix in (".mp3", ".aiff", ".wav"):
+            file.tags.add(id3.TPE2(encoding=1, text=["added"]))
+        else:
+            file["\xa9alb" if path.suffix == ".m4a" else "album"] = ["added"]
+        file.save()
+    assert "0 were left unchanged" in undo(music)
+    for path in chosen:
+        assert "added" in str(all_tags(path)), path
+        assert "jazz" not in str(all_tags(path)), path
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_inside_or_around_the_scanned_one_is_refused(music):
+    keep(music, "plain.flac", "plain.mp3")
+    (music / "Jazz").mkdir()
+    (music / "plain.flac").rename(music / "Jazz" / "plain.flac")
+    rows = rows_of(music)
+    log, parts = music.parent / "log", music.parent / "parts"
+    for root in (music / "Jazz", music.parent):
+        with pytest.raises(InputError, match="name the folders that were scanned"):
+            tags.write_tags(find_files([root]), rows, sure(), log, parts, is_agreed=True)
+    assert "2 written" in write(music)
+    for root in (music / "Jazz", music.parent):
+        with pytest.raises(InputError, match="name the folders that were scanned"):
+            tags.undo_tags(find_files([root]), log, parts, LABELS)
+    assert undo(music).startswith("2 files have their old tags again, 0 were left")
+
+
+@pytest.mark.usefixtures("here")
+def test_an_undo_that_was_killed_before_its_end_is_finished_by_the_next(music):
+    keep(music, "plain.flac", "tagged.mp3")
+    before = state(music)
+    for rock in (0.0, 0.8):
+        write(music, jazz=0.9 - rock, rock=rock)
+    log = (music.parent / "log").read_bytes()
+    undo(music)
+    (music.parent / "log").write_bytes(log)
+    assert undo(music).startswith("2 files have their old tags again, 0 were left")
+    assert state(music) == before and not (music.parent / "log").exists()
 
 
 # --- left as they are -----------------------------------------------------------------------
@@ -388,7 +452,7 @@ from music_genre.library import decoding, table, tags
 from tests.pool_here import PoolHere
 from tests.music_genre.library.test_tags import write
 
-decoding.decoder_pool = tags.decoder_pool = PoolHere
+decoding.DecoderPool = tags.DecoderPool = PoolHere
 
 def kill_before(n):
     n_left = [n]

@@ -65,7 +65,7 @@ def test_base64_in_json_and_top_k(handler, song):
     content = song.read_bytes()
     coded = {"inputs": base64.b64encode(content).decode(), "parameters": {"top_k": 2}}
     assert handler(coded) == handler({"inputs": content})[:2]
-    for parameters in ({"top_k": "2"}, [2]):
+    for parameters in ({"top_k": "2"}, [2], 2):
         with pytest.raises(ValueError, match="a whole number"):
             handler({"inputs": content, "parameters": parameters})
 
