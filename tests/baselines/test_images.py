@@ -75,7 +75,7 @@ def test_the_crops_that_are_scored_cover_the_plot_in_the_order_of_tracks():
         "rock.00001": np.zeros((images.HEIGHT, images.WIDTH), np.float32),
         "jazz.00001": np.tile(np.arange(images.WIDTH, dtype=np.float32), (images.HEIGHT, 1)),
     }
-    crops = images.Crops(plots, list(plots), at_random=False)
+    crops = images.Crops(plots, list(plots), is_random=False)
     rows = [crops[i] for i in range(len(crops))]
     assert [row["labels"] for row in rows] == [9] * 7 + [5] * 7
     firsts = [row["pixel_values"][0, 0, 0] for row in rows[7:]]

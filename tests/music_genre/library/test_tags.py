@@ -126,7 +126,7 @@ def test_id3_of_1998_becomes_one_that_players_read(music):
     path = music / "plain.mp3"
     frames = b"TT2\0\0\x02\0A" + b"TYE\0\0\x05\x001999" + b"TCO\0\0\x05\0(17)"
     path.write_bytes(b"ID3\2\0\0\0\0\0" + bytes([len(frames)]) + frames + path.read_bytes())
-    assert read_field(path) == (["Rock"], ["Rock"])
+    assert read_field(path) == (["Rock"], ["Rock"], True)
     fields.set_field(path, ["jazz"])
     assert path.read_bytes()[3] == 3
     written = id3.ID3(path, translate=False)
