@@ -36,8 +36,8 @@
     accelerate launch train_hf.py configs/gtzan.json           # the reference run
     accelerate launch train_hf.py configs/gtzan.json --dataset data/gtzan --learning_rate 3e-5
 
-Without arguments it trains on the GTZAN archive in data/ if there is one. If not, it runs the
-quickstart: synthesised music and a tiny net, a few minutes on two cores, no network.
+Where nothing names data or a model, it trains on the GTZAN archive in data/ if there is one. If
+not, it runs the quickstart: synthesised music and a tiny net, minutes on two cores, no network.
 """
 
 import os
@@ -231,9 +231,9 @@ def write_model(
 
 def names_a_run(argv: list[str]) -> bool:
     """Whether the command line is for more than the quickstart: a configuration, data, a model."""
-    options = {argument.partition("=")[0] for argument in argv}
+    options = {argument.partition("=")[0].replace("-", "_").strip("_") for argument in argv}
     is_config = bool(argv) and not argv[0].startswith("-")
-    names = {"-h", "--help", "--dataset", "--model_name_or_path", "--job"}
+    names = {"h", "help", "dataset", "model_name_or_path", "seeds", "job", "push_to_hub"}
     return is_config or not names.isdisjoint(options)
 
 

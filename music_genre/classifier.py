@@ -109,7 +109,7 @@ class GenreClassifier:
             raise InputError(f"{self.device} cannot be used here: {reason}") from error
         if self.device.type == "cpu":
             use_cpu_modules(self.model)
-        self.precision = precision or serving_precision(self.model, self._example())[0]
+        self.precision = precision or serving_precision(self.model, self._example())
         self._decoders = isolation.DecoderPool(num_processes=1) if isolate else None
 
     @property

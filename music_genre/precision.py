@@ -1,7 +1,7 @@
 """Which number format a model computes in, and why: one rule for training and for serving.
 
 name, reason = fast_precision(torch.device("cuda"))  # training takes this
-name, reason = serving_precision(model, features)  # serving also checks the probabilities
+name = serving_precision(model, features)  # serving also checks the probabilities
 """
 
 import torch
@@ -36,7 +36,7 @@ def fast_precision(device: torch.device) -> tuple[str, str]:
     return "fp32", "this hardware is not faster in any other"
 
 
-def serving_precision(model: nn.Module, features: torch.Tensor) -> tuple[str, str]:
+def serving_precision(model: nn.Module, features: torch.Tensor) -> str:
     """The precision to serve a model in: the fast one where it gives the same probabilities.
 
     Args:
@@ -44,18 +44,15 @@ def serving_precision(model: nn.Module, features: torch.Tensor) -> tuple[str, st
         features: of some windows, on the model's device, as `extract_features` gives them.
 
     Returns:
-        As `fast_precision`.
+        A key of DTYPES.
     """
-    precision, reason = fast_precision(features.device)
-    if precision == "fp32":
-        return precision, reason
-    if sum(parameter.numel() for parameter in model.parameters()) < MIN_PARAMETERS:
-        return "fp32", "the model is small, and no other precision would be faster"
+    precision, _ = fast_precision(features.device)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if precision == "fp32" or n_parameters < MIN_PARAMETERS:
+        return "fp32"
     exact, rounded = (_probabilities(model, features, name) for name in ("fp32", precision))
     change = float((exact - rounded).abs().max())
-    if not change <= MAX_PROBABILITY_CHANGE:  # NaN is refused, too
-        return "fp32", f"{precision} changes probabilities by up to {change:.3f}"
-    return precision, f"{reason}; probabilities are within {MAX_PROBABILITY_CHANGE:g} of fp32"
+    return precision if change <= MAX_PROBABILITY_CHANGE else "fp32"  # also where it is NaN
 
 
 def _probabilities(model: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:

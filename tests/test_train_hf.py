@@ -131,7 +131,9 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
         (["--resume_from_checkpoint=last"], True),
         (["configs/gtzan.json"], False),
         (["--learning_rate", "1e-4", "--dataset=music"], False),
-        (["--model_name_or_path", "you/model"], False),
+        (["--model-name-or-path", "you/model"], False),
+        (["--push_to_hub", "True", "--hub_model_id", "you/model"], False),
+        (["--seeds", "0", "1", "--output_dir", "runs/again"], False),
     ],
 )
 def test_without_data_the_quickstart_can_be_resumed_and_run_again(options, is_quickstart):

@@ -101,8 +101,8 @@ def _warnings(given: dict[str, Dataset]) -> list[str]:
     }
     if n := len(ids["train"] & ids.get("test", set())):
         return [
-            f"{n} tracks of test have excerpts in train as well, so the accuracy will be too high: "
-            "put all excerpts of a track into one split."
+            f"excerpts of {n} track{'s' * (n > 1)} are in train and in test, so the accuracy will "
+            "be too high: put all excerpts of a track into one split."
         ]
     return []
 

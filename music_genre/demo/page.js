@@ -72,6 +72,7 @@ const genrePage = {
       const end = setTimeout(stop, 1000 * LISTEN_SECONDS);
       genrePage.stopListening = stop;
       microphone.track.addEventListener('ended', stop); // unplugged
+      if (microphone.track.readyState === 'ended') stop();
 
       function stop() {
         clearInterval(send);

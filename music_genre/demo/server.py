@@ -94,9 +94,11 @@ async def deleting_uploads(page: gr.Blocks, _application: Any) -> AsyncIterator[
             delete_uploads(page, CACHE_SECONDS)
 
     task = asyncio.create_task(delete_old())
-    yield
-    task.cancel()
-    delete_uploads(page, age=-1)
+    try:
+        yield
+    finally:
+        task.cancel()
+        delete_uploads(page, age=-1)
 
 
 def delete_uploads(page: gr.Blocks, age: float) -> None:
@@ -104,10 +106,8 @@ def delete_uploads(page: gr.Blocks, age: float) -> None:
     kept = {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
     for files in page.temp_file_sets:
         for path in set(files) - kept:  # a copy: others come meanwhile
-            with suppress(OSError):  # it is gone, or in use
-                if time.time() - os.lstat(path).st_ctime <= age:
-                    continue
-                os.remove(path)
-                os.rmdir(os.path.dirname(path))  # which gradio made for this file
-            if not os.path.exists(path):
-                files.discard(path)
+            with suppress(OSError):  # it is not there yet, or in use
+                if time.time() - os.lstat(path).st_ctime > age:
+                    os.remove(path)
+                    files.discard(path)
+                    os.rmdir(os.path.dirname(path))  # which gradio made for this file

@@ -22,6 +22,7 @@ from music_genre.library.files import Found
 
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
+N_PATHS_COMPARED = 100
 SETTINGS_FILE = "settings.json"
 SCAN_COLUMNS = ("size", "mtime_ns", "sha256", "scanned_ns", "is_temporary")  # not in the table
 
@@ -136,13 +137,20 @@ def check_same_root(found: Found, rows: pa.Table) -> None:
     """Rows are known by the path below the root.
 
     Raises:
-        InputError: there are rows, but none of the files has one: they were scanned from elsewhere.
+        InputError: no file has a row, but some would have one below another root.
     """
-    are_known = compute.is_in(found.files["path"], value_set=rows["path"])
-    if len(rows) and len(are_known) and not compute.any(are_known).as_py() and not found.unreadable:
+    paths, known = found.files["path"], rows["path"]
+    if compute.any(compute.is_in(paths, value_set=known)).as_py():
+        return
+
+    def ends(longer: pa.ChunkedArray, shorter: pa.ChunkedArray) -> bool:
+        some = shorter.slice(0, N_PATHS_COMPARED).to_pylist()
+        return any(compute.any(compute.ends_with(longer, f"/{path}")).as_py() for path in some)
+
+    if ends(known, paths) or ends(paths, known):
         raise InputError(
-            f"The table has no row of any file in {found.base}, as it names files by the path "
-            "below the folders given: name the folders that were scanned, or make another table."
+            f"The table's files were scanned from another folder than {found.base}, and it names "
+            "them by their path below that: name the same folders, or make another table."
         )
 
 

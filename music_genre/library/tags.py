@@ -248,7 +248,8 @@ def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:
     """Returns the SHA-256 of the file, or None if there was nothing to undo."""
     field = entry["field"]
     now = result(pool.schedule(read_field, args=[path, field], timeout=TIMEOUT))
-    if now.stored == entry["stored"]:  # a kill came before the change, or after it was undone
+    # A kill came before the change, or after it was undone. Other tags may have come meanwhile.
+    if (now.stored or None) == (entry["stored"] or None):
         Path(_copy_of(path)).unlink(missing_ok=True)
         return None
     if now.stored in (entry["written"], [SEPARATOR.join(entry["written"])]):

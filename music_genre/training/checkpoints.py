@@ -123,10 +123,11 @@ def read_choice(output_dir: Path) -> dict[str, Any] | None:
 def _check_is_free(output_dir: Path) -> None:
     """A new run may start in a folder that holds nothing of a run, nor what it would overwrite."""
     there = [*output_dir.glob("checkpoint-*"), *map(output_dir.joinpath, OVERWRITTEN)]
+    there += [output_dir / LINEAR_PROBE] * is_linear_probe(output_dir / LINEAR_PROBE)
     if found := next((path.name for path in there if path.exists()), None):
         raise InputError(
             f"{output_dir} has {found} in it: to go on with a run, or to fine-tune its linear "
-            "probe, add --resume_from_checkpoint last and leave out --num_train_epochs 0; to train "
+            "probe, add --resume_from_checkpoint last (without --num_train_epochs 0); to train "
             "anew, choose another --output_dir."
         )
 

@@ -67,7 +67,8 @@ def find_dataset(name: str | None) -> str:
             f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or give its path as "
             f"--dataset. To try without data: {QUICKSTART}"
         )
-    print_once(f"Training on {archives[0]}, the newest GTZAN archive in {DATA_DIR}/.")
+    what = "GTZAN archive" if _is_gtzan(archives[0].absolute()) else "archive"
+    print_once(f"Training on {archives[0]}, the newest {what} in {DATA_DIR}/.")
     return str(archives[0])
 
 

@@ -147,7 +147,7 @@ def print_results(report: dict[str, Any], folder: Path) -> None:
         print(
             "The saved model is the linear probe: averaged with the fine-tuned model, its loss on "
             f"validation went from {linear_probe['calibrated_loss']:.3f} to "
-            f"{linear_probe['fine_tuned_calibrated_loss']:.3f}, which is not lower beyond chance."
+            f"{linear_probe['fine_tuned_calibrated_loss']:.3f}: no improvement beyond chance."
         )
     if report["leakage_description"]:
         print(f"Leakage: {report['leakage_description']}.")

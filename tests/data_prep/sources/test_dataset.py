@@ -108,7 +108,7 @@ def test_a_track_with_excerpts_in_train_and_in_test_is_a_warning(tmp_path):
     parts = {"train": clips.select(range(5)), "test": clips.select(range(5, 8))}
     DatasetDict(parts).save_to_disk(tmp_path / "in")
     done = prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS, min_tracks=1)
-    assert "1 tracks of test have excerpts in train as well" in done["warnings"][-1]
+    assert "excerpts of 1 track are in train and in test" in done["warnings"][-1]
 
 
 def test_clips_without_an_id_are_not_one_track(tmp_path):

@@ -208,11 +208,16 @@ def test_another_folder_does_not_replace_the_table_of_the_library(
     scan_to(output, library)
     before = output.read_bytes()
     for root in (library / "album 1", library.parent):
-        with pytest.raises(InputError, match="name the folders that were scanned"):
+        with pytest.raises(InputError, match="name the same folders"):
             scan_to(output, root)
     assert output.read_bytes() == before
     soundfile.write(library / "new.wav", noise(2), 16_000)
     assert len(scan_to(output, library / "album 1", library / "new.wav")) == 6, "as before, below"
+    one, another = (library / "album 1" / f"{name}.wav" for name in "ab")
+    for path in (one, another):
+        soundfile.write(path, noise(2), 16_000)
+        (row,) = scan_to(tmp_path / "one.jsonl", path)
+    assert row["path"] == "b.wav", "other files may take the place of all"
 
 
 def test_times_that_shifted_cost_no_pass_of_the_model(library, tmp_path, scan_to, stub):

@@ -106,6 +106,9 @@ def test_the_linear_probe_is_the_last_where_no_checkpoint_is_complete(tmp_path):
     (probe / checkpoints.CHOICE_FILE).write_text("{}")
     assert checkpoints.find_checkpoint(tmp_path, "last") == str(probe)
     assert checkpoints.steps_done(str(probe), "fp32", 10) == 0
+    (tmp_path / "checkpoint-5").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="has linear_probe in it"):
+        checkpoints.find_checkpoint(tmp_path, None)  # it may be of other tracks
 
 
 def test_machines_that_do_not_share_the_run_are_told(tmp_path, monkeypatch):

@@ -64,7 +64,9 @@ def test_the_archive_that_is_used_is_named_and_so_is_one_that_cannot_be_read(
     whole, folder = archive.read_bytes(), in_empty_folder / "data"
     (folder / "b.zip").write_bytes(whole[: len(whole) // 2])
     assert data.find_dataset(None) == str(Path("data", "b.zip"))
-    assert "/data/b.zip is no source of music" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "/data/b.zip is no source of music" in said
+    assert "Training on data/b.zip, the newest archive in data/." in said
     shutil.copy(archive, folder / "a.zip")
     os.utime(folder / "a.zip", (1e9, 1e9))
     assert data.find_dataset(None) == str(Path("data", "a.zip"))
