@@ -181,7 +181,8 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
     # Scoring at the end is of the average, the probe, and again in one pass.
     scoring = clock.stages.get(results.SCORING) or results.seconds_of_scoring(run.folder)
     reserved = 3 * scoring
-    budget = 60 * (arguments.time_budget_minutes or float("inf"))
+    minutes = arguments.time_budget_minutes
+    budget = float("inf") if minutes is None else 60 * minutes
     stop = StopEarly(deadline=clock.started + budget - reserved)
     trainer.add_callback(stop)
     trainer.add_callback(LoadCheckpoints(resumed))

@@ -121,6 +121,15 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
     monkeypatch.setattr(seeds, "PartialState", lambda: other)
     train_hf.main()
     assert waited
+    minutes.clear()
+    for seed, steps, stopped in ((0, 10, False), (1, 0, False), (2, 10, True)):
+        folder = tmp_path / "three" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        train = {"steps": steps, "stopped_by_budget": stopped}
+        (folder / "report.json").write_text(json.dumps({"train": train}))
+    sys.argv += ["--resume_from_checkpoint", "last"]
+    train_hf.main()
+    assert len(minutes) == 2, "the first is finished"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
         arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
         seed_arguments = arguments[-1]
         if recipe.resume_from_checkpoint:
-            report = read_report(folder)
-            if report and report["train"]["steps"]:  # one of no steps is that of the linear probe
+            train = (read_report(folder) or {"train": {"steps": 0}})["train"]
+            # One of no steps is that of the linear probe.
+            if train["steps"] and not train["stopped_by_budget"]:
                 continue
             has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)
             seed_arguments.resume_from_checkpoint = "last" if has_checkpoint else None

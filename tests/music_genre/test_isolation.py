@@ -107,6 +107,7 @@ def test_a_process_that_is_killed_at_work_may_not_be_the_files_fault(pool):
     pid = call(pool, process_id)
     task = pool.schedule(hang, timeout=60)
     wait_until(task.running)
+    time.sleep(0.5)  # it says so before it gives the lock of the pool's channel back
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(DecoderError, match=r"ended from outside \(SIGKILL\)") as error:
         result(task)
