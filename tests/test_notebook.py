@@ -67,7 +67,8 @@ def test_every_stage_leaves_its_result(executed):
     assert "no music, so it is synthesised" in text
     assert "synthesised music, random split: 10 test clips" in text
     assert "Not published." in text
-    assert (folder / "runs" / "notebook-synthetic" / "model.safetensors").is_file()
+    run_dir = folder / "runs" / "notebook-synthetic-random-tiny"
+    assert (run_dir / "model.safetensors").is_file()
     assert len(shown(notebook, "specgram", "image/png")) == 1
     assert len(shown(notebook, "specgram", "text/html")) == 1  # the player
     assert len(shown(notebook, "confusion_matrix.png", "image/png")) == 2

@@ -104,10 +104,11 @@ async def deleting_uploads(page: gr.Blocks, _application: Any) -> AsyncIterator[
 def delete_uploads(page: gr.Blocks, age: float) -> None:
     """Delete the files of visitors that are older than so many seconds, and their folders."""
     kept = {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
-    for files in page.temp_file_sets:
-        for path in set(files) - kept:  # a copy: others come meanwhile
-            with suppress(OSError):  # it is not there yet, or in use
-                if time.time() - os.lstat(path).st_ctime > age:
-                    os.remove(path)
+    recorded = set().union(*page.temp_file_sets)  # a copy: others come meanwhile
+    for path in recorded - kept:
+        with suppress(OSError):  # it is not there yet, or in use
+            if time.time() - os.lstat(path).st_ctime > age:
+                os.remove(path)
+                for files in page.temp_file_sets:
                     files.discard(path)
-                    os.rmdir(os.path.dirname(path))  # which gradio made for this file
+                os.rmdir(os.path.dirname(path))  # which gradio made for this file
