@@ -174,6 +174,7 @@ def test_what_is_said_of_other_clips_is_not_believed(downloaded, tmp_path):
     """A folder that was downloaded is known, until somebody changes the dataset or the card."""
     folder = shutil.copytree(downloaded, tmp_path / "changed")
     card = DatasetCard.load(folder / "README.md")
+    assert card.data.license == "unknown", "GTZAN's"
     said = card.data.data_prep
     changes = ({"n_clips": 61}, None), ({"split": ["random"]}, None)
     for change, split in (({}, None), ({}, "artist"), *changes):

@@ -122,8 +122,11 @@ def test_names_that_agree_with_their_folders_are_gtzan(tmp_path, capsys):
     source = write(tmp_path / "m", files)
     assert prepare([source], tmp_path / "out", "random")["kind"] == "gtzan"
     assert "GTZAN, by the names of its files" in capsys.readouterr().out.splitlines()[0]
+    table = source / "Music" / "tracks.csv"
+    table.write_text("path,genre\njazz/jazz.00000.wav,Soul\n")
     folders = prepared(source / "Music", tmp_path / "two", genre_from="folders")
     assert folders["kind"] == "folders"
+    table.unlink()
     write(source, {f"Music/techno/{i}.wav": clip(90 + i) for i in range(3)})
     done = prepared(source / "Music", tmp_path / "three")
     assert done["genres"] == ["jazz", "pop", "techno"], "all of techno was lost"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from datasets import Audio, Dataset
 
+from data_prep.sources import music_source
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import clip, prepared, write, write_csv
@@ -142,12 +143,15 @@ def test_paths_without_what_the_files_end_in(files, tmp_path, inside):
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("zip", ".csv"), ("gztar", ".csv"), ("", ".parquet")])
-def test_a_table_inside_an_archive_or_a_folder(files, tmp_path, form, suffix):
+def test_a_table_inside_an_archive_or_a_folder(files, tmp_path, form, suffix, monkeypatch):
     write_table(files / f"tracks{suffix}", [*rows(), {"path": "", "genre": "Techno"}])
     source = shutil.make_archive(str(tmp_path / "packed"), form, files) if form else files
     done = prepared(Path(source), tmp_path / "out")
     assert (done["kind"], done["n_kept"]) == ("table", 16)
     assert manifest(tmp_path / "out")["row 17"]["status"] == "the table has no path for it"
+    monkeypatch.setattr(music_source, "MAX_TABLES_BYTES", 10)
+    is_kept = form != "gztar"  # its tables are in memory
+    assert bool(music_source.list_names(Path(source)).tables) == is_kept
 
 
 def test_two_tables_are_not_guessed_between(files, tmp_path):
