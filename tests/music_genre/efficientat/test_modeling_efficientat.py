@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -72,9 +71,8 @@ def test_spectrograms_are_those_of_the_paper():
     window[112:912] = np.hanning(800)
     frames = [y[start : start + 1024] * window for start in range(0, len(y) - 1023, 320)]
     power = np.abs(np.fft.rfft(frames)) ** 2
-    banks, _ = torchaudio.compliance.kaldi.get_mel_banks(
-        128, 1024, 32_000.0, 0.0, 15_000.0, 100.0, -500.0, 1.0
-    )
+    kaldi = pytest.importorskip("torchaudio").compliance.kaldi  # what serves a model needs none
+    banks, _ = kaldi.get_mel_banks(128, 1024, 32_000.0, 0.0, 15_000.0, 100.0, -500.0, 1.0)
     expected = (np.log(power[:, :512] @ banks.double().numpy().T + 1e-5) + 4.5) / 5
     found = EfficientATFeatureExtractor()(waveform, sampling_rate=32_000, return_tensors="np")
     assert found["input_values"].dtype == np.float32

@@ -7,6 +7,7 @@ import shutil
 import struct
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -199,6 +200,17 @@ def test_a_library_that_moved_keeps_its_rows(library, tmp_path, scan_to, stub):
     assert "14 of them known" in scan_to.said
     (tmp_path / "a link").symlink_to(moved)
     assert scan_to(output, tmp_path / "a link") == before
+
+
+def test_a_model_is_known_by_its_revision_and_not_by_its_place(tmp_path):
+    config = SimpleNamespace(config=None)
+    on_hub = {"model_id": "you/model", "commit": "abc", "model": config, "labels": ["a", "b"]}
+    settings = scan.settings_of(SimpleNamespace(**on_hub, window_seconds=5.0), None)
+    assert settings["revision"] == "abc"
+    table.check_settings(tmp_path, settings)
+    table.check_settings(tmp_path, settings | {"model": "a/copy"})
+    with pytest.raises(InputError, match="by a/copy with revision abc"):
+        table.check_settings(tmp_path, settings | {"revision": "def"})
 
 
 def test_another_folder_does_not_replace_the_table_of_the_library(
