@@ -10,77 +10,23 @@ from pathlib import Path
 
 import mutagen
 import numpy as np
-import pyarrow as pa
 import pytest
 import soundfile
 from mutagen import id3
 
-from music_genre import audio
 from music_genre.errors import InputError
 from music_genre.library import fields, table, tags
 from music_genre.library.decoding import sha256_of
 from music_genre.library.fields import read_field
 from music_genre.library.files import find_files
-from music_genre.library.table import read_rows, schema_of
-from music_genre.library.tags import Tagging
+from music_genre.library.table import read_rows
 from tests.music_genre.library.endings import elsewhere
-
-LABELS = ["rock", "jazz", "blues"]
+from tests.music_genre.library.tagging import LABELS, data, keep, rows_of, state, sure, undo, write
 
 
 @pytest.fixture
 def music(originals, tmp_path) -> Path:
     return shutil.copytree(originals[0].parent, tmp_path / "music")
-
-
-def rows_of(music: Path, jazz: float = 0.7, rock: float = 0.2) -> pa.Table:
-    files = find_files([music]).files.to_pylist()
-    probabilities = {"p_rock": rock, "p_jazz": jazz, "p_blues": 1 - jazz - rock}
-    genre = "jazz" if jazz > rock else "rock"
-    more = {"genre": genre, **probabilities, "is_temporary": False, "scanned_ns": 1}
-    return pa.Table.from_pylist([file | more for file in files], schema_of(LABELS))
-
-
-def sure(probability: float = 0.6, **options) -> Tagging:
-    return Tagging(probability, **options)
-
-
-def write(music: Path, tagging: Tagging | None = None, is_agreed: bool = True, **row) -> str:
-    tagging, folder = tagging or sure(replace=True), music.parent
-    found, rows = find_files([music]), rows_of(music, **row)
-    return tags.write_tags(found, rows, tagging, folder / "log", folder / "parts", is_agreed)
-
-
-def undo(music: Path) -> str:
-    folder = music.parent
-    return tags.undo_tags(find_files([music]), folder / "log", folder / "parts", LABELS)
-
-
-def all_tags(path: Path) -> dict[str, list[str]] | None:
-    """What mutagen, and so a player, sees; with ID3v1, and nothing changed by mutagen."""
-    options = {"translate": False} if path.suffix in (".mp3", ".aiff", ".wav") else {}
-    file = mutagen.File(path)
-    file = type(file)(path, **options)
-    if not file.tags:
-        return None
-    return {key: str(value) for key, value in file.tags.items()}
-
-
-def state(music: Path) -> dict[str, tuple]:
-    return {
-        path.name: (all_tags(path), audio.packets_sha256(path), path.stat().st_mode)
-        for path in sorted(music.iterdir())
-    }
-
-
-def keep(music: Path, *names: str) -> None:
-    for path in music.iterdir():
-        if path.name not in names:
-            path.unlink()
-
-
-def data(music: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(music.iterdir())}
 
 
 # --- written and undone ---------------------------------------------------------------------
@@ -245,108 +191,6 @@ def test_a_tagged_file_is_known_to_the_next_scan(music):
     ], "also if all times shift later"
 
 
-# --- undone later ---------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("here")
-def test_files_that_were_tagged_twice_or_moved_get_their_first_tags_back(music):
-    keep(music, "plain.mp3", "v1.mp3", "tagged.flac", "tagged.m4a")
-    """And a line of the log that a crash left incomplete is skipped."""
-    before = state(music)
-    write(music)
-    with (music.parent / "log").open("a") as file:
-        file.write('{"path": "a.mp3", "sto')
-    write(music, jazz=0.1, rock=0.8)
-    moved = music.rename(music.parent / "elsewhere")
-    assert read_field(moved / "plain.mp3").values == ["rock"]
-    assert undo(moved).startswith(f"{len(before)} files have their old tags again")
-    assert state(moved) == before
-
-
-@pytest.mark.usefixtures("here")
-def test_an_edit_of_someone_else_is_kept(music):
-    keep(music, "plain.flac", "plain.ogg", "tagged.mp3")
-    write(music)
-    assert ": 0 written" in write(music), "they have that genre"
-    write(music, jazz=0.1, rock=0.8)
-    edited = mutagen.File(music / "plain.flac")
-    edited["genre"] = ["Bossa nova"]
-    edited.save()
-    (music / "plain.ogg").rename(music.parent / "away")
-    said = undo(music)
-    assert "2 were left unchanged" in said
-    assert "plain.flac: something else changed it since" in said
-    assert "plain.ogg: " in said
-    assert read_field(music / "plain.flac").values == ["Bossa nova"]
-    (music.parent / "away").rename(music / "plain.ogg")
-    assert undo(music).startswith("1 files have their old tags again, 1 were left")
-    assert read_field(music / "plain.ogg").values == []
-
-
-@pytest.mark.usefixtures("here")
-def test_someone_elses_genre_between_two_of_ours_comes_back(music):
-    keep(music, "plain.flac")
-    write(music)
-    edited = mutagen.File(music / "plain.flac")
-    edited["genre"] = ["Bossa nova"]
-    edited.save()
-    write(music, jazz=0.1, rock=0.8)
-    assert undo(music).startswith("0 files have their old tags again, 1 were left")
-    assert read_field(music / "plain.flac").values == ["Bossa nova"]
-
-
-@pytest.mark.usefixtures("here")
-def test_tags_that_another_program_added_since_stay(music):
-    """In files of every format that had no tags, or ID3v1 alone."""
-    chosen = [path for path in music.iterdir() if "plain" in path.name or "v1" in path.name]
-    keep(music, *(path.name for path in chosen))
-    write(music)
-    for path in chosen:
-        file = mutagen.File(path)
-        if path.suffix in (".mp3", ".aiff", ".wav"):
-            file.tags.add(id3.TPE2(encoding=1, text=["added"]))
-        else:
-            file["\xa9alb" if path.suffix == ".m4a" else "album"] = ["added"]
-        file.save()
-    log = (music.parent / "log").read_bytes()
-    assert "0 were left unchanged" in undo(music)
-    (music.parent / "log").write_bytes(log)  # as if it had been killed
-    assert "0 were left unchanged" in undo(music)
-    for path in chosen:
-        assert "added" in str(all_tags(path)), path
-        assert "jazz" not in str(all_tags(path)), path
-
-
-@pytest.mark.usefixtures("here")
-def test_a_folder_inside_or_around_the_scanned_one_is_refused(music):
-    keep(music, "plain.flac", "plain.mp3")
-    (music / "Jazz").mkdir()
-    (music / "plain.flac").rename(music / "Jazz" / "plain.flac")
-    rows = rows_of(music)
-    log, parts = music.parent / "log", music.parent / "parts"
-    for root in (music / "Jazz", music.parent):
-        with pytest.raises(InputError, match="name the same folders"):
-            tags.write_tags(find_files([root]), rows, sure(), log, parts, is_agreed=True)
-    assert "2 written" in write(music)
-    for root in (music / "Jazz", music.parent):
-        with pytest.raises(InputError, match="name the same folders"):
-            tags.undo_tags(find_files([root]), log, parts, LABELS)
-    assert undo(music).startswith("2 files have their old tags again, 0 were left")
-
-
-@pytest.mark.usefixtures("here")
-def test_an_undo_that_was_killed_before_its_end_is_finished_by_the_next(music):
-    keep(music, "plain.flac", "tagged.mp3")
-    before = state(music)
-    for rock in (0.0, 0.8):
-        write(music, jazz=0.9 - rock, rock=rock)
-    log = (music.parent / "log").read_bytes()
-    undo(music)
-    (music.parent / "log").write_bytes(log)
-    assert undo(music).startswith("2 files have their old tags again, 0 were left")
-    assert state(music) == before and not (music.parent / "log").exists()
-
-
 # --- left as they are -----------------------------------------------------------------------
 
 
@@ -453,7 +297,7 @@ from pathlib import Path
 import mutagen
 from music_genre.library import decoding, table, tags
 from tests.pool_here import PoolHere
-from tests.music_genre.library.test_tags import write
+from tests.music_genre.library.tagging import write
 
 decoding.DecoderPool = tags.DecoderPool = PoolHere
 
