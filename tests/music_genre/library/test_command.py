@@ -220,7 +220,7 @@ def test_killed_at_random_no_row_is_lost_and_none_comes_twice(tmp_path, root, no
     script.write_text(SCANNER)
     music.mkdir()
     n_kills = int(os.environ.get("KILLS", 2))
-    names = [f"{i:04}.wav" for i in range(20 * n_kills)]
+    names = [f"{i:04}.wav" for i in range(100 * n_kills)]
     for i, name in enumerate(names):
         soundfile.write(music / name, noise(2, i), 16_000)
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
