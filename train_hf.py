@@ -13,6 +13,7 @@
 #   "joblib>=1.4,<2",
 #   "mutagen>=1.48,<2",
 #   "pyarrow>=24,<27",
+#   "fsspec>=2025.3,<2027",
 #   "tqdm>=4.66,<5",
 #   "torchaudio==2.11.0",
 #   "accelerate>=1.15,<2",

@@ -35,7 +35,7 @@ GIVEN = {"song.mp3"}  # what the user has in the working folder
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     with HubDouble(tmp_path_factory.mktemp("hub")) as hub:
-        hub.add_model(ENCODER, standins.distilhubert(), COMMITS[ENCODER])
+        hub.push(ENCODER, standins.distilhubert(), COMMITS[ENCODER])
         yield hub
 
 

@@ -6,11 +6,13 @@ Decoder processes import this, so that what is large is imported where it is use
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from music_genre.audio import MAX_SECONDS
 from music_genre.errors import InputError
+from music_genre.library.object_store import is_url
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
 MIN_CONFIDENCE = 0.6
@@ -21,7 +23,7 @@ TAG_STOPPED = (
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    add_paths(parser)
+    add_paths(parser, path_or_url, "folders and files, or the URL of a folder in an object store")
     parser.add_argument("--model", required=True, help="a folder, or the id of a model on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument(
@@ -42,10 +44,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
 
 
-def add_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "roots", nargs="+", type=existing_path, metavar="PATH", help="folders and files"
-    )
+def add_paths(parser: argparse.ArgumentParser, kind: Callable, what: str) -> None:
+    parser.add_argument("roots", nargs="+", type=kind, metavar="PATH", help=what)
     parser.add_argument(
         "--exclude",
         metavar="PATTERN",
@@ -62,9 +62,15 @@ def existing_path(text: str) -> Path:
     return Path(text)
 
 
+def path_or_url(text: str) -> str | Path:
+    return text if is_url(text) else existing_path(text)
+
+
 def table_path(text: str) -> Path:
     if not text.endswith(FORMATS):
         raise argparse.ArgumentTypeError(f"{text} ends in none of {', '.join(FORMATS)}")
+    if is_url(text):
+        raise argparse.ArgumentTypeError("the table is written to this machine, not to a URL")
     return Path(text)
 
 
@@ -75,7 +81,7 @@ def between(least: float, most: float, text: str) -> float:
 
 
 def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
-    add_paths(parser)
+    add_paths(parser, existing_path, "folders and files of this machine")
     parser.add_argument(
         "--table", type=table_path, required=True, help="what `scan` was given as --output"
     )

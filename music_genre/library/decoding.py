@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
@@ -18,6 +19,7 @@ import numpy as np
 from music_genre import audio
 from music_genre.errors import InputError
 from music_genre.isolation import DecoderError, DecoderPool, result
+from music_genre.library.object_store import is_url, read_object
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
 MAX_FILES_AHEAD = 64
@@ -27,12 +29,12 @@ MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
 
 
 class File(NamedTuple):
-    """One file. `size` (bytes) and `mtime_ns` are None where the system does not tell them."""
+    """One file. `size` (bytes) and `version` are None where the system does not tell them."""
 
     path: str  # below the root, as text: the key of its row
-    location: str  # on this machine
+    location: str  # on this machine, or a URL
     size: int | None
-    mtime_ns: int | None
+    version: int | None
     known: dict[str, Any] | None = None  # its last row, if the size was the same then
 
 
@@ -50,8 +52,10 @@ class DecodedFile(NamedTuple):
     lost_seconds: float = 0.0
 
 
-def sha256_of(path: str) -> str:
-    with open(path, "rb") as file:
+def sha256_of(source: bytes | str | Path) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -62,7 +66,7 @@ def decode_file(file: File, sampling_rate: int, seconds: float | None = None) ->
         AudioError: it cannot be used, or is too short or silent.
         OSError: it cannot be read.
     """
-    source = file.location
+    source = read_object(file.location) if is_url(file.location) else file.location
     if file.known and file.known["sha256"] == (sha256 := sha256_of(source)):
         return DecodedFile(None, sha256)
     claimed = audio.measure(source) if seconds else None

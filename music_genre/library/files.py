@@ -1,6 +1,7 @@
 """Find the audio files of a music library, each named by its path below the scanned folder.
 
-    found = find_files([Path("~/Music").expanduser()], exclude=["Podcasts"])
+    found = find_files(["/mnt/music"], exclude=["Podcasts"])
+    found = find_files(["s3://bucket/music"])
     found.files["path"], found.unreadable
 
 So a library keeps its rows when it is moved, or mounted elsewhere.
@@ -13,14 +14,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
 
 from music_genre.audio import BINS, SUFFIXES
 from music_genre.errors import InputError
+from music_genre.library.object_store import is_url, list_objects
 
-FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+# A file's version is its time of change in nanoseconds; that of an object, see object_store.py.
+FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("version", pa.int64())])
+Rows = dict[str, tuple]  # of FILES, by path
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Found:
     odd_names: dict[str, str] = field(default_factory=dict)
 
     def location(self, path: str) -> str:
-        return os.path.join(self.base, self.odd_names.get(path, path))
+        return posixpath.join(self.base, self.odd_names.get(path, path))
 
     def name_of(self, location: str) -> str:
         """The path below the root; bytes that are not UTF-8 become escapes such as \\xef."""
@@ -58,18 +63,43 @@ class Found:
         self.unreadable[self.name_of(error.filename)] = error.strerror or str(error)
 
 
-def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
+def find_files(roots: Sequence[str | Path], exclude: Sequence[str] = ()) -> Found:
     """All audio files below folders, by their suffix, and files given by name.
 
     Hidden files and folders, bins and linked folders are left out.
 
     Args:
-        roots: that are there. Paths are below the folder that holds them all.
+        roots: that are there. Paths are below the folder that holds them all. The URL of a folder
+            in an object store is the only root.
         exclude: patterns such as `Podcasts` or `*/live/*`, for names and for paths below the root.
 
     Raises:
-        InputError: there are no files, or they are on several drives.
+        InputError: there are no files, they are on several drives, or a store cannot be listed.
     """
+    patterns = [posixpath.normpath(one) for one in exclude]  # a shell completes to "Podcasts/"
+    in_store = any(map(is_url, roots))
+    found, rows = (_find_objects if in_store else _find_here)(roots, patterns)
+    if not rows and not found.unreadable:
+        names = ", ".join(map(str, roots))
+        raise InputError(f"There are no audio files in {names}.{describe_others(found)}")
+    found.kinds.update(map(_suffix, rows))
+    columns = zip(*sorted(rows.values()), strict=True) if rows else [[]] * len(FILES)
+    found.files = pa.table([list(column) for column in columns], schema=FILES)
+    return found
+
+
+def _find_objects(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple[Found, Rows]:
+    if len(roots) > 1:
+        raise InputError("A folder in an object store is scanned alone: name no other PATH.")
+    found, rows = Found(str(roots[0]).rstrip("/")), {}
+    for path, size, version in list_objects(found.base):
+        with_folders = accumulate(path.split("/"), posixpath.join)
+        if all(_is_wanted(one, patterns) for one in with_folders) and _is_audio(path, found):
+            rows[path] = (path, size, version)
+    return found, rows
+
+
+def _find_here(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple[Found, Rows]:
     tops = [os.path.abspath(root) for root in roots]
     folders = [top if os.path.isdir(top) else os.path.dirname(top) for top in tops]
     try:
@@ -78,35 +108,30 @@ def find_files(roots: Sequence[Path], exclude: Sequence[str] = ()) -> Found:
         raise InputError("The folders are on several drives: scan each drive by itself.") from error
     rows = {}
     for top in tops:
-        for location in [top] if os.path.isfile(top) else _walk(top, found, exclude):
-            found.kinds[_suffix(location)] += 1
+        for location in [top] if os.path.isfile(top) else _walk(top, found, patterns):
             name = found.name_of(location)
             rows[name] = (name, *_size_and_time(location, found))
-    if not rows and not found.unreadable:
-        raise InputError(f"There are no audio files in {', '.join(tops)}.{describe_others(found)}")
-    columns = zip(*sorted(rows.values()), strict=True) if rows else [[]] * len(FILES)
-    found.files = pa.table([list(column) for column in columns], schema=FILES)
-    return found
+    return found, rows
 
 
-def _walk(top: str, found: Found, exclude: Sequence[str]) -> Iterator[str]:
-    patterns = [posixpath.normpath(one) for one in exclude]  # a shell completes to "Podcasts/"
-
+def _walk(top: str, found: Found, patterns: Sequence[str]) -> Iterator[str]:
     def is_wanted(folder: str, name: str) -> bool:
-        below = os.path.relpath(os.path.join(folder, name), found.base)
-        is_left_out = any(fnmatch(name, one) or fnmatch(below, one) for one in patterns)
-        return not (is_left_out or name.startswith(".") or name.lower() in BINS)
+        return _is_wanted(os.path.relpath(os.path.join(folder, name), found.base), patterns)
 
     for folder, subfolders, names in os.walk(top, onerror=found.note):
         subfolders[:] = [one for one in subfolders if is_wanted(folder, one)]
         locations = [os.path.join(folder, one) for one in subfolders]
         found.links += [found.name_of(one) for one in locations if os.path.islink(one)]
         for name in names:
-            if is_wanted(folder, name):
-                if _suffix(name) in SUFFIXES:
-                    yield os.path.join(folder, name)
-                else:
-                    found.other_kinds[_suffix(name)] += 1
+            if is_wanted(folder, name) and _is_audio(name, found):
+                yield os.path.join(folder, name)
+
+
+def _is_wanted(path: str, patterns: Sequence[str]) -> bool:
+    """path: of a file or folder, below the root."""
+    name = os.path.basename(path)
+    is_left_out = any(fnmatch(name, one) or fnmatch(path, one) for one in patterns)
+    return not (is_left_out or name.startswith(".") or name.lower() in BINS)
 
 
 def _size_and_time(location: str, found: Found) -> tuple[int | None, int | None]:
@@ -117,6 +142,14 @@ def _size_and_time(location: str, found: Found) -> tuple[int | None, int | None]
             found.note(error)
         return None, None
     return status.st_size, status.st_mtime_ns
+
+
+def _is_audio(path: str, found: Found) -> bool:
+    """By its suffix; files of other kinds are counted."""
+    is_audio = _suffix(path) in SUFFIXES
+    if not is_audio:
+        found.other_kinds[_suffix(path)] += 1
+    return is_audio
 
 
 def _suffix(path: str) -> str:

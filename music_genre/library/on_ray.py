@@ -2,9 +2,9 @@
 
     music-genre scan /mnt/music --model you/distilhubert-gtzan --output genres.parquet --ray
 
-All machines need `pip install "music-genre[ray]"`, and the music and a local model under the same
-path. Each decoder is an actor that has an isolated process, and extracts the features. The rows
-come back to the machine that runs the scan, which alone writes the table.
+All machines need `pip install "music-genre[ray]"`, and a local model and the music under the same
+path or URL. Each decoder is an actor that has an isolated process, and extracts the features. The
+rows come back to the machine that runs the scan, which alone writes the table.
 """
 
 import json

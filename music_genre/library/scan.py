@@ -47,7 +47,7 @@ Prepared = tuple[Row, Sequence[np.ndarray]]
 
 def scan(
     classifier: GenreClassifier,
-    roots: Sequence[Path],
+    roots: Sequence[str | Path],
     output: Path,
     seconds: float | None = None,
     exclude: Sequence[str] = (),
@@ -160,7 +160,7 @@ def prepare(
         row = {
             "path": file.path,
             "size": file.size,
-            "mtime_ns": file.mtime_ns,
+            "version": file.version,
             "scanned_ns": time.time_ns(),
             "is_temporary": getattr(outcome, "is_temporary", False),
         }

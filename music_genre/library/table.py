@@ -1,8 +1,9 @@
 """The rows of a library's table: Parquet parts as they are made, then one file to read.
 
 A scan appends its rows to OUTPUT.parts, some hundred at a time, so that a kill loses only those in
-work. A row is valid while its file has the same size and time of change. The last row of a file
-counts. The table is written anew from the rows, in one step.
+work. A row is valid while its file has the same size and version, which is the time of change or
+what an object store says. The last row of a file counts. The table is written anew from the rows,
+in one step.
 """
 
 import json
@@ -24,7 +25,7 @@ PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
 N_PATHS_COMPARED = 100
 SETTINGS_FILE = "settings.json"
-SCAN_COLUMNS = ("size", "mtime_ns", "sha256", "scanned_ns", "is_temporary")  # not in the table
+SCAN_COLUMNS = ("size", "version", "sha256", "scanned_ns", "is_temporary")  # not in the table
 
 Row = dict[str, Any]
 
@@ -34,7 +35,7 @@ def schema_of(labels: Sequence[str]) -> pa.Schema:
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     return pa.schema(
         [
-            *(("path", text), ("size", whole), ("mtime_ns", whole)),
+            *(("path", text), ("size", whole), ("version", whole)),
             *(("sha256", text), ("scanned_ns", whole)),
             *(("duration", number), ("genre", text)),
             *((f"p_{label}", number) for label in labels),
@@ -164,7 +165,7 @@ def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
     """
     is_same = compute.and_(
         compute.equal(files["size"], file_rows["size"]),
-        compute.equal(files["mtime_ns"], file_rows["mtime_ns"]),
+        compute.equal(files["version"], file_rows["version"]),
     )
     is_same = compute.or_(compute.fill_null(is_same, False), compute.is_null(files["size"]))
     # Null where there is no row.

@@ -97,7 +97,7 @@ def write_tags(
     file_rows = rows_of(found.files, rows)
     valid = file_rows.filter(have_valid_row(found.files, file_rows))
     files = [
-        File(row["path"], found.location(row["path"]), row["size"], row["mtime_ns"], known=row)
+        File(row["path"], found.location(row["path"]), row["size"], row["version"], known=row)
         for row in rows_in(valid)
         if tagging.genres(row) and row["path"].lower().endswith(SUFFIXES)
     ]
@@ -146,7 +146,7 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
     """Change one file. Returns what is new in its row."""
     file, before, genres = change
     status = os.stat(file.location)
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if (status.st_size, status.st_mtime_ns) != (file.size, file.version):
         raise TagError("it changed since it was scanned: scan it again")
     entry = {"path": file.path, "field": field, "stored": before.stored, "written": genres}
     with log.open("ab") as lines:  # the line before may be incomplete
@@ -160,7 +160,7 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
 
 def _new_in_row(path: str, sha256: str) -> Row:
     status = os.stat(path)
-    new = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "scanned_ns": time.time_ns()}
+    new = {"size": status.st_size, "version": status.st_mtime_ns, "scanned_ns": time.time_ns()}
     return new | {"sha256": sha256}
 
 

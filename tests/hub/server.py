@@ -146,9 +146,15 @@ class HubDouble:
     def add_repo(self, repo_id: str, private: bool = False, kind: str = "models") -> None:
         self.storage.create(kind, repo_id, private)
 
-    def add_model(self, repo_id: str, files: dict[str, bytes], commit: str | None = None) -> None:
-        """A public model that somebody has pushed, as this commit: path -> content."""
-        repo = self.storage.create("models", repo_id, private=False)
+    def push(
+        self,
+        repo_id: str,
+        files: dict[str, bytes],
+        commit: str | None = None,
+        kind: str = "models",
+    ) -> None:
+        """Somebody makes a public repository of these files, as this commit: path -> content."""
+        repo = self.storage.create(kind, repo_id, private=False)
         entries = {
             path: (self.storage.lfs if path.endswith(LFS_SUFFIXES) else self.storage.blob)(content)
             for path, content in files.items()

@@ -16,7 +16,7 @@ from tests.hub import Fault, HubDouble
 def hub(tmp_path_factory, tiny_classifier):
     with HubDouble(tmp_path_factory.mktemp("hub")) as hub:
         files = {path.name: path.read_bytes() for path in tiny_classifier.iterdir()}
-        hub.add_model("you/tiny", files | {"training_args.bin": b"a pickle"})
+        hub.push("you/tiny", files | {"training_args.bin": b"a pickle"})
         hub.add_repo("somebody/secret", private=True)
         yield hub
 

@@ -186,7 +186,7 @@ def test_a_tagged_file_is_known_to_the_next_scan(music):
     write(music)
     files = find_files([music]).files.to_pylist()
     rows = read_rows(music.parent / "parts", LABELS).to_pylist()
-    assert sorted((r["path"], r["size"], r["mtime_ns"], r["sha256"]) for r in rows) == [
+    assert sorted((r["path"], r["size"], r["version"], r["sha256"]) for r in rows) == [
         (*file.values(), sha256_of(str(music / file["path"]))) for file in files
     ], "also if all times shift later"
 
