@@ -1,9 +1,10 @@
 """Compare a model with what the GTZAN archive's feature tables and images give: one table.
 
-    python -m baselines "data/GTZAN Genre Collection.zip"
-    python -m baselines "data/GTZAN Genre Collection.zip" --images --seeds 0 1 2 --runs runs/mine
+    python -m baselines data/gtzan.zip
+    python -m baselines data/gtzan.zip --images --seeds 0 1 2 --runs runs/mine
+    python -m baselines data/gtzan.zip --images --image_model models/efficientat-mn04
 
-scikit-learn is trained on the archive's CSV files, in seconds; with --images a small net on its
+scikit-learn is trained on the archive's CSV files, in seconds; with --images EfficientAT on its
 spectrogram images, in minutes for each seed. Rows of --runs come from the report.json of finished
 runs. The table is Markdown, printed.
 """
@@ -22,6 +23,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("archive", type=Path, help="the Kaggle zip, or a folder unpacked from it")
     parser.add_argument("--images", action="store_true", help="train on the images as well")
+    parser.add_argument(
+        "--image_model", type=Path, metavar="DIR",
+        help="weights to begin with on the images, of `python -m music_genre.efficientat` "
+        "(default: random ones)",
+    )  # fmt: skip
     parser.add_argument("--splits", nargs="+", default=["random", "filtered"], help="%(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the net on images")
     parser.add_argument("--epochs", type=int, default=30, help="of the net on images")
@@ -42,7 +48,11 @@ def main() -> None:
         rows += feature_rows(arguments.archive, arguments.splits)
         if arguments.images:
             rows += image_rows(
-                arguments.archive, arguments.splits, arguments.seeds, arguments.epochs
+                arguments.archive,
+                arguments.splits,
+                arguments.seeds,
+                arguments.epochs,
+                arguments.image_model,
             )
         print(to_markdown(rows))
 

@@ -1,8 +1,9 @@
-"""A small residual net of transformers on the spectrogram images of the Kaggle archive.
+"""EfficientAT on the spectrogram images of the Kaggle archive, as if they came from audio.
 
 Run by `python -m baselines ARCHIVE --images`. `images_original` has one PNG per track, of its whole
-30 s, with or without white margins around the plot. The net learns from random weights and random
-crops of 7.5 s, and averages over crops when it is scored. The splits are those of the other models.
+30 s, with or without white margins around the plot. The net begins with random weights, or with
+those of `--image_model`, learns from random crops of 7.5 s, and averages over crops when it is
+scored. The splits are those of the other models.
 """
 
 import io
@@ -17,38 +18,42 @@ import torch
 from PIL import Image
 from scipy.special import log_softmax
 from tqdm import tqdm
-from transformers import (
-    ResNetConfig,
-    ResNetForImageClassification,
-    Trainer,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import Trainer, TrainingArguments, set_seed
 
 from baselines.comparison import Row, score
 from data_prep import splits
 from data_prep.archive import MemberError, members_of
 from data_prep.gtzan import GENRES, as_tracks, genre_of
+from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 
 IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # blues00000.png
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
-HEIGHT, WIDTH = 96, 256  # of a plot; Kaggle's have 217 by 335 pixels
-CROP = 64  # columns: 7.5 s
+BANDS, FRAMES = 128, 1024  # of a plot as the net sees it; Kaggle's have 217 by 335 pixels
+CROP = 256  # frames: 7.5 s
+RANDOM_WIDTH = 0.4  # of the net with random weights, that of mn04
 UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 
 
 def image_rows(
-    archive: Path, methods: Sequence[str], seeds: Sequence[int], epochs: int
+    archive: Path,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    epochs: int,
+    model: Path | None = None,
 ) -> list[Row]:
-    """The net on each split; a track counts as right by the share of seeds that are."""
+    """The net on each split; a track counts as right by the share of seeds that are.
+
+    Args:
+        model: an EfficientAT to begin with; None is random weights.
+    """
     plots = read_images(archive)
-    return [evaluate(plots, method, seeds, epochs) for method in methods]
+    return [evaluate(plots, method, seeds, epochs, model) for method in methods]
 
 
 def read_images(archive: Path) -> dict[str, np.ndarray]:
-    """The plots of an archive's images by track_id, float32 from 0 to 1, shape (HEIGHT, WIDTH).
+    """The plots of an archive's images by track_id, see `read_plot`.
 
     Raises InputError: it is not an archive, or has no usable image of a GTZAN track.
     """
@@ -71,11 +76,17 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
 
 
 def read_plot(data: bytes) -> np.ndarray:
-    """The plot in a PNG, without margins. Raises one of UNUSABLE: none."""
+    """The plot in a PNG, without margins, as a spectrogram: the lowest band first.
+
+    Returns float32, shape (FRAMES, BANDS), of mean 0 and deviation 1. Raises one of UNUSABLE: none.
+    """
     image = Image.open(io.BytesIO(data), formats=["PNG"])
     plot = plot_area(np.asarray(image.convert("RGB")))
-    grey = Image.fromarray(plot).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
-    return np.asarray(grey, dtype=np.float32) / 255
+    grey = Image.fromarray(plot).convert("L").resize((FRAMES, BANDS), Image.Resampling.BOX)
+    spectrogram = np.asarray(grey, dtype=np.float32)[::-1].T
+    if not (deviation := spectrogram.std()):
+        raise ValueError("its plot has one colour")
+    return (spectrogram - spectrogram.mean()) / deviation
 
 
 def plot_area(pixels: np.ndarray) -> np.ndarray:
@@ -92,10 +103,10 @@ def plot_area(pixels: np.ndarray) -> np.ndarray:
 
 
 class Crops(torch.utils.data.Dataset):
-    """Crops of plots, as `pixel_values` of shape (1, HEIGHT, CROP), float32, and `labels`."""
+    """Crops of plots, as `input_values` of shape (CROP, BANDS), float32, and `labels`."""
 
     def __init__(self, plots: Mapping[str, np.ndarray], tracks: list[str], is_random: bool) -> None:
-        starts = [None] if is_random else range(0, WIDTH - CROP + 1, CROP // 2)
+        starts = [None] if is_random else range(0, FRAMES - CROP + 1, CROP // 2)
         self.plots = plots
         self.rows = [(track, start) for track in tracks for start in starts]
 
@@ -105,16 +116,19 @@ class Crops(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict[str, object]:
         track, start = self.rows[i]
         if start is None:
-            start = int(torch.randint(WIDTH - CROP + 1, ()))
-        plot = self.plots[track] - self.plots[track].mean()
+            start = int(torch.randint(FRAMES - CROP + 1, ()))
         return {
-            "pixel_values": plot[None, :, start : start + CROP],
+            "input_values": self.plots[track][start : start + CROP],
             "labels": GENRES.index(genre_of(track)),
         }
 
 
 def evaluate(
-    plots: Mapping[str, np.ndarray], method: str, seeds: Sequence[int], epochs: int
+    plots: Mapping[str, np.ndarray],
+    method: str,
+    seeds: Sequence[int],
+    epochs: int,
+    model: Path | None,
 ) -> Row:
     assignment = splits.assign(as_tracks(dict.fromkeys(plots, "")), method)
     train, test = (sorted(t for t in assignment if assignment[t] == s) for s in ("train", "test"))
@@ -122,25 +136,26 @@ def evaluate(
         raise InputError(f"The {method} split of these images has no train or no test part.")
     right = pd.Series(0.0, index=test)
     for seed in seeds:
-        trainer = make_trainer(Crops(plots, train, is_random=True), epochs, seed)
+        trainer = make_trainer(Crops(plots, train, is_random=True), epochs, seed, model)
         trainer.train()
         logits = trainer.predict(Crops(plots, test, is_random=False)).predictions
         means = log_softmax(logits, axis=-1).reshape(len(test), -1, len(GENRES)).mean(axis=1)
         right += [GENRES[i] == genre_of(t) for i, t in zip(means.argmax(-1), test, strict=True)]
     size = f"{trainer.model.num_parameters() / 1e6:.1f} million"
-    return Row(f"ResNet, seeds: {len(seeds)}", "images", method, *score(right / len(seeds)), size)
+    name = f"EfficientAT from {model.name if model else 'random weights'}, seeds: {len(seeds)}"
+    return Row(name, "images", method, *score(right / len(seeds)), size)
 
 
-def make_trainer(crops: Crops, epochs: int, seed: int) -> Trainer:
+def make_trainer(crops: Crops, epochs: int, seed: int, model: Path | None) -> Trainer:
+    """With weights of `model`, its first blocks stay as they are, as in train_hf.py."""
     set_seed(seed)
-    config = ResNetConfig(
-        num_channels=1,
-        embedding_size=32,
-        hidden_sizes=[32, 64, 128],
-        depths=[1, 1, 1],
-        layer_type="basic",
-        num_labels=len(GENRES),
-    )
+    config = EfficientATConfig(width_multiplier=RANDOM_WIDTH, num_labels=len(GENRES))
+    net = EfficientATForAudioClassification(config)
+    if model:
+        net = EfficientATForAudioClassification.from_pretrained(
+            model, num_labels=len(GENRES), ignore_mismatched_sizes=True
+        )
+        net.freeze_feature_encoder()
     arguments = TrainingArguments(
         tempfile.mkdtemp(),
         num_train_epochs=epochs,
@@ -155,4 +170,4 @@ def make_trainer(crops: Crops, epochs: int, seed: int) -> Trainer:
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
     )
-    return Trainer(ResNetForImageClassification(config), arguments, train_dataset=crops)
+    return Trainer(net, arguments, train_dataset=crops)

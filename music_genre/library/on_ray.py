@@ -46,7 +46,10 @@ def connect(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, log_to_driver=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"There is no Ray cluster at {address}: {error}") from error
+        raise InputError(
+            f"There is no Ray cluster at {address}, or it asks for a token that RAY_AUTH_MODE=token "
+            f"would send: {error}"
+        ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # the scan has one
 
 
