@@ -19,7 +19,7 @@ import numpy as np
 from music_genre import audio
 from music_genre.errors import InputError
 from music_genre.isolation import DecoderError, DecoderPool, result
-from music_genre.library.object_store import is_url, read_object
+from music_genre.library.object_store import read_object
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
 MAX_FILES_AHEAD = 64
@@ -32,10 +32,11 @@ class File(NamedTuple):
     """One file. `size` (bytes) and `version` are None where the system does not tell them."""
 
     path: str  # below the root, as text: the key of its row
-    location: str  # on this machine, or a URL
+    location: str  # on this machine, or in `store`
     size: int | None
     version: int | None
     known: dict[str, Any] | None = None  # its last row, if the size was the same then
+    store: str | None = None  # the URL of the object store that has it
 
 
 class DecodedFile(NamedTuple):
@@ -66,7 +67,7 @@ def decode_file(file: File, sampling_rate: int, seconds: float | None = None) ->
         AudioError: it cannot be used, or is too short or silent.
         OSError: it cannot be read.
     """
-    source = read_object(file.location) if is_url(file.location) else file.location
+    source = read_object(file.store, file.location) if file.store else file.location
     if file.known and file.known["sha256"] == (sha256 := sha256_of(source)):
         return DecodedFile(None, sha256)
     claimed = audio.measure(source) if seconds else None

@@ -36,7 +36,7 @@ class Found:
     kinds: how many files of each suffix are read; `other_kinds`, are not.
     unreadable: folders and files that the system did not show: paths below the root, and why.
     links: linked folders; they are not followed.
-    odd_names: of names that are no text: what stands for one -> as the system has it.
+    names: path -> name in the object store, or as the system has it where that is no text.
     """
 
     base: str
@@ -45,17 +45,19 @@ class Found:
     other_kinds: Counter[str] = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
-    odd_names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def location(self, path: str) -> str:
-        return posixpath.join(self.base, self.odd_names.get(path, path))
+        """Where a file is on this machine, or its name in the object store."""
+        name = self.names.get(path, path)
+        return name if is_url(self.base) else os.path.join(self.base, name)
 
     def name_of(self, location: str) -> str:
         """The path below the root; bytes that are not UTF-8 become escapes such as \\xef."""
         below = os.path.relpath(location, self.base)
         text = os.fsencode(below).decode("utf-8", "backslashreplace")
         if text != below:
-            self.odd_names[text] = below
+            self.names[text] = below
         return text.replace(os.sep, "/")
 
     def note(self, error: OSError) -> None:
@@ -92,10 +94,11 @@ def _find_objects(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple
     if len(roots) > 1:
         raise InputError("A folder in an object store is scanned alone: name no other PATH.")
     found, rows = Found(str(roots[0]).rstrip("/")), {}
-    for path, size, version in list_objects(found.base):
-        with_folders = accumulate(path.split("/"), posixpath.join)
+    for path, name, size, version in list_objects(found.base):
+        with_folders = accumulate(path.split("/"), "{}/{}".format)
         if all(_is_wanted(one, patterns) for one in with_folders) and _is_audio(path, found):
             rows[path] = (path, size, version)
+            found.names[path] = name
     return found, rows
 
 
@@ -130,7 +133,10 @@ def _walk(top: str, found: Found, patterns: Sequence[str]) -> Iterator[str]:
 def _is_wanted(path: str, patterns: Sequence[str]) -> bool:
     """path: of a file or folder, below the root."""
     name = os.path.basename(path)
-    is_left_out = any(fnmatch(name, one) or fnmatch(path, one) for one in patterns)
+    # An album's name may have brackets, which are sets of letters in a pattern.
+    is_left_out = any(
+        one in (name, path) or fnmatch(name, one) or fnmatch(path, one) for one in patterns
+    )
     return not (is_left_out or name.startswith(".") or name.lower() in BINS)
 
 

@@ -1,12 +1,12 @@
 """Music in an object store: s3://, gs://, hf:// and whatever else fsspec opens.
 
-    for path, size, version in list_objects("s3://bucket/music"):
-        data = read_object(f"s3://bucket/music/{path}")
+    for path, name, size, version in list_objects("s3://bucket/music"):
+        data = read_object("s3://bucket/music", name)
 
 Decoder processes import this, so that fsspec is imported where it is used.
 """
 
-import posixpath
+import hashlib
 from collections.abc import Iterator
 
 from music_genre.errors import InputError
@@ -16,10 +16,11 @@ def is_url(place: object) -> bool:
     return "://" in str(place)
 
 
-def list_objects(url: str) -> Iterator[tuple[str, int | None, int]]:
-    """Each object below a URL: its path from there, its size in bytes, and its version.
+def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
+    """Each object below a URL: its path from there, its name in the store, size and version.
 
-    The version is a number that is another one when the store says that the object changed.
+    The size is in bytes, and -1 where the store does not say it. The version is a number that is
+    another one when the store says anything else of the object.
 
     Raises:
         InputError: the store cannot be listed.
@@ -33,16 +34,22 @@ def list_objects(url: str) -> Iterator[tuple[str, int | None, int]]:
     except Exception as error:  # each store has errors of its own, and so has a missing package
         raise InputError(f"{url} cannot be listed: {error or type(error).__name__}") from error
     for name, about in objects.items():
-        yield posixpath.relpath(name, top), about.get("size"), filesystem.checksum(name) % 2**63
+        version = hashlib.sha256(repr(about).encode()).digest()[:8]
+        size = about.get("size")
+        yield (
+            name.removeprefix(top).lstrip("/"),
+            name,
+            -1 if size is None else size,
+            int.from_bytes(version, signed=True),
+        )
 
 
-def read_object(url: str) -> bytes:
-    """Raises OSError where it cannot be read."""
+def read_object(url: str, name: str) -> bytes:
+    """An object of the store of `url`, by its name there. Raises OSError: it cannot be read."""
     import fsspec
 
     try:
-        filesystem, path = fsspec.url_to_fs(url)
-        return filesystem.cat_file(path)
+        return fsspec.url_to_fs(url)[0].cat_file(name)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # each store has errors of its own

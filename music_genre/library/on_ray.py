@@ -47,8 +47,8 @@ def connect(address: str | None) -> None:
         ray.init(address, log_to_driver=False)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"There is no Ray cluster at {address}, or it asks for a token that RAY_AUTH_MODE=token "
-            f"would send: {error}"
+            f"There is no Ray cluster at {address}: {error}. If it asks for a token, set "
+            "RAY_AUTH_MODE=token."
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # the scan has one
 

@@ -23,6 +23,7 @@ from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library.decoding import DecodedFile, File, decode_files, sha256_of
 from music_genre.library.files import Found, describe_kinds, describe_others, find_files
+from music_genre.library.object_store import is_url
 from music_genre.library.table import (
     PartWriter,
     Row,
@@ -106,12 +107,13 @@ def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int
     file_rows = rows_of(found.files, rows)
     is_todo = pa.compute.invert(have_valid_row(found.files, file_rows))
     files, known = found.files.filter(is_todo), file_rows.filter(is_todo)
+    store = found.base if is_url(found.base) else None
 
     def todo() -> Iterator[File]:
         for file, row in zip(rows_in(files), rows_in(known), strict=True):
             is_known = row["sha256"] is not None and row["size"] == file["size"]
             location = found.location(file["path"])
-            yield File(**file, location=location, known=row if is_known else None)
+            yield File(**file, location=location, known=row if is_known else None, store=store)
 
     return todo(), len(files)
 

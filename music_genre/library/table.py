@@ -57,10 +57,12 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
     before = read_settings(parts) or settings
     for key in settings:
         if key != "model" and before.get(key) != settings[key]:
+            is_commit = key == "revision" and not str(before.get(key)).startswith("sha256:")
+            same = f"--revision {before.get(key)} for the same model, " if is_commit else ""
             raise InputError(
                 f"The rows in {parts} were made by {before.get('model')} with {key} "
-                f"{before.get(key)}, and this scan has {settings[key]}: give another --output, or "
-                f"delete {parts} to process all files again."
+                f"{before.get(key)}, and this scan has {settings[key]}: give {same}another "
+                f"--output, or delete {parts} to process all files again."
             )
     with replacing(parts / SETTINGS_FILE) as file:
         file.write(json.dumps(settings).encode())
@@ -87,17 +89,23 @@ def read_rows(parts: Path, labels: Sequence[str]) -> pa.Table:
     Raises:
         InputError: a part is damaged.
     """
-    paths = [str(path) for path in parts.glob("*.parquet")]
-    try:
-        rows = dataset.dataset(paths, schema_of(labels), format="parquet").to_table()
-    except pa.ArrowException as error:
-        raise InputError(
-            f"{error} Delete that file, and what it has rows of is scanned again."
-        ) from error
+    rows = pa.concat_tables(
+        [schema_of(labels).empty_table(), *(_read_part(p, labels) for p in parts.glob("*.parquet"))]
+    )
     order = compute.sort_indices(rows["scanned_ns"])
     keys = pa.table({"path": rows["path"].take(order), "row": order})
     last = keys.group_by("path", use_threads=False).aggregate([("row", "last")])
     return rows.take(last["row_last"])
+
+
+def _read_part(path: Path, labels: Sequence[str]) -> pa.Table:
+    try:
+        return dataset.dataset(path, schema_of(labels), format="parquet").to_table()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}): delete it, and what it has rows of is "
+            "scanned again."
+        ) from error
 
 
 class PartWriter:

@@ -137,9 +137,13 @@ def _changes(files: list[File], tagging: Tagging) -> tuple[list[Change], int, li
             left.append(f"{file.path}: {field}")
         elif not tagging.is_empty(field.values) and not tagging.replace:
             n_have += 1
-        elif field.values != (genres := tagging.genres(file.known)):
+        elif field.values not in (genres := tagging.genres(file.known), _to_write(genres, field)):
             changes.append((file, field, genres))
     return sorted(changes, key=lambda change: change[0].path), n_have, sorted(left)
+
+
+def _to_write(genres: list[str], before: Field) -> list[str]:
+    return [SEPARATOR.join(genres)] if before.is_single else genres
 
 
 def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
@@ -153,8 +157,8 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
         lines.write(b"\n" + json.dumps(entry).encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
-    values = [SEPARATOR.join(genres)] if before.is_single else genres
-    sha256 = _replace(pool, os.path.realpath(file.location), values, field)
+    path = os.path.realpath(file.location)
+    sha256 = _replace(pool, path, _to_write(genres, before), field)
     return _new_in_row(file.location, sha256)
 
 
@@ -203,7 +207,8 @@ def _copy_of(path: str) -> str:
 def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> str:
     """Write the old values back. Returns what happened, for people.
 
-    A file that something else changed since is left as it is, and stays in the log.
+    A file that something else changed since is left as it is, and stays in the log. The log stays
+    whole if no file had to be changed: these may be others of the same names.
 
     Args:
         parts: of the scan, for these labels: they get rows with the files' new sizes and times.
@@ -213,7 +218,7 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
     """
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
-    undone, kept, left = set(), {}, {}
+    undone, kept, left, n_changed = set(), {}, {}, 0
     table = read_rows(parts, labels)
     check_same_root(found, table)
     rows = {row["path"]: row for row in rows_in(table)}
@@ -227,20 +232,24 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
                 if sha256 is None:  # an undo that was killed has undone the later changes
                     kept.pop(key, None)
                     left.pop(key, None)
-                elif row := rows.get(entry["path"]):
+                    continue
+                n_changed += 1
+                if row := rows.get(entry["path"]):
                     writer.append(row | _new_in_row(path, sha256))
             except (InputError, OSError) as error:
                 left[key] = f"{entry['path']}: {error}"
                 kept.setdefault(key, []).insert(0, entry)
-    if kept:
+    messages = {path: message for (path, _), message in left.items()}
+    n_undone = len(undone - messages.keys())
+    text = f"{n_undone:,} files have their old tags again, {len(messages):,} were left unchanged."
+    if not n_changed:
+        text += f" No file had to be changed, so {log} is kept."
+    elif kept:
         with replacing(log) as file:
             for entries in reversed(kept.values()):
                 file.writelines(json.dumps(entry).encode() + b"\n" for entry in entries)
     else:
         log.unlink()
-    messages = {path: message for (path, _), message in left.items()}
-    n_undone = len(undone - messages.keys())
-    text = f"{n_undone:,} files have their old tags again, {len(messages):,} were left unchanged."
     return "\n".join([text, *messages.values()])
 
 

@@ -31,6 +31,10 @@ def test_hidden_files_bins_and_patterns_are_left_out(tmp_path):
         assert paths(tmp_path, exclude=[pattern]) == ["a.mp3", "x/live/d.MP3"]
     assert "Podcasts/b.mp3" not in paths(tmp_path, exclude=["./Podcasts"])
     assert paths(tmp_path, exclude=["x/P*", "*.MP3"]) == ["Podcasts/b.mp3", "a.mp3"]
+    touch(tmp_path, "Live [FLAC]/e.mp3", "x/Live [FLAC]/f.mp3")
+    excluded = ["Podcasts", "live", "Live [FLAC]/"]
+    assert paths(tmp_path, exclude=excluded) == ["a.mp3"]
+    assert "x/Live [FLAC]/f.mp3" not in paths(tmp_path, exclude=["x/Live [FLAC]"])
 
 
 def test_kinds_are_counted_and_linked_folders_named(tmp_path):

@@ -59,7 +59,7 @@ def test_bins_patterns_and_hidden_objects_are_left_out(bucket):
     names = ("0.wav", "2.ogg", "6.wav", "8.ogg")
     paths = [*(f"album 0/{name}" for name in names), "click.wav", "letter.mp3"]
     assert found.files["path"].to_pylist() == paths
-    assert found.location("album 0/0.wav") == f"{URL}/album 0/0.wav"
+    assert found.location("album 0/0.wav") == "/bucket/music/album 0/0.wav"
 
 
 def test_an_object_that_cannot_be_read_this_time_is_tried_again(
@@ -79,7 +79,29 @@ def test_an_object_that_cannot_be_read_this_time_is_tried_again(
     rows = {row["path"]: row for row in scan_to(output, URL)}
     assert rows["album 0/0.wav"]["genre"]
     with pytest.raises(FileNotFoundError):
-        read_object(f"{URL}/nothing.wav")
+        read_object(URL, "/bucket/music/nothing.wav")
+
+
+def test_objects_have_any_name_and_need_no_size(bucket, scan_to, tmp_path, monkeypatch):
+    data = bucket.cat_file("/bucket/music/album 1/9.wav")
+    names = ("Artist :: Title [live].wav", "sub//d.wav", "a?b#c %20*.wav")
+    for name in names:
+        bucket.pipe_file(f"/bucket/music/odd/{name}", data)
+    real = type(bucket).find
+
+    def find(self, *args, **options):
+        found = real(self, *args, **options)
+        return {name: about | {"size": None} for name, about in found.items()}
+
+    monkeypatch.setattr(type(bucket), "find", find)
+    url, output = f"{URL}/odd", tmp_path / "out.parquet"
+    rows = {row["path"]: row for row in scan_to(output, url)}
+    assert sorted(rows) == sorted(names)
+    assert all(row["genre"] for row in rows.values())
+    bucket.pipe_file(f"/bucket/music/odd/{names[0]}", data[: len(data) // 2 * 2 - 8000])
+    after = {row["path"]: row for row in scan_to(output, url)}
+    assert "2 of them known" in scan_to.said
+    assert after[names[0]]["duration"] < rows[names[0]]["duration"]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_tags_that_another_program_added_since_stay(music):
         file.save()
     log = (music.parent / "log").read_bytes()
     assert "0 were left unchanged" in undo(music)
-    (music.parent / "log").write_bytes(log)  # as if it had been killed
+    (music.parent / "log").write_bytes(log)
     assert "0 were left unchanged" in undo(music)
     for path in chosen:
         assert "added" in str(all_tags(path)), path
@@ -121,7 +121,23 @@ def test_an_undo_that_was_killed_before_its_end_is_finished_by_the_next(music):
     for rock in (0.0, 0.8):
         write(music, jazz=0.9 - rock, rock=rock)
     log = (music.parent / "log").read_bytes()
-    undo(music)
+    (music.parent / "away").mkdir()
+    (music / "plain.flac").rename(music.parent / "away" / "plain.flac")
+    undo(music)  # of the other file
+    (music.parent / "away" / "plain.flac").rename(music / "plain.flac")
     (music.parent / "log").write_bytes(log)
     assert undo(music).startswith("2 files have their old tags again, 0 were left")
     assert state(music) == before and not (music.parent / "log").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_an_undo_of_other_files_of_the_same_names_keeps_the_log(music):
+    keep(music, "plain.flac", "plain.mp3")
+    before = state(music)
+    other = shutil.copytree(music, music.parent / "other")
+    write(music)
+    log, parts = music.parent / "log", music.parent / "parts"
+    said = tags.undo_tags(find_files([other]), log, parts, LABELS)
+    assert f"No file had to be changed, so {log} is kept." in said
+    undo(music)
+    assert state(music) == before and not log.exists()
