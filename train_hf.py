@@ -96,18 +96,21 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     setup.use_all_cores(recipe)
     base = find_model(model.model_name_or_path, model.revision)
     sampling_rate = load_feature_extractor(base).sampling_rate
+    if recipe.output_dir:  # before hours of preparation
+        checkpoints.find_checkpoint(recipe.output_dir, recipe.resume_from_checkpoint)
     with clock.stage("preparation"):
         dataset, preparation = load_data(
             prepare(data, sampling_rate, bool(recipe.resume_from_checkpoint)), data, sampling_rate
         )
     recipe.output_dir = recipe.output_dir or setup.default_output_dir(model, preparation)
     repo_id = setup.open_repository(recipe, preparation)
-    checkpoint = checkpoints.find_checkpoint(Path(recipe.output_dir), recipe.resume_from_checkpoint)
+    checkpoint = checkpoints.find_checkpoint(recipe.output_dir, recipe.resume_from_checkpoint)
     PartialState().wait_for_everyone()
 
     with checkpoints.open_folder(recipe):
         this = setup.make_run(base, dataset, preparation, model, recipe, clock)
         if checkpoint:
+            checkpoints.check_window(checkpoint, model.window_seconds)
             check_resumed(this.seen, this.folder)
         if recipe.should_save:
             write_seen(this.seen, this.folder)
@@ -245,13 +248,13 @@ def main() -> None:
         print_once("There is no GTZAN archive in data/, so this is the quickstart.")
         config = QUICKSTART_CONFIG
     arguments = parse_arguments(argv, __doc__, config)
-    data, _, recipe = arguments
+    data, model, recipe = arguments
     with (
         exit_with_message(f"Stopped. If a checkpoint is there: {checkpoints.RESUME}"),
         explain_failures(recipe.output_dir),
     ):
         if recipe.job:
-            run_as_job(argv, data.dataset, recipe)
+            run_as_job(argv, data, model, recipe)
         elif recipe.seeds:
             run_seeds(run, argv, recipe)
         else:

@@ -1,19 +1,10 @@
 """Names as people write them: one spelling for the same genre or artist, text that fits a line."""
 
 import hashlib
-import re
 
-from music_genre.genre_names import same_name_key
+from music_genre.genre_names import artist_key
 
 MAX_LENGTH = 200  # of a name in the manifest
-UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
-GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
-
-
-def artist_key(name: str) -> str:
-    """`same_name_key` of the main artist; "" for "Various Artists" and the like."""
-    key = same_name_key(GUEST.sub("", name))
-    return "" if key in UNKNOWN_ARTISTS else key
 
 
 def known_artist(name: str) -> str:

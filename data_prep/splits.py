@@ -18,10 +18,9 @@ import numpy as np
 
 from data_prep import gtzan
 from data_prep.gtzan import SPLITS, filtered_split
-from data_prep.names import artist_key
 from data_prep.track import Track
 from music_genre.errors import InputError
-from music_genre.genre_names import same_name_key
+from music_genre.genre_names import artist_key, same_name_key
 
 GTZAN_METHODS = tuple(gtzan.DESCRIPTIONS)
 CUSTOM_METHODS = ("artist", "album", "random", "given")  # of other sources

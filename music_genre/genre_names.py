@@ -1,9 +1,10 @@
-"""Names of genres as people and programs write them.
+"""Names of genres and artists as people and programs write them.
 
 is_no_genre("Unknown")  # True: many programs write this where no genre is known
 same_name_key("Hip-Hop") == same_name_key("hip hop")
 """
 
+import re
 import unicodedata
 
 # In the form that `same_name_key` gives. What pandas reads as a missing value is among them.
@@ -16,6 +17,8 @@ NAMES = (
 )
 NO_GENRES = frozenset(NAMES.split())
 MAX_ID3_NUMBER, NO_ID3_GENRE = 191, 255
+UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
+GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
 
 
 def same_name_key(name: str) -> str:
@@ -25,6 +28,12 @@ def same_name_key(name: str) -> str:
     """
     text = unicodedata.normalize("NFKC", name).casefold().replace("&", "and")
     return "".join(c for c in text if unicodedata.category(c)[0] in "LMN") or text.strip()
+
+
+def artist_key(name: str) -> str:
+    """`same_name_key` of the main artist; "" for "Various Artists" and the like."""
+    key = same_name_key(GUEST.sub("", name))
+    return "" if key in UNKNOWN_ARTISTS else key
 
 
 def is_no_genre(text: str) -> bool:

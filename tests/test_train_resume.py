@@ -92,10 +92,18 @@ def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(
         train(*options, *LAST, "--gradient_accumulation_steps", "2")
 
 
+def test_a_probe_is_not_resumed_with_other_windows(uninterrupted, prepared, pretrained, tmp_path):
+    """The probe could stay, and report and card said the new length."""
+    shutil.copytree(uninterrupted / "linear_probe", tmp_path / "run" / "linear_probe")
+    options = every_three_steps(prepared, pretrained, tmp_path / "run", **AUGMENTED)
+    with pytest.raises(InputError, match="linear_probe has windows of 1 s: resume with"):
+        train(*options, *LAST, "--window_seconds", "2")
+
+
 def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):
     (tmp_path / "report.json").write_text('{"is_synthetic": false}')
     with pytest.raises(InputError, match=r"has report\.json in it"):
-        train(*flags(prepared, tiny_config, tmp_path))
+        train(*flags("no dataset", tiny_config, tmp_path))  # it is prepared after this
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
     with (
         hold_folder(tmp_path),

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest, bootstrap
 
+from music_genre.genre_names import artist_key
+
 
 def artist_groups(artists: Sequence[str]) -> np.ndarray:
-    """The artist of each clip, or a name of its own where that is unknown; shape (clips,)."""
-    return np.array([artist or f"clip {i}" for i, artist in enumerate(artists)])
+    """The artist of each clip in one spelling, or its number where that is unknown; shape (clips,).
+
+    Spellings are those by which data_prep splits: guests are left out.
+    """
+    return np.array([artist_key(artist or "") or f"clip {i}" for i, artist in enumerate(artists)])
 
 
 def mean_interval(

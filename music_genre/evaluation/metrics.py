@@ -15,6 +15,7 @@ from music_genre.evaluation.calibration import (
     reliability,
 )
 from music_genre.evaluation.intervals import artist_groups, mean_interval
+from music_genre.genre_names import artist_key
 
 SHORT_SECONDS = 2.0  # of audio, after which a visitor of the demo expects a first prediction
 
@@ -93,7 +94,7 @@ class SplitScore:
             **GenreMetrics().compute(predictions=predictions, references=references),
             "accuracy_ci95": mean_interval(is_right, artist_groups(self.artists)),
             "n": len(references),
-            "n_artists": len({artist for artist in self.artists if artist}),
+            "n_artists": len({artist_key(artist) for artist in self.artists if artist}),
             "n_artist_unknown": sum(not artist for artist in self.artists),
             "per_genre": {
                 label: dict(zip(("precision", "recall", "f1", "n"), row, strict=True))
@@ -116,7 +117,7 @@ def describe_summary(name: str, summary: dict[str, Any]) -> str:
     all_at_once = "."
     if one_pass:
         all_at_once = (
-            f"; from all of it at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
+            f"; from each clip at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
         )
     return (
         f"{name}: accuracy {summary['accuracy']:.3f} on {summary['n']} tracks, "

@@ -57,7 +57,7 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     model.load_state_dict(loaded.state_dict())
 
 
-def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
+def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
     """The checkpoint to resume from, None to start anew. Nothing is changed.
 
     Args:
@@ -67,6 +67,7 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
     Raises:
         InputError: it is not there or not complete, or the folder holds another run's work.
     """
+    output_dir = Path(output_dir)
     if not wanted:
         _check_is_free(output_dir)
         return None
@@ -99,6 +100,16 @@ def find_checkpoint(output_dir: Path, wanted: str | None) -> str | None:
 def is_linear_probe(checkpoint: str | Path) -> bool:
     """Whether a checkpoint is a run's linear probe, and not one of the Trainer's."""
     return Path(checkpoint, CHOICE_FILE).is_file()
+
+
+def check_window(checkpoint: str | Path, window_seconds: float) -> None:
+    """Raises InputError: the model of a checkpoint has windows of another length."""
+    config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
+    if (before := config["window_seconds"]) != window_seconds:
+        raise InputError(
+            f"{checkpoint} has windows of {before:g} s: resume with --window_seconds {before:g}, "
+            "or start a new run in another --output_dir."
+        )
 
 
 def save_linear_probe(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from music_genre.errors import InputError
 from music_genre.training.checkpoints import RESUME
 
@@ -19,6 +21,11 @@ def explain_failures(output_dir: str | None) -> Iterator[None]:
         raise
     except ImportError as error:  # an optimizer or a tracker whose package is not here
         raise InputError(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "The GPU has too little memory: halve --per_device_train_batch_size and double "
+            "--gradient_accumulation_steps, which trains the same."
+        ) from error
     except Exception as error:
         if is_disk_full(error, Path(output_dir or ".")):
             raise InputError(f"The disk is full: make room. {RESUME}") from error

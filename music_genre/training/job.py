@@ -4,11 +4,13 @@
         --hub_model_id you/distilhubert-gtzan --job t4-small
 
 The files of this checkout that git tracks travel to the job as they are here, and so does a
-prepared dataset of this machine. What the run writes stays in a private bucket, so that the same
-command resumes a job that was cut. The model arrives on the Hub.
+prepared dataset of this machine. What the run writes stays in a private bucket of its command, so
+that the same command resumes a job that was cut, and another one does not. The model arrives on the
+Hub.
 """
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
-from music_genre.training.arguments import RecipeArguments
+from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
 ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
@@ -35,12 +37,15 @@ exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) -> None:
+def run_as_job(
+    argv: list[str], data: DataArguments, model: ModelArguments, recipe: RecipeArguments
+) -> None:
     """Check what can be wrong here, submit the run of `argv`, and follow it to its end.
 
     Raises:
         InputError: something is wrong here, the Hub refuses the job, or the job failed.
     """
+    dataset = data.dataset
     is_here = bool(dataset) and Path(dataset).exists()
     is_prepared = is_here and Path(dataset, "preparation.json").is_file()
     if not (recipe.push_to_hub and recipe.hub_model_id and dataset) or is_here != is_prepared:
@@ -60,10 +65,11 @@ def run_as_job(argv: list[str], dataset: str | None, recipe: RecipeArguments) ->
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
         argv = [*_run_arguments(argv), "--dataset", "/dataset" if is_here else dataset]
-        volumes = [_code_volume(api, argv)]
+        command = hashlib.sha256(repr((argv, dataset)).encode()).hexdigest()[:8]
+        volumes = [_code_volume(api, argv, model.model_name_or_path)]
         with TemporaryDirectory() as empty:
             output = api.sync_job_volume(
-                empty, "/output", remote_name=f"music-genre-{name}", read_only=False
+                empty, "/output", remote_name=f"music-genre-{name}-{command}", read_only=False
             )
         volumes.append(output)
         if is_here:
@@ -106,8 +112,11 @@ def _price(api: HfApi, flavor: str) -> str:
     return prices[flavor]
 
 
-def _code_volume(api: HfApi, argv: list[str]) -> Volume:
-    """The files of this checkout that git tracks, of which the JSON file in `argv` must be one."""
+def _code_volume(api: HfApi, argv: list[str], model: str) -> Volume:
+    """The files of this checkout that git tracks.
+
+    The JSON file in `argv` must be one, and a model that is a folder must hold some.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
@@ -118,6 +127,12 @@ def _code_volume(api: HfApi, argv: list[str]) -> Volume:
         raise InputError(
             f"git does not track {argv[0]}: add it, so that the job has it, and give its path as "
             f"from {CHECKOUT}."
+        )
+    there = [name for name in files if name.startswith(f"{model.rstrip('/')}/")]
+    if Path(model).is_dir() and not there:
+        raise InputError(
+            f"The job cannot see {model}, a folder of this machine: publish the model, and give "
+            "its id as --model_name_or_path."
         )
     with TemporaryDirectory() as folder:
         for name in files:

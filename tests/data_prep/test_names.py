@@ -2,9 +2,9 @@
 
 import pytest
 
-from data_prep.names import MAX_LENGTH, artist_key, path_id
+from data_prep.names import MAX_LENGTH, path_id
 from data_prep.prepared import default_output_dir, plain_name
-from music_genre.genre_names import same_name_key
+from music_genre.genre_names import artist_key, same_name_key
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ def test_one_artist_says_nothing_about_others(share):
 
 def test_an_unknown_artist_is_another_one_each_time():
     assert len(set(artist_groups(["x", "", "x", "", None]))) == 4
+    assert len(set(artist_groups(["Various Artists", "Various Artists"]))) == 2
+
+
+def test_spellings_of_an_artist_are_one_group():
+    names = ["Daft Punk", "DAFT PUNK", "Daft Punk feat. X", "Daft Punk (ft. X)", "Daft"]
+    assert len(set(artist_groups(names))) == 2
 
 
 def test_lower_is_lower_for_most_draws_of_artists():

@@ -35,6 +35,7 @@ def submit(hub, tmp_path, root, monkeypatch):
     """
 
     def copy(self, source, mount_path, *, remote_name=None, read_only=True):
+        run.buckets.append(remote_name)
         shutil.copytree(source, tmp_path / "volumes" / mount_path[1:], dirs_exist_ok=True)
         return Volume(type="bucket", source="b", mount_path=mount_path, read_only=read_only)
 
@@ -46,6 +47,7 @@ def submit(hub, tmp_path, root, monkeypatch):
         environment = os.environ | hub.environment(tmp_path / "cache", token)
         return run_here(train_hf.main, *argv, environment=environment)
 
+    run.buckets = []
     monkeypatch.setattr(HfApi, "sync_job_volume", copy)
     monkeypatch.chdir(root)
     return run
@@ -123,13 +125,29 @@ def test_however_the_dataset_is_named_the_job_has_its_own_path(hub, submit, prep
 
 
 def test_a_job_is_asked_for_on_the_command_line(hub, root):
-    _, _, recipe = parse_arguments(["configs/gtzan.json", *PUSH, "--job", "t4-small"])
+    argv = ["configs/gtzan.json", *PUSH, "--job", "t4-small", "--dataset", "you/gtzan"]
+    *arguments, recipe = parse_arguments(argv)
     with pytest.raises(InputError, match="Give --job on the command line"):
-        run_as_job(["configs/gtzan.json", *PUSH], "you/gtzan", recipe)
+        run_as_job(["configs/gtzan.json", *PUSH], *arguments, recipe)
     recipe.seeds = [0, 1]
     with pytest.raises(InputError, match="A job makes one model: leave out --seeds"):
-        run_as_job(["configs/gtzan.json", *PUSH, "--job", "t4-small"], "you/gtzan", recipe)
+        run_as_job(argv, *arguments, recipe)
     assert not hub.jobs
+
+
+def test_a_command_has_a_bucket_of_its_own(submit):
+    """What another one left there would be resumed, and published under this one's recipe."""
+    for options in ([], ["--learning_rate", "1e-3"], [], ["--job_timeout", "5h"]):
+        assert submit(*options).returncode == 0
+    _, one, _, other, _, again, _, longer = submit.buckets
+    assert one == again == longer != other
+    assert one.startswith("music-genre-you-model-")
+
+
+def test_a_model_that_is_here_alone_is_refused(hub, submit, tmp_path):
+    done = submit("--model_name_or_path", tmp_path)
+    assert done.returncode == 2 and not hub.jobs
+    assert f"The job cannot see {tmp_path}, a folder of this machine: publish" in done.stderr
 
 
 def test_the_token_goes_as_a_secret_alone(hub, submit):

@@ -64,5 +64,7 @@ def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path, monkeypatc
 def test_other_errors_stay_as_they_are():
     with pytest.raises(KeyError), failures.explain_failures(None):
         raise KeyError("genre")
+    with pytest.raises(InputError, match="halve --per_device"), failures.explain_failures(None):
+        raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(InputError, match="No module"), failures.explain_failures(None):
         raise ImportError("No module named bitsandbytes")
