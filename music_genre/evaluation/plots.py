@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -11,6 +12,7 @@ from music_genre.evaluation.metrics import SplitScore
 BLUE, ORANGE = "#3266a8", "#d9772b"
 
 
+@rc_context({"text.parse_math": False})  # a name such as "My $_$ music" is no formula
 def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
     n = len(labels)
     size = min(24.0, max(7.0, 0.35 * n))  # inches; hundreds of genres get small letters

@@ -28,6 +28,12 @@ def test_true_genres_are_rows_in_the_order_of_the_labels(figures):
     assert axes.images[0].get_array().tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
 
 
+def test_names_are_no_formulas(tmp_path):
+    score = SplitScore(["a", "b"], ["", ""], np.array([0, 1]), np.eye(2), np.eye(2), None)
+    plots.plot_confusion_matrix(tmp_path / "p.png", score, ["$\\pop$", "$_$"], "My $_$ music")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
 def test_hundreds_of_genres_have_no_numbers_in_them(figures):
     score = SplitScore([""], [""], np.array([0]), np.eye(60)[[0]], np.eye(60)[[0]], None)
     plots.plot_confusion_matrix("p.png", score, [f"genre {i}" for i in range(60)], "")
