@@ -257,6 +257,7 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
 
     found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
     artists = np.array(tracks.artists)[chosen].tolist()
+    n_known = sum(map(bool, artists))
     lengths = [layers.shape[1] for _, layers in found]
     repeat = np.repeat(np.arange(len(chosen)), lengths)
     is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
@@ -266,7 +267,9 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
         tracks.labels[chosen][repeat],
         artist_groups(artists)[repeat],
         np.concatenate(is_crop),
-        f"the artists of train, known for {sum(map(bool, artists))} of {len(artists)} tracks",
+        f"the artists of train, known for {n_known} of {len(artists)} tracks"
+        if n_known
+        else "the tracks of train, as no artist is known",
     )
 
 
