@@ -9,20 +9,11 @@ The modules directly in this folder are the core. They import none of the rooms,
 folders here; the rooms import them. Those that decode audio (audio.py, isolation.py) need no torch.
 """
 
-import gc
-
 
 def __getattr__(name: str):
     """Import the classifier, and with it torch and transformers, only where it is used."""
     if name == "GenreClassifier":
-        # Looking for garbage among what stays takes a third of the time of a short command.
-        was_enabled = gc.isenabled()
-        gc.disable()
-        try:
-            from music_genre.classifier import GenreClassifier
-        finally:
-            gc.freeze()
-            if was_enabled:
-                gc.enable()
+        from music_genre.classifier import GenreClassifier
+
         return GenreClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

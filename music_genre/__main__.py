@@ -7,6 +7,7 @@ music-genre publish runs/mine you/distilhubert-gtzan
 """
 
 import argparse
+import gc
 from pathlib import Path
 
 from music_genre.errors import InputError, exit_with_message
@@ -80,6 +81,8 @@ COMMANDS = {
 
 
 def main() -> None:
+    # Imports leave much that stays, and looking for garbage in it takes a part of a short command.
+    gc.set_threshold(100_000)
     parser = argparse.ArgumentParser(
         "music-genre", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
