@@ -34,7 +34,7 @@ from data_prep.track import Track
 from music_genre import audio
 from music_genre.errors import InputError
 
-RECIPE_VERSION = 5  # raised when the same source would give another dataset
+RECIPE_VERSION = 6  # raised when the same source would give another dataset
 STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # whatever else changes in a folder
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 96_000  # hertz
 

@@ -199,7 +199,9 @@ def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     flat = pd.DataFrame({"path": paths, "track_id": paths})
     for name, column in FMA_COLUMNS.items():
         if column in frame.columns:
-            flat[name] = flat[column[1]] = frame[column].to_numpy()
+            flat[name] = frame[column].to_numpy()
+            if column[1] not in flat:  # the title is the track's, not the album's
+                flat[column[1]] = flat[name]
     return flat[flat["path"].notna()]
 
 

@@ -218,9 +218,9 @@ def test_the_table_of_the_free_music_archive(tmp_path):
     """Three rows of headers, and numbers for paths; most of its tracks are not in fma_small."""
     names = [f"{i % 2:03d}/{i % 2:03d}{i:03d}" for i in range(12)]
     write(tmp_path / "fma_small", {f"{n}.wav": clip(i) for i, n in enumerate(names)})
-    lines = [",artist,set,track,track", ",name,split,genre_top,title", "track_id,,,,"]
+    lines = [",album,artist,set,track,track", ",title,name,split,genre_top,title", "track_id,,,,,"]
     lines += [
-        f"{int(n[-6:])},Artist {i // 2},training,{'Rock' if i % 3 else 'Jazz'},Song {i}"
+        f"{int(n[-6:])},Album,Artist {i // 2},training,{'Rock' if i % 3 else 'Jazz'},Song {i}"
         for i, n in enumerate([*names, "009/009999"])
     ]
     table = tmp_path / "fma_metadata" / "tracks.csv"
@@ -230,6 +230,7 @@ def test_the_table_of_the_free_music_archive(tmp_path):
     assert (done["n_members"], done["n_kept"], done["genres"]) == (12, 12, ["Jazz", "Rock"])
     row = manifest(tmp_path / "out")["001/001003.wav"]
     assert (row["genre"], row["artist"], row["title"]) == ("Jazz", "Artist 1", "Song 3")
+    assert row["album"] == "Album", "whose title is not the song's"
     with pytest.raises(InputError, match=r"Free Music Archive.*give the table tracks\.csv"):
         prepared(tmp_path / "fma_small", tmp_path / "two")
     shutil.copy(table, tmp_path)
