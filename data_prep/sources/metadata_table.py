@@ -9,6 +9,7 @@ CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The co
 import io
 import posixpath
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -170,8 +171,12 @@ def _read_text(text: str) -> pd.DataFrame:
         separator, text = head.strip("\r ")[4:5] or ",", rest
     lines = text.split("\n", 3)
     is_fma = lines[0].startswith(",") and len(lines) > 2 and lines[2].startswith("track_id,")
-    header = {"header": [0, 1], "index_col": 0} if is_fma else {}
-    return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **header)
+    # Rows may end in a separator that the header lacks: they have no column more than it.
+    header = {"header": [0, 1], "index_col": 0} if is_fma else {"index_col": False}
+    with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
+        return pd.read_csv(
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, **header
+        )
 
 
 def _decode(data: bytes) -> str:

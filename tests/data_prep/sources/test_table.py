@@ -188,6 +188,14 @@ def test_tables_of_windows_programs(files, tmp_path, name, text, encoding):
     assert (done["genres"], done["n_kept"]) == (["Música", "Techno"], 16)
 
 
+def test_a_separator_at_the_end_of_rows_is_no_column(files, tmp_path, recwarn):
+    """The genres became the paths."""
+    lines = ["path,genre", *(f"{row['path']},{row['genre']}," for row in rows())]
+    (files / "t.csv").write_text("\n".join(lines))
+    assert prepared(files / "t.csv", tmp_path / "out")["genres"] == ["Ambient", "Techno"]
+    assert not recwarn.list, "pandas says that something is lost"
+
+
 def test_a_workbook_is_read_or_says_what_it_needs(files, tmp_path):
     with zipfile.ZipFile(files / "t.xlsx", "w") as workbook:
         workbook.writestr("xl/workbook.xml", "<workbook/>")
