@@ -2,8 +2,9 @@
 
 CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The columns are `path` (or
 `file_name`, as in AudioFolder's metadata.csv) and `genre` (or `label`), and optionally `artist`,
-`title`, `album` and `split`. Paths are relative to the table. tracks.csv of the Free Music Archive
-(FMA), which has three rows of headers and numbers for paths, is read as well.
+`title`, `album` and `split`. Paths are relative to the table. Of a cell that is a list the first
+value counts; a track with several genres is left out. tracks.csv of the Free Music Archive (FMA),
+which has three rows of headers and numbers for paths, is read as well.
 """
 
 import io
@@ -11,8 +12,10 @@ import posixpath
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from data_prep.archive import Member
@@ -32,7 +35,8 @@ FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
 }  # fmt: skip
-Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
+# Of COLUMNS, as far as the table has them; `several` are all genres of a cell with more than one.
+Rows = list[dict[str, str]]
 
 
 def from_file(path: Path, options: SourceOptions) -> MusicSource:
@@ -143,11 +147,20 @@ def _rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
             f"{name} has no column {given.get(missing[0], missing[0])}; it has {listed or 'none'}: "
             f"name the one to use with python -m data_prep --columns {missing[0]}=COLUMN."
         )
-    table = frame[list(chosen.values())].set_axis(list(chosen), axis=1)
-    cells = table.astype(object).where(table.notna(), "").astype(str)
-    cells = cells.apply(lambda column: column.str.strip())
+    table = frame[list(chosen.values())].set_axis(list(chosen), axis=1).astype(object)
+    values = table.where(table.notna(), "").map(_values)
+    cells = values.map(itemgetter(0)).astype(str).apply(lambda column: column.str.strip())
+    cells["several"] = values["genre"].map(lambda found: ", ".join(found) if found[1:] else "")
     cells["path"] = cells["path"].str.replace("\\", "/", regex=False)  # written on Windows
     return cells.to_dict("records")
+
+
+def _values(cell: object) -> list:
+    """The cell alone; of a list, as Parquet and JSON have them, its values as text, each once."""
+    if not isinstance(cell, list | np.ndarray):
+        return [cell]
+    names = (str(value).strip() for value in cell if value is not None)
+    return list(dict.fromkeys(filter(None, names))) or [""]
 
 
 def _read(data: bytes, name: Path) -> pd.DataFrame:
@@ -234,6 +247,8 @@ def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
             track.status = "the table has no path for it"
         elif name not in there:
             track.leave_out_bad("there is no such file")
+        elif row["several"]:
+            track.status = f"the table has several genres for it: {one_line(row['several'])}"
         elif not track.genre:
             track.status = "the table has no genre for it"
     if not any(name in there for name in tracks):

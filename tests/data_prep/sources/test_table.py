@@ -55,6 +55,22 @@ def test_each_format_gives_genres_artists_and_titles(files, tmp_path, suffix, ca
     assert (row["genre"], row["artist"], row["title"]) == ("Techno", "Artist 1", "Song 3")
 
 
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_a_list_of_one_genre_is_that_genre(files, tmp_path, suffix):
+    """Parquet and JSON have lists, and what they are as text is no name."""
+    table = [
+        {"path": row["path"], "genre": [row["genre"]], "artist": ["Ann", "Bo"]} for row in rows()
+    ]
+    table[0]["genre"] = ["Techno", "House", "Techno"]
+    table[1]["genre"] = []
+    done = prepared(write_table(files / f"tracks{suffix}", table), tmp_path / "out")
+    assert (done["genres"], done["n_kept"]) == (["Ambient", "Techno"], 14)
+    row, several, none, *_ = (manifest(tmp_path / "out")[f"audio/{i}.wav"] for i in (2, 0, 1))
+    assert (row["genre"], row["artist"]) == ("Ambient", "Ann"), "as tags have them"
+    assert several["status"] == "the table has several genres for it: Techno, House"
+    assert none["status"] == "the table has no genre for it"
+
+
 def test_columns_of_other_names_are_named(files, tmp_path):
     table = [{"where": row["path"], "style": row["genre"]} for row in rows()]
     path = write_csv(files / "tracks.csv", table)
