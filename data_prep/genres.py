@@ -160,7 +160,7 @@ def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
             track.status = f"its genre {track.genre} has fewer than {min_tracks} tracks"
     if len(counts) - len(small) < 2:
         have = ", ".join(f"{one_line(genre)} {n:,}" for genre, n in counts.most_common(12))
-        fewer = " (python -m data_prep --min_tracks N takes fewer.)" if min_tracks > 1 else ""
+        fewer = " (python -m data_prep --min_tracks N takes fewer.)" if len(counts) > 1 else ""
         raise InputError(
             f"A classifier needs two genres of at least {min_tracks} tracks each; here are "
             f"{have or 'none'}.{fewer}"

@@ -26,7 +26,7 @@ FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 
 
 def from_archive(path: Path, listing: Listing) -> MusicSource:
-    """Raises InputError: no audio file lies in a folder of a genre."""
+    """Raises InputError: no audio file lies in a folder of a genre, or one folder holds all."""
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
@@ -44,10 +44,18 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
         )
     is_split = bool(split_folders([p[depth:] for p in parts.values()]))
     tracks = {name: _track(path, name, p[depth:], is_split) for name, p in parts.items()}
-    if not any(track.genre for track in tracks.values()):
+    genres = {track.genre for track in tracks.values()} - {""}
+    if not genres:
         raise InputError(
             f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into "
             "one, give a table of paths and genres, or use python -m data_prep --genre_from tags."
+        )
+    beside = [track.member for track in tracks.values() if not track.album]
+    if len(genres) == 1 and 0 < len(beside) < len(tracks):
+        raise InputError(
+            f"The music of {path} is in one folder, {shown(genres.pop())}, which would be the only "
+            f"genre: if the genres are the folders in it, take {beside[0]} and other files "
+            "beside them out."
         )
     what = "a folder per genre"
     return MusicSource(path, "folders", what, tracks, has_marker=listing.has_marker)

@@ -99,6 +99,24 @@ def test_small_genres_and_spellings(tmp_path, capsys):
     assert "Left out, with fewer than 10 tracks: Polka (9)." in capsys.readouterr().out
 
 
+def test_fewer_tracks_are_offered_only_where_that_gives_a_second_genre(tmp_path):
+    source = write(tmp_path / "m", by_genre(3) | {"Polka/1.wav": clip(500)})
+    small = r"at least 3 tracks each; here are Ambient 3, Polka 1\. \(.*--min_tracks N takes fewer"
+    with pytest.raises(InputError, match=small):
+        prepared(source, tmp_path / "out", min_tracks=3, genres="Ambient,Polka")
+    with pytest.raises(InputError, match=r"3 tracks each; here are Ambient 3\.$"):
+        prepared(source, tmp_path / "out", min_tracks=3, genres="1")
+
+
+@pytest.mark.parametrize("stray", ["stray.wav", "My Music/stray.wav"])
+def test_a_file_beside_the_genres_in_a_zip_is_named(tmp_path, stray):
+    """The folder that holds all is the only genre then."""
+    files = {f"My Music/{name}": data for name, data in by_genre(3).items()} | {stray: clip(500)}
+    said = rf"in one folder, My Music, .* take {stray} and other files beside them out\.$"
+    with pytest.raises(InputError, match=said):
+        prepared(make_zip(tmp_path / "a.zip", files), tmp_path / "out")
+
+
 def test_several_sources_of_ones_own_are_refused(tmp_path):
     one, two = (write(tmp_path / name, by_genre(2)) for name in ("one", "two"))
     with pytest.raises(InputError, match="merged for GTZAN only"):
