@@ -8,7 +8,7 @@ from data_prep.gtzan import SPLITS
 from data_prep.leakage import describe_leakage
 
 TEMPLATE = Path(__file__).with_name("card.md")
-CARD_FIELDS = ("kind", "split", "n_clips", "is_synthetic")  # training on the dataset reads them
+CARD_FIELDS = ("kind", "split", "seed", "n_clips", "is_synthetic")  # training on it reads them
 
 
 def dataset_card(preparation: dict) -> DatasetCard:

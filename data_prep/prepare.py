@@ -81,7 +81,8 @@ def prepare(
         "recipe_version": RECIPE_VERSION,
         "sources": [_describe_state(path, source_options, output_dir) for path in paths],
         "asked_split": split,
-        "seed": seed,
+        "asked_seed": seed,
+        "seed": seed,  # a dataset that data_prep made keeps its own
         "on_bad_clip": on_bad_clip,
         "sampling_rate": sampling_rate,
         "source_options": source_options.given(),
@@ -202,8 +203,9 @@ def _comparable(options: dict) -> dict:
     return options.get("source_options", {}) | {
         "source": [source["path"] for source in options.get("sources", [])],
         "split": options.get("asked_split"),
+        "seed": options.get("asked_seed"),
         "version of this program": options.get("recipe_version"),
-        **{name: options.get(name) for name in ("seed", "on_bad_clip", "sampling_rate")},
+        **{name: options.get(name) for name in ("on_bad_clip", "sampling_rate")},
     }
 
 

@@ -39,6 +39,7 @@ class Preparation:
     leakage: dict[str, int] | None  # of `leakage.leakage`; None where there is nothing to check
     seed: int  # of a split that was drawn
     sampling_rate: int = SAMPLING_RATE  # hertz
+    asked_split: str | None = None  # what `split` was asked for by, such as given
     source: str = ""  # the path or id that was prepared, for messages
     warnings: list[str] = field(default_factory=list)  # sentences for whoever trains on it
 

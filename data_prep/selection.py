@@ -172,10 +172,12 @@ def _said_of_dataset(known: Mapping) -> dict:
     """What the card of a dataset says that data_prep made, as far as it can be believed."""
     is_gtzan, split = known.get("kind") == "gtzan", str(known.get("split"))
     descriptions = gtzan.DESCRIPTIONS if is_gtzan else splits.CUSTOM_DESCRIPTIONS
-    if split not in descriptions:
+    if split not in descriptions or not isinstance(known.get("seed"), int):
         return {}
     names = {"kind": "gtzan", "dataset_name": "GTZAN"} if is_gtzan else {}
-    return names | {"split": split, "split_description": descriptions[split]}
+    return names | {
+        "split": split, "split_description": descriptions[split], "seed": known["seed"],
+    }  # fmt: skip
 
 
 def _leak_warnings(method: str, counts: Mapping[str, int]) -> list[str]:

@@ -122,7 +122,7 @@ def load_data(
             empty.
     """
     dataset, preparation = load_prepared(folder)
-    if arguments.split not in (None, preparation.split):
+    if arguments.split not in (None, preparation.split, preparation.asked_split):
         raise InputError(
             f"{folder} has the {preparation.split} split: leave out --split {arguments.split}, or "
             "prepare the source again with it."

@@ -176,7 +176,7 @@ def test_what_is_said_of_other_clips_is_not_believed(downloaded, tmp_path):
     card = DatasetCard.load(folder / "README.md")
     assert card.data.license == "unknown", "GTZAN's"
     said = card.data.data_prep
-    changes = ({"n_clips": 61}, None), ({"split": ["random"]}, None)
+    changes = ({"n_clips": 61}, None), ({"split": ["random"]}, None), ({"seed": "7"}, None)
     for change, split in (({}, None), ({}, "artist"), *changes):
         card.data.data_prep = said | change
         card.save(folder / "README.md")
@@ -184,6 +184,22 @@ def test_what_is_said_of_other_clips_is_not_believed(downloaded, tmp_path):
         done = select_custom(source.each_track(), source, split, 0, SourceOptions(min_tracks=1))
         is_known = done["split_description"] == DESCRIPTIONS["random"]
         assert is_known == (not change and not split)
+
+
+def test_a_split_that_is_given_has_the_seed_with_which_it_was_drawn(downloaded, tmp_path, capsys):
+    """Training refused it by the name that it has here, after all was decoded."""
+    folder = shutil.copytree(downloaded, tmp_path / "seven")
+    card = DatasetCard.load(folder / "README.md")
+    card.data.data_prep |= {"seed": 7}
+    card.save(folder / "README.md")
+    prepare([folder], Path("given"), split="given", seed=1)
+    _, known = data.load_data(Path("given"), data.DataArguments(split="given"), 16_000)
+    assert (known.split, known.seed) == ("random", 7)
+    assert "course-comparable, seed 7. Leakage" in Path("given", "README.md").read_text()
+    prepare([folder], Path("given"), split="given", seed=1)
+    assert "is prepared already" in capsys.readouterr().out
+    with pytest.raises(InputError, match="of another seed"):
+        prepare([folder], Path("given"), split="given", seed=7)
 
 
 @pytest.mark.parametrize("content", ["no metadata", "---\na: [\n---\n"])
