@@ -17,11 +17,10 @@ from pathlib import Path
 
 from data_prep.names import first_line
 from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
-from data_prep.prepared import DATA_DIR, SAMPLING_RATE, default_output_dir
+from data_prep.prepared import DATA_DIR, SAMPLING_RATE, SYNTHETIC, default_output_dir
 from music_genre.errors import InputError, exit_with_message
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
-SYNTHETIC = "synthetic"  # as a source: music that this program makes
 SPLITS = "filtered", "artist", "album", "random", "given"
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 DATA_DIR = Path("data")
 SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
 PREPARATION_FILE = "preparation.json"
-ARCHIVE_OR_TABLE = re.compile(
-    r"\.(zip|tgz|tar(\.\w+)?|csv|tsv|txt|jsonl?|parquet|xlsx)$", re.IGNORECASE
-)
+SYNTHETIC = "synthetic"  # as a source: music that this program makes
+ARCHIVE = re.compile(r"\.(zip|tgz|tar(\.\w+)?)$", re.IGNORECASE)
+TABLE = re.compile(r"\.(csv|tsv|txt|jsonl?|parquet|xlsx)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def default_output_dir(
 def plain_name(path: Path) -> str:
     """The name of a source without what its kind adds: "My music.tar.gz" is "My music"."""
     name = path.resolve().name
-    return name if path.is_dir() else ARCHIVE_OR_TABLE.sub("", name)
+    if path.is_dir():
+        return name
+    return (ARCHIVE if ARCHIVE.search(name) else TABLE).sub("", name)
 
 
 def read_preparation(folder: Path) -> dict | None:

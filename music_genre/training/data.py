@@ -11,7 +11,9 @@ from accelerate import PartialState
 from datasets import DatasetDict
 
 from data_prep.prepared import (
+    ARCHIVE,
     DATA_DIR,
+    SYNTHETIC,
     Preparation,
     default_output_dir,
     is_prepared,
@@ -24,8 +26,6 @@ from music_genre.training.arguments import CONFIGS, DataArguments
 from music_genre.training.processes import print_once
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
-SYNTHETIC = "synthetic"
 SYNTHETIC_NAME = "synthesised music"
 QUICKSTART_CONFIG = CONFIGS / "quickstart.json"
 QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
@@ -34,9 +34,7 @@ QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 def find_archives() -> list[Path]:
     """The GTZAN archives in data/, newest first; if there are none, those that cannot be read."""
     found = [
-        path
-        for path in DATA_DIR.glob("*")
-        if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.stem != SYNTHETIC
+        path for path in DATA_DIR.glob("*") if ARCHIVE.search(path.name) and path.stem != SYNTHETIC
     ]
     known = [path for path in found if _is_gtzan(path.absolute())]
     unreadable = [path for path in found if _is_gtzan(path.absolute()) is None]

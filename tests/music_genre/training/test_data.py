@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tarfile
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_only_archives_with_gtzan_clips_are_found_newest_first(in_empty_folder):
         write_zip(folder / name, "Data/genres_original/jazz/jazz.00000.wav")
         os.utime(folder / name, (1e9 - i, 1e9 - i))
     assert [p.name for p in data.find_archives()] == ["GTZAN Genre Collection.ZIP", "older.zip"]
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "TGZ"])
+def test_an_archive_of_every_kind_is_found(in_empty_folder, archive, ending):
+    with zipfile.ZipFile(archive) as source:
+        source.extractall(in_empty_folder / "genres")
+    with tarfile.open(in_empty_folder / "data" / f"genres.{ending}", "w") as packed:
+        packed.add(in_empty_folder / "genres", "genres")
+    (in_empty_folder / "data" / "tracks.csv.gz").write_bytes(b"a table")
+    assert [path.name for path in data.find_archives()] == [f"genres.{ending}"]
 
 
 def test_the_archive_that_is_used_is_named_and_so_is_one_that_cannot_be_read(
