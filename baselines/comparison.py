@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from data_prep.gtzan import artists_and_titles
+from data_prep import splits
+from data_prep.gtzan import artists_and_titles, as_tracks
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.report import read_report
@@ -22,6 +24,19 @@ class Row(NamedTuple):
     interval: tuple[float, float]
     n: int  # test tracks
     size: str = ""  # parameters, or what such a model has in their place
+
+
+def train_and_test(tracks: Sequence[str], method: str) -> tuple[np.ndarray, np.ndarray]:
+    """The places, among ids of tracks, of those that a split of GTZAN trains and tests on.
+
+    Raises InputError: there is no such split, or there are none.
+    """
+    assignment = splits.assign(as_tracks(dict.fromkeys(tracks, "")), method)
+    split = pd.Series(tracks).map(assignment)
+    train, test = (np.flatnonzero(split == name) for name in ("train", "test"))
+    if not len(train) or not len(test):
+        raise InputError(f"The {method} split of these tracks has no train or no test part.")
+    return train, test
 
 
 def score(is_right: pd.Series) -> tuple[float, tuple[float, float], int]:

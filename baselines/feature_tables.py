@@ -16,13 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from baselines.comparison import Row, score
-from data_prep import splits
+from baselines.comparison import Row, score, train_and_test
 from data_prep.archive import members_of
-from data_prep.gtzan import GENRES, as_tracks
+from data_prep.gtzan import FEATURE_TABLES, GENRES
 from music_genre.errors import InputError
 
-FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}
 NOT_FEATURES = ["filename", "length", "label"]  # the length tells nothing of the music
 N_FOLDS = N_DRAWS = 10
 DRAWN = "random, as small as"
@@ -81,11 +79,7 @@ def parts_of(table: pd.DataFrame, methods: Sequence[str]) -> Iterator[tuple[str,
             folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
             yield "random, 10 folds", list(folds.split(tracks, labels, tracks))
             continue
-        assignment = splits.assign(as_tracks(dict.fromkeys(tracks, "")), method)
-        split = pd.Series(tracks).map(assignment)
-        train, test = (np.flatnonzero(split == name) for name in ("train", "test"))
-        if not len(train) or not len(test):
-            raise InputError(f"The {method} split of these tracks has no train or no test part.")
+        train, test = train_and_test(tracks, method)
         yield method, [(train, test)]
         if table.index.is_unique:
             draws = StratifiedShuffleSplit(

@@ -20,10 +20,9 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 from transformers import Trainer, TrainingArguments, set_seed
 
-from baselines.comparison import Row, score
-from data_prep import splits
+from baselines.comparison import Row, score, train_and_test
 from data_prep.archive import MemberError, members_of
-from data_prep.gtzan import GENRES, as_tracks, genre_of
+from data_prep.gtzan import GENRES, genre_of
 from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 
@@ -130,10 +129,8 @@ def evaluate(
     epochs: int,
     model: Path | None,
 ) -> Row:
-    assignment = splits.assign(as_tracks(dict.fromkeys(plots, "")), method)
-    train, test = (sorted(t for t in assignment if assignment[t] == s) for s in ("train", "test"))
-    if not train or not test:
-        raise InputError(f"The {method} split of these images has no train or no test part.")
+    tracks = sorted(plots)
+    train, test = ([tracks[i] for i in rows] for rows in train_and_test(tracks, method))
     right = pd.Series(0.0, index=test)
     for seed in seeds:
         trainer = make_trainer(Crops(plots, train, is_random=True), epochs, seed, model)

@@ -24,6 +24,7 @@ DESCRIPTIONS = {  # of the ways to split, data_prep.splits
     "artist": "artist-grouped",
     "random": "random 80/10/10, course-comparable",
 }
+FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}  # Kaggle's, with filename and label
 CLIP_NAME = re.compile(rf"({'|'.join(GENRES)})\.(\d{{5}})", re.IGNORECASE)
 
 

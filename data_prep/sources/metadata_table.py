@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.archive import Member
+from data_prep.gtzan import FEATURE_TABLES
 from data_prep.names import first_line, one_line, shown
 from data_prep.options import COLUMNS, SourceOptions
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
@@ -30,7 +31,6 @@ DEFAULTS = {  # what columns may be called, the first one that is there
     "genre": ("genre", "label", "class"), "artist": ("artist",), "title": ("title",),
     "album": ("album",), "split": ("split",),
 }  # fmt: skip
-FEATURE_TABLES = {"features_30_sec.csv", "features_3_sec.csv"}  # GTZAN's, with filename and label
 FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),

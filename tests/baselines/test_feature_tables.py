@@ -10,7 +10,7 @@ import pytest
 
 from baselines import __main__ as command
 from baselines import feature_tables
-from baselines.comparison import rows_of_runs
+from baselines.comparison import rows_of_runs, train_and_test
 from baselines.feature_tables import evaluate, parts_of, read_table, read_tables
 from data_prep.gtzan import filtered_split
 from music_genre.errors import InputError
@@ -128,6 +128,12 @@ def test_a_run_without_figures_is_one_sentence(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(InputError, match=r"has no report\.json with figures of a test split"):
         rows_of_runs([tmp_path])
+
+
+def test_tracks_of_which_a_split_tests_none_are_one_sentence(tracks):
+    in_train = [track for track in tracks if filtered_split().get(track) == "train"]
+    with pytest.raises(InputError, match="The filtered split of these tracks has no train or no"):
+        train_and_test(in_train, "filtered")
 
 
 def test_an_archive_without_tables_is_one_sentence(tmp_path):
