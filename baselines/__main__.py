@@ -10,9 +10,12 @@ runs. The table is Markdown, printed.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from music_genre.errors import exit_with_message
+
+MAX_SEED = 2**32 - 1  # of NumPy
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -29,12 +32,25 @@ def parse_arguments() -> argparse.Namespace:
         "(default: random ones)",
     )  # fmt: skip
     parser.add_argument("--splits", nargs="+", default=["random", "filtered"], help="%(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the net on images")
-    parser.add_argument("--epochs", type=int, default=30, help="of the net on images")
+    parser.add_argument(
+        "--seeds", type=partial(whole_number, 0), nargs="+", default=[0],
+        help="of the net on images",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epochs", type=partial(whole_number, 1), default=30, help="of the net on images"
+    )
     parser.add_argument(
         "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="folders of finished runs"
     )
     return parser.parse_args()
+
+
+def whole_number(least: int, text: str) -> int:
+    if not text.isdecimal() or not least <= int(text) <= MAX_SEED:
+        raise argparse.ArgumentTypeError(
+            f"it must be a whole number from {least} to {MAX_SEED}, not {text}"
+        )
+    return int(text)
 
 
 def main() -> None:

@@ -54,22 +54,26 @@ def rows_of_runs(folders: Sequence[Path]) -> list[Row]:
     """What finished runs reached on their test tracks. Raises InputError: a run has no figures."""
     rows = []
     for folder in folders:
-        report = read_report(folder) or {}
-        test, train = report.get("test"), report.get("train")
-        if not isinstance(test, dict) or not isinstance(train, dict):
-            raise InputError(f"{folder} has no report.json with figures of a test split.")
-        is_probe = (train.get("linear_probe") or {}).get("is_kept")
-        rows.append(
-            Row(
-                f"{report['model']}, {'linear probe' if is_probe else 'fine-tuned'}",
-                f"audio, windows of {report['window_seconds']:g} s",
-                f"{report['split']}, {report['dataset']}",
-                test["accuracy"],
-                tuple(test["accuracy_ci95"]),
-                test["n"],
-            )
-        )
+        try:
+            rows.append(_row_of(read_report(folder) or {}))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # another program's
+            raise InputError(
+                f"{folder} has no report.json with figures of a test split."
+            ) from error
     return rows
+
+
+def _row_of(report: dict) -> Row:
+    is_probe = (report["train"].get("linear_probe") or {}).get("is_kept")
+    low, high = map(float, report["test"]["accuracy_ci95"])
+    return Row(
+        f"{report['model']}, {'linear probe' if is_probe else 'fine-tuned'}",
+        f"audio, windows of {report['window_seconds']:g} s",
+        f"{report['split']}, {report['dataset']}",
+        float(report["test"]["accuracy"]),
+        (low, high),
+        int(report["test"]["n"]),
+    )
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

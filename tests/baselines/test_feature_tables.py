@@ -1,6 +1,7 @@
 """The CSV rows of the comparison: nothing of a track may cross a split, and the real figures."""
 
 import json
+import re
 import sys
 import zipfile
 
@@ -14,6 +15,7 @@ from baselines.comparison import rows_of_runs, train_and_test
 from baselines.feature_tables import evaluate, parts_of, read_table, read_tables
 from data_prep.gtzan import filtered_split
 from music_genre.errors import InputError
+from tests.commands import run_here
 
 HEAD = ["filename", "length", "a_mean", "b_mean", "c_mean", "d_mean", "label"]
 
@@ -123,7 +125,27 @@ def test_one_table_of_all(tracks, tmp_path, monkeypatch, capsys):
     assert splits == ["random, 10 folds", "filtered", "random, as small as filtered"]
 
 
-@pytest.mark.parametrize("content", ["", '{"test": 0.93}'])
+@pytest.mark.parametrize(
+    ("option", "number"),
+    [("seeds", "-1"), ("seeds", 2**32), ("epochs", "-1"), ("epochs", "0"), ("epochs", "many")],
+)
+def test_a_number_that_cannot_be_meant_is_one_sentence(option, number):
+    """A net that had learned nothing was a row of the table."""
+    result = run_here(command.main, "a.zip", "--images", f"--{option}", number)
+    assert result.returncode == 2
+    said = rf"--{option}: it must be a whole number from [01] to 4294967295, not {number}$"
+    assert re.search(said, result.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"test": 0.93}',
+        '{"test": {}, "train": {}}',
+        '{"test": {}, "train": {"linear_probe": 1}}',
+    ],
+)
 def test_a_run_without_figures_is_one_sentence(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(InputError, match=r"has no report\.json with figures of a test split"):
