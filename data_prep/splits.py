@@ -4,7 +4,7 @@
 - `artist`: about 80/10/10, stratified by genre, every artist on one side only; for any subset.
 - `album`: the same with albums or folders, where artists are not known.
 - `random`: 80/10/10, stratified by genre. For GTZAN it compares with the Hugging Face audio course
-  only: 85 % of its identified test tracks have their artist in train.
+  only: of most identified test tracks the artist is in train.
 - `given`: what the source says.
 
 But for GTZAN's `random`, which is the course's, tracks with equal samples are on one side, and so
