@@ -148,7 +148,7 @@ def print_summary(preparation: dict, output_dir: Path) -> None:
         f"(manifest.csv says why).\n"
         f"Split {preparation['split_description']}: "
         + ", ".join(f"{name} {n}" for name, n in counts.items())
-        + f".\nLeakage: {describe_leakage(preparation['leakage'])}."
+        + f" tracks.\nLeakage: {describe_leakage(preparation['leakage'])}."
     )
     for warning in preparation["warnings"]:
         print(f"warning: {warning}")

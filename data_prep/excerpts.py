@@ -86,7 +86,7 @@ def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
     if duration <= MAX_SECONDS:
         return [(0.0, decode(source, cutting.sampling_rate, seconds=MAX_SECONDS))]
     if not cutting.are_songs:
-        raise AudioError(f"longer than {MAX_SECONDS:g} s: not a clip of GTZAN")
+        raise AudioError(f"longer than {MAX_SECONDS:g} s: not a track of GTZAN")
     seconds = min(cutting.clip_seconds, duration)
     n = min(cutting.clips_per_track, int(duration / seconds))
     part = duration / n

@@ -31,7 +31,7 @@ def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, see
             track.artist = track.title = ""
     present = {track.genre for track in usable.values()}
     absent = [genre for genre in gtzan.GENRES if genre not in present]
-    warnings = [f"the archives hold no usable clip of {', '.join(absent)}."] if absent else []
+    warnings = [f"the archives hold no usable track of {', '.join(absent)}."] if absent else []
     if split is None:
         split, reasons = _default_split(usable, is_synthetic)
         warnings += reasons
@@ -112,7 +112,7 @@ def _genre_warnings(tracks: Mapping[str, Track]) -> list[str]:
     for split in gtzan.SPLITS:
         missing = [genre for genre in present if (split, genre) not in filled]
         if missing:
-            state = "is empty" if missing == present else f"has no clip of {', '.join(missing)}"
+            state = "is empty" if missing == present else f"has no track of {', '.join(missing)}"
             warnings.append(f"the {split} split {state}: another --split may fill it.")
     return warnings
 

@@ -123,5 +123,5 @@ def _gtzan_track(path: Path, name: str) -> Track:
     track = as_tracks({track_id: ""})[track_id] if track_id else Track("")
     track.archive, track.member = shown(path.name), shown(name)
     if not track_id:
-        track.leave_out_bad("its name is not that of a GTZAN clip, such as blues.00000.wav")
+        track.leave_out_bad("its name is not that of a GTZAN track, such as blues.00000.wav")
     return track

@@ -24,13 +24,13 @@ def test_the_command_prepares_the_real_sample(root, tmp_path, real_archive):
     )
     assert result.returncode == 0, result.stderr
     assert "100 audio files in, 100 kept (50 minutes), 0 left out" in result.stdout
-    assert "course-comparable: train 80, validation 10, test 10." in result.stdout
+    assert "course-comparable: train 80, validation 10, test 10 tracks." in result.stdout
     assert "Leakage: the artist of 9 of 10 test tracks is known" in result.stdout
     seconds = [float(row["seconds"]) for row in manifest(out).values()]
     assert min(seconds) > 29.8 and max(seconds) < 30.7
 
 
-def test_options_are_passed_on_and_the_summary_counts_clips(tmp_path, monkeypatch):
+def test_options_are_passed_on_and_the_summary_counts_tracks_and_clips(tmp_path, monkeypatch):
     files = by_genre(6) | {"Techno/song.flac": song(70), "Techno/copy.wav": clip(100)}
     write(tmp_path / "m", files)
     monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def test_options_are_passed_on_and_the_summary_counts_clips(tmp_path, monkeypatc
     done = read_preparation(Path("data", "m-random-8000"))
     assert (done["seed"], done["sampling_rate"]) == (3, 8000)
     assert "14 audio files in, 13 kept as 14 clips (1 minutes), 1 left out" in counts
-    assert split == "Split random 80/10/10: train 9, validation 2, test 2."
+    assert split == "Split random 80/10/10: train 9, validation 2, test 2 tracks."
     assert "--public needs --push_to_hub" in run_here(main, "m", "--public").stderr
 
 

@@ -11,7 +11,7 @@ from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
 
 BAD_CLIPS = {
-    "text.00000.wav": (clip_bytes(0), "not that of a GTZAN clip"),
+    "text.00000.wav": (clip_bytes(0), "not that of a GTZAN track"),
     "jazz.00054.wav": (b"\x80garbage header" + clip_bytes(1)[44:], "not audio"),
     "jazz.00003.wav": (clip_bytes(3, seconds=61, sampling_rate=8_000), "longer than 60 s"),
     "jazz.00004.wav": (clip_bytes(4)[:60], ""),

@@ -51,6 +51,7 @@ def test_the_dataset_is_as_promised(prepared):
     assert all(len(row["sha256"]) == 64 and row["seconds"] == "2.0" for row in rows)
     card = (prepared / "README.md").read_text()
     assert "synthesised by the project" in card
+    assert "60 tracks (2 minutes) in ten genres" in card
     assert "| all | 40 | 10 | 10 |" in card
     assert read_preparation(prepared)["warnings"] == []
 
@@ -177,9 +178,9 @@ def unequal(tmp_path) -> Path:
 def test_a_split_that_lacks_genres_is_named_and_the_default_lacks_none_in_train(unequal, tmp_path):
     warnings = prepare([unequal], tmp_path / "out", "filtered")["warnings"]
     absent, train, *_, test = warnings
-    assert "no usable clip of classical, country, hiphop, jazz, metal, pop, reggae" in absent
-    assert train == "the train split has no clip of blues: another --split may fill it."
-    assert test.startswith("the test split has no clip of disco")
+    assert "no usable track of classical, country, hiphop, jazz, metal, pop, reggae" in absent
+    assert train == "the train split has no track of blues: another --split may fill it."
+    assert test.startswith("the test split has no track of disco")
     assert prepare([unequal], tmp_path / "out2", split="random")["warnings"] == [absent]
     done = prepare([unequal], tmp_path / "out3")  # nobody asked for the lists
     assert done["split"] == "artist"

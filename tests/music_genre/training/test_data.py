@@ -169,4 +169,4 @@ def test_what_data_prep_warned_of_is_printed_by_training(uneven, capsys):
     _, known = data.load_data(uneven, DataArguments(), RATE)
     assert known.split == "its own"
     data.prepare(DataArguments(str(uneven)), RATE)
-    assert "warning: the validation split has no clip of ambient" in capsys.readouterr().out
+    assert "warning: the validation split has no track of ambient" in capsys.readouterr().out
