@@ -6,7 +6,7 @@ from pathlib import Path
 
 RUNS_DIR = Path("runs")
 REPORT_FILE = "report.json"
-MIN_CLIPS_PER_GENRE = 5  # fewer say nothing about a genre
+MIN_TRACKS_PER_GENRE = 5  # fewer say nothing about a genre
 PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_validation.csv"}
 
 
@@ -22,20 +22,20 @@ def read_report(folder: Path) -> dict | None:
 def gap_in(report: dict, split: str) -> str | None:
     """Why the accuracy on a split does not stand for the model; None if it does.
 
-    A split that does has at least 5 clips of each genre.
+    A split that does has at least 5 tracks of each genre.
     """
     score = report.get(split)
     if not score:
         return f"{split} split is empty"
     try:
-        clips = {genre: row["n"] for genre, row in score["per_genre"].items()}
-        smallest, n_clips = min(clips.values()) + 0, score["n"]
+        tracks = {genre: row["n"] for genre, row in score["per_genre"].items()}
+        smallest, n = min(tracks.values()) + 0, score["n"]
     except (AttributeError, KeyError, TypeError, ValueError):  # another program's report
         return f"{split} split has no counts by genre"
-    if missing := [genre for genre, n in clips.items() if n == 0]:
-        return f"{split} split has {n_clips} clips and none of {', '.join(missing)}"
-    if smallest < MIN_CLIPS_PER_GENRE:
-        return f"{split} split has {n_clips} clips, of some genres fewer than 5"
+    if missing := [genre for genre, count in tracks.items() if not count]:
+        return f"{split} split has {n} tracks and none of {', '.join(missing)}"
+    if smallest < MIN_TRACKS_PER_GENRE:
+        return f"{split} split has {n} tracks, of some genres fewer than 5"
     return None
 
 

@@ -58,7 +58,9 @@ def test_about_leaves_out_what_the_card_leaves_out(classifier):
     score = report["test"] | {"per_genre": report["test"]["per_genre"] | {"jazz": {"n": 0}}}
     text = about(classifier, report | {"test": score}, 35)
     assert "75.0%" not in text
-    assert "The test split has 50 clips and none of jazz, and the validation split is empty" in text
+    assert (
+        "The test split has 50 tracks and none of jazz, and the validation split is empty" in text
+    )
     text = about(classifier, report | {"test": score, "validation": report["test"]}, 35)
     assert "**75.0%** of 50 validation clips" in text
 

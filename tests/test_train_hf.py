@@ -83,7 +83,7 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     assert summary["test"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert summary["test"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert summary["validation"]["n"] == 10
-    assert "| 2 seeds | clips |" in capsys.readouterr().out
+    assert "| 2 seeds | tracks |" in capsys.readouterr().out
 
     reports[1]["train"]["steps"] = 0  # as if it had been killed behind a linear probe
     (tmp_path / "two" / "seed-1" / "report.json").write_text(json.dumps(reports[1]))

@@ -45,7 +45,7 @@ def plot_reliability(path: Path, summary: dict) -> None:
     for b in bins:
         axes.text(b["confidence"], b["accuracy"] + 0.03, b["n"], ha="center", fontsize=8)
     axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
-    axes.set_title(f"expected calibration error {summary['ece']:.3f}, {summary['n']} clips")
+    axes.set_title(f"expected calibration error {summary['ece']:.3f}, {summary['n']} tracks")
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=130)
 

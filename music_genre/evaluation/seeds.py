@@ -43,7 +43,7 @@ def summarize_seeds(folders: list[Path]) -> dict:
 def describe_seeds(summary: dict) -> str:
     """The summary as a Markdown table."""
     lines = [
-        f"| {len(summary['runs'])} seeds | clips | accuracy | 95 % interval | macro-F1 "
+        f"| {len(summary['runs'])} seeds | tracks | accuracy | 95 % interval | macro-F1 "
         "| 2 s only |",
         "| --- | ---: | ---: | :---: | ---: | ---: |",
     ]

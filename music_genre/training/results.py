@@ -128,7 +128,7 @@ def write_results(
     name = split_in_pictures(report)
     title = (
         f"{report['dataset']}, {report['split']} split, {name}: "
-        f"{report[name]['accuracy']:.1%} of {report[name]['n']} clips"
+        f"{report[name]['accuracy']:.1%} of {report[name]['n']} tracks"
     )
     plots.plot_confusion_matrix(
         folder / "confusion_matrix.png", scores[name], classifier.labels, title

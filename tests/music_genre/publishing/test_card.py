@@ -143,7 +143,7 @@ model-index:
 # distilhubert-gtzan
 
 It classifies music into 3 genres: blues, classical, jazz.
-It is ntu-spml/distilhubert, fine-tuned on GTZAN. Its accuracy on the 290 test clips of the filtered split is **0.741** (95 % interval 0.688 to 0.788).
+It is ntu-spml/distilhubert, fine-tuned on GTZAN. Its accuracy on the 290 test tracks of the filtered split is **0.741** (95 % interval 0.688 to 0.788).
 
 ## How to use it
 
@@ -221,7 +221,7 @@ On Inference Endpoints, `handler.py` classifies the file that is posted, in wind
 
 Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: the artist of 267 of 290 test tracks is known, and 0 of these (0%) are by an artist who is in train as well; 1 have the same artist and title as one in train; 2 are exact copies of tracks in train.
 
-| split | clips | accuracy | 95 % interval | macro-F1 | plain `pipeline` | from 2 s only |
+| split | tracks | accuracy | 95 % interval | macro-F1 | plain `pipeline` | from 2 s only |
 | --- | ---: | ---: | :---: | ---: | ---: | ---: |
 | validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.716 | 0.666 |
 | test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.691 | 0.641 |
@@ -230,7 +230,7 @@ The weights are those that were best on validation. Nothing was chosen by test. 
 
 By genre, on test:
 
-| genre | precision | recall | F1 | clips |
+| genre | precision | recall | F1 | tracks |
 | --- | ---: | ---: | ---: | ---: |
 | blues | 0.90 | 0.80 | 0.70 | 30 |
 | classical | 0.80 | 0.81 | 0.70 | 31 |
@@ -308,7 +308,7 @@ CASES = {  # changes of the report: what its card says then, and what it does no
         {"test": None, "leakage_description": None, "onnx": None, "dataset": "you/songs",
          "split": "given", "split_description": "its own split", "from_scratch": True}
         | {"train": {k: v for k, v in REPORT["train"].items() if k != "recipe"}},
-        ["Its accuracy on the 197 validation clips of its own split is **0.766**",
+        ["Its accuracy on the 197 validation tracks of its own split is **0.766**",
          "The test split is empty", "Its own split. Leakage: unknown", "license: apache-2.0",
          "trained from random weights on you/songs"],
         ["predictions.csv", "onnx", "GTZAN", "pretrained", "Recipe", "base_model", "datasets:"],
@@ -346,18 +346,18 @@ CASES = {  # changes of the report: what its card says then, and what it does no
     ),
     "a genre missing in test": (
         with_clips("test", jazz=0, blues=2, classical=2),
-        ["Its accuracy on the 197 validation clips", "By genre, on validation:",
-         "The test split has 4 clips and none of jazz: too few for a figure"],
+        ["Its accuracy on the 197 validation tracks", "By genre, on validation:",
+         "The test split has 4 tracks and none of jazz: too few for a figure"],
         ["split: test"],
     ),
     "few clips in both": (
         with_clips("validation", jazz=4) | with_clips("test", blues=0),
-        [f"{UNKNOWN} The test split has 63 clips and none of blues, and"],
+        [f"{UNKNOWN} The test split has 63 tracks and none of blues, and"],
         ["**0.", "confidence differs", "model-index", "model_name"],
     ),
     "five clips a genre are enough": (
         with_clips("test", blues=5, classical=5, jazz=5),
-        ["Its accuracy on the 15 test clips"], [],
+        ["Its accuracy on the 15 test tracks"], [],
     ),
     "first seconds only": (
         {"one_pass_seconds": 3.0}, ["only the first 3 s of a file; with each prepared clip in"], [],
