@@ -12,7 +12,7 @@ import torch
 from music_genre import audio, isolation, windows
 from music_genre.arrays import as_audio_file
 from music_genre.cpu_modules import use_cpu_modules
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 from music_genre.loading import (
     DEFAULT_WINDOW_SECONDS,
     find_model,
@@ -105,8 +105,7 @@ class GenreClassifier:
         try:
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self.device} cannot be used here: {reason}") from error
+            raise InputError(f"{self.device} cannot be used here: {first_line(error)}") from error
         if self.device.type == "cpu":
             use_cpu_modules(self.model)
         self.precision = precision or serving_precision(self.model, self._example())

@@ -6,10 +6,15 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used. The message tells them what is wrong and what to do;
+    """Something a person gave cannot be used. The message tells them what is wrong and what to do.
 
-    the command lines print it as it is and exit with 2, the app shows it in the page.
+    The command lines print it as it is and exit with 2, the app shows it in the page.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another package says, for a sentence: its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from transformers import (
 
 import music_genre.efficientat  # noqa: F401  makes the Auto classes know its model type
 from music_genre.audio import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 
 LOADING_LOGGERS = (
     "transformers.modeling_utils",  # prints a table of tensors that do not fit
@@ -95,7 +95,7 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
         raise ModelError(
             f"There is no folder {model_id}, and no model on the Hub can be named so."
         ) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, OSError, RuntimeError) as error:  # hf_xet raises plain RuntimeErrors
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status in (401, 403, 404):
             at = f" at {revision}" if revision else ""
@@ -105,7 +105,8 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
                 "and run `hf auth login`."
             ) from error
         if not isinstance(error, httpx.HTTPError | ConnectionError | LocalEntryNotFoundError):
-            raise ModelError(f"{model_id} cannot be downloaded from the Hub: {error}") from error
+            reason = first_line(error)
+            raise ModelError(f"{model_id} cannot be downloaded from the Hub: {reason}") from error
         raise ModelError(
             f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
             "that name, which its cache here does not have: name a folder that holds a model, or "
@@ -193,7 +194,7 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
 
 
 def unusable(found: ModelFolder, error: Exception) -> ModelError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     if isinstance(error, SafetensorError):
         reason = "its weights are cut or damaged; copy or download them again"
     return ModelError(f"{found.name} cannot be loaded as an audio classifier: {reason}")

@@ -23,7 +23,7 @@ from music_genre.efficientat.modeling_efficientat import (
     EfficientATFeatureExtractor,
     EfficientATForAudioClassification,
 )
-from music_genre.errors import InputError, exit_with_message
+from music_genre.errors import InputError, exit_with_message, first_line
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 # A file of the release -> its SHA-256 as several projects have published it that are not related.
@@ -102,8 +102,9 @@ def read_weights(weights: str) -> dict[str, torch.Tensor]:
     except InputError:
         raise
     except Exception as error:  # pickle raises its own error for what is no plain tensors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{weights} holds no tensors that can be read safely: {reason}") from error
+        raise InputError(
+            f"{weights} holds no tensors that can be read safely: {first_line(error)}"
+        ) from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:
@@ -138,9 +139,9 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
             renamed[f"{names[module]}.{parameter}"] = tensor
         model.load_state_dict(renamed)
     except (KeyError, TypeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f'These are not the weights of an EfficientAT "mn" with its default head: {reason}'
+            'These are not the weights of an EfficientAT "mn" with its default head: '
+            f"{first_line(error)}"
         ) from error
     return model.eval()
 

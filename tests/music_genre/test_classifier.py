@@ -165,6 +165,12 @@ def test_an_option_is_obeyed_or_refused(tiny_classifier, option, message):
         GenreClassifier(tiny_classifier, **option)
 
 
+def test_a_device_that_fails_without_a_reason_is_one_sentence(tiny_classifier, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "to", mock.Mock(side_effect=AssertionError))
+    with pytest.raises(InputError, match="cpu cannot be used here: AssertionError"):
+        GenreClassifier(tiny_classifier, device="cpu")
+
+
 def test_a_model_in_pickles_is_not_loaded(tiny_classifier, tmp_path):
     folder = shutil.copytree(tiny_classifier, tmp_path / "pickled")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from music_genre.errors import InputError, exit_with_message
+from music_genre.errors import InputError, exit_with_message, first_line
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,14 @@ def test_an_error_is_a_sentence_and_an_exit_code(error, code, printed, capsys):
     with pytest.raises(SystemExit) as ended, exit_with_message("Stopped.", OSError):
         raise error
     assert (ended.value.code, capsys.readouterr().err) == (code, printed)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(OSError("It broke.\nAt line 3"), "It broke."), (AssertionError(), "AssertionError")],
+)
+def test_of_an_error_of_many_lines_or_none_one_line_is_said(error, expected):
+    assert first_line(error) == expected
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from unittest import mock
 
 import pytest
 
@@ -91,6 +92,15 @@ def test_a_gated_model_says_where_to_ask(online):
 def test_a_hub_in_trouble_counts_as_out_of_reach(online, status):
     online.faults.append(Fault("GET", "/api/models/", status=status))
     assert "cannot be reached" in sentence("you/tiny")
+
+
+def test_a_storage_that_cannot_be_reached_is_one_sentence(online, monkeypatch):
+    """The Hub answers, and hf_xet, which fetches the files, raises a plain RuntimeError."""
+    fail = mock.Mock(side_effect=RuntimeError("Data processing error: no route\nto the host"))
+    monkeypatch.setattr(loading, "snapshot_download", fail)
+    assert sentence("you/tiny") == (
+        "you/tiny cannot be downloaded from the Hub: Data processing error: no route"
+    )
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence_soon(tmp_path, monkeypatch):
