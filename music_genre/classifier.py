@@ -19,7 +19,7 @@ from music_genre.loading import (
     load_classifier,
     load_feature_extractor,
 )
-from music_genre.precision import DTYPES, serving_precision
+from music_genre.precision import DTYPES, probabilities_in, serving_precision
 
 MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
 MAX_WINDOW_SECONDS = 120.0  # a pass of a longer one takes gigabytes
@@ -199,12 +199,7 @@ class GenreClassifier:
     def feature_probabilities(self, features: torch.Tensor) -> np.ndarray:
         """`window_probabilities` of features, float32, shape (windows, ...)."""
         features = features.to(self.device, non_blocking=True)
-        dtype, is_rounded = DTYPES[self.precision], self.precision != "fp32"
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype, enabled=is_rounded),
-        ):
-            (probabilities,) = windows.clip_probabilities(self.model, [features])
+        probabilities = probabilities_in(self.precision, self.model, features)
         return probabilities.cpu().double().numpy()  # MPS has no float64
 
     def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:

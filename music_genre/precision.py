@@ -7,6 +7,8 @@ name = serving_precision(model, features)  # serving also checks the probabiliti
 import torch
 from torch import nn
 
+from music_genre.windows import clip_probabilities
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_PROBABILITY_CHANGE = 1e-2  # that serving accepts for speed
 MIN_PARAMETERS = 1_000_000  # a smaller model is fast anyway, and casting its weights costs time
@@ -50,12 +52,14 @@ def serving_precision(model: nn.Module, features: torch.Tensor) -> str:
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     if precision == "fp32" or n_parameters < MIN_PARAMETERS:
         return "fp32"
-    exact, rounded = (_probabilities(model, features, name) for name in ("fp32", precision))
+    exact, rounded = (probabilities_in(name, model, features) for name in ("fp32", precision))
     change = float((exact - rounded).abs().max())
     return precision if change <= MAX_PROBABILITY_CHANGE else "fp32"  # also where it is NaN
 
 
-def _probabilities(model: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
+def probabilities_in(precision: str, model: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Probabilities of windows, float32, shape (windows, labels), computed in a key of DTYPES."""
     device_type, dtype = features.device.type, DTYPES[precision]
     with torch.inference_mode(), torch.autocast(device_type, dtype, enabled=precision != "fp32"):
-        return model(**{model.main_input_name: features}).logits.float().softmax(-1)
+        (probabilities,) = clip_probabilities(model, [features])
+    return probabilities

@@ -25,6 +25,7 @@ from music_genre.demo.uploads import (
     classify_uploads,
 )
 from music_genre.errors import InputError
+from music_genre.genre_names import same_name_key
 
 MAX_WAITING = 32  # requests; more are told that the queue is full
 STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound
@@ -128,8 +129,8 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
 def examples_of(labels: list[str]) -> dict[str, Path]:
     """The examples whose genres the model knows, by its own names of these ("Hip-Hop")."""
     files = {path.stem: path for path in sorted(EXAMPLES.glob("*.ogg"))}
-    stems = {label: "".join(filter(str.isalnum, label.casefold())) for label in labels}
-    return {label: files[stem] for label, stem in stems.items() if stem in files}
+    keys = {label: same_name_key(label) for label in labels}
+    return {label: files[key] for label, key in keys.items() if key in files}
 
 
 def _listen_tab(classifier: GenreClassifier) -> None:
