@@ -1,5 +1,6 @@
 """The demo without a browser: its functions, its command line, and its API over HTTP."""
 
+import base64
 import json
 import os
 import re
@@ -175,6 +176,13 @@ def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatc
     assert most == 2
 
 
+def wait_until(condition) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch):
     """Also of one who closed the page: gradio would keep the sound for an hour."""
     monkeypatch.setattr(server, "MAX_SESSIONS", 5)
@@ -184,15 +192,18 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     application, url, _ = server.serve(page, **options)
     sessions = application.state_holder.session_data
     chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
-    assert not Listener(url.rstrip("/")).listen([chunk] * 2, 16_000, 0.5).error
-    assert any(session.state_data for session in sessions.values())
+    listener = Listener(url.rstrip("/"))
+    with listener.http.stream("GET", f"/heartbeat/{listener.session}"):  # as an open page
+        assert not listener.listen([chunk] * 2, 16_000, 0.5).error
+    session = sessions[listener.session]
+    assert session.state_data
+    is_kept = base64.b64encode(chunk).decode() in str(list(session.components))
+    assert not is_kept, "as it was sent"
+    wait_until(lambda: session.is_closed)
+    wait_until(lambda: not session.state_data)
     for _ in range(8):
         Visitor(url.rstrip("/")).call("classify", None)
     assert len(sessions) <= 5
-    end = time.monotonic() + 20
-    while any(session.state_data for session in sessions.values()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
     page.close()
 
 
@@ -208,17 +219,11 @@ def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tm
     visitor = Visitor(url.rstrip("/"))
     first = Path(visitor.upload("song.wav", song.read_bytes())["path"])
 
-    def wait_until_gone(path: Path) -> None:
-        end = time.monotonic() + 20
-        while path.parent.exists():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    wait_until_gone(first)
+    wait_until(lambda: not first.parent.exists())
     monkeypatch.setattr(server, "CACHE_SECONDS", 60)
     second = Path(visitor.upload("song.wav", song.read_bytes())["path"])
     page.close()
-    wait_until_gone(second)
+    wait_until(lambda: not second.parent.exists())
     files = [path for path in folder.rglob("*.*") if path.is_file()]
     assert {path.stem for path in files} == set(classifier.labels)
 
