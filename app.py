@@ -24,9 +24,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Before torch: threads that spin would take the CPU from the other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with exit_with_message("Stopped."), tempfile.TemporaryDirectory() as uploads:
-        # What visitors send is gone when the program ends.
-        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+    parent = os.path.abspath(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+    os.makedirs(parent, exist_ok=True)
+    with exit_with_message("Stopped."), tempfile.TemporaryDirectory(dir=parent) as uploads:
+        # Of this program alone: what visitors send is deleted there, and gone when it ends.
+        os.environ["GRADIO_TEMP_DIR"] = uploads
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
         from music_genre import GenreClassifier
@@ -41,6 +43,7 @@ def main() -> None:
         try:
             serve(
                 page,
+                uploads,
                 server_name=arguments.host,
                 server_port=arguments.port,
                 root_path=arguments.root_path,

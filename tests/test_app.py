@@ -107,10 +107,11 @@ def test_examples_are_those_whose_genre_the_model_knows():
 @pytest.fixture(scope="module")
 def address(classifier, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        folder = tmp_path_factory.mktemp("uploads")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
         page = page_module.build(classifier)
         _, url, _ = server.serve(
-            page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
+            page, folder, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
         )
         yield url
         page.close()
@@ -183,13 +184,13 @@ def wait_until(condition) -> None:
         time.sleep(0.05)
 
 
-def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch):
+def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch, tmp_path):
     """Also of one who closed the page: gradio would keep the sound for an hour."""
     monkeypatch.setattr(server, "MAX_SESSIONS", 5)
     monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
     page = page_module.build(classifier)
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-    application, url, _ = server.serve(page, **options)
+    application, url, _ = server.serve(page, tmp_path, **options)
     sessions = application.state_holder.session_data
     chunk = to_pcm16(synthesise("disco", 1, 1.0, 16_000))
     listener = Listener(url.rstrip("/"))
@@ -207,6 +208,22 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     page.close()
 
 
+def files_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def begin_upload(url: str, data: bytes) -> None:
+    """Send the head and some of a file, then hang up."""
+    host, port = url.strip("/").removeprefix("http://").split(":")
+    disposition = 'Content-Disposition: form-data; name="files"; filename="song.wav"'
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 999999999\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n{disposition}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + data)
+
+
 def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tmp_path):
     """While the page is served, and at its end."""
     folder = tmp_path / "uploads"
@@ -215,17 +232,20 @@ def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tm
     monkeypatch.setattr(server, "CACHE_SECONDS", 1)
     page = page_module.build(classifier)
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-    _, url, _ = server.serve(page, **options)
+    examples = files_in(folder)
+    assert {path.stem for path in examples} == set(classifier.labels)
+    _, url, _ = server.serve(page, folder, **options)
     visitor = Visitor(url.rstrip("/"))
     first = Path(visitor.upload("song.wav", song.read_bytes())["path"])
-
     wait_until(lambda: not first.parent.exists())
+    begin_upload(url, song.read_bytes())
+    wait_until(lambda: files_in(folder) > examples)
+    wait_until(lambda: files_in(folder) == examples)
     monkeypatch.setattr(server, "CACHE_SECONDS", 60)
     second = Path(visitor.upload("song.wav", song.read_bytes())["path"])
     page.close()
     wait_until(lambda: not second.parent.exists())
-    files = [path for path in folder.rglob("*.*") if path.is_file()]
-    assert {path.stem for path in files} == set(classifier.labels)
+    assert files_in(folder) == examples
 
 
 def test_two_visitors_who_listen_share_nothing(address, monkeypatch):
@@ -305,7 +325,7 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
 @pytest.fixture
 def printed(run_app, monkeypatch):
     """What it prints before it serves, line by line."""
-    monkeypatch.setattr(server, "serve", lambda page, **options: None)
+    monkeypatch.setattr(server, "serve", lambda page, uploads, **options: None)
     return lambda *arguments, cwd: run_app(*arguments, cwd=cwd).stdout.splitlines()
 
 
@@ -315,14 +335,24 @@ def test_the_log_says_what_is_loaded(printed, jazz_model):
     assert "10 labels, on c" in line and "/" not in line
 
 
-def test_a_service_that_is_stopped_ends_as_by_ctrl_c(run_app, jazz_model, monkeypatch):
-    """So that the files that visitors sent are deleted."""
+def test_a_service_that_is_stopped_ends_as_by_ctrl_c(run_app, jazz_model, monkeypatch, tmp_path):
+    """The files that visitors sent are deleted, and what else is in a folder of theirs stays."""
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(server, "serve", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "mine.wav").touch()
+
+    def serve(page, uploads, **_) -> None:
+        Path(uploads, "song.wav").touch()
+        assert str(uploads) == os.environ["GRADIO_TEMP_DIR"]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(server, "serve", serve)
     try:
         assert run_app("--model", str(jazz_model), cwd=ROOT).returncode == "\nStopped."
     finally:
         signal.signal(signal.SIGTERM, before)
+    assert os.listdir(folder) == ["mine.wav"]
 
 
 CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}'}

@@ -55,7 +55,8 @@ def classifier(jazz_model):
 @pytest.fixture(scope="module")
 def site(folder, classifier):
     page = page_module.build(classifier)
-    _, url, _ = server.serve(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+    _, url, _ = server.serve(page, folder / "uploads", **options)
     yield Site(url.rstrip("/"))
     page.close()
 

@@ -37,8 +37,12 @@ REFUSALS = {
 }
 
 
-def serve(page: gr.Blocks, **options: Any) -> tuple:
+def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
     """Launch the page; takes and returns what `Blocks.launch` does.
+
+    Args:
+        uploads: gradio's folder for uploads (GRADIO_TEMP_DIR), an absolute path, which is this
+            page's alone: all that is old in it is deleted.
 
     Raises:
         OSError: no port is free, or the one asked for is not.
@@ -69,7 +73,7 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
         run_history=False,  # gradio would keep what visitors sent
         show_error=False,  # visitors see the text of gr.Error and of nothing else
         footer_links=["api"],
-        app_kwargs={"lifespan": partial(deleting_uploads, page)},
+        app_kwargs={"lifespan": partial(deleting_uploads, page, uploads)},
         **options,
     )
     try:
@@ -82,33 +86,37 @@ def serve(page: gr.Blocks, **options: Any) -> tuple:
 
 
 @asynccontextmanager
-async def deleting_uploads(page: gr.Blocks, _application: Any) -> AsyncIterator[None]:
+async def deleting_uploads(
+    page: gr.Blocks, uploads: str | os.PathLike, _application: Any
+) -> AsyncIterator[None]:
     """Delete old uploads while the page is served, and all of them at the end.
 
-    gradio's own `delete_cache` ends for good when a file is sent while it looks for old ones.
+    gradio's own `delete_cache` ends for good when a file is sent while it looks for old ones, and
+    knows nothing of an upload that broke off.
     """
 
     async def delete_old() -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            delete_uploads(page, CACHE_SECONDS)
+            delete_uploads(page, uploads, CACHE_SECONDS)
 
     task = asyncio.create_task(delete_old())
     try:
         yield
     finally:
         task.cancel()
-        delete_uploads(page, age=-1)
+        delete_uploads(page, uploads, age=-1)
 
 
-def delete_uploads(page: gr.Blocks, age: float) -> None:
+def delete_uploads(page: gr.Blocks, uploads: str | os.PathLike, age: float) -> None:
     """Delete the files of visitors that are older than so many seconds, and their folders."""
     kept = {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
-    recorded = set().union(*page.temp_file_sets)  # a copy: others come meanwhile
-    for path in recorded - kept:
-        with suppress(OSError):  # it is not there yet, or in use
-            if time.time() - os.lstat(path).st_ctime > age:
-                os.remove(path)
-                for files in page.temp_file_sets:
-                    files.discard(path)
-                os.rmdir(os.path.dirname(path))  # which gradio made for this file
+    for folder, _, names in os.walk(uploads):
+        for path in {os.path.join(folder, name) for name in names} - kept:
+            with suppress(OSError):  # it has been moved, or is in use
+                if time.time() - os.lstat(path).st_ctime > age:
+                    os.remove(path)
+                    for files in page.temp_file_sets:
+                        files.discard(path)
+                    if not os.path.samefile(folder, uploads):
+                        os.rmdir(folder)  # which gradio made for this file

@@ -26,31 +26,46 @@ class SlowPage:
 
 def test_a_server_that_is_slow_once_is_launched_again():
     page = SlowPage(1)
-    assert serve(page, server_port=7861) == 7861
+    assert serve(page, "uploads", server_port=7861) == 7861
     assert page.done == ["launch", "close", "launch"]
 
 
 def test_a_server_that_never_answers_is_an_error():
     with pytest.raises(ValueError, match="localhost"):
-        serve(SlowPage(2), server_port=7861)
+        serve(SlowPage(2), "uploads", server_port=7861)
 
 
 def test_uploads_that_come_while_others_are_deleted_do_not_stop_that(tmp_path, monkeypatch):
     files = [tmp_path / name / "song.wav" for name in "abc"]
-    for file in files:
+    for file in files[:2]:
         file.parent.mkdir()
         file.touch()
-    uploads = {str(file) for file in files[:2]}
-    page = SimpleNamespace(temp_file_sets=[uploads, {*uploads}], blocks={})
+    recorded = {str(file) for file in files[:2]}
+    page = SimpleNamespace(temp_file_sets=[recorded, {*recorded}], blocks={})
     remove = os.remove
 
     def remove_during_an_upload(path) -> None:
-        uploads.add(str(files[2]))
+        files[2].parent.mkdir(exist_ok=True)
+        files[2].touch()
+        recorded.add(str(files[2]))
         remove(path)
 
     monkeypatch.setattr(os, "remove", remove_during_an_upload)
-    delete_uploads(page, age=-1)
+    delete_uploads(page, tmp_path, age=-1)
     assert [file.parent.exists() for file in files] == [False, False, True]
     assert page.temp_file_sets == [{str(files[2])}, set()], "and they are forgotten"
-    delete_uploads(page, age=60)
+    delete_uploads(page, tmp_path, age=60)
     assert files[2].exists(), "it is new"
+    delete_uploads(page, tmp_path, age=-1)
+    assert tmp_path.exists() and not any(tmp_path.iterdir())
+
+
+def test_what_broke_off_is_deleted_and_what_the_page_keeps_stays(tmp_path):
+    """gradio records neither; a part of an upload lies in its folder of uploads itself."""
+    part, example = tmp_path / "tmpabc", tmp_path / "hash" / "jazz.ogg"
+    example.parent.mkdir()
+    for file in (part, example):
+        file.touch()
+    blocks = {1: SimpleNamespace(keep_in_cache={str(example)}), 2: SimpleNamespace()}
+    delete_uploads(SimpleNamespace(temp_file_sets=[], blocks=blocks), tmp_path, age=-1)
+    assert not part.exists() and example.exists()
