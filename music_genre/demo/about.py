@@ -60,8 +60,8 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
         f"windows that cover it.\n## What it cannot do\n{limits}\n"
         f"## How often it is right\n{_accuracy(report)}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
-        f"Files and recordings are deleted within {kept_minutes} minutes, and live sound within a "
-        "minute."
+        f"Files and recordings are deleted within {kept_minutes} minutes after their last use, and "
+        "live sound within a minute."
     )
 
 

@@ -130,7 +130,10 @@ def classify_uploads(classifier: GenreClassifier, paths: Sequence[str]) -> Itera
     """
     if not 1 <= len(paths or ()) <= MAX_FILES:
         raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
-    for path in paths:
+    for i, path in enumerate(paths):
+        for waiting in paths[i:]:  # they are deleted by age, and a batch may take longer
+            with suppress(InputError, OSError):
+                os.utime(received(waiting))
         try:
             yield {"file": one_line(path)} | classify_upload(classifier, path).as_json()
         except InputError as error:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +105,19 @@ def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     assert list(for_page(table)["file"]) == ["=cmd.mp3", "song.wav"], "what failed comes first"
     assert count(table, 3) == "2 of 3 files done, **1 not usable** (shown first)."
     assert count(table[:1], 3) == "1 of 3 files done."
+
+
+def test_files_of_a_long_batch_do_not_grow_old(classifier, song, tmp_path):
+    """Their age, by which the server deletes them, starts anew with each file of the batch."""
+    last = shutil.copy(song, tmp_path / "last.wav")
+    paths = [str(song), "/etc/hostname", str(last)]
+    age, answers = last.stat().st_ctime_ns, classify_uploads(classifier, paths)
+    for _ in range(2):
+        time.sleep(0.05)  # a clock of files may be coarse
+        next(answers)
+        assert last.stat().st_ctime_ns > age
+        age = last.stat().st_ctime_ns
+    assert "genre" in next(answers)
 
 
 def answered(lost_seconds=0.0, jazz=0.9):
