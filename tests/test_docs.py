@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_options_exist(page):
             known |= set(re.findall(r'"(--[\w-]+)"', source.read_text(encoding="utf-8")))
     text = page.read_text(encoding="utf-8")
     assert not set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) - known
+
+
+def test_the_readme_names_the_versions_of_python_that_pip_takes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.search(r"Python 3\.(\d+) to 3\.(\d+)", PAGES[0].read_text(encoding="utf-8"))
+    assert named and project["requires-python"] == f">=3.{named[1]},<3.{int(named[2]) + 1}"
 
 
 def test_the_example_of_a_proxy_lets_a_whole_batch_through():
