@@ -61,7 +61,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
         f"## How often it is right\n{_accuracy(report)}\n"
         "## What happens to the sound\nThis server classifies it and shows it to nobody else. "
         f"Files and recordings are deleted within {kept_minutes} minutes after their last use, and "
-        "live sound within a minute."
+        "live sound within a minute, or within an hour of closing the page."
     )
 
 
@@ -74,7 +74,7 @@ def _accuracy(report: dict | None) -> str:
         score = report[name]
         low, high = score["accuracy_ci95"]
         return (
-            f"**{score['accuracy']:.1%}** of {score['n']} {name} clips ({low:.1%} to {high:.1%} "
+            f"**{score['accuracy']:.1%}** of {score['n']} {name} tracks ({low:.1%} to {high:.1%} "
             f"with 95% confidence); macro-F1, the mean of the genres' F1: {score['macro_f1']:.3f}. "
             f"The data: {report['dataset']}; the split: {report['split_description']}."
         )

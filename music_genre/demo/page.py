@@ -28,7 +28,7 @@ from music_genre.errors import InputError
 from music_genre.genre_names import same_name_key
 
 MAX_WAITING = 32  # requests; more are told that the queue is full
-STATE_SECONDS = 50  # that a listener's megabyte is kept after the last sound: About says a minute
+STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound, in an open page
 EXAMPLES = Path(__file__).parents[1] / "examples"  # synthesised, named by their genres
 
 NO_SONG = pictures.headline("no song yet", "drop one, record one, or take an example", "open")
@@ -45,7 +45,7 @@ def build(classifier: GenreClassifier) -> gr.Blocks:
         with gr.Tab("Song") as song_tab:
             song = _song_tab(classifier)
         with gr.Tab("Listen"):
-            _listen_tab(page, classifier)
+            _listen_tab(classifier)
         with gr.Tab("Files") as files_tab:
             files = _files_tab(classifier)
         with gr.Tab("About") as about_tab:
@@ -133,19 +133,15 @@ def examples_of(labels: list[str]) -> dict[str, Path]:
     return {label: files[key] for label, key in keys.items() if key in files}
 
 
-def _listen_tab(page: gr.Blocks, classifier: GenreClassifier) -> None:
+def _listen_tab(classifier: GenreClassifier) -> None:
     labels = classifier.labels
 
-    def process(
-        sound: Any, session: LiveSession | None, request: gr.Request
-    ) -> tuple[LiveSession, str, str, None]:
+    def process(sound: Any, session: LiveSession | None) -> tuple[LiveSession, str, str, None]:
         chunk = read_chunk(sound)
         if chunk is None:
             return gr.skip()
         if session is None or sound.get("is_first"):
             session = LiveSession()
-        # gradio would keep it for an hour after the visitor closes the page.
-        page.state_holder[request.session_hash].STATE_TTL_WHEN_CLOSED = STATE_SECONDS
         session.add_chunk(*chunk, classifier.window_seconds)
         session.classify(classifier)
         return session, *session.as_html(labels), None  # gradio would keep what was sent
