@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 import uuid
 from contextlib import contextmanager, suppress
+from urllib.parse import quote
 
 import av
 import httpx
@@ -315,6 +316,32 @@ def test_links_pipes_folders_and_devices_are_not_read(site, folder):
         assert_none_is_told_apart(
             site, f"{up}{path}", f"{up}/nothing/{os.path.basename(path)}", FIELDS["stream"]
         )
+
+
+@pytest.mark.parametrize(
+    "outer", [{}, META | {"path": "/"}, META | {"path": "http://x/gradio_api/file=/"}]
+)
+def test_an_address_is_refused_in_a_sentence_and_not_fetched(site, outer):
+    """gradio would read it whole into memory. Nothing around it hides it."""
+    with listening() as (port, visits):
+        file = META | {"path": f"http://127.0.0.1:{port}/song.wav"}
+        answers = [
+            answer for *_, answer in site.answers(outer | {"inner": [file]} if outer else file)
+        ]
+        body = outer | {"data": [file]}
+        answers.append(site.visitor.http.post("/call/classify", json=body).text)
+    assert all("Addresses of files are not fetched" in answer for answer in answers)
+    assert not visits
+
+
+def test_the_address_of_a_file_that_was_sent_is_that_file(site, song):
+    """MCP clients send it; it may have any host in front."""
+    path = site.visitor.http.post(
+        "/upload", files={"files": ("ä b.wav", song.read_bytes())}
+    ).json()[0]
+    file = {"path": f"https://example.org/genre/gradio_api/file={quote(path)}"} | META
+    answers = list(site.answers(file))
+    assert sum(way == "call" and "jazz" in answer for _, way, answer in answers) == 4
 
 
 def test_a_file_that_was_sent_is_classified(site, song):

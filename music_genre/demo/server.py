@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
+from gradio.routes import fastapi  # gradio's own, as is its client
+from gradio_client.utils import is_http_url_like
 
 from music_genre.demo import pictures
 from music_genre.demo.uploads import MAX_FILE_MB
@@ -18,6 +21,10 @@ from music_genre.demo.uploads import MAX_FILE_MB
 MAX_SESSIONS = 100  # kept by gradio, and of listeners 1 MB more; the oldest go first
 CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 HERE = Path(__file__).parent
+NO_ADDRESSES = (
+    "Addresses of files are not fetched: upload the file (an assistant: upload_file_to_gradio) and "
+    "send what that returns."
+)
 
 
 def no_microphone(reason: str) -> str:
@@ -73,7 +80,10 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
         run_history=False,  # gradio would keep what visitors sent
         show_error=False,  # visitors see the text of gr.Error and of nothing else
         footer_links=["api"],
-        app_kwargs={"lifespan": partial(deleting_uploads, page, uploads)},
+        app_kwargs={
+            "lifespan": partial(deleting_uploads, page, uploads),
+            "dependencies": [fastapi.Depends(refuse_addresses)],
+        },
         **options,
     )
     try:
@@ -83,6 +93,31 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
         # second time all is loaded.
         page.close()
         return launch()
+
+
+async def refuse_addresses(request: fastapi.Request) -> None:
+    """Refuse a file that is named by an address: gradio would read it whole into memory.
+
+    The address of an upload, which MCP clients send, becomes its path. The request keeps its JSON,
+    so the endpoint gets what is changed here.
+    """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        return  # an upload, which is read as it arrives
+    try:
+        values = [await request.json()]
+    except ValueError:  # the endpoint says what it takes instead
+        return
+    while values:
+        value = values.pop()
+        if isinstance(value, list):
+            values += value
+        elif isinstance(value, dict):
+            values += value.values()
+            if is_http_url_like(value.get("path")):
+                _, is_upload, path = value["path"].partition("/gradio_api/file=")
+                if not is_upload:
+                    raise fastapi.HTTPException(422, [gr.validate(False, NO_ADDRESSES)])
+                value["path"] = unquote(path)
 
 
 @asynccontextmanager
