@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import fastapi
 import gradio as gr
-from gradio.routes import fastapi  # gradio's own, as is its client
 from gradio_client.utils import is_http_url_like
 
 from music_genre.demo import pictures
@@ -98,8 +98,8 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
 async def refuse_addresses(request: fastapi.Request) -> None:
     """Refuse a file that is named by an address: gradio would read it whole into memory.
 
-    The address of an upload, which MCP clients send, becomes its path. The request keeps its JSON,
-    so the endpoint gets what is changed here.
+    The address of an upload, which MCP clients send and gradio does not fetch from localhost,
+    becomes its path. The request keeps its JSON, so the endpoint gets what is changed here.
     """
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         return  # an upload, which is read as it arrives

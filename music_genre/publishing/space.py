@@ -23,7 +23,7 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "music_genre/demo/*.js",
     "music_genre/examples/*.ogg",
 )
-SDK_PACKAGES = {"gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
+SDK_PACKAGES = {"fastapi", "gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
 SCAN_PACKAGES = {"fsspec", "mutagen", "pyarrow", "tqdm"}
 # A Space has no GPU unless one is chosen, and PyTorch's wheels for CPU are a tenth of the others.
 CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
