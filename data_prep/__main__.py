@@ -15,10 +15,9 @@ these, a dataset on the Hub or on the disk, or `synthetic`. The result is a fold
 import argparse
 from pathlib import Path
 
-from data_prep.names import first_line
 from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
 from data_prep.prepared import DATA_DIR, SAMPLING_RATE, SYNTHETIC, default_output_dir
-from music_genre.errors import InputError, exit_with_message
+from music_genre.errors import InputError, exit_with_message, first_line
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
 SPLITS = "filtered", "artist", "album", "random", "given"

@@ -15,9 +15,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data_prep.names import first_line
 from music_genre import audio
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 
 MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthesised music
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB

@@ -29,8 +29,3 @@ def path_id(name: str) -> str:
     if len(text) <= MAX_LENGTH:
         return text
     return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{text[-MAX_LENGTH + 13 :]}"
-
-
-def first_line(error: Exception) -> str:
-    """What an error of any package says, for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

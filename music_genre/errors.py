@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """What an error of another package says, for a sentence: its type if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager

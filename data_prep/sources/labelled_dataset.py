@@ -15,10 +15,10 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 
 from data_prep.archive import Member
 from data_prep.card import read_card
-from data_prep.names import first_line, known_artist, path_id, shown
+from data_prep.names import known_artist, path_id, shown
 from data_prep.sources.music_source import SPLIT_NAMES, MusicSource
 from data_prep.track import Track
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 
 HUB_SECONDS = 10  # to wait for its answer
 

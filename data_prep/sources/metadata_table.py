@@ -20,11 +20,11 @@ import pandas as pd
 
 from data_prep.archive import Member
 from data_prep.gtzan import FEATURE_TABLES
-from data_prep.names import first_line, one_line, shown
+from data_prep.names import one_line, shown
 from data_prep.options import COLUMNS, SourceOptions
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 
 DEFAULTS = {  # what columns may be called, the first one that is there
     "path": ("path", "file_name", "filename", "file_path", "filepath", "file"),
