@@ -40,7 +40,6 @@ class Preparation:
     seed: int  # of a split that was drawn
     sampling_rate: int = SAMPLING_RATE  # hertz
     asked_split: str | None = None  # what `split` was asked for by, such as given
-    source: str = ""  # the path or id that was prepared, for messages
     warnings: list[str] = field(default_factory=list)  # sentences for whoever trains on it
 
 

@@ -49,7 +49,6 @@ def describe_training(
     crops_a_step = batch_size * arguments.world_size
     return {
         "seconds": round(seconds, 1),
-        "run_seconds": round(clock.seconds, 1),
         "stages": clock.rounded(),
         "stopped_by_budget": stopped_by_budget,
         "epochs": round(state.epoch or 0, 2),
