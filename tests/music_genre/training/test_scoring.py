@@ -64,6 +64,15 @@ def test_one_pass_of_a_song_is_of_all_its_excerpts(scored, tracks):
             assert not np.allclose(found, one_each[0], rtol=1e-3)
 
 
+def test_one_clip_that_one_pass_cannot_take_leaves_no_figure(scored, tracks, monkeypatch):
+    classifier, _, _ = scored
+    longest = max(len(w) for i in range(7) for w in tracks["test"].waveforms(i))
+    monkeypatch.setattr(
+        scoring, "classify_in_one_pass", lambda *_: None if len(_[2]) == longest else np.ones(3)
+    )
+    assert scoring._score_in_one_pass(classifier, tracks["test"], QUIET) is None
+
+
 def test_scores_are_computed_in_fp32(uneven_net, monkeypatch):
     """Whatever precision training had, and whatever this hardware is fast at."""
     asked = []
