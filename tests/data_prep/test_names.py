@@ -3,7 +3,12 @@
 import pytest
 
 from data_prep.names import MAX_LENGTH, path_id
-from data_prep.prepared import default_output_dir, plain_name
+from data_prep.prepared import (
+    PREPARATION_FILE,
+    default_output_dir,
+    is_prepared,
+    plain_name,
+)
 from music_genre.genre_names import artist_key, same_name_key
 
 
@@ -44,3 +49,9 @@ def test_the_name_of_a_source(tmp_path):
     plain = [plain_name(tmp_path / name) for name in names]
     assert plain == ["GTZAN", "My music", "a", "t", "l", "Vol. 1.2"]
     assert default_output_dir(["You/Gtzan"], "artist").name == "you-gtzan-artist"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"seed": 1}', '["split"]', '"split"', "{"])
+def test_a_preparation_of_another_program_is_none(tmp_path, text):
+    (tmp_path / PREPARATION_FILE).write_text(text)
+    assert not is_prepared(tmp_path)
