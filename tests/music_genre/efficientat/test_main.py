@@ -68,6 +68,7 @@ def test_a_file_becomes_a_model(suffix, theirs, monkeypatch, tmp_path, capsys):
     folder.mkdir()
     if suffix == ".safetensors":  # a folder with such a file will do
         path = path.rename(folder / "model.safetensors").parent
+    (tmp_path / "model").mkdir()  # an empty folder will do
     call(monkeypatch, path, tmp_path / "model")
     model = load_classifier(find_model(str(tmp_path / "model")))
     assert (model.config.width_multiplier, model.config.num_labels) == (0.1, 5)

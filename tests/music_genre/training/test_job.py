@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, Volume
 
 import train_hf
 from music_genre.errors import InputError
+from music_genre.training import job
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.job import run_as_job
 from tests.commands import run_here
@@ -142,6 +143,13 @@ def test_a_command_has_a_bucket_of_its_own(submit):
     _, one, _, other, _, again, _, longer = submit.buckets
     assert one == again == longer != other
     assert one.startswith("music-genre-you-model-")
+
+
+def test_without_git_a_sentence_says_so(hub, submit, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "CHECKOUT", tmp_path)
+    done = submit()
+    assert done.returncode == 2 and not hub.jobs
+    assert f"{tmp_path} is no git checkout: a job takes the files that git tracks." in done.stderr
 
 
 def test_a_model_that_is_here_alone_is_refused(hub, submit, tmp_path):
