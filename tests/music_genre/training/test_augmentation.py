@@ -61,6 +61,10 @@ def test_masks_are_the_clips_own_and_the_seeds():
     assert 0.05 < changed.float().mean() < 0.5
     assert 0.15 * 300 < changed.all(dim=1).sum(dim=1).max() <= 2 * 0.15 * 300, "times"
     assert 0.2 * 80 <= changed.all(dim=2).sum(dim=1).max() <= 2 * 0.2 * 80, "frequencies"
+    for axis in (1, 2):  # a stripe begins where one changes to masked
+        is_masked = changed.all(dim=axis).int()
+        n_stripes = is_masked[:, 0] + (is_masked.diff(dim=1) == 1).sum(dim=1)
+        assert n_stripes.max() == 2
     assert len({tuple(clip_mask.all(dim=0).tolist()) for clip_mask in changed}) > 1
     assert not torch.equal(masked, augmentation.mask_spectrograms(spectrograms, seed=4))
 
