@@ -167,7 +167,7 @@ def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
     return lambda inputs: session.run(["logits"], {name: inputs.numpy()})[0]
 
 
-def quantize(source: Path, target: Path, has_front_end: bool = False) -> None:
+def quantize(source: Path, target: Path, has_front_end: bool) -> None:
     """Write the int8 form of the graph in `source`.
 
     A front end's mel bands, the one MatMul of such a graph, stay in float32: they are over more

@@ -67,9 +67,11 @@ def test_one_pass_of_a_song_is_of_all_its_excerpts(scored, tracks):
 def test_one_clip_that_one_pass_cannot_take_leaves_no_figure(scored, tracks, monkeypatch):
     classifier, _, _ = scored
     longest = max(len(w) for i in range(7) for w in tracks["test"].waveforms(i))
-    monkeypatch.setattr(
-        scoring, "classify_in_one_pass", lambda *_: None if len(_[2]) == longest else np.ones(3)
-    )
+
+    def refuse_longest(model: object, extractor: object, waveform: np.ndarray) -> np.ndarray | None:
+        return None if len(waveform) == longest else np.ones(3)
+
+    monkeypatch.setattr(scoring, "classify_in_one_pass", refuse_longest)
     assert scoring._score_in_one_pass(classifier, tracks["test"], QUIET) is None
 
 
