@@ -1,35 +1,8 @@
 # /// script
-# # pyproject.toml has a reason for each; tests/test_packaging.py compares the two.
 # requires-python = ">=3.11,<3.14"
-# dependencies = [
-#   "torch==2.11.*",
-#   "transformers>=5.23,<6",
-#   "huggingface_hub>=2.4,<3",
-#   "numpy>=2,<3",
-#   "soundfile>=0.13,<1",
-#   "av>=18,<19",
-#   "soxr>=1,<2",
-#   "pebble>=5.2,<6",
-#   "joblib>=1.4,<2",
-#   "mutagen>=1.48,<2",
-#   "pyarrow>=24,<27",
-#   "fsspec>=2025.3,<2027",
-#   "tqdm>=4.66,<5",
-#   "torchaudio==2.11.0",
-#   "accelerate>=1.15,<2",
-#   "datasets>=5.2,<6",
-#   "evaluate>=0.4.6,<1",
-#   "pandas>=2.3,<4",
-#   "filelock>=3.12,<5",
-#   "scikit-learn>=1.7,<2",
-#   "scipy>=1.15,<2",
-#   "threadpoolctl>=3.2,<4",
-#   "matplotlib>=3.10,<4",
-#   "pillow>=11,<14",
-#   "onnx>=1.23,<2",
-#   "onnxscript>=0.7.2,<1",
-#   "onnxruntime>=1.32,<2",
-# ]
+# dependencies = ["music-genre[train,onnx]"]
+# [tool.uv.sources]
+# music-genre = { path = "." }
 # ///
 """Fine-tune DistilHuBERT, or another audio model, to tell music genres apart; report; publish.
 
