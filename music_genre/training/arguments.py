@@ -243,21 +243,14 @@ def _refuse(arguments: RecipeArguments) -> None:
         raise InputError(f"--metric_for_best_model must be one of {', '.join(METRICS)}.")
 
 
-class _Parser(HfArgumentParser):
-    """Its errors are one line: a usage of a hundred options would hide it."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"error: {' '.join(message.split())}\n")
-
-
 def parse_arguments(
     argv: list[str], description: str | None = None, default_config: Path = REFERENCE_CONFIG
 ) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
     """Read the JSON file, if it is the first argument, else the default one; then the flags.
 
-    An error is one line on stderr and exit code 2.
+    An error is one line on stderr, under that of the usage, and exit code 2.
     """
-    parser = _Parser(
+    parser = HfArgumentParser(
         (DataArguments, ModelArguments, RecipeArguments),
         prog="train_hf.py",
         usage="train_hf.py [CONFIG.json] [--OPTION VALUE ...]",
@@ -271,22 +264,18 @@ def parse_arguments(
         values = dict(json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         parser.error(f"{config} is neither an option nor a file with a JSON object: {error}")
-    if {"-h", "--help"} & {*argv}:
-        parser.set_defaults(**values)  # help shows what a run without flags takes
-    # A JSON file as flags, so that both are checked alike; null is an option that is not set.
-    parser.set_defaults(**{name: None for name, value in values.items() if value is None})
-    flags = []
-    for name, value in values.items():
-        if isinstance(value, list):
-            flags += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            flags.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+    known = {option.name for group in parser.dataclass_types for option in fields(group)}
+    if unknown := values.keys() - known:
+        parser.error(f"{min(unknown)} in {config} is no option; --help lists them")
+    # A default that is text is converted and checked as a flag's value.
+    as_text = {k: str(v) for k, v in values.items() if isinstance(v, int | float)}
+    parser.set_defaults(**values | as_text)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
-            [*flags, *argv], return_remaining_strings=True
+            argv, return_remaining_strings=True
         )
-    except (ValueError, ImportError) as error:
-        parser.error(str(error))
+    except (ValueError, TypeError, ImportError) as error:
+        parser.error(" ".join(str(error).split()))
     if unknown:
         parser.error(f"{unknown[0].split('=')[0]} is no option; --help lists them")
     return tuple(arguments)

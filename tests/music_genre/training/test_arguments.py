@@ -23,8 +23,8 @@ def error_of(argv: list, capsys) -> str:
     with pytest.raises(SystemExit) as stop:
         parse_arguments([str(text) for text in argv])
     assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert len(error.strip().splitlines()) == 1
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: train_hf.py ")
     return error
 
 
@@ -96,7 +96,7 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
         (["--load_best_model_at_end", "True", "--eval_strategy", "no"], "--load_best_model_at_end"),
     ],
 )
-def test_a_wrong_argument_is_one_line(argv, message, capsys, root, monkeypatch):
+def test_a_wrong_argument_is_one_line_under_the_usage(argv, message, capsys, root, monkeypatch):
     monkeypatch.chdir(root)
     assert message in error_of(argv, capsys)
 
@@ -104,7 +104,11 @@ def test_a_wrong_argument_is_one_line(argv, message, capsys, root, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"learning_rates": 1}, "--learning_rates is no option"),
+        ({"learning_rates": 1}, "mine.json is no option; --help lists them"),
+        ({"hub_token": "hf_secret"}, "--hub_token cannot be set"),
+        ({"eval_strategy": "sometimes"}, "sometimes is not a valid IntervalStrategy"),
+        ({"learning_rate": "fast"}, "invalid float value"),
+        ({"learning_rate": [1]}, "list"),
         ({"per_device_train_batch_size": 8.5}, "invalid int value"),
         ([1], "neither an option nor a file with a JSON object"),
     ],
