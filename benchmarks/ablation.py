@@ -96,15 +96,13 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
     name = "".join(c if c.isalnum() else "-" for c in row)
     folder = arguments.output_dir / f"{name}-{fold}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    common = {
-        "seed": seed,
-        "model_name_or_path": arguments.model_name_or_path,
-        "precision": arguments.precision,
-    }
+    common = {"seed": seed, "model_name_or_path": arguments.model_name_or_path}
+    precision = arguments.precision
     dataset = arguments.output_dir / "folds" / str(fold)
     if row == COURSE:
         predictions = folder / "predictions.csv"
         options = {"output": predictions, "checkpoints": folder / "checkpoints"}
+        options["precision"] = precision
         command = ["benchmarks/course_recipe.py", dataset]
     else:
         predictions = folder / PREDICTIONS_FILES["test"]
@@ -113,13 +111,16 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
             "disable_tqdm": True,
         }  # fmt: skip
         options |= ROWS[row.replace(arguments.config, REFERENCE)]
+        if precision != "auto":
+            options |= {name: precision == name for name in ("fp16", "bf16")}
         if any(folder.glob("checkpoint-*")):  # it was stopped
             options["resume_from_checkpoint"] = "last"
         command = ["train_hf.py", arguments.config]
     flags = (text for name, value in (common | options).items() for text in (f"--{name}", value))
     minutes = cpu_minutes([*command, *flags], folder / "log.txt")
     tracks = [result_of(line) for line in read_predictions(predictions)]
-    return {"row": row, "fold": fold, "minutes": minutes} | common | {"tracks": tracks}
+    figures = {"minutes": minutes, "precision": precision, "tracks": tracks}
+    return {"row": row, "fold": fold} | common | figures
 
 
 def result_of(line: dict[str, str]) -> dict[str, str | float]:

@@ -139,7 +139,8 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
         "--freeze_feature_encoder", "True",  # as pretrained convolutions are
-        "--precision", arguments.precision, "--max_steps", str(WARM_UP + arguments.steps),
+        "--bf16", str(arguments.precision == "bf16"), "--fp16", str(arguments.precision == "fp16"),
+        "--max_steps", str(WARM_UP + arguments.steps),
         "--eval_strategy", "no", "--save_strategy", "no",
         "--output_dir", str(folder / "run"), "--disable_tqdm", "True",
     ])  # fmt: skip

@@ -46,7 +46,7 @@ def test_the_configuration_for_ast(prepared, tmp_path, caplog):
     train(
         "configs/gtzan-ast.json", "--dataset", prepared, "--model_name_or_path", base,
         "--output_dir", output, "--max_steps", "1", "--per_device_train_batch_size", "2",
-        "--precision", "fp32", "--disable_tqdm", "True",
+        "--bf16", "False", "--disable_tqdm", "True",
     )  # fmt: skip
     assert not [record for record in caplog.records if record.name.startswith("transformers")]
     assert read_report(output)["train"]["linear_probe"]["of_layers"] == 2

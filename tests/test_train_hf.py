@@ -152,7 +152,7 @@ def test_without_data_the_quickstart_can_be_resumed_and_run_again(options, is_qu
 def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):
     """After a linear probe, whose features are computed first, training is in bf16 all the same."""
     saved = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"}
-    options = {"from_scratch": False, "max_steps": 2, "logging_steps": 1, "precision": "bf16"}
+    options = {"from_scratch": False, "max_steps": 2, "logging_steps": 1, "bf16": True}
     options |= {"gradient_accumulation_steps": 2, "activation_checkpointing": True}
     dtypes = set()
 

@@ -48,7 +48,7 @@ def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -
         "num_train_epochs": 2,
         "learning_rate": 0.01,
         "per_device_train_batch_size": 8,
-        "precision": "fp32",
+        "bf16": False,
         "disable_tqdm": True,
         "output_dir": output_dir,
     } | more

@@ -111,11 +111,6 @@ class RecipeArguments(TrainingArguments):
     """The Trainer's arguments, with defaults for this task, and those of the recipe."""
 
     output_dir: str | None = HfArg(default=None, help="By default runs/MODEL-DATASET.")
-    precision: str = HfArg(
-        default="auto",
-        help="Number format of training; auto takes what the hardware is fast at.",
-        metadata={"choices": ["auto", "fp32", "fp16", "bf16"]},
-    )
     mixup: float = HfArg(
         default=0.0, help="Mix crops in pairs, in shares from Beta(MIXUP, MIXUP); 0 mixes none."
     )
@@ -142,8 +137,8 @@ class RecipeArguments(TrainingArguments):
         default=False, help="Return when the job is submitted; do not follow it."
     )
     # None is not given. The type is bool and not `bool | None`, so that a plain `--bf16` works.
-    fp16: bool = HfArg(default=None, help="As --precision fp16; or not that.")
-    bf16: bool = HfArg(default=None, help="As --precision bf16; or not that.")
+    fp16: bool = HfArg(default=None, help="Train in fp16. By default as the hardware is fastest.")
+    bf16: bool = HfArg(default=None, help="Train in bf16, or if it is False in fp32.")
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2  # the last one to resume from, and the best one
@@ -160,8 +155,7 @@ class RecipeArguments(TrainingArguments):
         self.use_cpu = self.use_cpu or not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
         )
-        self.precision, self.precision_reason = self._choose_precision()
-        self.fp16, self.bf16 = self.precision == "fp16", self.precision == "bf16"
+        self.precision_reason = self._choose_precision()
         if self.dataloader_num_workers is None:
             # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile. Where
             # processes are not forked, each worker would take seconds to start, in each epoch.
@@ -185,27 +179,24 @@ class RecipeArguments(TrainingArguments):
         """
         return min(super().n_gpu, 1)
 
-    def _choose_precision(self) -> tuple[str, str]:
-        """The format by --precision, --bf16, --fp16, launcher or hardware; and the reason."""
-        asked = {name for name in ("fp16", "bf16") if getattr(self, name)}
-        asked |= {self.precision} - {"auto"}
-        if len(asked) > 1:
-            raise InputError(
-                f"{' and '.join(sorted(asked))} are both asked for: give one --precision."
-            )
-        launched_with = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        if asked:
-            precision, reason = asked.pop(), "asked for"
-        elif launched_with in ("fp16", "bf16"):
-            precision, reason = launched_with, "asked for by accelerate launch"
-        else:
-            device = "cpu" if self.use_cpu else "cuda" if torch.cuda.is_available() else "mps"
-            precision, reason = fast_precision(torch.device(device))
-        if getattr(self, precision, None) is False:
-            return "fp32", f"--{precision} False"
-        if precision == "fp16" and self.use_cpu and not self.job:
-            raise InputError("--precision fp16 needs a GPU: take fp32, or bf16.")
-        return precision, reason
+    @property
+    def precision(self) -> str:
+        return "fp16" if self.fp16 else "bf16" if self.bf16 else "fp32"
+
+    def _choose_precision(self) -> str:
+        """Set --fp16 and --bf16 where neither is given: by launcher or hardware; the reason."""
+        reason = "asked for"
+        if self.fp16 is None and self.bf16 is None:
+            precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
+            reason = "asked for by accelerate launch"
+            if precision not in ("fp16", "bf16"):
+                device = "cpu" if self.use_cpu else "cuda" if torch.cuda.is_available() else "mps"
+                precision, reason = fast_precision(torch.device(device))
+            self.fp16, self.bf16 = precision == "fp16", precision == "bf16"
+        self.fp16, self.bf16 = bool(self.fp16), bool(self.bf16)
+        if self.fp16 and self.use_cpu and not self.job:
+            raise InputError("--fp16 needs a GPU: leave it out, or take --bf16.")
+        return reason
 
 
 SMALLEST_VALUES = {

@@ -114,5 +114,5 @@ class StopOnBadLoss(TrainerCallback):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             raise InputError(
                 f"The loss is infinite or not a number by step {state.global_step}: the run "
-                "stops. Try a lower --learning_rate, or --precision fp32."
+                "stops. Try a lower --learning_rate, or --bf16 False."
             )

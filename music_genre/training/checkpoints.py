@@ -215,7 +215,7 @@ def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -
     if Path(checkpoint, "scaler.pt").exists() and precision != "fp16":
         raise InputError(
             f"{checkpoint} was trained in fp16, and this run would use {precision}: add "
-            "--precision fp16 on a GPU, or start a new run in another --output_dir."
+            "--fp16 on a GPU, or start a new run in another --output_dir."
         )
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
     then = state["global_step"] / state["epoch"]

@@ -68,7 +68,7 @@ def training(dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str) -
         "--dataset", dataset, "--model_name_or_path", tiny_config,
         "--from_scratch", "True", "--freeze_feature_encoder", "False", "--window_seconds", 1,
         "--num_train_epochs", 1, "--learning_rate", 0.01, "--per_device_train_batch_size", 16,
-        "--precision", "fp32", "--disable_tqdm", "True", "--output_dir", output_dir,
+        "--bf16", "False", "--disable_tqdm", "True", "--output_dir", output_dir,
         "--push_to_hub", "True", "--hub_model_id", repo_id,
     ]  # fmt: skip
 

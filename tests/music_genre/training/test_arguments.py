@@ -82,7 +82,7 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
         (["nowhere.json"], "nowhere.json is neither an option nor a file with a JSON object"),
         (["README.md"], "README.md is neither an option nor a file with a JSON object"),
         (["--seed", "1", "a.json"], "a.json is no option"),
-        (["--bf16", "--precision", "fp32"], "bf16 and fp32 are both asked for"),
+        (["--bf16", "--fp16", "--job", "t4-small"], "At most one of fp16 and bf16 can be True"),
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
         (["--seeds", "3", "--output_dir", "x"], "--seeds takes two or more different numbers"),
         (["--seeds", "3", "3", "--output_dir", "x"], "--seeds takes two or more different"),
@@ -142,8 +142,9 @@ def test_values_of_all_kinds_are_read_from_json(tmp_path):
     [
         (["--bf16"], "no", "bf16", "asked for"),
         ([], "bf16", "bf16", "asked for by accelerate launch"),
-        (["--precision", "fp32"], "bf16", "fp32", "asked for"),
-        (["--bf16", "False"], "bf16", "fp32", "--bf16 False"),
+        (["--bf16", "False"], "bf16", "fp32", "asked for"),
+        (["configs/quickstart.json"], "bf16", "fp32", "asked for"),
+        (["configs/quickstart.json", "--bf16"], "no", "bf16", "asked for"),
         (["--fp16", "--job", "t4-small"], "no", "fp16", "asked for"),  # this machine needs no GPU
     ],
 )

@@ -35,7 +35,7 @@ def test_soft_targets_and_accumulation_give_the_gradient_of_one_large_batch(
             model=model,
             args=RecipeArguments(
                 str(tmp_path / "run"), max_steps=1, learning_rate=0.1,
-                precision="fp32",
+                bf16=False,
                 per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
                 eval_strategy="no", save_strategy="no",
                 disable_tqdm=True, max_grad_norm=0,
