@@ -217,21 +217,18 @@ def names_a_run(argv: list[str]) -> bool:
 
 def main() -> None:
     argv, config = sys.argv[1:], REFERENCE_CONFIG
-    if not names_a_run(argv) and not find_archives():
-        print_once("There is no GTZAN archive in data/, so this is the quickstart.")
-        config = QUICKSTART_CONFIG
-    arguments = parse_arguments(argv, __doc__, config)
-    data, model, recipe = arguments
-    with (
-        exit_with_message(f"Stopped. If a checkpoint is there: {checkpoints.RESUME}"),
-        explain_failures(recipe.output_dir),
-    ):
-        if recipe.job:
-            run_as_job(argv, data, model, recipe)
-        elif recipe.seeds:
-            run_seeds(run, argv, recipe)
-        else:
-            run(*arguments)
+    with exit_with_message(f"Stopped. If a checkpoint is there: {checkpoints.RESUME}"):
+        if not names_a_run(argv) and not find_archives():
+            print_once("There is no GTZAN archive in data/, so this is the quickstart.")
+            config = QUICKSTART_CONFIG
+        data, model, recipe = parse_arguments(argv, __doc__, config)
+        with explain_failures(recipe.output_dir):
+            if recipe.job:
+                run_as_job(argv, data, model, recipe)
+            elif recipe.seeds:
+                run_seeds(run, argv, recipe)
+            else:
+                run(data, model, recipe)
 
 
 if __name__ == "__main__":

@@ -248,6 +248,17 @@ def test_the_process_ends_with_code_2_and_no_traceback(tmp_path):
     assert result.stderr.strip().splitlines()[-1].startswith("error: There is no folder")
 
 
+def test_a_damaged_archive_in_data_ends_it_with_its_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.zip").write_bytes(b"PK damaged")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_hf.py"])
+    with pytest.raises(SystemExit) as stop:
+        train_hf.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: data/b.zip is no source of music")
+
+
 # --- real music, pretrained weights ---------------------------------------------------------
 
 

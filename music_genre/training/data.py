@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from accelerate import PartialState
@@ -32,30 +31,20 @@ QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
 
 def find_archives() -> list[Path]:
-    """The GTZAN archives in data/, newest first; if there are none, those that cannot be read."""
+    """The GTZAN archives in data/, newest first. Raises InputError: an archive cannot be read."""
     found = [
-        path for path in DATA_DIR.glob("*") if ARCHIVE.search(path.name) and path.stem != SYNTHETIC
+        path
+        for path in DATA_DIR.glob("*")
+        if ARCHIVE.search(path.name) and path.stem != SYNTHETIC and is_gtzan(path)
     ]
-    known = [path for path in found if _is_gtzan(path.absolute())]
-    unreadable = [path for path in found if _is_gtzan(path.absolute()) is None]
-    return sorted(known or unreadable, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-@cache
-def _is_gtzan(path: Path) -> bool | None:
-    """None if it cannot be read; the reason is printed, as it may be a GTZAN that is damaged."""
-    try:
-        return is_gtzan(path)
-    except InputError as error:
-        print_once(f"Not read: {error}")
-        return None
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def find_dataset(name: str | None) -> str:
     """What --dataset names; by default the newest GTZAN archive in data/.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or an archive there cannot be read.
     """
     if name is not None:
         return name
@@ -65,8 +54,7 @@ def find_dataset(name: str | None) -> str:
             f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or give its path as "
             f"--dataset. To try without data: {QUICKSTART}"
         )
-    what = "GTZAN archive" if _is_gtzan(archives[0].absolute()) else "archive"
-    print_once(f"Training on {archives[0]}, the newest {what} in {DATA_DIR}/.")
+    print_once(f"Training on {archives[0]}, the newest GTZAN archive in {DATA_DIR}/.")
     return str(archives[0])
 
 
