@@ -108,19 +108,15 @@ def load_data(
             empty.
     """
     dataset, preparation = load_prepared(folder)
-    if arguments.split not in (None, preparation.split, preparation.asked_split):
-        raise InputError(
-            f"{folder} has the {preparation.split} split: leave out --split {arguments.split}, or "
-            "prepare the source again with it."
-        )
-    for option, asked, has in (
+    for option, asked, *has in (
+        ("split", arguments.split, preparation.split, preparation.asked_split),
         ("split_seed", arguments.split_seed, preparation.seed),
         ("genre_from", arguments.genre_from, preparation.kind),
     ):
-        if asked not in (None, has):
+        if asked not in (None, *has):
             raise InputError(
-                f"{folder} was prepared with {has}: leave out --{option} {asked}, or prepare the "
-                "source again with it."
+                f"{folder} was prepared with {option} {has[0]}: leave out --{option} {asked}, or "
+                "prepare the source again with it."
             )
     if preparation.sampling_rate != sampling_rate:
         raise InputError(

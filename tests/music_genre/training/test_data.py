@@ -144,11 +144,11 @@ def test_what_data_prep_refuses_ends_the_run_with_its_sentence(in_empty_folder, 
 
 
 def test_a_prepared_dataset_refuses_what_it_was_not_prepared_with(prepared, monkeypatch):
-    with pytest.raises(InputError, match="has the random split: leave out --split artist"):
+    with pytest.raises(InputError, match="prepared with split random: leave out --split artist"):
         data.load_data(prepared, DataArguments(split="artist"), RATE)
-    with pytest.raises(InputError, match="was prepared with 0: leave out --split_seed 3"):
+    with pytest.raises(InputError, match="prepared with split_seed 0: leave out --split_seed 3"):
         data.load_data(prepared, DataArguments(split_seed=3), RATE)
-    with pytest.raises(InputError, match="was prepared with gtzan: leave out --genre_from tags"):
+    with pytest.raises(InputError, match="prepared with genre_from gtzan: leave out --genre_from"):
         data.load_data(prepared, DataArguments(genre_from="tags"), RATE)
     with pytest.raises(InputError, match=r"the model takes 32,000 Hz.*--sampling_rate 32000"):
         data.load_data(prepared, DataArguments(), 32_000)
