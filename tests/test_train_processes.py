@@ -22,7 +22,7 @@ from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
 from music_genre.loading import find_model
 from music_genre.report import PREDICTIONS_FILES
-from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from music_genre.training.checkpoints import find_checkpoint, open_folder
 from music_genre.training.clips import CropDataset
 from music_genre.training.linear_probe import extract_features
 from music_genre.training.model import load_for_training
@@ -148,7 +148,7 @@ def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
 
 def is_free(folder: Path) -> bool:
     try:
-        with hold_folder(folder):
+        with open_folder(SimpleNamespace(output_dir=folder, should_save=True)):
             return True
     except InputError:
         return False

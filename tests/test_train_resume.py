@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from music_genre.errors import InputError
 from music_genre.training import averaging
-from music_genre.training.checkpoints import find_checkpoint, hold_folder
+from music_genre.training.checkpoints import find_checkpoint, open_folder
 from music_genre.training.trainer import GenreTrainer
 from tests.training_runs import (
     check_pipeline,
@@ -105,10 +106,11 @@ def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config)
     with pytest.raises(InputError, match=r"has report\.json in it"):
         train(*flags("no dataset", tiny_config, tmp_path))  # it is prepared after this
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+    arguments = SimpleNamespace(output_dir=tmp_path, should_save=True)
     with (
-        hold_folder(tmp_path),
+        open_folder(arguments),
         pytest.raises(InputError, match="still working"),
-        hold_folder(tmp_path),
+        open_folder(arguments),
     ):
         pass
 

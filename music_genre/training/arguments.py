@@ -39,6 +39,7 @@ REFUSED_OPTIONS = {
     "it, and give a new one to `hf auth login` or put it into HF_TOKEN.",
     "ignore_data_skip": "A resumed run continues with the crops that come next.",
     "logging_nan_inf_filter": "A loss that is not a number ends the run.",
+    "save_only_model": "A run that is resumed needs the optimizer's state, too.",
     "save_on_each_node": "Machines share the run's folder: transformers saves on the first alone.",
 }
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,11 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor, TrainingArgu
 from music_genre.errors import InputError
 from music_genre.loading import LOADING_LOGGERS, without_warnings
 from music_genre.report import REPORT_FILE
-from music_genre.training.processes import print_once
 
 LOCK_FILE = ".lock"
 LINEAR_PROBE = "linear_probe"  # folder in that of the run
 FINISHING = ".finishing"  # folder in it, too, where a result is put together
 CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
-# Without one of these files the Trainer would resume with another optimizer or other random
-# numbers. It writes trainer_state.json last.
-STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 # Files that a finished run writes, and that a folder may also hold for another reason.
 OVERWRITTEN = (
     REPORT_FILE, "model.safetensors", "config.json", "preprocessor_config.json", "README.md",
@@ -81,19 +77,17 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
         found = [output_dir / LINEAR_PROBE, *(by_step[step] for step in sorted(by_step))]
     elif found[0].absolute().parent != output_dir.absolute():
         raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
-    # The disk may have been full at the newest of all.
+    # The disk may have been full at the newest of all. The Trainer writes this file last.
     complete = [
         folder
         for folder in found
-        if is_linear_probe(folder) or all((folder / name).is_file() for name in STATE_FILES)
+        if is_linear_probe(folder) or (folder / "trainer_state.json").is_file()
     ]
     if not complete:
         raise InputError(
             f"There is no complete checkpoint at {found[-1]} to resume from: start anew, without "
             "--resume_from_checkpoint, in another --output_dir."
         )
-    if complete[-1] != found[-1]:
-        print_once(f"{found[-1]} is not complete and is skipped.")
     return str(complete[-1])
 
 
@@ -147,12 +141,26 @@ def _check_is_free(output_dir: Path) -> None:
 def open_folder(arguments: TrainingArguments) -> Iterator[None]:
     """Hold the folder of a run, and make it ready; of several processes the first one does.
 
+    Other runs are kept out while this process lives, however it ends.
+
     Raises:
-        InputError: another run holds it, or a process does not see it.
+        InputError: another run holds it, it cannot be written, or a process does not see it.
     """
     folder = Path(arguments.output_dir)
-    with hold_folder(folder) if arguments.should_save else nullcontext():
+    with ExitStack() as held:
         if arguments.should_save:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(folder / LOCK_FILE, timeout=0))
+            except Timeout:
+                raise InputError(
+                    f"Another run is still working in {folder}: wait until it ends, stop it, or "
+                    "choose another --output_dir."
+                ) from None
+            except OSError as error:
+                raise InputError(
+                    f"{folder} cannot be written: {error.strerror}. Choose another --output_dir."
+                ) from error
             shutil.rmtree(folder / FINISHING, ignore_errors=True)  # of a run that was killed
         PartialState().wait_for_everyone()
         if not all(gather_object([(folder / LOCK_FILE).exists()])):
@@ -161,32 +169,6 @@ def open_folder(arguments: TrainingArguments) -> Iterator[None]:
                 "that they share."
             )
         yield
-
-
-@contextmanager
-def hold_folder(output_dir: Path) -> Iterator[None]:
-    """Keep other runs out of a folder while this process lives, however it ends.
-
-    Raises:
-        InputError: another run holds it.
-    """
-    lock = FileLock(output_dir / LOCK_FILE)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise InputError(
-            f"Another run is still working in {output_dir}: wait until it ends, stop it, or choose "
-            "another --output_dir."
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def move_into_place(output_dir: Path) -> None:
