@@ -8,8 +8,10 @@ plain `pipeline` and the ONNX file all give the same calibrated probabilities.
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
+from torch import nn
 from transformers import PreTrainedModel
 
 N_BINS = 10
@@ -50,15 +52,14 @@ def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.n
 
 def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
     """Divide weights and bias of the model's last linear layer, and with them its logits."""
-    heads = [
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels
-    ]
     with torch.no_grad():
-        heads[-1].weight /= temperature
-        if heads[-1].bias is not None:
-            heads[-1].bias /= temperature
+        for parameter in last_layer(model).parameters():
+            parameter /= temperature
+
+
+def last_layer(model: PreTrainedModel) -> nn.Linear:
+    """AST has a norm before it."""
+    return getattr(model.classifier, "dense", model.classifier)
 
 
 def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
@@ -69,14 +70,9 @@ def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[
     confidence = probabilities.max(-1)
     is_right = probabilities.argmax(-1) == references
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
-    return [
-        {
-            "confidence": float(confidence[bins == i].mean()),
-            "accuracy": float(is_right[bins == i].mean()),
-            "n": int((bins == i).sum()),
-        }
-        for i in np.unique(bins)
-    ]
+    clips = pd.DataFrame({"confidence": confidence, "accuracy": is_right, "n": 1})
+    columns = {"confidence": "mean", "accuracy": "mean", "n": "sum"}
+    return clips.groupby(bins).agg(columns).to_dict("records")
 
 
 def expected_calibration_error(bins: list[dict[str, float]]) -> float:

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel, Trainer
 
 from music_genre import windows
 from music_genre.errors import InputError
+from music_genre.evaluation.calibration import last_layer
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
 from music_genre.training.clips import CropDataset, TrackDataset
@@ -119,8 +120,7 @@ def _write_last_layer(
 ) -> None:
     """AST and EfficientAT: the last layer takes the vectors as they are."""
     scaled = weight / scaler.scale_
-    last = getattr(model.classifier, "dense", model.classifier)
-    set_linear(last, scaled, bias - scaled @ scaler.mean_)
+    set_linear(last_layer(model), scaled, bias - scaled @ scaler.mean_)
 
 
 def set_linear(layer: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
