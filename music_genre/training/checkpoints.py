@@ -69,12 +69,9 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
         return None
     found = [Path(wanted)]
     if wanted.lower() in ("true", "last"):
-        by_step = {
-            int(step): path
-            for path in output_dir.glob("checkpoint-*")
-            if (step := path.name.removeprefix("checkpoint-")).isdigit()  # a copy has a name
-        }
-        found = [output_dir / LINEAR_PROBE, *(by_step[step] for step in sorted(by_step))]
+        names = (path.name.removeprefix("checkpoint-") for path in output_dir.glob("checkpoint-*"))
+        steps = sorted(int(name) for name in names if name.isdigit())  # a copy has a name
+        found = [output_dir / LINEAR_PROBE, *(output_dir / f"checkpoint-{n}" for n in steps)]
     elif found[0].absolute().parent != output_dir.absolute():
         raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
     # The disk may have been full at the newest of all. The Trainer writes this file last.
