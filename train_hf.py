@@ -38,6 +38,7 @@ from music_genre.publishing.hub import publish
 from music_genre.report import read_report, write_report
 from music_genre.training import checkpoints, results, setup
 from music_genre.training.arguments import (
+    QUICKSTART_CONFIG,
     REFERENCE_CONFIG,
     DataArguments,
     ModelArguments,
@@ -47,7 +48,7 @@ from music_genre.training.arguments import (
 from music_genre.training.averaging import average_and_choose
 from music_genre.training.callbacks import LoadCheckpoints, StopEarly
 from music_genre.training.clock import Clock
-from music_genre.training.data import QUICKSTART_CONFIG, find_archives, load_data, prepare
+from music_genre.training.data import find_archives, load_data, prepare
 from music_genre.training.failures import explain_failures
 from music_genre.training.job import run_as_job
 from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers

@@ -20,8 +20,9 @@ from data_prep.options import GENRE_FROM
 from music_genre.errors import InputError
 from music_genre.precision import fast_precision
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-REFERENCE_CONFIG = CONFIGS / "gtzan.json"
+CHECKOUT = Path(__file__).resolve().parents[2]
+REFERENCE_CONFIG = CHECKOUT / "configs" / "gtzan.json"
+QUICKSTART_CONFIG = CHECKOUT / "configs" / "quickstart.json"
 # Commits of the base models of configs/, so that a run can be repeated, and nothing that is pushed
 # to their repositories later is downloaded unseen.
 COMMITS = {

@@ -21,13 +21,8 @@ from data_prep.prepared import (
 )
 from data_prep.sources.recognise import is_gtzan
 from music_genre.errors import InputError
-from music_genre.training.arguments import CONFIGS, DataArguments
+from music_genre.training.arguments import CHECKOUT, DataArguments
 from music_genre.training.processes import print_once
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-SYNTHETIC_NAME = "synthesised music"
-QUICKSTART_CONFIG = CONFIGS / "quickstart.json"
-QUICKSTART = "accelerate launch train_hf.py configs/quickstart.json"
 
 
 def find_archives() -> list[Path]:
@@ -52,7 +47,7 @@ def find_dataset(name: str | None) -> str:
     if not archives:
         raise InputError(
             f"There is no GTZAN archive in {DATA_DIR}/: put the zip there, or give its path as "
-            f"--dataset. To try without data: {QUICKSTART}"
+            f"--dataset. To try without data: accelerate launch train_hf.py configs/quickstart.json"
         )
     print_once(f"Training on {archives[0]}, the newest GTZAN archive in {DATA_DIR}/.")
     return str(archives[0])
@@ -128,5 +123,5 @@ def load_data(
         if not len(dataset[name]):
             raise InputError(f"The {name} split of {folder} is empty: take another --split.")
     split = "its own" if preparation.split == "given" else preparation.split
-    name = SYNTHETIC_NAME if preparation.is_synthetic else preparation.dataset_name
+    name = "synthesised music" if preparation.is_synthetic else preparation.dataset_name
     return dataset, replace(preparation, split=split, dataset_name=name)

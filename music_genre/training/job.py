@@ -21,7 +21,12 @@ from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
-from music_genre.training.arguments import DataArguments, ModelArguments, RecipeArguments
+from music_genre.training.arguments import (
+    CHECKOUT,
+    DataArguments,
+    ModelArguments,
+    RecipeArguments,
+)
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
 ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
@@ -34,7 +39,6 @@ if ls -d /output/linear_probe/choice.json /output/checkpoint-* 2>/dev/null | gre
 then set -- "$@" --resume_from_checkpoint last
 fi
 exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def run_as_job(

@@ -19,7 +19,6 @@ from music_genre.report import (
 from music_genre.training.seen import write_seen
 from music_genre.training.setup import Run
 
-LEARNING_CURVES_FILE = "learning_curves.png"
 # Names of stages in report.json, beside those that train_hf.py gives.
 FINE_TUNING, SCORING = "fine-tuning", "scoring"
 
@@ -134,7 +133,7 @@ def write_results(
     )
     plots.plot_reliability(folder / "reliability.png", report[name])
     if run.trainer.state.log_history:
-        plots.plot_learning_curves(folder / LEARNING_CURVES_FILE, run.trainer.state.log_history)
+        plots.plot_learning_curves(folder / "learning_curves.png", run.trainer.state.log_history)
 
 
 def print_results(report: dict[str, Any], folder: Path) -> None:
