@@ -13,10 +13,11 @@ these, a dataset on the Hub or on the disk, or `synthetic`. The result is a fold
 
 # Decoder processes import this file: what takes long to import is imported in the functions.
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
-from data_prep.options import COLUMNS, GENRE_FROM, SourceOptions
-from data_prep.prepared import DATA_DIR, SAMPLING_RATE, SYNTHETIC, default_output_dir
+from data_prep.options import COLUMNS, GENRE_FROM, Options
+from data_prep.prepared import DATA_DIR, SYNTHETIC, default_output_dir
 from music_genre.errors import InputError, exit_with_message, first_line
 
 KAGGLE_DATASET = "andradaolteanu/gtzan-dataset-music-genre-classification"
@@ -39,13 +40,13 @@ def parse_arguments() -> argparse.Namespace:
         help="GTZAN: filtered (its default, used in papers), artist or random (used in courses); "
         "others: artist, album, random, or given by the source (default: the strictest known)",
     )  # fmt: skip
-    add("--seed", type=int, default=0, help="for splits that are drawn (0)")
+    add("--seed", type=int, help="for splits that are drawn (0)")
     add(
-        "--sampling_rate", type=int, default=SAMPLING_RATE,
+        "--sampling_rate", type=int,
         help="hertz, of the dataset: what the model takes, such as 32000 for EfficientAT (16000)",
     )  # fmt: skip
     add(
-        "--on_bad_clip", choices=("drop", "fail"), default="drop",
+        "--on_bad_clip", choices=("drop", "fail"),
         help="drop a file that cannot be used and list it in manifest.csv, or stop (drop)",
     )  # fmt: skip
     add("--download", action="store_true", help="GTZAN from Kaggle (`pip install kagglehub`)")
@@ -70,6 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--name", help="of the dataset, in cards (that of the source)")
     add("--license", help="of the audio, as the Hub calls it, such as cc-by-4.0")
     add("--description", help="a sentence for the dataset card")
+    parser.set_defaults(**{field.name: field.default for field in fields(Options)})
     arguments = parser.parse_args()
     if arguments.columns:
         arguments.columns = dict(text.partition("=")[::2] for text in arguments.columns)
@@ -93,13 +95,8 @@ def main() -> None:
             archives = [download()]
         elif archives == [SYNTHETIC]:
             archives = [synthesise()]
-        options = SourceOptions(
-            **{name: getattr(arguments, name) for name in SourceOptions.__dataclass_fields__}
-        )
-        preparation = prepare(
-            archives, folder, arguments.split, arguments.seed, arguments.on_bad_clip, options,
-            arguments.sampling_rate, arguments.overwrite,
-        )  # fmt: skip
+        options = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+        preparation = prepare(archives, folder, arguments.overwrite, **options)
         print_summary(preparation, folder)
     if arguments.push_to_hub:
         with exit_with_message(f"Stopped: the upload is incomplete, {folder} is complete."):

@@ -15,8 +15,9 @@ import joblib
 from tqdm import tqdm
 
 from data_prep.archive import Member, MemberError
-from data_prep.excerpts import Cutting, DecodedTrack, decode_member
+from data_prep.excerpts import DecodedTrack, decode_member
 from data_prep.names import known_artist
+from data_prep.options import Options
 from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.audio import AudioError
@@ -66,13 +67,11 @@ def _outcome(future: Future) -> Any:
         return error
 
 
-def decode_sources(
-    sources: list[MusicSource], folder: Path, on_bad_clip: str, cutting: Cutting
-) -> list[Track]:
+def decode_sources(sources: list[MusicSource], folder: Path, options: Options) -> list[Track]:
     """Decode the tracks that are not left out yet; their clips are in `folder`.
 
     Returns all tracks; those that cannot be used say why. Raises InputError where a source cannot
-    be read, or a track and `on_bad_clip` is "fail".
+    be read, or a track and `options.on_bad_clip` is "fail".
     """
     tracks = []
     with DecoderPool(joblib.cpu_count()) as pool:
@@ -80,8 +79,8 @@ def decode_sources(
             clips = folder / str(i)
             clips.mkdir()
             source_tracks = source.each_track()
-            for track in chain(source_tracks, _decode_source(pool, source, clips, cutting)):
-                if track.is_bad and on_bad_clip == "fail":
+            for track in chain(source_tracks, _decode_source(pool, source, clips, options)):
+                if track.is_bad and options.on_bad_clip == "fail":
                     raise InputError(
                         f"{track.member} in {track.archive} cannot be used: {track.status}. "
                         "Omit `--on_bad_clip fail` to continue without it."
@@ -91,11 +90,12 @@ def decode_sources(
 
 
 def _decode_source(
-    pool: DecoderPool, source: MusicSource, folder: Path, cutting: Cutting
+    pool: DecoderPool, source: MusicSource, folder: Path, options: Options
 ) -> Iterator[Track]:
     """Yield tracks as they are decoded, one that has several members as often."""
     wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
     n_wanted = len(wanted)
+    are_songs = source.kind != "gtzan"
     may_have_tags = source.kind not in ("gtzan", "dataset")
 
     def calls(members: Iterable[Member]) -> Iterator[tuple[tuple[Track, float], tuple]]:
@@ -103,7 +103,8 @@ def _decode_source(
             track = wanted.pop(member.name, None)  # an archive may hold two members of one name
             if track and track.is_kept:
                 with_tags = may_have_tags and not (track.artist and track.title)
-                yield (track, member.start), (member, folder / f"{i:06d}", cutting, with_tags)
+                arguments = member, folder / f"{i:06d}", options, are_songs, with_tags
+                yield (track, member.start), arguments
 
     outcomes = run_in_pool(pool, decode_member, calls(source.members()))
     bar = tqdm(outcomes, desc=f"Decoding {Path(source.path).name}", unit=" files", total=n_wanted)

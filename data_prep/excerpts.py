@@ -5,13 +5,13 @@ are decoded, from where they begin, so that memory and time do not grow with its
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data_prep.archive import Member
+from data_prep.options import Options
 from data_prep.tags import Tags, read_tags
 from data_prep.track import Clip
 from music_genre.audio import AudioError, Decoded, decode, is_silent, measure
@@ -23,16 +23,6 @@ MAX_SECONDS = 60.0  # of a clip that is taken whole; a longer file is a song
 QUIET = 1e-3  # root mean square of a second, full scale is 1; a fade ends below this
 # Where in its part of the song an excerpt may lie, from 0 to 1; the first one with sound is taken.
 PLACES = (0.5, 0.25, 0.75, 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How files are cut. `are_songs`: a file of more than MAX_SECONDS is a song, not a mistake."""
-
-    sampling_rate: int = 16_000  # hertz
-    clips_per_track: int = 3
-    clip_seconds: float = 30.0
-    are_songs: bool = True
 
 
 class DecodedTrack(NamedTuple):
@@ -47,15 +37,17 @@ class WritingError(InputError):
     """A clip cannot be written, so none can."""
 
 
-def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool) -> DecodedTrack:
+def decode_member(
+    member: Member, stem: Path, options: Options, are_songs: bool, with_tags: bool
+) -> DecodedTrack:
     """Decode a file, and write its clips beside `stem`.
 
     Raises MemberError or OSError: it cannot be read. AudioError: it cannot be decoded, is too short
     or too long, or silent. WritingError: there is no room for a clip.
     """
     source = member.path if member.path and member.path.is_file() else member.read()
-    excerpts = cut(source, cutting)
-    rate = cutting.sampling_rate
+    excerpts = cut(source, options, are_songs)
+    rate = options.sampling_rate
     n_samples = sum(len(decoded.waveform) for _, decoded in excerpts)
     if n_samples < MIN_SECONDS * rate:
         raise AudioError(f"shorter than {MIN_SECONDS:g} s")
@@ -76,32 +68,36 @@ def decode_member(member: Member, stem: Path, cutting: Cutting, with_tags: bool)
     return DecodedTrack(clips, n_samples / rate, lost, sha256.hexdigest(), tags)
 
 
-def cut(source: Path | bytes, cutting: Cutting) -> list[tuple[float, Decoded]]:
+def cut(
+    source: Path | bytes, options: Options, are_songs: bool = True
+) -> list[tuple[float, Decoded]]:
     """Where the clips of a track of any length begin, in seconds, and what they hold.
 
     An excerpt that is mostly silent, cannot be decoded or is not there is looked for in other
-    places of its part of the song. Raises AudioError: there is none.
+    places of its part of the song. `are_songs`: a file of more than MAX_SECONDS is a song, not a
+    mistake. Raises AudioError: there is none.
     """
+    rate = options.sampling_rate
     duration = measure(source)
     if duration <= MAX_SECONDS:
-        return [(0.0, decode(source, cutting.sampling_rate, seconds=MAX_SECONDS))]
-    if not cutting.are_songs:
+        return [(0.0, decode(source, rate, seconds=MAX_SECONDS))]
+    if not are_songs:
         raise AudioError(f"longer than {MAX_SECONDS:g} s: not a track of GTZAN")
-    seconds = min(cutting.clip_seconds, duration)
-    n = min(cutting.clips_per_track, int(duration / seconds))
+    seconds = min(options.clip_seconds, duration)
+    n = min(options.clips_per_track, int(duration / seconds))
     part = duration / n
     found, problem = [], AudioError("silent")
     for i in range(n):
         for place in PLACES:
             start = round(i * part + place * (part - seconds), 2)
             try:
-                decoded = decode(source, cutting.sampling_rate, start, seconds)
+                decoded = decode(source, rate, start, seconds)
             except AudioError as error:
                 problem = error
                 continue
-            if len(decoded.waveform) < 0.9 * seconds * cutting.sampling_rate:
+            if len(decoded.waveform) < 0.9 * seconds * rate:
                 problem = AudioError("shorter than its header says")
-            elif not _is_quiet(decoded.waveform, cutting.sampling_rate):
+            elif not _is_quiet(decoded.waveform, rate):
                 found.append((start, decoded))
                 break
     if not found:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.names import one_line
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError
@@ -55,12 +55,12 @@ class Spellings:
         return same_name_key(self.names.get(same_name_key(name), name))
 
 
-def min_tracks_of(source: MusicSource, options: SourceOptions) -> int:
+def min_tracks_of(source: MusicSource, options: Options) -> int:
     """How many tracks a genre must have. The labels of a dataset were chosen by who made it."""
     return options.min_tracks or (1 if source.kind == "dataset" else MIN_TRACKS)
 
 
-def choose_genres(source: MusicSource, options: SourceOptions) -> None:
+def choose_genres(source: MusicSource, options: Options) -> None:
     """Choose the genres, and print what was found; tracks of others get a status.
 
     Raises InputError: fewer than two genres are left, or --genres names one that is not there.

@@ -1,35 +1,43 @@
-"""What a person may say about a source: where its genres are, which to keep, how songs are cut."""
+"""What a person may say about a preparation: the split, which genres to keep, how songs are cut."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from music_genre.errors import InputError
 
+SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
 GENRE_FROM = ("folders", "table", "tags", "gtzan")
 COLUMNS = ("path", "genre", "artist", "title", "album", "split")  # of a table
+LIMITS = {  # the smallest and the largest value
+    "seed": (0, 2**32 - 1), "sampling_rate": (4_000, 96_000), "min_tracks": (1, 10_000),
+    "clips_per_track": (1, 10_000), "clip_seconds": (1, 10_000),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """None is the default, so that an option that was given can be refused where it has no use."""
+class Options:
+    """Those of `python -m data_prep`, by the same names."""
 
+    split: str | None = None  # None is the strictest that the source allows
+    seed: int = 0  # of splits that are drawn
+    sampling_rate: int = SAMPLING_RATE  # hertz, of the dataset
+    on_bad_clip: str = "drop"  # lists it with its reason in manifest.csv; "fail" raises
     genre_from: str | None = None  # one of GENRE_FROM; None recognises it
     columns: dict[str, str] | None = None  # one of COLUMNS: what the table or dataset calls it
     genres: str | None = None  # names separated by commas, or how many of the most frequent
     synonyms: str | None = None  # path of a file as data_prep/synonyms.txt
-    min_tracks: int | None = None
-    clips_per_track: int | None = None
-    clip_seconds: float | None = None
+    min_tracks: int | None = None  # of a genre; None is 10, and 1 for a dataset
+    clips_per_track: int = 3
+    clip_seconds: float = 30.0
     name: str | None = None
     license: str | None = None
     description: str | None = None
 
     def __post_init__(self) -> None:
-        limits = {"min_tracks": 1, "clips_per_track": 1, "clip_seconds": 1.0}
-        for name, smallest in limits.items():
+        for name, (smallest, largest) in LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not smallest <= value <= 10_000:
-                raise InputError(f"--{name} must be {smallest:g} to 10000, not {value:g}.")
+            if value is not None and not smallest <= value <= largest:
+                raise InputError(f"--{name} must be {smallest} to {largest}, not {value}.")
         for name, column in (self.columns or {}).items():
             if name not in COLUMNS or not column:
                 raise InputError(
@@ -38,7 +46,8 @@ class SourceOptions:
                 )
 
     def given(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Those that are not the default."""
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
 
     def check_unused(self, names: Iterable[str], where: str) -> None:
         """Raises InputError: one of these options was given."""

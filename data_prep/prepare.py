@@ -9,15 +9,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data_prep import splits
 from data_prep.archive import members_of
 from data_prep.decoding import decode_sources
-from data_prep.excerpts import Cutting
 from data_prep.genres import choose_genres
 from data_prep.gtzan import SPLITS
 from data_prep.names import shown
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.output_folder import (
     CLIPS,
     check_replaceable,
@@ -25,7 +25,7 @@ from data_prep.output_folder import (
     working_folder,
     write_dataset,
 )
-from data_prep.prepared import SAMPLING_RATE, read_preparation
+from data_prep.prepared import read_preparation
 from data_prep.selection import select_custom, select_gtzan
 from data_prep.sources import metadata_table
 from data_prep.sources.music_source import TABLE_SUFFIXES, MusicSource
@@ -36,30 +36,18 @@ from music_genre.errors import InputError
 
 RECIPE_VERSION = 6  # raised when the same source would give another dataset
 STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # whatever else changes in a folder
-MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 96_000  # hertz
 
 
 def prepare(
-    archives: Sequence[str | Path],
-    output_dir: Path,
-    split: str | None = None,
-    seed: int = 0,
-    on_bad_clip: str = "drop",
-    source_options: SourceOptions | None = None,
-    sampling_rate: int = SAMPLING_RATE,
-    overwrite: bool = False,
+    archives: Sequence[str | Path], output_dir: Path, overwrite: bool = False, **options: Any
 ) -> dict:
     """Turn GTZAN archives, or one source of other genres, into a folder for `load_from_disk`.
 
     Args:
         archives: a zip, tar, folder or table each, or the id of a dataset on the Hub; several are
             merged for GTZAN, where a track that is in several is kept once, the longest.
-        split: for GTZAN one of `splits.GTZAN_METHODS`, for others one of `splits.CUSTOM_METHODS`;
-            None is the strictest that the source allows. `seed` is that of splits that are drawn.
-        on_bad_clip: "drop" lists the clip with its reason in manifest.csv, "fail" raises.
-        source_options: for sources other than GTZAN.
-        sampling_rate: of the dataset, in hertz.
         overwrite: replace a preparation in `output_dir`, never anything else.
+        options: the fields of `Options`.
 
     Returns:
         The content of `preparation.json`: options, sources, counts, leakage, warnings.
@@ -67,72 +55,52 @@ def prepare(
     Raises:
         InputError: with a sentence for the person who runs it; nothing is written.
     """
-    if not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
-        raise InputError(
-            f"--sampling_rate must be {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}, not "
-            f"{sampling_rate}."
-        )
-    if seed < 0:
-        raise InputError(f"--seed must be 0 or more, not {seed}.")
+    chosen = Options(**options)
     paths = [Path(archive).expanduser() for archive in archives]
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
-    source_options = source_options or SourceOptions()
-    options = {
-        "recipe_version": RECIPE_VERSION,
-        "sources": [_describe_state(path, source_options, output_dir) for path in paths],
-        "asked_split": split,
-        "asked_seed": seed,
-        "seed": seed,  # a dataset that data_prep made keeps its own
-        "on_bad_clip": on_bad_clip,
-        "sampling_rate": sampling_rate,
-        "source_options": source_options.given(),
+    sources = [_describe_state(path, chosen, output_dir) for path in paths]
+    asked = chosen.given() | {  # what makes two preparations the same, by names for people
+        "source": [source["path"] for source in sources],
+        "version of this program": RECIPE_VERSION,
     }
+    known = {"asked": asked, "sources": sources}
     with working_folder(output_dir) as folder:
         done = read_preparation(output_dir)
-        if done and not overwrite and _is_current(done, options, output_dir):
+        if done and not overwrite and _is_current(done, known, output_dir):
             return done
         check_replaceable(output_dir)
-        preparation = _prepare(paths, folder, options, source_options)
+        preparation = _prepare(paths, folder, chosen, known)
         check_replaceable(output_dir)
         move_into_place(folder, output_dir)
     return preparation
 
 
-def _prepare(paths: list[Path], folder: Path, options: dict, source_options: SourceOptions) -> dict:
-    split, seed = options["asked_split"], options["seed"]
-    sources = _recognise_all(paths, source_options, split)
+def _prepare(paths: list[Path], folder: Path, options: Options, known: dict) -> dict:
+    sources = _recognise_all(paths, options)
     source = sources[0]
     is_gtzan = source.kind == "gtzan"
     if is_gtzan:
         print("\n".join(source.describe() for source in sources), flush=True)
     else:
-        choose_genres(source, source_options)
-    cutting = Cutting(
-        options["sampling_rate"],
-        source_options.clips_per_track or 3,
-        source_options.clip_seconds or 30.0,
-        are_songs=not is_gtzan,
-    )
-    tracks = decode_sources(sources, folder / CLIPS, options["on_bad_clip"], cutting)
+        choose_genres(source, options)
+    tracks = decode_sources(sources, folder / CLIPS, options)
     names = " and ".join(shown(str(path)) for path in paths)
     if not any(track.is_kept for track in tracks):
         raise InputError(f"{names} holds no usable audio: {tracks[0].member}: {tracks[0].status}.")
+    about = {"source": names, "seed": options.seed, "sampling_rate": options.sampling_rate}
     if is_gtzan:
-        about = select_gtzan(tracks, source.has_marker, split, seed)
-    else:
-        about = select_custom(tracks, source, split, seed, source_options)
-    about["source"] = names
+        about |= select_gtzan(tracks, source.has_marker, options)
+    else:  # a dataset that data_prep made keeps its own seed
+        about |= select_custom(tracks, source, options)
     about["is_synthetic"] = source.has_marker or source.known.get("is_synthetic") is True
     if about["is_synthetic"]:
         about["leakage"] = None
-    preparation = options | about | _counts(tracks, about["genres"])
+    preparation = known | about | _counts(tracks, about["genres"])
     write_dataset(folder, tracks, preparation)
     return preparation
 
 
-def _recognise_all(
-    paths: list[Path], options: SourceOptions, split: str | None
-) -> list[MusicSource]:
+def _recognise_all(paths: list[Path], options: Options) -> list[MusicSource]:
     sources = [recognise(path, options) for path in paths]
     is_gtzan = all(source.kind == "gtzan" for source in sources)
     if len(sources) > 1 and not is_gtzan:
@@ -143,15 +111,15 @@ def _recognise_all(
     if len({source.has_marker for source in sources}) > 1:
         raise InputError("Synthesised and recorded music are not mixed: prepare them separately.")
     methods = splits.GTZAN_METHODS if is_gtzan else splits.CUSTOM_METHODS
-    if split not in (None, *methods):
+    if options.split not in (None, *methods):
         what = "GTZAN" if is_gtzan else "your own genres"
         raise InputError(
-            f"--split {split} is not one for {what}: choose one of {', '.join(methods)}."
+            f"--split {options.split} is not one for {what}: choose one of {', '.join(methods)}."
         )
     return sources
 
 
-def _describe_state(path: Path, options: SourceOptions, output_dir: Path) -> dict[str, str]:
+def _describe_state(path: Path, options: Options, output_dir: Path) -> dict[str, str]:
     """Where a source is and its state, without reading it: it may be many gigabytes.
 
     The state is that of the files in a folder but those of `output_dir`, of a table and the files
@@ -178,35 +146,25 @@ def _describe_state(path: Path, options: SourceOptions, output_dir: Path) -> dic
     return {"name": shown(path.name), "path": str(path), "state": state.hexdigest()}
 
 
-def _is_current(done: dict, options: dict, output_dir: Path) -> bool:
+def _is_current(done: dict, known: dict, output_dir: Path) -> bool:
     """Whether a preparation was made in this way, from what the sources hold now.
 
     Raises InputError: it was made in another way.
     """
-    was, now = _comparable(done), _comparable(options)
+    now = known["asked"]
+    was = done.get("asked", now | {"version of this program": None})  # an earlier one
     if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
         raise InputError(
             f"{output_dir} holds another preparation (of another {', '.join(others)}). To train on "
             f"it, give --dataset {output_dir}; to prepare anew, give python -m data_prep another "
             "--output_dir, or --overwrite to replace it."
         )
-    for was, now in zip(done["sources"], options["sources"], strict=True):
+    for was, now in zip(done["sources"], known["sources"], strict=True):
         if now["state"] not in ("", was["state"]):
             print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
             return False
     print(f"{output_dir} is prepared already: nothing to do.", flush=True)
     return True
-
-
-def _comparable(options: dict) -> dict:
-    """What makes two preparations the same, by names for people."""
-    return options.get("source_options", {}) | {
-        "source": [source["path"] for source in options.get("sources", [])],
-        "split": options.get("asked_split"),
-        "seed": options.get("asked_seed"),
-        "version of this program": options.get("recipe_version"),
-        **{name: options.get(name) for name in ("on_bad_clip", "sampling_rate")},
-    }
 
 
 def _counts(tracks: list[Track], genres: list[str]) -> dict:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.options import SAMPLING_RATE
 from music_genre.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 DATA_DIR = Path("data")
-SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
 PREPARATION_FILE = "preparation.json"
 SYNTHETIC = "synthetic"  # as a source: music that this program makes
 ARCHIVE = re.compile(r"\.(zip|tgz|tar(\.\w+)?)$", re.IGNORECASE)
@@ -39,7 +39,7 @@ class Preparation:
     leakage: dict[str, int] | None  # of `leakage.leakage`; None where there is nothing to check
     seed: int  # of a split that was drawn
     sampling_rate: int = SAMPLING_RATE  # hertz
-    asked_split: str | None = None  # what `split` was asked for by, such as given
+    asked: dict = field(default_factory=dict)  # options that were given, such as split
     warnings: list[str] = field(default_factory=list)  # sentences for whoever trains on it
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from data_prep import genres, gtzan, splits
 from data_prep.leakage import leakage
 from data_prep.names import shown
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.prepared import plain_name
 from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
@@ -19,7 +19,7 @@ REASONS_WITHOUT_SPLIT = {
 }
 
 
-def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, seed: int) -> dict:
+def select_gtzan(tracks: list[Track], is_synthetic: bool, options: Options) -> dict:
     """Keep each track of GTZAN once, and choose splits.
 
     Returns the part of the preparation that belongs to this kind of source. Raises InputError:
@@ -32,6 +32,7 @@ def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, see
     present = {track.genre for track in usable.values()}
     absent = [genre for genre in gtzan.GENRES if genre not in present]
     warnings = [f"the archives hold no usable track of {', '.join(absent)}."] if absent else []
+    split = options.split
     if split is None:
         split, reasons = _default_split(usable, is_synthetic)
         warnings += reasons
@@ -41,12 +42,12 @@ def select_gtzan(tracks: list[Track], is_synthetic: bool, split: str | None, see
         "genres": list(gtzan.GENRES),
         "split_description": gtzan.DESCRIPTIONS[split],
     }
-    return about | _put_into_splits(usable, splits.assign(usable, split, seed), split, warnings)
+    return about | _put_into_splits(
+        usable, splits.assign(usable, split, options.seed), split, warnings
+    )
 
 
-def select_custom(
-    tracks: list[Track], source: MusicSource, split: str | None, seed: int, options: SourceOptions
-) -> dict:
+def select_custom(tracks: list[Track], source: MusicSource, options: Options) -> dict:
     """Leave out copies and genres of too few tracks, and choose splits.
 
     Returns the part of the preparation that belongs to this kind of source. Raises InputError:
@@ -56,7 +57,7 @@ def select_custom(
         _leave_out_copies(tracks)
     warnings = genres.leave_out_small(tracks, genres.min_tracks_of(source, options))
     usable = {track.track_id: track for track in tracks if track.is_kept}
-    method = split or splits.suggest(usable)
+    method = options.split or splits.suggest(usable)
     given = {track.split for track in usable.values() if track.split}
     if method == "given" and not given:
         raise InputError(
@@ -66,7 +67,7 @@ def select_custom(
     missing = [name for name in gtzan.SPLITS if name not in given]
     if method == "given" and missing:
         description += f", and {' and '.join(missing)} drawn from train"
-    assignment = splits.assign_custom(usable, method, seed)
+    assignment = splits.assign_custom(usable, method, options.seed)
     about = _put_into_splits(usable, assignment, method, warnings)
     about["warnings"] += _leak_warnings(method, about["leakage"])
     about["warnings"] += source.warnings if method == "given" else []

@@ -21,7 +21,7 @@ import pandas as pd
 from data_prep.archive import Member
 from data_prep.gtzan import FEATURE_TABLES
 from data_prep.names import one_line, shown
-from data_prep.options import COLUMNS, SourceOptions
+from data_prep.options import COLUMNS, Options
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
 from music_genre.errors import InputError, first_line
@@ -39,7 +39,7 @@ FMA_COLUMNS = {  # of two headers
 Rows = list[dict[str, str]]
 
 
-def from_file(path: Path, options: SourceOptions) -> MusicSource:
+def from_file(path: Path, options: Options) -> MusicSource:
     """Raises OSError or InputError: it cannot be read, lacks a column, or no path exists."""
     frame = _read(path.read_bytes(), path)
     what, folder = "a table", path.parent
@@ -67,7 +67,7 @@ def _is(test: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-def in_archive(path: Path, listing: Listing, options: SourceOptions) -> MusicSource | None:
+def in_archive(path: Path, listing: Listing, options: Options) -> MusicSource | None:
     """The table inside a folder or archive, or one for each split; None where there is none.
 
     These are train.csv and test.csv, or AudioFolder's train/metadata.csv and test/metadata.csv.
@@ -119,7 +119,7 @@ def _find(name: str, keys: Mapping[str, str]) -> str | None:
     return keys.get(posixpath.normpath(name)) or keys.get(_key(name))
 
 
-def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
+def _read_tables(listing: Listing, options: Options) -> dict[str, Rows]:
     found = {}
     for name, member in listing.tables.items():
         if member.basename in FEATURE_TABLES:
@@ -132,7 +132,7 @@ def _read_tables(listing: Listing, options: SourceOptions) -> dict[str, Rows]:
     return found
 
 
-def _rows_of(frame: pd.DataFrame, name: Path, options: SourceOptions) -> Rows:
+def _rows_of(frame: pd.DataFrame, name: Path, options: Options) -> Rows:
     """The rows of a table, all cells as text. Raises InputError: a column is missing."""
     given = options.columns or {}
     have = {str(column).strip().casefold(): column for column in frame.columns}

@@ -7,15 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.archive import ARCHIVE_SUFFIXES
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.sources import genre_folders, metadata_table, tagged_files
 from data_prep.sources.music_source import TABLE_FILE_SUFFIXES, MusicSource, list_names
 from music_genre.errors import InputError
 
+OF_GTZAN = ("split", "seed", "sampling_rate", "on_bad_clip", "genre_from")
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def recognise(path: Path, options: SourceOptions) -> MusicSource:
+def recognise(path: Path, options: Options) -> MusicSource:
     """Read the names, tables or tags of a source: a file, a folder, or the id of a dataset.
 
     No audio is decoded. Raises InputError: it is none of the kinds, could be several, cannot be
@@ -37,7 +38,7 @@ def recognise(path: Path, options: SourceOptions) -> MusicSource:
         return _dataset(path, options)
     if kind == "gtzan" or (kind is None and genre_folders.is_gtzan(listing)):
         # Its genres, lengths and faults are known.
-        others = [name for name in options.given() if name != "genre_from"]
+        others = [name for name in options.given() if name not in OF_GTZAN]
         options.check_unused(others, f"{path}, which is GTZAN")
         return genre_folders.gtzan_from_archive(path, listing)
     if not listing.audio:
@@ -82,7 +83,7 @@ def _is_saved(path: Path) -> bool:
     return any(path.joinpath(name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _dataset(path: Path, options: SourceOptions) -> MusicSource:
+def _dataset(path: Path, options: Options) -> MusicSource:
     from data_prep.sources import labelled_dataset  # takes seconds to import
 
     options.check_unused(("genre_from",), f"{path}, which is a dataset")

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from data_prep.archive import Member, members_of, parts_of
 from data_prep.decoding import run_in_pool
 from data_prep.genres import Spellings
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.sources.music_source import MusicSource, new_track
 from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
@@ -21,7 +21,7 @@ from music_genre.isolation import DecoderPool
 SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 
 
-def from_archive(path: Path, options: SourceOptions) -> MusicSource:
+def from_archive(path: Path, options: Options) -> MusicSource:
     """Raises InputError: no file has a genre tag."""
     spellings = Spellings.read(options.synonyms)
     tracks = {}

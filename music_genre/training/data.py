@@ -104,7 +104,7 @@ def load_data(
     """
     dataset, preparation = load_prepared(folder)
     for option, asked, *has in (
-        ("split", arguments.split, preparation.split, preparation.asked_split),
+        ("split", arguments.split, preparation.split, preparation.asked.get("split")),
         ("split_seed", arguments.split_seed, preparation.seed),
         ("genre_from", arguments.genre_from, preparation.kind),
     ):

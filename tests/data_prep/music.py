@@ -9,7 +9,6 @@ import mutagen
 import numpy as np
 import soundfile
 
-from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
 from music_genre.wav import to_pcm16
 from tests.data_prep.archives import clip_bytes
@@ -69,9 +68,6 @@ def tag(path: Path, **tags: str | list[str]) -> Path:
     return path
 
 
-def prepared(
-    source: Path, folder: Path, split: str | None = None, on_bad_clip: str = "drop", **options
-) -> dict:
+def prepared(source: Path, folder: Path, **options) -> dict:
     """Prepare with a `min_tracks` that the small sources of the tests have."""
-    options = SourceOptions(**({"min_tracks": 2} | options))
-    return prepare([source], folder, split, 0, on_bad_clip, options)
+    return prepare([source], folder, **({"min_tracks": 2} | options))

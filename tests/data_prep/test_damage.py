@@ -5,7 +5,6 @@ import zipfile
 
 import pytest
 
-from data_prep.options import SourceOptions
 from data_prep.prepare import prepare
 from music_genre.errors import InputError
 from tests.data_prep.archives import clip_bytes, make_zip, manifest, samples_of, three_of_each
@@ -51,7 +50,7 @@ def test_names_that_climb_and_links_write_nothing_outside(tmp_path):
         link = zipfile.ZipInfo("rock.00009.wav")
         link.external_attr = 0o120777 << 16
         file.writestr(link, str(secret))
-    prepare([path], work / "out", "random", source_options=SourceOptions(genre_from="gtzan"))
+    prepare([path], work / "out", split="random", genre_from="gtzan")
     assert {f"rock.{i:05d}" for i in range(4)} <= set(samples_of(work / "out"))
     rows = manifest(work / "out")
     assert "a link" in rows["rock.00009.wav"]["status"]

@@ -9,13 +9,14 @@ import soundfile
 from datasets import Audio, load_from_disk
 
 from data_prep import excerpts
-from data_prep.excerpts import Cutting, cut
+from data_prep.excerpts import cut
+from data_prep.options import Options
 from music_genre.wav import num_samples, to_pcm16
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import RATE, by_genre, clip, prepared, song, write
 from tests.hostile_inputs import by_pyav
 
-TWO_OF_TEN = Cutting(clips_per_track=2, clip_seconds=10.0)
+TWO_OF_TEN = Options(clips_per_track=2, clip_seconds=10.0)
 
 
 def counted(seconds: float, kind: str = "FLAC") -> bytes:
@@ -49,10 +50,10 @@ def test_an_mp3_is_cut_where_it_should_be():
 
 
 def test_a_clip_of_up_to_a_minute_is_whole_and_a_short_song_gives_what_fits():
-    ((start, (waveform, _)),) = cut(counted(60), Cutting())
+    ((start, (waveform, _)),) = cut(counted(60), Options())
     assert (start, len(waveform)) == (0.0, 60 * 16_000)
-    assert len(cut(counted(62), Cutting(clips_per_track=9, clip_seconds=23))) == 2
-    ((start, (waveform, _)),) = cut(counted(62), Cutting(clips_per_track=2, clip_seconds=100))
+    assert len(cut(counted(62), Options(clips_per_track=9, clip_seconds=23))) == 2
+    ((start, (waveform, _)),) = cut(counted(62), Options(clips_per_track=2, clip_seconds=100))
     assert (start, len(waveform)) == (0.0, 62 * 16_000)
 
 

@@ -59,7 +59,7 @@ def run_and_kill(archive: Path, output_dir: Path, seed: int, kill_at: int | None
             sys.addaudithook(count)
             said = io.StringIO()
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                prepare([archive], output_dir, "random", seed, overwrite=True)
+                prepare([archive], output_dir, overwrite=True, split="random", seed=seed)
             os.write(writer, str(n_steps).encode())
             code = 0
         finally:

@@ -176,7 +176,7 @@ def unequal(tmp_path) -> Path:
 
 
 def test_a_split_that_lacks_genres_is_named_and_the_default_lacks_none_in_train(unequal, tmp_path):
-    warnings = prepare([unequal], tmp_path / "out", "filtered")["warnings"]
+    warnings = prepare([unequal], tmp_path / "out", split="filtered")["warnings"]
     absent, train, *_, test = warnings
     assert "no usable track of classical, country, hiphop, jazz, metal, pop, reggae" in absent
     assert train == "the train split has no track of blues: another --split may fill it."

@@ -18,7 +18,7 @@ from data_prep.__main__ import main
 from data_prep.archive import MARKER
 from data_prep.card import read_card
 from data_prep.gtzan import DESCRIPTIONS
-from data_prep.options import SourceOptions
+from data_prep.options import Options
 from data_prep.prepare import prepare
 from data_prep.selection import select_custom
 from data_prep.sources.recognise import recognise
@@ -180,8 +180,8 @@ def test_what_is_said_of_other_clips_is_not_believed(downloaded, tmp_path):
     for change, split in (({}, None), ({}, "artist"), *changes):
         card.data.data_prep = said | change
         card.save(folder / "README.md")
-        source = recognise(folder, SourceOptions())
-        done = select_custom(source.each_track(), source, split, 0, SourceOptions(min_tracks=1))
+        source = recognise(folder, Options())
+        done = select_custom(source.each_track(), source, Options(split=split, min_tracks=1))
         is_known = done["split_description"] == DESCRIPTIONS["random"]
         assert is_known == (not change and not split)
 

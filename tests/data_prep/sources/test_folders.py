@@ -138,7 +138,7 @@ def test_names_that_agree_with_their_folders_are_gtzan(tmp_path, capsys):
     files = {f"Music/{g}/{g}.{i:05d}.wav": clip(10 * n + i) for n, g in enumerate(("jazz", "pop"))
              for i in range(3)}  # fmt: skip
     source = write(tmp_path / "m", files)
-    assert prepare([source], tmp_path / "out", "random")["kind"] == "gtzan"
+    assert prepare([source], tmp_path / "out", split="random")["kind"] == "gtzan"
     assert "GTZAN, by the names of its files" in capsys.readouterr().out.splitlines()[0]
     table = source / "Music" / "tracks.csv"
     table.write_text("path,genre\njazz/jazz.00000.wav,Soul\n")
