@@ -8,14 +8,13 @@ which has three rows of headers and numbers for paths, is read as well.
 """
 
 import io
+import os
 import posixpath
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
 from data_prep.archive import Member
@@ -35,8 +34,7 @@ FMA_COLUMNS = {  # of two headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
 }  # fmt: skip
-# Of COLUMNS, as far as the table has them; `several` are all genres of a cell with more than one.
-Rows = list[dict[str, str]]
+Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
 
 
 def from_file(path: Path, options: Options) -> MusicSource:
@@ -45,26 +43,20 @@ def from_file(path: Path, options: Options) -> MusicSource:
     what, folder = "a table", path.parent
     if frame.columns.nlevels == 2 and FMA_COLUMNS["genre"] in frame.columns:
         what, folder = "FMA's table of tracks", _fma_folder(path)
+        options.check_unused(("columns",), f"{path}, which is {what}")
         frame = _flat_fma(frame, folder)
     rows = _rows_of(frame, path, options)
     paths = {row["path"]: folder / row["path"] for row in rows if row["path"]}
-    folders = {file.parent for file in paths.values() if _is(Path.is_dir, file.parent)}
+    # os.path says no of a path that is too long for a file system, where Path raises.
+    folders = {file.parent for file in paths.values() if os.path.isdir(file.parent)}
     there = (child for parent in folders for child in parent.iterdir())
-    keys = _keys(child.as_posix() for child in there if _is(Path.is_file, child))
+    keys = _keys(child.as_posix() for child in there if os.path.isfile(child))
     found = {name: Path(_find(file.as_posix(), keys) or file) for name, file in paths.items()}
-    files = {name: file for name, file in found.items() if _is(Path.is_file, file)}
+    files = {name: file for name, file in found.items() if os.path.isfile(file)}
     tracks = _tracks(path, rows, files)
     return MusicSource(
         path, "table", what, tracks, lambda: (Member(name, file) for name, file in files.items())
     )
-
-
-def _is(test: Callable[[Path], bool], path: Path) -> bool:
-    """The test of a path that a table names; no file system has it if it is too long for one."""
-    try:
-        return test(path)
-    except OSError:
-        return False
 
 
 def in_archive(path: Path, listing: Listing, options: Options) -> MusicSource | None:
@@ -148,19 +140,14 @@ def _rows_of(frame: pd.DataFrame, name: Path, options: Options) -> Rows:
             f"name the one to use with python -m data_prep --columns {missing[0]}=COLUMN."
         )
     table = frame[list(chosen.values())].set_axis(list(chosen), axis=1).astype(object)
-    values = table.where(table.notna(), "").map(_values)
-    cells = values.map(itemgetter(0)).astype(str).apply(lambda column: column.str.strip())
-    cells["several"] = values["genre"].map(lambda found: ", ".join(found) if found[1:] else "")
+    table = table.reset_index(drop=True)
+    # Cells of Parquet and JSON may be lists: of genres each has a row, of others the first counts.
+    for field in chosen.keys() - {"genre"}:
+        table[field] = table[field].explode().groupby(level=0).first()
+    table = table.explode("genre", ignore_index=True)
+    cells = table.where(table.notna(), "").astype(str).apply(lambda column: column.str.strip())
     cells["path"] = cells["path"].str.replace("\\", "/", regex=False)  # written on Windows
     return cells.to_dict("records")
-
-
-def _values(cell: object) -> list:
-    """The cell alone; of a list, as Parquet and JSON have them, its values as text, each once."""
-    if not isinstance(cell, list | np.ndarray):
-        return [cell]
-    names = (str(value).strip() for value in cell if value is not None)
-    return list(dict.fromkeys(filter(None, names))) or [""]
 
 
 def _read(data: bytes, name: Path) -> pd.DataFrame:
@@ -213,14 +200,9 @@ def _fma_folder(path: Path) -> Path:
 def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The tracks whose files are there, with the columns that tables have here."""
     there = {file.stem: f"{file.parent.name}/{file.name}" for file in folder.glob("???/??????.*")}
-    paths = frame.index.astype(str).str.zfill(6).map(there)
-    flat = pd.DataFrame({"path": paths, "track_id": paths})
-    for name, column in FMA_COLUMNS.items():
-        if column in frame.columns:
-            flat[name] = frame[column].to_numpy()
-            if column[1] not in flat:  # the title is the track's, not the album's
-                flat[column[1]] = flat[name]
-    return flat[flat["path"].notna()]
+    flat = pd.DataFrame({name: frame[c] for name, c in FMA_COLUMNS.items() if c in frame})
+    flat["path"] = frame.index.astype(str).str.zfill(6).map(there)
+    return flat.dropna(subset="path")
 
 
 def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
@@ -240,15 +222,14 @@ def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
         name = row["path"] or f"row {i}"
         if track := tracks.get(name):
             if values["genre"] not in ("", track.genre):
-                track.status = f"the table has it twice, as {track.genre} and {values['genre']}"
+                both = f"{track.genre}, {values['genre']}"
+                track.status = f"the table has several genres for it: {both}"
             continue
         track = tracks[name] = new_track(path, name, **values)
         if not row["path"]:
             track.status = "the table has no path for it"
         elif name not in there:
             track.leave_out_bad("there is no such file")
-        elif row["several"]:
-            track.status = f"the table has several genres for it: {one_line(row['several'])}"
         elif not track.genre:
             track.status = "the table has no genre for it"
     if not any(name in there for name in tracks):

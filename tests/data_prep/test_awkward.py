@@ -166,7 +166,7 @@ def test_awkward_rows_are_left_out_by_name(tmp_path):
     source = write(tmp_path / "source", {f"{i}.wav": clip(i) for i in range(10)})
     found = statuses(write_csv(source / "t.csv", rows), tmp_path / "out")
     assert {name: status for name, status in found.items() if status != "kept"} == {
-        "6.wav": "the table has it twice, as A and T",
+        "6.wav": "the table has several genres for it: A, T",
         "7.wav": "the table has no genre for it",
         "8.wav": "the source gives it no split",
         "no.wav": "there is no such file",
