@@ -1,4 +1,4 @@
-"""The output folder: its files, and how it is replaced without losing anything.
+"""The output folder: its files, and how it is replaced.
 
 A dataset is built in a hidden working folder beside the output folder and moved into place by one
 rename, so a run that is killed at any moment leaves no half of a dataset. Nothing is removed that
@@ -54,9 +54,8 @@ def check_replaceable(output_dir: Path) -> None:
 def working_folder(output_dir: Path) -> Iterator[Path]:
     """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
 
-    Another run that has it is waited for. What a killed run left there is removed, but for a
-    dataset that it was replacing, which comes back. Raises InputError: the folder is not
-    data_prep's.
+    Another run that has it is waited for. What a killed run left there is removed. Raises
+    InputError: the folder is not data_prep's.
     """
     folder = output_dir.with_name(f".{output_dir.name}.partial")
     lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"))
@@ -69,23 +68,16 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
     try:
         if folder.exists() and not {path.name for path in folder.iterdir()} <= WORKING_NAMES:
             raise InputError(f"{folder} is not a working folder of data_prep: move it elsewhere.")
-        _remove(folder, output_dir)
+        shutil.rmtree(folder, ignore_errors=True)
         (folder / CLIPS).mkdir(parents=True)
         try:
             yield folder
         finally:
-            _remove(folder, output_dir)
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
         with suppress(OSError):  # Windows does not remove a file that is open
             Path(lock.lock_file).unlink()
         lock.release()
-
-
-def _remove(folder: Path, output_dir: Path) -> None:
-    """Remove a working folder; its dataset comes back if nothing has taken the place of that."""
-    if (folder / REPLACED).exists() and not output_dir.exists():
-        (folder / REPLACED).rename(output_dir)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_dataset(folder: Path, tracks: list[Track], preparation: dict) -> None:
@@ -143,7 +135,7 @@ def _rows(track: Track, genres: list[str]) -> Iterator[dict]:
 def move_into_place(folder: Path, output_dir: Path) -> None:
     """Rename the finished dataset to `output_dir`; the old one, if any, is renamed first.
 
-    What stops the program between the two renames leaves the old one to `working_folder`.
+    A program that is killed between the two leaves none: the next one prepares it anew.
     """
     if output_dir.exists():
         output_dir.rename(folder / REPLACED)

@@ -43,27 +43,6 @@ def test_a_second_run_is_done_at_once_whatever_the_spelling(path, out, tmp_path,
     assert (out / "manifest.csv").stat().st_ino == inode
 
 
-def test_a_dataset_whose_replacement_was_interrupted_is_there_again(path, out, monkeypatch):
-    """By Ctrl-C between the two renames, or by a kill there."""
-    prepare([path], out, split="random", seed=1)
-    before, rename = content(out), Path.rename
-
-    def interrupt(self: Path, target: Path) -> Path:
-        if self.name == "dataset":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            prepare([path], out, split="random", seed=2, overwrite=True)
-    assert content(out) == before
-    (out.parent / ".out.partial").mkdir()
-    out.rename(out.parent / ".out.partial" / "replaced")
-    prepare([path], out, split="random", seed=1)
-    assert content(out) == before
-
-
 def test_an_output_folder_inside_the_source_is_no_change_of_it(tmp_path):
     source = write(tmp_path / "music", by_genre(10))
     first = prepare([source], source / "prepared")
