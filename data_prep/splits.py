@@ -161,19 +161,15 @@ def _fill_missing_genres(
 
 def _linked_groups(tracks: Mapping[str, Track], links: Collection[str]) -> list[list[str]]:
     """Groups of ids, each sorted, of tracks that are linked, directly or by others."""
-    group_of: dict[str, list[str]] = {}
+    from scipy.cluster.hierarchy import DisjointSet  # takes long to import
+
+    groups = DisjointSet(sorted(tracks))
     first_with: dict[tuple[str, str], str] = {}
-    for track_id in sorted(tracks):
-        group = group_of[track_id] = [track_id]
+    for track_id in groups:
         for kind, key in link_keys(tracks[track_id]).items():
-            if not key or kind not in links:
-                continue
-            other = group_of[first_with.setdefault((kind, key), track_id)]
-            if other is not group:
-                other += group
-                group_of |= dict.fromkeys(group, other)
-                group = other
-    return list({id(group): sorted(group) for group in group_of.values()}.values())
+            if key and kind in links:
+                groups.merge(first_with.setdefault((kind, key), track_id), track_id)
+    return [sorted(group) for group in groups.subsets()]
 
 
 def link_keys(track: Track) -> dict[str, str]:
