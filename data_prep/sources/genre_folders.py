@@ -30,13 +30,7 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
     parts = {name: parts_of(name) for name in listing.audio}
     # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
     # not skipped: with one genre, its artists would become the genres.
-    depth = n_wrappers(list(parts.values()))
-    if depth and path.is_dir():
-        inner = path.joinpath(*next(iter(parts.values()))[:depth])
-        raise InputError(
-            f"{path} holds one folder, which would be one genre: if the genres are in it, give "
-            f"{inner}."
-        )
+    depth = 0 if path.is_dir() else n_wrappers(list(parts.values()))
     if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
         raise InputError(
             f"The folders of {path} are numbers of the Free Music Archive (FMA), no genres: give "
@@ -50,12 +44,10 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
             f"{path} has {len(tracks):,} audio files and no folders: put each genre's files into "
             "one, give a table of paths and genres, or use python -m data_prep --genre_from tags."
         )
-    beside = [track.member for track in tracks.values() if not track.album]
-    if len(genres) == 1 and 0 < len(beside) < len(tracks):
+    if len(genres) == 1:
         raise InputError(
             f"The music of {path} is in one folder, {shown(genres.pop())}, which would be the only "
-            f"genre: if the genres are the folders in it, take {beside[0]} and other files "
-            "beside them out."
+            "genre: if the genres are the folders in it, give that folder alone."
         )
     what = "a folder per genre"
     return MusicSource(path, "folders", what, tracks, has_marker=listing.has_marker)

@@ -57,7 +57,7 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "genres one folder below": (
         only({f"genres/{name}": data for name, data in by_genre(3).items()}),
-        "holds one folder.* if the genres are in it, give .*/genres", {},
+        "in one folder, genres, .* only genre: .*, give that folder alone", {},
     ),
     "small genres": (
         folder({"Techno/3.wav": clip(9)}), "at least 4 tracks.*Techno 4, Ambient 3",

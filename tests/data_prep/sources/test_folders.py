@@ -109,10 +109,9 @@ def test_fewer_tracks_are_offered_only_where_that_gives_a_second_genre(tmp_path)
 
 
 @pytest.mark.parametrize("stray", ["stray.wav", "My Music/stray.wav"])
-def test_a_file_beside_the_genres_in_a_zip_is_named(tmp_path, stray):
-    """The folder that holds all is the only genre then."""
+def test_a_file_beside_the_genres_in_a_zip_makes_their_folder_the_only_genre(tmp_path, stray):
     files = {f"My Music/{name}": data for name, data in by_genre(3).items()} | {stray: clip(500)}
-    said = rf"in one folder, My Music, .* take {stray} and other files beside them out\.$"
+    said = r"in one folder, My Music, .* only genre: .*, give that folder alone\.$"
     with pytest.raises(InputError, match=said):
         prepared(make_zip(tmp_path / "a.zip", files), tmp_path / "out")
 
