@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import mutagen
-from mutagen.asf import ASFTags
+from mutagen.easyid3 import EasyID3
 from mutagen.id3 import ID3, ID3NoHeaderError
-from mutagen.mp4 import MP4Tags
 
 from data_prep.names import one_line
 
-NAMES = {  # of a field, by the kind of tags; others call it as it is called here
-    ID3: {"artist": "TPE1", "title": "TIT2", "album": "TALB", "genre": "TCON"},
-    MP4Tags: {"artist": "\xa9ART", "title": "\xa9nam", "album": "\xa9alb", "genre": "\xa9gen"},
-    ASFTags: {
-        "artist": "Author", "title": "Title", "album": "WM/AlbumTitle", "genre": "WM/Genre",
-    },
-}  # fmt: skip
-FIELDS = ("artist", "title", "album", "genre")
+NAMES = {  # as mutagen calls it in most kinds of tags, in ID3 of AIFF and WAV, and in ASF
+    "artist": ("artist", "TPE1", "Author"),
+    "title": ("title", "TIT2", "Title"),
+    "album": ("album", "TALB", "WM/AlbumTitle"),
+    "genre": ("genre", "TCON", "WM/Genre"),
+}
 MAX_LENGTH = 300  # characters of a value
 
 
@@ -42,11 +39,11 @@ def read_tags(source: Path | bytes) -> Tags:
     """
     try:
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
-            file = mutagen.File(opened)
+            file = mutagen.File(opened, easy=True)
             if file is None or file.tags is None:
                 return Tags()
-            found = {name: _values(file.tags, name) for name in FIELDS}
-            if type(file.tags) is ID3 and found["genre"] == ("Blues",):
+            found = {name: _values(file.tags, name) for name in NAMES}
+            if isinstance(file.tags, EasyID3) and found["genre"] == ("Blues",):
                 found["genre"] = _genre_of_id3v2(opened)
     except Exception:  # whatever mutagen raises for broken files
         return Tags()
@@ -55,10 +52,8 @@ def read_tags(source: Path | bytes) -> Tags:
 
 
 def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
-    names = next((names for kind, names in NAMES.items() if isinstance(tags, kind)), {})
-    values = tags.get(names.get(name, name)) or []
-    if isinstance(tags, ID3) and values:
-        values = values.text  # mutagen has read "(17)" as Rock
+    values = next((tags[key] for key in NAMES[name] if key in tags), [])
+    values = getattr(values, "text", values)  # of ID3; mutagen has read "(17)" as Rock
     texts = (one_line(str(value)).strip()[:MAX_LENGTH] for value in values)
     return tuple(text for text in texts if text)
 
