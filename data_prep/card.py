@@ -44,13 +44,14 @@ def dataset_card(preparation: dict) -> DatasetCard:
     )
 
 
-def read_card(path: Path | None) -> dict:
-    """The values of `CARD_FIELDS`; empty where there is no card, or none of data_prep.
+def read_card(source: Path | str) -> dict:
+    """The values of `CARD_FIELDS`, from a file or from the card of a dataset on the Hub.
 
-    The card may be a stranger's: the values may be anything.
+    Empty where there is no card, or none of data_prep. The card may be a stranger's: the values
+    may be anything.
     """
     try:
-        values = DatasetCard.load(path).data.to_dict().get("data_prep")
+        values = DatasetCard.load(source).data.to_dict().get("data_prep")
     except Exception:  # the parser of the metadata raises kinds of its own
         return {}
     return values if isinstance(values, dict) and values.keys() == set(CARD_FIELDS) else {}

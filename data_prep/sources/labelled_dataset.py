@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets
 from datasets import Audio, ClassLabel, Dataset
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants
 
 from data_prep.archive import Member
 from data_prep.card import read_card
@@ -49,12 +49,8 @@ def from_hub(name: str, columns: dict[str, str]) -> MusicSource:
             f"makes, download the music by `hf download {name} --repo-type dataset --local-dir "
             "data`, and give the folder or archive to python -m data_prep."
         ) from error
-    try:
-        card = Path(hf_hub_download(name, "README.md", repo_type="dataset"))
-    except Exception:  # there is none, or none in the cache
-        card = None
     caches = [Path(constants.HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
-    return _source(name, loaded, caches, read_card(card), columns)
+    return _source(name, loaded, caches, read_card(name), columns)
 
 
 def commit_of(name: str) -> str:
