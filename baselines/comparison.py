@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep import splits
-from data_prep.gtzan import artists_and_titles, as_tracks
+from data_prep.gtzan import artists_and_titles, as_track
 from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.report import read_report
@@ -31,7 +31,7 @@ def train_and_test(tracks: Sequence[str], method: str) -> tuple[np.ndarray, np.n
 
     Raises InputError: there is no such split, or there are none.
     """
-    assignment = splits.assign(as_tracks(dict.fromkeys(tracks, "")), method)
+    assignment = splits.assign({track: as_track(track) for track in tracks}, method)
     split = pd.Series(tracks).map(assignment)
     train, test = (np.flatnonzero(split == name) for name in ("train", "test"))
     if not len(train) or not len(test):

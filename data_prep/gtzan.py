@@ -9,7 +9,6 @@ importing that takes longer than all else here.
 
 import csv
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -52,16 +51,9 @@ def track_id_of(name: str) -> str | None:
     return match[0].lower() if match else None
 
 
-def as_tracks(samples_sha256: Mapping[str, str]) -> dict[str, Track]:
-    """GTZAN's tracks by their ids, with the artists and titles that are known.
-
-    `samples_sha256`: track_id -> hash of the decoded samples, or "" where they are not at hand.
-    """
-    known = artists_and_titles()
-    return {
-        track_id: Track(track_id, genre_of(track_id), *known.get(track_id, ()), sha256=sha256)
-        for track_id, sha256 in samples_sha256.items()
-    }
+def as_track(track_id: str) -> Track:
+    """A track of GTZAN, with the artist and title that are known."""
+    return Track(track_id, genre_of(track_id), *artists_and_titles().get(track_id, ()))
 
 
 def genre_of(track_id: str) -> str:

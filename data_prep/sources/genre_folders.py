@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.archive import parts_of
-from data_prep.gtzan import as_tracks, genre_of, track_id_of
+from data_prep.gtzan import as_track, genre_of, track_id_of
 from data_prep.names import one_line, shown
 from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, new_track
 from data_prep.track import Track
@@ -112,7 +112,7 @@ def is_gtzan(listing: Listing) -> bool:
 
 def _gtzan_track(path: Path, name: str) -> Track:
     track_id = track_id_of(name)
-    track = as_tracks({track_id: ""})[track_id] if track_id else Track("")
+    track = as_track(track_id) if track_id else Track("")
     track.archive, track.member = shown(path.name), shown(name)
     if not track_id:
         track.leave_out_bad("its name is not that of a GTZAN track, such as blues.00000.wav")

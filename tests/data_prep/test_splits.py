@@ -1,15 +1,24 @@
 """GTZAN's index, and splits and leakage of it and of made-up tracks."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from data_prep import splits
-from data_prep.gtzan import GENRES, artists_and_titles, as_tracks, filtered_split, track_id_of
+from data_prep.gtzan import GENRES, artists_and_titles, as_track, filtered_split, track_id_of
 from data_prep.leakage import describe_leakage, leakage
 from data_prep.track import Track
 
 HASHES = {track: f"samples of {track}" for track in artists_and_titles()}
+
+
+def as_tracks(hashes: Mapping[str, str]) -> dict[str, Track]:
+    """GTZAN's tracks, with samples of these hashes."""
+    return {name: replace(as_track(name), sha256=sha256) for name, sha256 in hashes.items()}
+
+
 ALL = as_tracks(HASHES)
 
 
