@@ -37,8 +37,7 @@ class Member:
 
     name: str
     path: Path | None = None  # of a file on the disk, which need not be read whole
-    archive: Path | None = None  # a zip, and the file's place in its list
-    index: int = 0
+    archive: Path | None = None  # a zip
     data: bytes | None = None  # its bytes, where they had to be read at once
     start: float = 0.0  # where in its track it begins, in seconds
     problem: str = ""  # why it cannot be read
@@ -50,7 +49,7 @@ class Member:
         if self.data is not None:
             return self.data
         if self.archive:
-            return _read_zipped(self.archive, self.index)
+            return _read_zipped(self.archive, self.name)
         return _read_file(self.path)
 
     @property
@@ -127,19 +126,13 @@ def _read_bounded(file: IO[bytes]) -> bytes:
 def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    wanted = {
-        i: entry
-        for i, entry in enumerate(entries)
-        if not entry.is_dir() and _is_wanted(entry.filename, suffixes)
-    }
+    wanted = [e for e in entries if not e.is_dir() and _is_wanted(e.filename, suffixes)]
     # zipfile inflates no more of a file than the list says.
-    sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for entry in wanted.values())
+    sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for entry in wanted)
     _check_size(path, len(entries), sum(sizes))
-    for i, entry in wanted.items():
+    for entry in wanted:
         problem = "a link, not a file" if stat.S_ISLNK(entry.external_attr >> 16) else ""
-        if entry.flag_bits & 0x1:
-            problem = "encrypted: unpack the archive with its password, and give the folder"
-        yield Member(entry.filename, archive=path, index=i, problem=problem)
+        yield Member(entry.filename, archive=path, problem=problem)
 
 
 @lru_cache(maxsize=1)
@@ -148,10 +141,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _read_zipped(path: Path, index: int) -> bytes:
+def _read_zipped(path: Path, name: str) -> bytes:
     try:
-        archive = _open_zip(path)
-        with archive.open(archive.infolist()[index]) as file:
+        with _open_zip(path).open(name) as file:
             return _read_bounded(file)
     except MemberError:
         raise

@@ -98,7 +98,7 @@ def test_a_member_that_cannot_be_unpacked_says_so_and_hides_no_others(tmp_path):
     whole = path.read_bytes()
     entry = whole.find(b"PK\x01\x02")  # of the first member, in the central directory
     for at, bits, reason in (
-        (entry + 8, 1, "encrypted: unpack"),
+        (entry + 8, 1, "is encrypted, password required"),
         (entry + 10, 1, "compression method"),  # 9, Deflate64
         (len(CLIP) + 100, 255, "cannot be unpacked"),
     ):
@@ -108,6 +108,15 @@ def test_a_member_that_cannot_be_unpacked_says_so_and_hides_no_others(tmp_path):
         found = read_all(tmp_path / f"{at}.zip")
         assert reason in found[CLIP] and "give the folder" in found[CLIP]
         assert found[OTHER] == b"2"
+
+
+def test_of_two_members_of_one_name_the_last_is_read(tmp_path):
+    """As unpacking the archive would leave it."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(CLIP, b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr(CLIP, b"2")
+    assert [member.read() for member in members_of(tmp_path / "a.zip")] == [b"2", b"2"]
 
 
 def test_links_and_devices_in_a_zip_or_tar_are_refused(tmp_path):
