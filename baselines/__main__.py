@@ -59,8 +59,12 @@ def main() -> None:
         from baselines.comparison import rows_of_runs, to_markdown
         from baselines.feature_tables import feature_rows
         from baselines.images import image_rows
+        from music_genre.loading import find_model, load_classifier
 
-        rows = rows_of_runs(arguments.runs)  # first, so that a wrong folder is refused at once
+        # First, so that a wrong folder is refused at once, and not begun with random weights.
+        rows = rows_of_runs(arguments.runs)
+        if arguments.image_model:
+            load_classifier(find_model(str(arguments.image_model)))
         rows += feature_rows(arguments.archive, arguments.splits)
         if arguments.images:
             rows += image_rows(

@@ -183,7 +183,9 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
             "it first."
         )
     if lacking:
-        raise ModelError(f"{found.name} cannot be used: its weights lack {lacking[0]}.")
+        raise ModelError(
+            f"{found.name} cannot be used: its weights lack {lacking[0]}. Make or download it anew."
+        )
     if model.config.num_labels < 2:
         raise ModelError(f"{found.name} cannot be used: it has one label, so nothing to choose.")
     if model.config.id2label.keys() != set(range(model.config.num_labels)):

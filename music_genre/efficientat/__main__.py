@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 from music_genre.efficientat.modeling_efficientat import (
     HEAD_CHANNELS,
-    EfficientATBlock,
     EfficientATConfig,
     EfficientATFeatureExtractor,
     EfficientATForAudioClassification,
@@ -33,6 +32,13 @@ SHA256 = {
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
 }
 WEIGHTS = {file.split("_")[0]: (file, sha256) for file, sha256 in SHA256.items()}
+# Parts of the authors' names of tensors that differ here; the others are the same.
+NAMES = {
+    "features.": "efficientat.features.",
+    "conc_se_layers.0.": "",
+    "classifier.2.": "projector.",
+    "classifier.5.": "classifier.",
+}
 # AudioSet's names of its classes, in the order of its class_labels_indices.csv (CC BY 4.0, Google).
 CLASS_NAMES = Path(__file__).with_name("audioset_classes.txt")
 CARD = """---
@@ -132,12 +138,7 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
         width = num_hidden / HEAD_CHANNELS
         config = EfficientATConfig(width_multiplier=width, num_labels=num_labels)
         model = EfficientATForAudioClassification(config)
-        names = own_names(list(model.efficientat.blocks))
-        renamed = {}
-        for name, tensor in tensors.items():
-            module, _, parameter = name.rpartition(".")
-            renamed[f"{names[module]}.{parameter}"] = tensor
-        model.load_state_dict(renamed)
+        model.load_state_dict({own_name(name): tensor for name, tensor in tensors.items()})
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             'These are not the weights of an EfficientAT "mn" with its default head: '
@@ -146,25 +147,11 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
     return model.eval()
 
 
-def own_names(blocks: list[EfficientATBlock]) -> dict[str, str]:
-    """The authors' name of each module with tensors -> its name here."""
-    names = {"classifier.2": "projector", "classifier.5": "classifier"}
-
-    def add_convolution(theirs: str, ours: str) -> None:
-        names[f"{theirs}.0"] = f"efficientat.{ours}.convolution"
-        names[f"{theirs}.1"] = f"efficientat.{ours}.normalization"
-
-    add_convolution("features.0", "stem")
-    for i, block in enumerate(blocks):
-        for k, (part, _) in enumerate(block.named_children()):
-            theirs, ours = f"features.{i + 1}.block.{k}", f"blocks.{i}.{part}"
-            if part == "squeeze_excitation":
-                names[f"{theirs}.conc_se_layers.0.fc1"] = f"efficientat.{ours}.squeeze"
-                names[f"{theirs}.conc_se_layers.0.fc2"] = f"efficientat.{ours}.excite"
-            else:
-                add_convolution(theirs, ours)
-    add_convolution(f"features.{len(blocks) + 1}", "last")
-    return names
+def own_name(name: str) -> str:
+    """The authors' name of a tensor in the form that it has here."""
+    for theirs, ours in NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
 
 
 if __name__ == "__main__":

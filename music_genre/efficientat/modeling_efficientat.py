@@ -85,17 +85,18 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
     Args:
         feature_size: the number of mel bands.
         sampling_rate: hertz.
+        padding_value: behind the shorter ones of several waveforms; by default what silence is.
         n_fft, win_length, hop_length: samples.
         max_frequency: hertz, the upper end of the highest band; the lowest band starts at 0.
     """
 
-    model_input_names: ClassVar = ["input_values", "attention_mask"]
+    model_input_names: ClassVar = ["input_values"]
 
     def __init__(
         self,
         feature_size: int = 128,
         sampling_rate: int = 32_000,
-        padding_value: float = 0.0,
+        padding_value: float = -1.4026,
         n_fft: int = 1024,
         win_length: int = 800,
         hop_length: int = 320,
@@ -103,7 +104,7 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         preemphasis: float = 0.97,
         mean: float = -4.5,
         std: float = 5.0,
-        return_attention_mask: bool = True,
+        return_attention_mask: bool = False,
         **kwargs,
     ) -> None:
         kwargs["return_attention_mask"] = return_attention_mask
@@ -149,14 +150,12 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         raw_speech: np.ndarray | list[float] | list[np.ndarray] | list[list[float]],
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
-        return_attention_mask: bool | None = None,
         **kwargs,
     ) -> BatchFeature:
         """Spectrograms of one mono waveform, shape (samples,), or several, padded to the longest.
 
         Returns:
-            `input_values`, float32, shape (batch, frames, mel bands), and `attention_mask`, shape
-            (batch, frames), 1 for frames that are no padding.
+            `input_values`, float32, shape (batch, frames, mel bands).
 
         Raises:
             ValueError: another sampling rate, a waveform that is not mono or is too short.
@@ -174,38 +173,24 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
                     f"{waveform.shape}."
                 )
         spectrograms = [self.log_mel(torch.tensor(w)[None])[0].numpy() for w in waveforms]
-        return self.pad(
-            {"input_values": spectrograms},
-            padding=True,
-            return_tensors=return_tensors,
-            return_attention_mask=return_attention_mask,
-        )
+        return self.pad({"input_values": spectrograms}, return_tensors=return_tensors)
 
 
-class EfficientATConvolution(nn.Module):
-    """Convolution, batch norm and activation; frames that are padding are zeros before it."""
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_outputs: int,
-        kernel_size: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        activation: type[nn.Module] | None = None,
-    ) -> None:
-        super().__init__()
-        padding = kernel_size // 2
-        self.convolution = nn.Conv2d(
-            num_inputs, num_outputs, kernel_size, stride, padding, groups=groups, bias=False
-        )
-        self.normalization = nn.BatchNorm2d(num_outputs, eps=0.001, momentum=0.01)
-        self.activation = activation() if activation else nn.Identity()
-
-    def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        if mask is not None:
-            states = states * mask
-        return self.activation(self.normalization(self.convolution(states)))
+def convolution(
+    num_inputs: int,
+    num_outputs: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] = nn.Identity,
+) -> nn.Sequential:
+    """Convolution, batch norm and activation."""
+    padding = kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(num_inputs, num_outputs, kernel_size, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(num_outputs, eps=0.001, momentum=0.01),
+        activation(),
+    )
 
 
 class EfficientATSqueezeExcitation(nn.Module):
@@ -214,12 +199,12 @@ class EfficientATSqueezeExcitation(nn.Module):
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         num_squeezed = round_channels(num_channels // SQUEEZE_DIVISOR)
-        self.squeeze = nn.Linear(num_channels, num_squeezed)
-        self.excite = nn.Linear(num_squeezed, num_channels)
+        self.fc1 = nn.Linear(num_channels, num_squeezed)
+        self.fc2 = nn.Linear(num_squeezed, num_channels)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        squeezed = self.squeeze(mean_of_frames(states, mask)).relu()
-        return states * self.excite(squeezed).sigmoid()[:, :, None, None]
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        weights = self.fc2(self.fc1(states.mean((2, 3))).relu()).sigmoid()
+        return states * weights[:, :, None, None]
 
 
 class EfficientATBlock(nn.Module):
@@ -236,33 +221,21 @@ class EfficientATBlock(nn.Module):
         stride: int,
     ) -> None:
         super().__init__()
-        self.stride = stride
         self.is_residual = stride == 1 and num_inputs == num_outputs
-        self.expand = (
-            EfficientATConvolution(num_inputs, num_expanded, activation=activation)
-            if num_expanded != num_inputs
-            else None
+        layers = []
+        if num_expanded != num_inputs:
+            layers.append(convolution(num_inputs, num_expanded, activation=activation))
+        layers.append(
+            convolution(num_expanded, num_expanded, kernel_size, stride, num_expanded, activation)
         )
-        self.depthwise = EfficientATConvolution(
-            num_expanded, num_expanded, kernel_size, stride, num_expanded, activation
-        )
-        self.squeeze_excitation = (
-            EfficientATSqueezeExcitation(num_expanded) if has_squeeze_excitation else None
-        )
-        self.project = EfficientATConvolution(num_expanded, num_outputs)
+        if has_squeeze_excitation:
+            layers.append(EfficientATSqueezeExcitation(num_expanded))
+        layers.append(convolution(num_expanded, num_outputs))
+        self.block = nn.Sequential(*layers)
 
-    def forward(
-        self, states: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        inputs = states
-        if self.expand is not None:
-            states = self.expand(states)
-        states = self.depthwise(states, mask)
-        mask = halve(mask) if self.stride == 2 else mask
-        if self.squeeze_excitation is not None:
-            states = self.squeeze_excitation(states, mask)
-        states = self.project(states)
-        return (states + inputs if self.is_residual else states), mask
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        projected = self.block(states)
+        return projected + states if self.is_residual else projected
 
 
 class EfficientATPreTrainedModel(PreTrainedModel):
@@ -277,17 +250,16 @@ class EfficientATModel(EfficientATPreTrainedModel):
     def __init__(self, config: EfficientATConfig) -> None:
         super().__init__(config)
         num_channels = round_channels(STEM_CHANNELS * config.width_multiplier)
-        self.stem = EfficientATConvolution(1, num_channels, 3, 2, activation=nn.Hardswish)
-        self.blocks = nn.ModuleList()
+        layers = [convolution(1, num_channels, 3, 2, activation=nn.Hardswish)]
         for kernel_size, expanded, outputs, has_squeeze, activation, stride in BLOCKS:
             sizes = [round_channels(n * config.width_multiplier) for n in (expanded, outputs)]
-            block = EfficientATBlock(
-                num_channels, kernel_size, *sizes, has_squeeze, activation, stride
+            layers.append(
+                EfficientATBlock(num_channels, kernel_size, *sizes, has_squeeze, activation, stride)
             )
-            self.blocks.append(block)
             num_channels = sizes[1]
         self.num_features = LAST_EXPANSION * num_channels
-        self.last = EfficientATConvolution(num_channels, self.num_features, activation=nn.Hardswish)
+        layers.append(convolution(num_channels, self.num_features, activation=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
         self.post_init()
 
     def train(self, mode: bool = True) -> "EfficientATModel":
@@ -299,31 +271,19 @@ class EfficientATModel(EfficientATPreTrainedModel):
         return self
 
     def forward(
-        self,
-        input_values: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs,
+        self, input_values: torch.Tensor, **kwargs
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """
         Args:
             input_values: float, shape (batch, frames, mel bands).
-            attention_mask: shape (batch, frames), 1 for frames that are no padding.
 
         Returns:
             `last_hidden_state`, shape (batch, channels, bands, frames) of a 32nd of the input's;
             `pooler_output`, its mean, shape (batch, channels).
         """
-        states = input_values.transpose(1, 2).unsqueeze(1)
-        mask = None
-        if attention_mask is not None:
-            mask = attention_mask[:, None, None, :].to(states.dtype)
-        states = self.stem(states, mask)
-        mask = halve(mask)
-        for block in self.blocks:
-            states, mask = block(states, mask)
-        states = self.last(states)
+        states = self.features(input_values.transpose(1, 2).unsqueeze(1))
         return BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=states, pooler_output=mean_of_frames(states, mask)
+            last_hidden_state=states, pooler_output=states.mean((2, 3))
         )
 
 
@@ -342,22 +302,17 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
     def freeze_feature_encoder(self) -> None:
         """Train neither the first blocks nor any batch norm: few clips spoil both."""
         net = self.efficientat
-        for part in (net.stem, *net.blocks[:FROZEN_BLOCKS]):
-            part.requires_grad_(False)
+        net.features[: 1 + FROZEN_BLOCKS].requires_grad_(False)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         net.train(net.training)
 
     def forward(
-        self,
-        input_values: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
+        self, input_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
         """As `EfficientATModel`; with labels, int, shape (batch,), also the cross entropy."""
-        outputs = self.efficientat(input_values, attention_mask)
+        outputs = self.efficientat(input_values)
         features = nn.functional.hardswish(self.projector(outputs.pooler_output))
         logits = self.classifier(self.dropout(features))
         loss = nn.functional.cross_entropy(logits.float(), labels) if labels is not None else None
@@ -368,18 +323,6 @@ def round_channels(channels: float) -> int:
     """To a multiple of 8, at least 8 and not below nine tenths of it, as in MobileNetV3."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def halve(mask: torch.Tensor | None) -> torch.Tensor | None:
-    """The mask behind a convolution of stride 2, which takes every other frame."""
-    return None if mask is None else mask[..., ::2]
-
-
-def mean_of_frames(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean over bands and frames without padding: (batch, channels, bands, frames) to two."""
-    if mask is None:
-        return states.mean(dim=(2, 3))
-    return (states.mean(dim=2) * mask[:, :, 0]).sum(-1) / mask[:, :, 0].sum(-1)
 
 
 AutoConfig.register(EfficientATConfig.model_type, EfficientATConfig)
