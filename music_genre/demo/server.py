@@ -1,11 +1,10 @@
 """Launch the page: its look, and its limits."""
 
-import asyncio
 import json
 import os
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,12 +79,10 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
         run_history=False,  # gradio would keep what visitors sent
         show_error=False,  # visitors see the text of gr.Error and of nothing else
         footer_links=["api"],
-        app_kwargs={
-            "lifespan": partial(deleting_uploads, page, uploads),
-            "dependencies": [fastapi.Depends(refuse_addresses)],
-        },
+        app_kwargs={"dependencies": [fastapi.Depends(refuse_addresses)]},
         **options,
     )
+    threading.Thread(target=keep_deleting_uploads, args=(page, uploads), daemon=True).start()
     try:
         return launch()
     except ValueError:
@@ -120,27 +117,15 @@ async def refuse_addresses(request: fastapi.Request) -> None:
                 value["path"] = unquote(path)
 
 
-@asynccontextmanager
-async def deleting_uploads(
-    page: gr.Blocks, uploads: str | os.PathLike, _application: Any
-) -> AsyncIterator[None]:
-    """Delete old uploads while the page is served, and all of them at the end.
+def keep_deleting_uploads(page: gr.Blocks, uploads: str | os.PathLike) -> None:
+    """Delete old uploads as long as the program runs; app.py deletes the rest at its end.
 
     gradio's own `delete_cache` ends for good when a file is sent while it looks for old ones, and
     knows nothing of an upload that broke off.
     """
-
-    async def delete_old() -> None:
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            delete_uploads(page, uploads, CACHE_SECONDS)
-
-    task = asyncio.create_task(delete_old())
-    try:
-        yield
-    finally:
-        task.cancel()
-        delete_uploads(page, uploads, age=-1)
+    while True:
+        time.sleep(CHECK_SECONDS)
+        delete_uploads(page, uploads, CACHE_SECONDS)
 
 
 def delete_uploads(page: gr.Blocks, uploads: str | os.PathLike, age: float) -> None:

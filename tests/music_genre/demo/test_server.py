@@ -2,6 +2,7 @@
 
 import os
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -10,6 +11,8 @@ from music_genre.demo.server import delete_uploads, serve
 
 class SlowPage:
     """Its server does not answer in time so many times."""
+
+    blocks: ClassVar = {}
 
     def __init__(self, n_slow: int) -> None:
         self.n_slow, self.done = n_slow, []
