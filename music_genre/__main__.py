@@ -14,6 +14,8 @@ from music_genre.errors import InputError, exit_with_message
 from music_genre.library import command as library
 from music_genre.publishing import command as publishing
 
+STOPPED = "Stopped. What is done is kept: the same command does the rest."
+
 
 def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", help="audio files")
@@ -22,7 +24,9 @@ def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def classify(arguments: argparse.Namespace) -> None:
-    """Print one line per file: its name, the three likeliest genres, and what could not be decoded.
+    """Name the three likeliest genres of files.
+
+    One line per file, with what could not be decoded.
 
     Raises:
         InputError: the model cannot be loaded, or a file cannot be classified; the others are.
@@ -50,33 +54,13 @@ def classify(arguments: argparse.Namespace) -> None:
         raise InputError("\n".join(failed))
 
 
-# What each does, its options, its function, and what to say after Ctrl-C.
+# The function of each command, whose docstring begins with its help; and its options.
 COMMANDS = {
-    "classify": ("name the genres of files", add_classify_arguments, classify, "Stopped."),
-    "scan": (
-        "classify a music library into a table",
-        library.add_scan_arguments,
-        library.scan,
-        library.SCAN_STOPPED,
-    ),
-    "tag": (
-        "write genres into the tags of files that have none",
-        library.add_tag_arguments,
-        library.tag,
-        library.TAG_STOPPED,
-    ),
-    "publish": (
-        "upload a finished run as a model",
-        publishing.add_publish_arguments,
-        publishing.publish,
-        publishing.STOPPED,
-    ),
-    "space": (
-        "upload the page as a Space, from a checkout",
-        publishing.add_space_arguments,
-        publishing.space,
-        publishing.STOPPED,
-    ),
+    classify: add_classify_arguments,
+    library.scan: library.add_scan_arguments,
+    library.tag: library.add_tag_arguments,
+    publishing.publish: publishing.add_publish_arguments,
+    publishing.space: publishing.add_space_arguments,
 }
 
 
@@ -87,12 +71,13 @@ def main() -> None:
         "music-genre", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, (what, add_arguments, run, when_stopped) in COMMANDS.items():
-        one = verbs.add_parser(verb, help=what, description=what, allow_abbrev=False)
+    for run, add_arguments in COMMANDS.items():
+        what = run.__doc__.splitlines()[0]
+        one = verbs.add_parser(run.__name__, help=what, description=what, allow_abbrev=False)
         add_arguments(one)
-        one.set_defaults(run=run, when_stopped=when_stopped)
+        one.set_defaults(run=run)
     arguments = parser.parse_args()
-    with exit_with_message(arguments.when_stopped, OSError):
+    with exit_with_message(STOPPED, OSError):
         arguments.run(arguments)
 
 

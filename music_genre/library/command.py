@@ -16,10 +16,6 @@ from music_genre.library.object_store import is_url
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
 MIN_CONFIDENCE = 0.6
-SCAN_STOPPED = "Stopped. All results are kept: run the same command again to continue."
-TAG_STOPPED = (
-    "Stopped. Each file has its old tags or its new ones; --undo writes the old ones back."
-)
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +108,10 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scan(arguments: argparse.Namespace) -> None:
-    """Raises SystemExit with 1 where a folder could not be read."""
+    """Classify a music library into a table.
+
+    Raises SystemExit with 1 where a folder could not be read.
+    """
     # Before torch: threads that spin while they wait would take the cores from the decoders.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -139,6 +138,7 @@ def scan(arguments: argparse.Namespace) -> None:
 
 
 def tag(arguments: argparse.Namespace) -> None:
+    """Write genres into the tags of files that have none."""
     from music_genre.library.fields import GENRE, check_field
     from music_genre.library.files import find_files
     from music_genre.library.table import read_rows, read_settings

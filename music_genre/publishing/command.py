@@ -9,8 +9,6 @@ In a checkout `python -m music_genre publish ...`. The token comes from `hf auth
 import argparse
 from pathlib import Path
 
-STOPPED = "Stopped. The same command continues: what is on the Hub is not sent again."
-
 
 def add_publish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a training run's, e.g. runs/NAME")
@@ -34,7 +32,7 @@ def add_space_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def space(arguments: argparse.Namespace) -> None:
-    """Upload the demo as a Space, from a checkout."""
+    """Upload the page as a Space, from a checkout."""
     from music_genre.publishing.space import publish_space
 
     address = publish_space(arguments.repo_id, arguments.model, not arguments.public)
