@@ -26,8 +26,8 @@ from music_genre.audio import AudioError
 from music_genre.errors import InputError
 
 MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
-# The OOM killer sends the first, which Windows does not have.
-OUTSIDE_SIGNALS = (getattr(signal, "SIGKILL", 9), signal.SIGTERM, signal.SIGINT)
+SIGNALS = {-one.value: one.name for one in signal.Signals}  # by the exit code of their process
+OUTSIDE_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")  # the OOM killer sends the first
 
 
 class DecoderError(AudioError):
@@ -49,7 +49,6 @@ class DecoderPool:
         self._num_processes = num_processes
         self._lock = threading.Lock()
         self._pool = self._new_pool()
-        self._is_open = True
 
     def _new_pool(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
@@ -63,31 +62,18 @@ class DecoderPool:
         Give a timeout: it also ends the wait for a process that has ended in silence.
         """
         with self._lock:
-            if self._is_open and not self._pool.active:
+            if not self._pool.active:
                 self._pool.stop()
                 self._pool.join()
                 self._pool = self._new_pool()
             return self._pool.schedule(function, args=args, timeout=timeout)
 
-    def close(self) -> None:
-        """Take no more tasks; `join` waits for those there are."""
-        self._is_open = False
-        self._pool.close()
-
-    def stop(self) -> None:
-        """End the processes now."""
-        self._is_open = False
-        self._pool.stop()
-
-    def join(self) -> None:
-        self._pool.join()
-
     def __enter__(self) -> "DecoderPool":
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self.stop() if kind else self.close()
-        self.join()
+    def __exit__(self, *_: object) -> None:
+        self._pool.stop()
+        self._pool.join()
 
 
 def result(future: Future) -> Any:
@@ -105,7 +91,11 @@ def result(future: Future) -> Any:
     except MemoryError as error:
         raise DecoderError("decoding it needs too much memory") from error
     except ProcessExpired as error:
-        raise _how_it_ended(error.exitcode or 0) from error
+        how = SIGNALS.get(error.exitcode, f"exit code {error.exitcode}")
+        if how in OUTSIDE_SIGNALS:
+            reason = f"its decoder was ended from outside ({how})"
+            raise DecoderError(reason, is_temporary=True) from error
+        raise DecoderError(f"its decoder crashed ({how})") from error
     except BrokenProcessPool as error:
         reason = "its decoder was ended from outside, or could not be started"
         raise DecoderError(reason, is_temporary=True) from error
@@ -113,16 +103,6 @@ def result(future: Future) -> Any:
         raise
     except Exception as error:
         raise DecoderError(f"it cannot be decoded ({type(error).__name__}: {error})") from error
-
-
-def _how_it_ended(exit_code: int) -> DecoderError:
-    how = f"exit code {exit_code}"
-    if exit_code < 0:
-        with suppress(ValueError):
-            how = signal.Signals(-exit_code).name
-    if -exit_code in OUTSIDE_SIGNALS:
-        return DecoderError(f"its decoder was ended from outside ({how})", is_temporary=True)
-    return DecoderError(f"its decoder crashed ({how})")
 
 
 def _limit_process() -> None:

@@ -18,8 +18,4 @@ class PoolHere(AbstractContextManager):
             future.set_exception(error)
         return future
 
-    def stop(self) -> None: ...
-
     def __exit__(self, *_: object) -> None: ...
-
-    join = stop
