@@ -1,19 +1,17 @@
-"""Cut a clip into windows and average over them, in evaluation and serving.
+"""Cut a clip into windows, in evaluation and serving alike: what was measured is what is served.
 
-Evaluation, the app and the API all predict a clip through `clip_probabilities`, so what was
-measured is what is served. Training takes random crops: training/augmentation.py.
+Training takes random crops: training/augmentation.py.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import SequenceFeatureExtractor
 
 # Clips of GTZAN last 29.9 to 30.6 s, so with windows of 3 s most would need an eleventh for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
 MAX_GAP = 0.1
-MAX_WINDOWS = 64  # of 3 s take DistilHuBERT's convolutions 2.5 GB; a batch of songs has hundreds
 
 
 def window_starts(num_samples: int, window: int) -> np.ndarray:
@@ -52,21 +50,3 @@ def extract_features(
         list(windows), sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"
     )
     return features[feature_extractor.model_input_names[0]]
-
-
-def clip_probabilities(
-    model: PreTrainedModel, features: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
-    """Probabilities of every window of several clips, MAX_WINDOWS of them in one pass.
-
-    Args:
-        model: an audio classification model.
-        features: per clip those of its windows, shape (windows, ...), on the model's device.
-
-    Returns:
-        Per clip the softmax of each window, float32, shape (windows, labels); its mean over windows
-        is the clip's answer.
-    """
-    passes = torch.cat(list(features)).split(MAX_WINDOWS)
-    logits = torch.cat([model(**{model.main_input_name: part}).logits for part in passes])
-    return list(logits.float().softmax(-1).split([len(clip) for clip in features]))

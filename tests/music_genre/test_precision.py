@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import HubertConfig, HubertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from music_genre import precision
 from music_genre.training.arguments import RecipeArguments
@@ -93,3 +94,19 @@ def test_a_tiny_model_stays_exact(features, monkeypatch):
     tiny = Shifted(0.0)
     tiny.weight = torch.nn.Parameter(torch.zeros(10))
     assert precision.serving_precision(tiny, features) == "fp32"
+
+
+def test_no_pass_has_more_windows_than_fit_into_memory():
+    """A batch of eight songs of ten minutes has 1,600 windows."""
+
+    class Model:
+        main_input_name = "input_values"
+
+        def __call__(self, input_values: torch.Tensor) -> SequenceClassifierOutput:
+            sizes.append(len(input_values))
+            return SequenceClassifierOutput(logits=input_values[:, :2])
+
+    sizes, features = [], torch.rand(163, 5)
+    found = precision.probabilities_in("fp32", Model(), features)
+    assert sizes == [64, 64, 35]
+    torch.testing.assert_close(found, features[:, :2].softmax(-1))

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-import torch
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from music_genre import windows
 
@@ -31,20 +29,3 @@ def test_windows_are_views_of_one_length():
 def test_a_short_waveform_is_looped():
     (window,) = windows.cut(np.arange(3), 7)
     assert window.tolist() == [0, 1, 2, 0, 1, 2, 0]
-
-
-def test_no_pass_has_more_windows_than_fit_into_memory():
-    """A batch of eight songs of ten minutes has 1,600 windows."""
-
-    class Model:
-        main_input_name = "input_values"
-
-        def __call__(self, input_values: torch.Tensor) -> SequenceClassifierOutput:
-            sizes.append(len(input_values))
-            return SequenceClassifierOutput(logits=input_values[:, :2])
-
-    sizes, clips = [], [torch.rand(n, 5) for n in (100, 3, 60)]
-    found = windows.clip_probabilities(Model(), clips)
-    assert sizes == [64, 64, 35]
-    for clip, probabilities in zip(clips, found, strict=True):
-        torch.testing.assert_close(probabilities, clip[:, :2].softmax(-1))
