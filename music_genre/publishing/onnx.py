@@ -8,11 +8,9 @@ samples). `logits` has the shape (batch, labels). In the int8 form, weights of m
 int8; convolutions stay in float32. transformers.js takes it by default in a browser.
 """
 
-import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import torch
 from music_genre import audio
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
-from music_genre.loading import find_model, load_classifier
+from music_genre.loading import find_model, load_classifier, without_warnings
 from music_genre.windows import cut, extract_features
 
 ONNX_FILE = "onnx/model.onnx"  # where optimum and transformers.js look
@@ -122,7 +120,8 @@ def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
     name, model_type = model.model.main_input_name, model.model.config.model_type
     dimensions = {0: "batch"} | ({1: "samples"} if example.ndim == 2 else {})
     try:
-        with quiet():  # it lacks operators of torchvision
+        # Operators of torchvision are lacking, and not all constants are folded.
+        with without_warnings("torch.onnx", "onnxscript"), warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -178,7 +177,7 @@ def quantize(source: Path, target: Path, has_front_end: bool) -> None:
 
     nodes = onnx.load(source).graph.node if has_front_end else []
     kept = [node.name for node in nodes if node.op_type == "MatMul"]
-    with quiet():  # it recommends steps that are for convolutions
+    with without_warnings("root"):  # it recommends steps that are for convolutions
         quantize_dynamic(
             source,
             target,
@@ -210,15 +209,3 @@ def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
         "mean_difference": float(np.mean(differences)),
         "changed": float(np.mean(changed)),
     }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Errors only: no warnings, and none that are logged."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
