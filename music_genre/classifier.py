@@ -91,7 +91,7 @@ class GenreClassifier:
         self.model_id = os.fspath(model_id)
         self.model = load_classifier(found)
         self.feature_extractor = load_feature_extractor(found)
-        self.commit = found.commit
+        self.folder, self.commit = found.path, found.commit
         if window_seconds is None:
             window_seconds = getattr(self.model.config, "window_seconds", DEFAULT_WINDOW_SECONDS)
         is_number = isinstance(window_seconds, Real)
@@ -115,6 +115,11 @@ class GenreClassifier:
     def sampling_rate(self) -> int:
         """Hertz, of the waveforms that the model processes."""
         return self.feature_extractor.sampling_rate
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether the model learnt music that this project synthesised."""
+        return bool(getattr(self.model.config, "trained_on_synthetic_music", False))
 
     def _example(self) -> torch.Tensor:
         """Features of two windows, a chord and noise, to compare precisions on."""

@@ -25,9 +25,9 @@ from data_prep.synthetic import synthesise
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
 from music_genre.demo import server, uploads
-from music_genre.demo.about import about, find_report, is_demonstration, model_line
+from music_genre.demo.about import about, model_line
 from music_genre.demo.uploads import MAX_FILE_MB
-from music_genre.report import newest_run
+from music_genre.report import newest_run, read_report
 from music_genre.wav import to_pcm16
 from tests.page_client import Listener, Visitor
 
@@ -43,7 +43,7 @@ def classifier(jazz_model):
 
 
 def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
-    text = about(classifier, find_report(classifier), 35)
+    text = about(classifier, read_report(classifier.folder), 35)
     assert "tiny-jazz" in text and str(jazz_model) not in text
     assert "**75.0%** of 50 test tracks (50.0% to 90.0%" in text and "fault-filtered" in text
     assert "F1: 0.700." in text and "deleted within 35 minutes" in text
@@ -51,11 +51,10 @@ def test_about_says_what_was_measured_and_on_what(classifier, jazz_model):
     assert "Unknown" in about(classifier, None, 35)
     hub_classifier = SimpleNamespace(**vars(classifier) | {"model_id": "you/tiny", "commit": "abc"})
     assert "you/tiny (revision abc): 0.0 million parameters" in model_line(hub_classifier)
-    assert find_report(hub_classifier) is None, "of a model that is gone from the cache"
 
 
 def test_about_leaves_out_what_the_card_leaves_out(classifier):
-    report = find_report(classifier)
+    report = read_report(classifier.folder)
     score = report["test"] | {"per_genre": report["test"]["per_genre"] | {"jazz": {"n": 0}}}
     text = about(classifier, report | {"test": score}, 35)
     assert "75.0%" not in text
@@ -71,29 +70,16 @@ def test_a_report_of_another_program_does_not_stop_the_page(classifier, score):
     assert "Unknown" in about(classifier, {"test": score}, 35)
 
 
-@pytest.mark.parametrize(
-    ("is_marked", "report", "expected"),
-    [
-        (True, {"is_synthetic": False}, True),
-        (False, {"is_synthetic": True}, True),
-        (False, None, False),
-    ],
-)
-def test_a_demonstration_is_known_by_its_configuration_or_its_report(
-    classifier, monkeypatch, is_marked, report, expected
-):
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_demonstration_is_known_by_its_configuration(classifier, monkeypatch, is_marked):
     monkeypatch.setattr(classifier.model.config, "trained_on_synthetic_music", is_marked)
-    assert is_demonstration(classifier, report) is expected
-    assert ("A demonstration" in introduction(classifier, report)) is expected
-    assert ("no music classifier" in about(classifier, report, 35)) is expected
-
-
-def introduction(classifier, report):
-    return page_module._introduction(classifier, "mine", report)
+    assert classifier.is_demonstration is is_marked
+    assert ("A demonstration" in page_module._introduction(classifier, "mine")) is is_marked
+    assert ("no music classifier" in about(classifier, None, 35)) is is_marked
 
 
 def test_the_page_says_which_model_it_is(classifier):
-    assert "**mine** knows 10 genres." in introduction(classifier, None)
+    assert "**mine** knows 10 genres." in page_module._introduction(classifier, "mine")
 
 
 def test_examples_are_those_whose_genre_the_model_knows():

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from music_genre.classifier import GenreClassifier
-from music_genre.errors import InputError
-from music_genre.loading import find_model
-from music_genre.report import headline_split, read_report, why_not_in_headline
+from music_genre.report import headline_split, why_not_in_headline
 
 
 def model_name(classifier: GenreClassifier) -> str:
@@ -24,20 +22,6 @@ def model_line(classifier: GenreClassifier) -> str:
     )
 
 
-def find_report(classifier: GenreClassifier) -> dict | None:
-    """report.json of the model's folder, or of its repository; None if there is none."""
-    try:
-        return read_report(find_model(classifier.model_id, classifier.commit).path)
-    except InputError:  # the Hub's cache was cleared meanwhile
-        return None
-
-
-def is_demonstration(classifier: GenreClassifier, report: dict | None) -> bool:
-    """Whether the model's configuration or its report says that it learnt synthesised music."""
-    is_marked = getattr(classifier.model.config, "trained_on_synthetic_music", False)
-    return bool(is_marked or (report or {}).get("is_synthetic"))
-
-
 def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -> str:
     """Which model, how well it did on what, and what it cannot do: Markdown.
 
@@ -50,7 +34,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
         f"- It processes {classifier.window_seconds:g} s at a time: the form of a piece is beyond "
         "it."
     )
-    if is_demonstration(classifier, report):
+    if classifier.is_demonstration:
         limits = (
             "**Classify real music.** It was trained on music that this project synthesised: a "
             "demonstration, no music classifier."

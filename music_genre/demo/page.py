@@ -12,7 +12,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures, uploads
-from music_genre.demo.about import about, find_report, is_demonstration, model_name
+from music_genre.demo.about import about, model_name
 from music_genre.demo.live import LiveSession, read_chunk
 from music_genre.demo.server import CACHE_SECONDS, CHECK_SECONDS
 from music_genre.demo.uploads import (
@@ -26,6 +26,7 @@ from music_genre.demo.uploads import (
 )
 from music_genre.errors import InputError
 from music_genre.genre_names import same_name_key
+from music_genre.report import read_report
 
 MAX_WAITING = 32  # requests; more are told that the queue is full
 STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound, in an open page
@@ -37,11 +38,11 @@ NOT_LISTENING = pictures.headline("not listening", "press Listen to start", "ope
 
 def build(classifier: GenreClassifier) -> gr.Blocks:
     """The whole page and its API."""
-    rate, name, report = classifier.sampling_rate, model_name(classifier), find_report(classifier)
+    rate, name = classifier.sampling_rate, model_name(classifier)
     uploads.DECODERS.schedule(abs, args=[0])  # starts its processes
     classifier(np.random.default_rng(0).uniform(-1, 1, rate), rate)  # the first pass is slow
     with gr.Blocks(title=f"{name} · music genre", analytics_enabled=False) as page:
-        gr.Markdown(_introduction(classifier, name, report), elem_id="introduction")
+        gr.Markdown(_introduction(classifier, name), elem_id="introduction")
         with gr.Tab("Song") as song_tab:
             song = _song_tab(classifier)
         with gr.Tab("Listen"):
@@ -50,16 +51,16 @@ def build(classifier: GenreClassifier) -> gr.Blocks:
             files = _files_tab(classifier)
         with gr.Tab("About") as about_tab:
             kept_minutes = (CACHE_SECONDS + CHECK_SECONDS) // 60
-            gr.Markdown(about(classifier, report, kept_minutes))
+            gr.Markdown(about(classifier, read_report(classifier.folder), kept_minutes))
         for tab in (song_tab, files_tab, about_tab):  # recording goes on only where visitors see it
             tab.select(None, js="() => genrePage.stopListening()")
         _add_api(classifier, song, files)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
 
 
-def _introduction(classifier: GenreClassifier, name: str, report: dict | None) -> str:
+def _introduction(classifier: GenreClassifier, name: str) -> str:
     lines = ["# Which genre is it?", f"**{name}** knows {len(classifier.labels)} genres."]
-    if is_demonstration(classifier, report):
+    if classifier.is_demonstration:
         lines.append(
             "> **A demonstration:** this model was trained on synthesised music. What it says "
             "about real music means nothing."

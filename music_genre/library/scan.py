@@ -37,7 +37,6 @@ from music_genre.library.table import (
     schema_of,
     write_table,
 )
-from music_genre.report import is_demonstration
 
 N_NAMES_SHOWN = 5
 
@@ -137,8 +136,7 @@ def _table(found: Found, rows: pa.Table) -> pa.Table:
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
     """What all rows of a table have in common. A local model's revision is a hash of its files."""
-    folder, config = Path(classifier.model_id), classifier.model.config
-    is_synthetic = bool(getattr(config, "trained_on_synthetic_music", False))
+    folder = Path(classifier.model_id)
     files = sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")])
     digests = b"".join(bytes.fromhex(sha256_of(file)) for file in files)
     return {
@@ -147,7 +145,7 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
         "window_seconds": classifier.window_seconds,
         "seconds": seconds or "all of each file",
         "labels": classifier.labels,
-        "is_demonstration": is_synthetic or is_demonstration(folder),
+        "is_demonstration": classifier.is_demonstration,
     }
 
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import mutagen
@@ -35,8 +34,9 @@ class Stub:
     sampling_rate, window_seconds = 16_000, 1.0
     labels, model_id, commit = LABELS, "you/stub", "c0ffee"
 
-    def __init__(self, **config: object) -> None:
-        self.model = SimpleNamespace(config=SimpleNamespace(**config))
+    is_demonstration = False
+
+    def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
     def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:

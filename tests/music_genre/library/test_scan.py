@@ -203,9 +203,9 @@ def test_a_library_that_moved_keeps_its_rows(library, tmp_path, scan_to, stub):
 
 
 def test_a_model_is_known_by_its_revision_and_not_by_its_place(tmp_path):
-    config = SimpleNamespace(config=None)
-    on_hub = {"model_id": "you/model", "commit": "abc", "model": config, "labels": ["a", "b"]}
-    settings = scan.settings_of(SimpleNamespace(**on_hub, window_seconds=5.0), None)
+    on_hub = {"model_id": "you/model", "commit": "abc", "labels": ["a", "b"]}
+    on_hub |= {"window_seconds": 5.0, "is_demonstration": False}
+    settings = scan.settings_of(SimpleNamespace(**on_hub), None)
     assert settings["revision"] == "abc"
     table.check_settings(tmp_path, settings)
     table.check_settings(tmp_path, settings | {"model": "a/copy"})
@@ -309,11 +309,10 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
     (tmp_path / "config.json").write_text('{"id2label": {"0": "rock"}}')
     configured = scan.settings_of(stub, None)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
-    (tmp_path / "report.json").write_text('{"is_synthetic": true}')
+    stub.is_demonstration = True
     after = scan.settings_of(stub, None)
     assert len({one["revision"] for one in (before, configured, after)}) == 3
     assert (before["is_demonstration"], after["is_demonstration"]) == (False, True)
-    assert scan.settings_of(Stub(trained_on_synthetic_music=True), None)["is_demonstration"]
 
 
 # --- what ends a decoder --------------------------------------------------------------------
