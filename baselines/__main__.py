@@ -56,24 +56,21 @@ def whole_number(least: int, text: str) -> int:
 def main() -> None:
     arguments = parse_arguments()
     with exit_with_message("Stopped."):
+        from baselines import feature_tables, images
         from baselines.comparison import rows_of_runs, to_markdown
-        from baselines.feature_tables import feature_rows
-        from baselines.images import image_rows
         from music_genre.loading import find_model, load_classifier
 
         # First, so that a wrong folder is refused at once, and not begun with random weights.
         rows = rows_of_runs(arguments.runs)
         if arguments.image_model:
             load_classifier(find_model(str(arguments.image_model)))
-        rows += feature_rows(arguments.archive, arguments.splits)
+        for what, table in feature_tables.read_tables(arguments.archive).items():
+            for split, parts in feature_tables.parts_of(table, arguments.splits):
+                rows.append(feature_tables.evaluate(f"CSV, {what}", split, table, parts))
         if arguments.images:
-            rows += image_rows(
-                arguments.archive,
-                arguments.splits,
-                arguments.seeds,
-                arguments.epochs,
-                arguments.image_model,
-            )
+            plots = images.read_images(arguments.archive)
+            net = (arguments.seeds, arguments.epochs, arguments.image_model)
+            rows += [images.evaluate(plots, split, *net) for split in arguments.splits]
         print(to_markdown(rows))
 
 

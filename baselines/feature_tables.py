@@ -27,15 +27,6 @@ DRAWN = "random, as small as"
 Parts = list[tuple[np.ndarray, np.ndarray]]  # rows to train on, rows to test on
 
 
-def feature_rows(archive: Path, methods: Sequence[str]) -> list[Row]:
-    """The SVM on each table of the archive, on each split."""
-    return [
-        evaluate(f"CSV, {what}", split, table, parts)
-        for what, table in read_tables(archive).items()
-        for split, parts in parts_of(table, methods)
-    ]
-
-
 def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
     """The archive's tables: a row per track or segment, indexed by track; `label`, then features.
 

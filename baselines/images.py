@@ -35,22 +35,6 @@ UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # w
 EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
 
 
-def image_rows(
-    archive: Path,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    epochs: int,
-    model: Path | None = None,
-) -> list[Row]:
-    """The net on each split; a track counts as right by the share of seeds that are.
-
-    Args:
-        model: an EfficientAT to begin with; None is random weights.
-    """
-    plots = read_images(archive)
-    return [evaluate(plots, method, seeds, epochs, model) for method in methods]
-
-
 def read_images(archive: Path) -> dict[str, np.ndarray]:
     """The plots of an archive's images by track_id, see `read_plot`.
 
@@ -129,6 +113,11 @@ def evaluate(
     epochs: int,
     model: Path | None,
 ) -> Row:
+    """Train on a split, and score; a track counts as right by the share of seeds that are.
+
+    Args:
+        model: an EfficientAT to begin with; None is random weights.
+    """
     tracks = sorted(plots)
     train, test = ([tracks[i] for i in rows] for rows in train_and_test(tracks, method))
     right = pd.Series(0.0, index=test)

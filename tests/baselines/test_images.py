@@ -119,7 +119,8 @@ def test_a_track_is_right_by_its_crops_and_by_the_share_of_seeds(archive, monkey
             return SimpleNamespace(predictions=logits)
 
     monkeypatch.setattr(images, "make_trainer", Stub)
-    (row,) = images.image_rows(archive, ["filtered"], [0, 1], epochs=3)
+    plots = images.read_images(archive)
+    row = images.evaluate(plots, "filtered", [0, 1], 3, None)
     assert (row.split, row.n, row.accuracy) == ("filtered", 9, pytest.approx(1 - 1 / 6))
     assert (row.model, row.size) == ("EfficientAT from random weights, seeds: 2", "0.8 million")
 
