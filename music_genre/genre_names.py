@@ -16,7 +16,6 @@ NAMES = (
     "sconosciuto altro na nana nan null nil 1ind 1qnan tbd todo"
 )
 NO_GENRES = frozenset(NAMES.split())
-MAX_ID3_NUMBER, NO_ID3_GENRE = 191, 255
 UNKNOWN_ARTISTS = {"unknown", "unknownartist", "various", "variousartists", "va", "artist", "none"}
 GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL)
 
@@ -37,11 +36,6 @@ def artist_key(name: str) -> str:
 
 
 def is_no_genre(text: str) -> bool:
-    """Whether a text in the place of a genre says that there is none: "Unknown", "-", "(255)"."""
+    """Whether a text in the place of a genre says that there is none: "Unknown" or "-"."""
     key = same_name_key(text)
-    if not any(c.isalnum() for c in key):
-        return True
-    if key.isdecimal() and len(key) < 5:  # ID3 writes genres as numbers, such as (17)
-        is_id3 = text.strip().startswith("(")
-        return int(key) == NO_ID3_GENRE or (is_id3 and int(key) > MAX_ID3_NUMBER)
-    return key in NO_GENRES
+    return key in NO_GENRES or not any(c.isalnum() for c in key)

@@ -26,20 +26,12 @@ NO_ADDRESSES = (
 )
 
 
-def no_microphone(reason: str) -> str:
-    return pictures.headline("no microphone", f"{reason}, or send a file in “Song”", "error")
-
-
-NO_MICROPHONE = no_microphone("allow this page to use it")
-NEEDS_HTTPS = no_microphone(
-    "browsers give it only to addresses that start with https:// or are on this machine "
-    "(localhost): open the page by such an address"
-)
-REFUSALS = {
-    "refused": NO_MICROPHONE,
-    "http": NEEDS_HTTPS,
-    "none": no_microphone("the browser finds none: connect one"),
-    "broken": no_microphone("the browser cannot open it: see whether another program has it"),
+REFUSALS = {  # why there is no sound of a microphone, and what to do
+    "refused": "allow this page to use it",
+    "http": "browsers give it only to addresses that start with https:// or are on this machine "
+    "(localhost): open the page by such an address",
+    "none": "the browser finds none: connect one",
+    "broken": "the browser cannot open it: see whether another program has it",
 }
 
 
@@ -55,6 +47,10 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
     """
     fonts = [gr.themes.Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "sans-serif")]
     script = (HERE / "page.js").read_text(encoding="utf-8")
+    refusals = {
+        name: pictures.headline("no microphone", f"{reason}, or send a file in “Song”", "error")
+        for name, reason in REFUSALS.items()
+    }
     launch = partial(
         page.launch,
         theme=gr.themes.Soft(
@@ -71,7 +67,7 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
             button_primary_background_fill_hover_dark="*primary_700",
         ),
         css=(HERE / "style.css").read_text(encoding="utf-8"),
-        head=f"<script>const REFUSALS = {json.dumps(REFUSALS)};\n{script}</script>",
+        head=f"<script>const REFUSALS = {json.dumps(refusals)};\n{script}</script>",
         max_file_size=f"{MAX_FILE_MB}mb",
         share=False,
         ssr_mode=False,

@@ -4,12 +4,10 @@ from music_genre.efficientat.modeling_efficientat import (
     EfficientATConfig,
     EfficientATFeatureExtractor,
     EfficientATForAudioClassification,
-    EfficientATModel,
 )
 
 __all__ = [
     "EfficientATConfig",
     "EfficientATFeatureExtractor",
     "EfficientATForAudioClassification",
-    "EfficientATModel",
 ]

@@ -131,13 +131,8 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
             )
         )
 
-    @property
-    def min_samples(self) -> int:
-        """The shortest waveform: the STFT reflects half a frame at both ends."""
-        return self.n_fft // 2 + 2
-
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Float32, shape (batch, samples), at least `min_samples`, to (batch, frames, bands)."""
+        """Float32, shape (batch, samples), to (batch, frames, bands)."""
         emphasized = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
         sizes = (self.n_fft, self.hop_length, self.win_length)
         spectrum = torch.stft(emphasized, *sizes, self.window, center=True, return_complex=True)
@@ -166,10 +161,11 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
             )
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         waveforms = [np.asarray(w, np.float32) for w in (raw_speech if is_batch else [raw_speech])]
+        least = self.n_fft // 2 + 2  # the STFT reflects half a frame at both ends
         for waveform in waveforms:
-            if waveform.ndim != 1 or len(waveform) < self.min_samples:
+            if waveform.ndim != 1 or len(waveform) < least:
                 raise ValueError(
-                    f"A waveform has the shape (samples,), with at least {self.min_samples}, not "
+                    f"A waveform has the shape (samples,), with at least {least}, not "
                     f"{waveform.shape}."
                 )
         spectrograms = [self.log_mel(torch.tensor(w)[None])[0].numpy() for w in waveforms]

@@ -7,7 +7,7 @@ from music_genre.genre_names import is_no_genre, same_name_key
 # The last line is what pandas reads as a missing value.
 NO_GENRES = (
     "", " ", "-", "?", "()", "...", "Unknown", "<unknown>", "Unknown genre", "None", "No Genre",
-    "Undefined", "N/A", "Genre", "Various", "Other", "other ", "Misc.", "255", "(255)", "(192)",
+    "Undefined", "N/A", "Genre", "Various", "Other", "other ", "Misc.",
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "1.#QNAN", "-NaN", "<NA>", "NA", "NULL", "NaN", "n/a",
 )  # fmt: skip
 GENRES = ("Blues", "R&B", "演歌", "8-bit", "80s", "(17)", "192", "Otherworldly", "Nil by mouth",
