@@ -3,7 +3,7 @@
     use_cpu_modules(model)  # before or after it is loaded, saved, copied or trained
 
 Both are modules that take over the parameters of the old ones under the same names, so a saved
-model is the same. They know HuBERT, wav2vec2, WavLM and their relatives; others stay unchanged.
+model is the same. They know HuBERT, wav2vec2 and WavLM; others stay unchanged.
 """
 
 import math
@@ -11,70 +11,44 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no such function
+FAMILIES = ("hubert", "wav2vec2", "wavlm")
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
 MULTIPLE = 32  # of frames, for the length of a transform: large prime factors are slow
 
 
-def use_cpu_modules(model: PreTrainedModel, is_frozen: bool = True) -> list[str]:
+def use_cpu_modules(model: PreTrainedModel) -> None:
     """Put faster modules in the place of a model's convolutions, where they have a known form.
+
+    The front end is replaced where it is frozen: its faster form has no gradients.
 
     Args:
         model: of transformers, on a CPU.
-        is_frozen: whether the convolutional front end is frozen. Only then is it replaced: its
-            faster form has no gradients.
-
-    Returns:
-        The names of the modules that were replaced.
     """
-    replaced = []
-    base = model.base_model
-    encoder = getattr(base, "feature_extractor", None)
-    if is_frozen and _has_known_form(getattr(encoder, "conv_layers", None)):
-        base.feature_extractor = MatmulFeatureEncoder(encoder.conv_layers)
-        replaced.append("feature_extractor")
-    embedding = getattr(getattr(base, "encoder", None), "pos_conv_embed", None)
-    if embedding is not None and _is_same_length(embedding):
+    base, config = model.base_model, model.config
+    if config.model_type not in FAMILIES:
+        return
+    layers = base.feature_extractor.conv_layers
+    if _has_known_form(config) and not any(p.requires_grad for p in layers.parameters()):
+        base.feature_extractor = MatmulFeatureEncoder(layers)
+    if not getattr(config, "conv_pos_batch_norm", False):
+        embedding = base.encoder.pos_conv_embed
         base.encoder.pos_conv_embed = FourierPositionalEmbedding(
             embedding.conv, embedding.activation
         )
-        replaced.append("encoder.pos_conv_embed")
-    return replaced
 
 
-def _has_known_form(layers: nn.ModuleList | None) -> bool:
-    if layers is None or not isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm):
-        return False
-    convolutions = [layer.conv for layer in layers]
-    shapes = [(c.kernel_size[0], c.stride[0]) for c in convolutions]
-    norm = layers[0].layer_norm
+def _has_known_form(config: PreTrainedConfig) -> bool:
+    first, *others = zip(config.conv_kernel, config.conv_stride, strict=True)
     return (
-        shapes[0] == (KERNEL, STRIDE)
-        and all(shape in ((3, 2), (2, 2)) for shape in shapes[1:])
-        and all(c.bias is None for c in convolutions)
-        and norm.num_groups == norm.num_channels
-        and len({c.out_channels for c in convolutions}) == 1
-        and all(not hasattr(layer, "layer_norm") for layer in layers[1:])
-        and all(_is_gelu(layer.activation) for layer in layers)
-    )
-
-
-def _is_gelu(activation: object) -> bool:
-    """Whether it is transformers' GELUActivation, of the exact kind."""
-    return getattr(activation, "act", None) is gelu
-
-
-def _is_same_length(embedding: nn.Module) -> bool:
-    """Whether it is a convolution with as many frames out as in, and an activation."""
-    convolution = getattr(embedding, "conv", None)
-    return (
-        {name for name, _ in embedding.named_children()} == {"conv", "padding", "activation"}
-        and isinstance(convolution, nn.Conv1d)
-        and convolution.stride == convolution.dilation == (1,)
-        and convolution.padding[0] == convolution.kernel_size[0] // 2
+        config.feat_extract_norm == "group"
+        and config.feat_extract_activation == "gelu"
+        and not config.conv_bias
+        and first == (KERNEL, STRIDE)
+        and all(one in ((3, 2), (2, 2)) for one in others)
+        and len(set(config.conv_dim)) == 1
     )
 
 

@@ -94,7 +94,7 @@ def make_run(
     if freeze:
         model.freeze_feature_encoder()
     if arguments.device.type == "cpu":
-        use_cpu_modules(model, is_frozen=freeze)
+        use_cpu_modules(model)
     if hasattr(model.config, "apply_spec_augment"):
         model.config.apply_spec_augment = arguments.spec_augment
     window = int(model_arguments.window_seconds * feature_extractor.sampling_rate)
