@@ -91,8 +91,9 @@ def decode(
 ) -> Decoded:
     """Decode one audio file, or a part of it, to mono.
 
-    Channels are mixed by their mean. Where that cancels most of them out, because the phase of one
-    is inverted, the louder one is taken. FFmpeg mixes surround sound to stereo first.
+    Channels are mixed by their mean. In a block of BLOCK frames where that cancels most of them
+    out, because the phase of one is inverted, the first is taken. FFmpeg mixes surround sound to
+    stereo first.
 
     Args:
         source: the file's bytes, or a local path. Nothing is fetched: a URL is a path to no file.
@@ -358,11 +359,7 @@ def _decode(
     seconds: float | None,
 ) -> Decoded:
     with closing(reader_type(file)) as reader:
-        waveform, decoded, powers = _mono(reader, sampling_rate, start, seconds, None)
-    if powers[0] < MIN_KEPT_POWER * powers[1:].mean():
-        louder = int(powers[1:].argmax())
-        with closing(reader_type(file)) as reader:
-            waveform, decoded, _ = _mono(reader, sampling_rate, start, seconds, louder)
+        waveform, decoded = _mono(reader, sampling_rate, start, seconds)
     expected = decoded + reader.lost_seconds
     if reader.length is not None:
         expected = max(decoded, reader.length - start)
@@ -383,28 +380,16 @@ def _mono(
     sampling_rate: int,
     start: float,
     seconds: float | None,
-    channel: int | None,
-) -> tuple[np.ndarray, float, np.ndarray]:
-    """One channel, or the mean of all, at `sampling_rate`.
-
-    Returns:
-        The waveform; how many seconds it has; the energy of the mean and of both channels, zeros if
-        there is only one.
-    """
+) -> tuple[np.ndarray, float]:
+    """The waveform at `sampling_rate`, and how many seconds it has."""
     resampler = None
     if reader.rate != sampling_rate:
         resampler = soxr.ResampleStream(reader.rate, sampling_rate, 1, quality="MQ")  # 16 bits
     left = math.ceil((MAX_SECONDS + 1 if seconds is None else seconds) * reader.rate)
-    n_frames, powers, waveform = 0, np.zeros(3), bytearray()
+    n_frames, waveform = 0, bytearray()
     for block in reader.blocks(start):
         block = block[:left]
-        check_samples(block)
-        one = block[:, 0]
-        if block.shape[1] > 1:
-            first, second = block.T
-            mean = (first + second) * np.float32(0.5)  # several times as fast as its mean()
-            powers += [samples @ samples for samples in (mean, first, second)]
-            one = mean if channel is None else np.ascontiguousarray(block[:, channel])
+        one = _mix(block)
         waveform += (resampler.resample_chunk(one) if resampler else one).data
         n_frames += len(block)
         left -= len(block)
@@ -414,14 +399,21 @@ def _mono(
         waveform += resampler.resample_chunk(np.zeros(0, np.float32), last=True).data
     if n_frames > MAX_SECONDS * reader.rate:
         raise AudioError(f"it is longer than {MAX_SECONDS / 3600:g} hours: cut it")
-    return np.frombuffer(waveform, np.float32), n_frames / reader.rate, powers
+    return np.frombuffer(waveform, np.float32), n_frames / reader.rate
 
 
-def check_samples(samples: np.ndarray) -> None:
-    """Raise AudioError for float samples that nothing can be computed from."""
-    peak = max(samples.max(initial=0), -samples.min(initial=0))
+def _mix(block: np.ndarray) -> np.ndarray:
+    """The mean of one or two channels, or the first where the mean has little of their power."""
+    peak = max(block.max(initial=0), -block.min(initial=0))
     if not peak <= MAX_PEAK:  # and NaN is not, either
         raise AudioError("it has samples that are not numbers (NaN, infinite or absurdly large)")
+    if block.shape[1] == 1:
+        return block[:, 0]
+    first, second = block.T
+    mean = (first + second) * np.float32(0.5)  # several times as fast as its mean()
+    if mean @ mean < MIN_KEPT_POWER * (first @ first + second @ second) / 2:
+        return np.ascontiguousarray(first)
+    return mean
 
 
 def _check_format(rate: int, channels: int) -> None:
