@@ -15,7 +15,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -50,9 +49,7 @@ MIN_KEPT_POWER = 1 / 20  # of the channels' power that their mean must keep
 PREROLL = 0.5  # seconds decoded before `start`: MP3 and Opus need some to get going
 BLOCK = 2**16  # frames handled at a time: soxr is fastest with what fits into a cache
 MAX_BAD_READS = 1000  # in a row, of a container; each byte of a file could be one
-AUDIBLE_HERTZ = 20.0
 SILENCE_RMS = 1e-4  # full scale is 1; 16-bit dither stays below this
-HUM_RMS = 1e-2  # the hum of the mains in an unplugged cable stays below this
 
 # FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the name of
 # the file says. Only containers that hold their own samples may be opened, and nothing nested.
@@ -156,46 +153,14 @@ def loss_in_words(lost_seconds: float, decoded_seconds: float) -> str | None:
 
 
 def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
-    """Whether no second of a waveform has sound in it.
-
-    A constant or a drift below 20 Hz, a single click, and the faint hum of an unplugged cable (50
-    or 60 Hz and their multiples) are no sound.
+    """Whether no second of a waveform has sound in it: a constant and dither are none.
 
     Args:
         waveform: float, shape (samples,).
         sampling_rate: hertz.
     """
-    last = max(0, len(waveform) - sampling_rate)
-    return not any(
-        _has_sound(waveform[start : start + sampling_rate], sampling_rate)
-        for start in [*range(0, last, sampling_rate), last]
-    )
-
-
-def _has_sound(second: np.ndarray, sampling_rate: int) -> bool:
-    if len(second) == 0:
-        return False
-    samples = second - np.median(second)
-    # A click is louder than nearly all samples around it; music never is ten times.
-    limit = 10 * np.quantile(np.abs(samples), 0.98)
-    taper, hertz = _taper(len(samples), sampling_rate)
-    spectrum = np.abs(np.fft.rfft(np.clip(samples, -limit, limit) * taper)) ** 2
-    is_audible = hertz >= AUDIBLE_HERTZ
-    level = np.sqrt(spectrum[is_audible].sum())
-    if level < HUM_RMS:
-        for mains in (50, 60):
-            is_hum = (np.abs(hertz - mains * np.round(hertz / mains)) < 6) & (hertz < 1000)
-            is_audible &= ~is_hum
-        level = np.sqrt(spectrum[is_audible].sum())
-    return bool(level >= SILENCE_RMS)
-
-
-@lru_cache(maxsize=8)
-def _taper(n: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """A window whose squared spectrum is in mean squares, and the spectrum's frequencies."""
-    taper = np.kaiser(n, 14)  # what is below 20 Hz does not leak to what is above
-    taper *= np.sqrt(2 / (n * np.sum(taper**2)))
-    return taper, np.fft.rfftfreq(n, 1 / sampling_rate)
+    starts = range(0, len(waveform), sampling_rate)
+    return all(np.std(waveform[start : start + sampling_rate]) < SILENCE_RMS for start in starts)
 
 
 class _UseFFmpegError(Exception):

@@ -70,7 +70,7 @@ class LiveSession:
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
-        except AudioError:  # such as a hum, or sound above half the model's sampling rate
+        except AudioError:  # such as sound above half the model's sampling rate
             return
         self.n_predictions += 1
         weight = max(SMOOTHING, 1 / self.n_predictions)  # at first all count alike

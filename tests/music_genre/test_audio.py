@@ -190,11 +190,6 @@ def test_surround_sound_is_mixed_as_ffmpeg_mixes_it(kind, n_channels):
 
 N = 5 * 16_000
 T = np.arange(N) / 16_000
-CLICK = np.where(np.arange(N) == 30_000, 0.9, 0)
-HUM, HUM_60 = (
-    0.005 * sum(np.sin(2 * np.pi * mains * k * T) / k for k in (1, 2, 3, 5, 7))
-    for mains in (50, 60)
-)
 DITHER = np.random.default_rng(0).integers(-1, 2, N) / 32768
 MUSIC = sweep(5, 16_000)
 
@@ -205,10 +200,7 @@ MUSIC = sweep(5, 16_000)
         (np.zeros(N), True),
         (DITHER, True),
         (np.full(N, 0.5), True),
-        (0.3 * np.sin(2 * np.pi * 10 * T), True),
-        (CLICK + 0.3 + DITHER, True),
-        (HUM * 1.2 + DITHER, True),
-        (HUM_60 * 1.2 + DITHER, True),
+        (0.3 + DITHER, True),
         (1e-3 * MUSIC, False),
         (MUSIC + 0.5, False),
         (np.where(T < 4.4, 0, MUSIC), False),
@@ -217,7 +209,6 @@ MUSIC = sweep(5, 16_000)
         (0.1 * np.sin(2 * np.pi * 55 * T), False),
         (0.005 * np.sin(2 * np.pi * 2000 * T), False),
         (0.04 * np.sin(2 * np.pi * 60 * T), False),
-        (HUM + 0.003 * MUSIC, False),
         (1e-4 * MUSIC, True),
         (MUSIC[:4000], False),
     ],

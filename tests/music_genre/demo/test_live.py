@@ -96,13 +96,13 @@ def test_no_more_than_a_window_is_kept_and_classified():
     assert "−30 s" in session.as_html(classifier.labels)[1]
 
 
-def test_a_hum_keeps_the_last_answer():
-    def hum(waveform, sampling_rate):
-        raise AudioError("it is a hum")
+def test_what_is_no_sound_to_the_model_keeps_the_last_answer():
+    def refuse(waveform, sampling_rate):
+        raise AudioError("it is silent")
 
     run(Scripted(0.9), [second()], session := LiveSession())
     session.add_chunk(second(), 8000, 5.0)
-    session.classify(hum)
+    session.classify(refuse)
     assert ">jazz<" in session.as_html(Scripted.labels)[0] and len(session.history) == 1
 
 
