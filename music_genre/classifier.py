@@ -68,8 +68,8 @@ class GenreClassifier:
             harm to this one; see isolation.py for what the program must look like.
 
     Raises:
-        ModelError: the model is not there or cannot be used.
-        InputError: there is no such device or precision, or the windows are too short or too long.
+        InputError: the model is not there or cannot be used, there is no such device or precision,
+            or the windows are too short or too long.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Access to the Hugging Face Hub: may this token write there, and what went wrong if not.
 
-Publishing of models and Spaces and data_prep's upload of datasets use it. The token comes from
-`hf auth login` or HF_TOKEN.
+Loading and publishing of models, Spaces, and data_prep's upload of datasets use it. The token
+comes from `hf auth login` or HF_TOKEN.
 """
 
 import re
@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.utils import httpx  # the client's own: not the package of that name
 
 from music_genre.errors import InputError
@@ -19,9 +24,9 @@ REASONS = {  # why the Hub refuses, by the status of its answer
     401: "it does not accept the token; `hf auth login --force` replaces it (HF_TOKEN, if it is "
     "set, takes precedence)",
     402: "the account has no credit left",
-    403: "this token may not write there (use a name under your own account, or a token that may "
-    "write)",
-    404: "there is no such repository that this token may see",
+    403: "this token has no such access (to write, use a name under your own account and a token "
+    "that may write; to read what is gated, ask for access at its page)",
+    404: "there is none that you may read; if it is private, run `hf auth login`",
     409: "another process is changing the repository at the same time",
     429: "there were too many requests; wait some minutes",
 }
@@ -84,7 +89,8 @@ def explain_hub_errors(repo_id: str, verb: str = "written") -> Iterator[None]:
     except InputError:
         raise
     except HFValidationError as error:
-        raise InputError(f"{repo_id} is no name for a repository on the Hub.") from error
+        reason = "no repository can be named so"
+        raise InputError(f"{repo_id} cannot be {verb} on the Hub: {reason}.") from error
     # RuntimeError: what the uploading threads and hf_xet raise. ValueError: the card is refused.
     except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{repo_id} cannot be {verb} on the Hub: {_reason(error)}.") from error
@@ -100,9 +106,11 @@ def _reason(error: BaseException) -> str:
     in_words = re.search(r"HTTP status \w+ error \((\d{3})", str(chain[-1]))
     if not answer and not in_words:
         if any(isinstance(e, httpx.HTTPError | ConnectionError | TimeoutError) for e in chain):
-            return "the connection failed or was interrupted"
+            return "the connection failed or was interrupted; see whether this machine is online"
         return _first_line(error)
     status = answer.response.status_code if answer else int(in_words[1])
+    if status == 401 and isinstance(answer, RepositoryNotFoundError):
+        status = 404  # the Hub says 401 to whoever has no token
     if status >= 500:
         return f"the Hub has an internal error ({status}); try again later"
     return f"{REASONS.get(status) or _first_line(answer or error)} ({status})"

@@ -14,8 +14,6 @@ from typing import NamedTuple
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     RevisionNotFoundError,
     StrictDataclassError,
@@ -32,6 +30,7 @@ from transformers import (
 import music_genre.efficientat  # noqa: F401  makes the Auto classes know its model type
 from music_genre.audio import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
 from music_genre.errors import InputError, first_line
+from music_genre.hub_access import explain_hub_errors
 
 LOADING_LOGGERS = (
     "transformers.modeling_utils",  # prints a table of tensors that do not fit
@@ -62,10 +61,6 @@ TRAINING_ONLY = "masked_spec_embed"  # a tensor that may be missing in serving
 SAFE_OPTIONS = {"trust_remote_code": False, "dtype": torch.float32}
 
 
-class ModelError(InputError):
-    """A model that cannot be loaded; the message says why and what to do."""
-
-
 class ModelFolder(NamedTuple):
     """Where the files of a model are on this machine."""
 
@@ -78,40 +73,20 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
     """Find a model in a folder, or download its files from the Hub unless its cache has them.
 
     Raises:
-        ModelError: no such folder or repository, or no network and nothing in the cache.
+        InputError: no such folder or repository, or no network and nothing in the cache.
     """
     folder = Path(model_id)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{model_id} is not a model: there is no config.json in it.")
+            raise InputError(f"{model_id} is not a model: there is no config.json in it.")
         if revision:
-            raise ModelError(
+            raise InputError(
                 f"{model_id} is a folder, which has no revision {revision}: leave it out."
             )
         return ModelFolder(model_id, folder, None)
-    try:
+    at = f" at {revision}" if revision else ""
+    with explain_hub_errors(f"{model_id}{at}", "found here or"):
         snapshot = _download(model_id, revision)
-    except HFValidationError as error:
-        raise ModelError(
-            f"There is no folder {model_id}, and no model on the Hub can be named so."
-        ) from error
-    except (httpx.HTTPError, OSError, RuntimeError) as error:  # hf_xet raises plain RuntimeErrors
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        if status in (401, 403, 404):
-            at = f" at {revision}" if revision else ""
-            raise ModelError(
-                f"The Hub has no model {model_id}{at} that you may read ({status}), and there is "
-                "no folder of that name. If it is private or gated, ask for access at its page, "
-                "and run `hf auth login`."
-            ) from error
-        if not isinstance(error, httpx.HTTPError | ConnectionError | LocalEntryNotFoundError):
-            reason = first_line(error)
-            raise ModelError(f"{model_id} cannot be downloaded from the Hub: {reason}") from error
-        raise ModelError(
-            f"There is no folder {model_id}, and the Hub cannot be reached to look for a model of "
-            "that name, which its cache here does not have: name a folder that holds a model, or "
-            "get online."
-        ) from error
     return ModelFolder(model_id, snapshot, snapshot.name)
 
 
@@ -148,7 +123,7 @@ def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
     """The feature extractor of a model.
 
     Raises:
-        ModelError: it cannot be loaded, or has no usable sampling rate.
+        InputError: it cannot be loaded, or has no usable sampling rate.
     """
     try:
         feature_extractor = AutoFeatureExtractor.from_pretrained(
@@ -158,7 +133,7 @@ def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
         raise unusable(found, error) from error
     rate = getattr(feature_extractor, "sampling_rate", None)
     if not isinstance(rate, int) or not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
-        raise ModelError(f"{found.name} cannot be used: its sampling rate is {rate}.")
+        raise InputError(f"{found.name} cannot be used: its sampling rate is {rate}.")
     return feature_extractor
 
 
@@ -166,7 +141,7 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
     """A fine-tuned model, for serving: safetensors only, no code from its repository.
 
     Raises:
-        ModelError: it cannot be loaded, or it is no classifier with labels from 0 on.
+        InputError: it cannot be loaded, or it is no classifier with labels from 0 on.
     """
     try:
         with without_warnings(*LOADING_LOGGERS):
@@ -178,25 +153,25 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
     # transformers gives a model random tensors in the place of those that are missing.
     lacking = sorted(name for name in info["missing_keys"] if not name.endswith(TRAINING_ONLY))
     if head := [name for name in lacking if name.startswith(HEAD)]:
-        raise ModelError(
+        raise InputError(
             f"{found.name} cannot be used, as it is no classifier: {head[0]} is missing. Train "
             "it first."
         )
     if lacking:
-        raise ModelError(
+        raise InputError(
             f"{found.name} cannot be used: its weights lack {lacking[0]}. Make or download it anew."
         )
     if model.config.num_labels < 2:
-        raise ModelError(f"{found.name} cannot be used: it has one label, so nothing to choose.")
+        raise InputError(f"{found.name} cannot be used: it has one label, so nothing to choose.")
     if model.config.id2label.keys() != set(range(model.config.num_labels)):
-        raise ModelError(f"{found.name} cannot be used: its labels are not numbered from 0.")
+        raise InputError(f"{found.name} cannot be used: its labels are not numbered from 0.")
     if len(set(model.config.id2label.values())) < model.config.num_labels:
-        raise ModelError(f"{found.name} cannot be used: two of its labels have the same name.")
+        raise InputError(f"{found.name} cannot be used: two of its labels have the same name.")
     return model.eval().requires_grad_(False)
 
 
-def unusable(found: ModelFolder, error: Exception) -> ModelError:
+def unusable(found: ModelFolder, error: Exception) -> InputError:
     reason = first_line(error)
     if isinstance(error, SafetensorError):
         reason = "its weights are cut or damaged; copy or download them again"
-    return ModelError(f"{found.name} cannot be loaded as an audio classifier: {reason}")
+    return InputError(f"{found.name} cannot be loaded as an audio classifier: {reason}")

@@ -49,7 +49,7 @@ def export(folder: Path) -> dict[str, Any]:
 
     Raises:
         OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
-        ModelError: the folder holds no model.
+        InputError: the folder holds no model.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")

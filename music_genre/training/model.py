@@ -12,12 +12,12 @@ from transformers import (
 )
 
 from data_prep.genres import Spellings
+from music_genre.errors import InputError
 from music_genre.loading import (
     HEAD,
     LOADING_LOGGERS,
     SAFE_OPTIONS,
     UNUSABLE,
-    ModelError,
     ModelFolder,
     load_classifier,
     load_feature_extractor,
@@ -115,7 +115,7 @@ def _shorten_whisper(
     extractor and config.json are changed alike, so that a plain `pipeline` loads the saved model.
     """
     if window_seconds != int(window_seconds) or not 1 <= window_seconds <= 30:
-        raise ModelError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
+        raise InputError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
     seconds = int(window_seconds)
     feature_extractor.chunk_length = seconds
     feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
@@ -140,7 +140,7 @@ def _shorten_ast(
     config, embeddings = model.config, model.audio_spectrogram_transformer.embeddings
     n_frames = round(window_seconds * 100)  # the feature extractor's hop is 10 ms
     if not config.patch_size <= n_frames <= config.max_length:
-        raise ModelError(
+        raise InputError(
             f"This AST takes windows of {config.patch_size / 100:g} to {config.max_length / 100:g} "
             f"seconds, not {window_seconds:g}."
         )

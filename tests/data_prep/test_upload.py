@@ -230,7 +230,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(hub, tmp_path):
     ("token", "repo_id", "sentence"),
     [
         (None, "you/x", "hf auth login"),
-        (WRITER, "somebody/x", "may not write there"),
+        (WRITER, "somebody/x", "has no such access"),
     ],
 )
 def test_what_the_hub_refuses_is_one_sentence(archive, push, token, repo_id, sentence):

@@ -52,8 +52,8 @@ IN_WORDS = "HTTP status client error (403 Forbidden), domain: https://huggingfac
         (answer(500), None, "the Hub has an internal error (500); try again later."),
         (answer(500), answer(409), "another process is changing the repository"),
         (answer(400, "The card is bad.\nSee line 3."), None, "Hub: The card is bad (400)."),
-        (RuntimeError("cannot upload"), RuntimeError(IN_WORDS), "this token may not write there"),
-        (RuntimeError("no"), ConnectionError(), "the connection failed or was interrupted."),
+        (RuntimeError("cannot upload"), RuntimeError(IN_WORDS), "this token has no such access"),
+        (RuntimeError("no"), ConnectionError(), "the connection failed or was interrupted; see"),
         (ValueError("no:\nno"), None, "you/x cannot be written on the Hub: no."),
     ],
 )

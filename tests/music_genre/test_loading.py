@@ -8,7 +8,8 @@ from unittest import mock
 import pytest
 
 from music_genre import GenreClassifier, loading
-from music_genre.loading import ModelError, find_model
+from music_genre.errors import InputError
+from music_genre.loading import find_model
 from tests.commands import client_of
 from tests.hub import Fault, HubDouble
 
@@ -31,7 +32,7 @@ def online(hub, tmp_path):
 
 
 def sentence(model_id: str, revision: str | None = None) -> str:
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(InputError) as error:
         find_model(model_id, revision)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -41,7 +42,7 @@ def test_a_folder_is_a_model_without_a_commit(tiny_classifier, tmp_path):
     assert find_model(str(tiny_classifier)).commit is None
     assert "no config.json" in sentence(str(tmp_path))
     assert "no revision v1" in sentence(str(tiny_classifier), "v1")
-    assert "no model on the Hub can be named so" in sentence(str(tmp_path / "nothing" / "there"))
+    assert "no repository can be named so" in sentence(str(tmp_path / "nothing" / "there"))
 
 
 def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
@@ -50,7 +51,7 @@ def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
     assert (found.path / "model.safetensors").is_file()
     assert not (found.path / "training_args.bin").exists()
     assert GenreClassifier("you/tiny", "main").commit == found.commit
-    with pytest.raises(ModelError, match="no model you/tiny at v9"):
+    with pytest.raises(InputError, match="you/tiny at v9 cannot be found"):
         GenreClassifier("you/tiny", "v9")
 
 
@@ -62,7 +63,7 @@ def test_without_a_network_the_cache_serves(online, tmp_path, revision):
     for how in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         with client_of(os.environ | offline | how):
             assert find_model("you/tiny", revision) == found
-            assert "cannot be reached" in sentence("you/other")
+            assert "the connection failed" in sentence("you/other")
     online.faults.append(Fault("GET", "/api/models/", status=503))
     assert find_model("you/tiny", revision) == found
 
@@ -75,23 +76,29 @@ def test_what_the_hub_does_not_have_is_one_sentence(online):
         ("you/tiny", "v9"),
     ):
         at = f" at {revision}" if revision else ""
-        expected = f"The Hub has no model {model_id}{at} that you may read (404)"
+        expected = f"{model_id}{at} cannot be found here or on the Hub: there is none that you may"
         assert sentence(model_id, revision).startswith(expected)
     gone = {"X-Error-Code": "RevisionNotFound"}
     online.faults.append(Fault("GET", "/revision/main", status=404, headers=gone))
-    assert "has no model you/tiny at main" in sentence("you/tiny", "main"), "though it was there"
+    assert "you/tiny at main cannot be found" in sentence("you/tiny", "main"), "though it was there"
 
 
 def test_a_gated_model_says_where_to_ask(online):
     gated = {"X-Error-Code": "GatedRepo"}
     online.faults.append(Fault("GET", "/api/models/you/tiny", status=403, headers=gated))
-    assert "that you may read (403)" in sentence("you/tiny")
+    assert "ask for access at its page) (403)" in sentence("you/tiny")
 
 
-@pytest.mark.parametrize("status", [429, 500])
-def test_a_hub_in_trouble_counts_as_out_of_reach(online, status):
+@pytest.mark.parametrize(("status", "mend"), [(429, "wait some minutes"), (500, "try again later")])
+def test_a_hub_in_trouble_is_one_sentence(online, status, mend):
     online.faults.append(Fault("GET", "/api/models/", status=status))
-    assert "cannot be reached" in sentence("you/tiny")
+    assert mend in sentence("you/tiny")
+
+
+def test_who_has_no_token_hears_that_there_is_no_such_model(online):
+    missing = {"X-Error-Code": "RepoNotFound"}
+    online.faults.append(Fault("GET", "/api/models/you/missing", status=401, headers=missing))
+    assert "there is none that you may read" in sentence("you/missing")
 
 
 def test_a_storage_that_cannot_be_reached_is_one_sentence(online, monkeypatch):
@@ -99,7 +106,7 @@ def test_a_storage_that_cannot_be_reached_is_one_sentence(online, monkeypatch):
     fail = mock.Mock(side_effect=RuntimeError("Data processing error: no route\nto the host"))
     monkeypatch.setattr(loading, "snapshot_download", fail)
     assert sentence("you/tiny") == (
-        "you/tiny cannot be downloaded from the Hub: Data processing error: no route"
+        "you/tiny cannot be found here or on the Hub: Data processing error: no route."
     )
 
 
@@ -111,5 +118,5 @@ def test_a_hub_that_does_not_answer_is_one_sentence_soon(tmp_path, monkeypatch):
         began = time.monotonic()
         with client_of(os.environ | silent):
             message = sentence("nobody/nothing")
-    assert message.startswith("There is no folder nobody/nothing, and the Hub cannot be reached")
+    assert message.startswith("nobody/nothing cannot be found here or on the Hub: the connection")
     assert time.monotonic() - began < 20, "the client alone would repeat it for minutes"

@@ -47,11 +47,11 @@ COMMIT = ("POST", "/commit/main$")
         ("you/x", None, None, "no token for the Hub: run `hf auth login`"),
         ("you/x", "hf_wrong", None, "does not accept the token"),
         ("you/x", READER, None, "The token for the Hub may only read"),
-        ("somebody/else", WRITER, None, "this token may not write there"),
-        ("you/a b", WRITER, None, "is no name for a repository"),
+        ("somebody/else", WRITER, None, "this token has no such access"),
+        ("you/a b", WRITER, None, "no repository can be named so"),
         ("you/public", WRITER, None, "you/public exists and is public"),
         ("you/x", WRITER, Fault("POST", "/api/repos/create", 429), "wait some minutes"),
-        ("you/x", WRITER, Fault("POST", "/objects/batch", 403), "this token may not write there"),
+        ("you/x", WRITER, Fault("POST", "/objects/batch", 403), "this token has no such access"),
         ("you/x", WRITER, Fault(*PUT, 500, headers=BUSY), "has an internal error (500)"),
         ("you/x", WRITER, Fault(*COMMIT, 409), "another process is changing the repository"),
         (
@@ -133,7 +133,7 @@ def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert "this token may not write there" in last
+    assert "this token has no such access" in last
     assert "try again: python -m music_genre publish" in last
 
 

@@ -82,7 +82,7 @@ def test_a_right_that_is_missing_is_known_before_training(
     run = tmp_path / "run"
     result = train_here(hub, tmp_path, real_looking, tiny_config, run, "somebody/else")
     assert result.returncode == 2
-    assert "this token may not write there" in result.stderr.splitlines()[-1]
+    assert "this token has no such access" in result.stderr.splitlines()[-1]
     assert not run.exists()
 
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from music_genre.efficientat import EfficientATConfig, EfficientATFeatureExtractor
-from music_genre.loading import ModelError
+from music_genre.errors import InputError
 from music_genre.publishing import onnx
 
 WAVEFORM = Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True)
@@ -208,5 +208,5 @@ def test_missing_packages_are_named(tiny_classifier, monkeypatch):
 
 
 def test_no_model(tmp_path):
-    with pytest.raises(ModelError, match="is not a model"):
+    with pytest.raises(InputError, match="is not a model"):
         onnx.export(tmp_path)

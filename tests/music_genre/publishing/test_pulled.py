@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
-from music_genre.loading import ModelError
+from music_genre.errors import InputError
 from tests import forked
 from tests.commands import client_of
 from tests.hub import Fault
@@ -131,8 +131,8 @@ def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path):
     hub, _ = pushed
     hub.add_repo("somebody/secret", private=True)
     for model_id in ("you/missing", "somebody/secret"):
-        message = re.escape(f"The Hub has no model {model_id} that you may read (404)")
-        with client_of(environment(hub, tmp_path)), pytest.raises(ModelError, match=message):
+        message = re.escape(f"{model_id} cannot be found here or on the Hub: there is none")
+        with client_of(environment(hub, tmp_path)), pytest.raises(InputError, match=message):
             GenreClassifier(model_id)
 
 

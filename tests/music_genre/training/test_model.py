@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ASTForAudioClassification, AutoConfig, AutoFeatureExtractor, AutoModel
 
-from music_genre.loading import LOADING_LOGGERS, ModelError, find_model
+from music_genre.errors import InputError
+from music_genre.loading import LOADING_LOGGERS, find_model
 from music_genre.training.model import load_for_training
 from tests.families import FAMILIES
 
@@ -63,7 +64,7 @@ def test_whisper_is_cut_to_a_window_of_whole_seconds(tmp_path):
         part.save_pretrained(tmp_path)
     base = find_model(str(tmp_path))
     for seconds in (2.5, 31.0):
-        with pytest.raises(ModelError, match="1 to 30 whole seconds"):
+        with pytest.raises(InputError, match="1 to 30 whole seconds"):
             load_for_training(base, ["a", "b"], seconds, from_scratch=True)
     model, extractor = load_for_training(base, ["a", "b"], 2.0, from_scratch=True)
     assert (model.config.max_source_positions, extractor.n_samples) == (100, 32_000)
