@@ -10,9 +10,9 @@ huggingface_hub 2.4 asks for (`_commit_api.py`, `lfs.py`, `file_download.py`, `h
 repository is made, written and read. Files are kept on disk, by their hashes.
 
 What it does not cover: Xet storage (`HF_HUB_DISABLE_XET` is set; only the request for a Xet token
-is there, to be refused), pull requests, branches, copies and folder deletions, gated repositories,
-fine-grained tokens, resource groups, the rate limits and the exact wording of the real Hub, and
-what validate-yaml knows beyond a card's shape.
+is there, to be refused), uploads in parts, pull requests, branches, copies and folder deletions,
+gated repositories, fine-grained tokens, resource groups, the rate limits and the exact wording of
+the real Hub, and what validate-yaml knows beyond a card's shape.
 """
 
 from tests.hub.access import READER, WRITER

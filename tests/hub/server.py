@@ -1,6 +1,5 @@
 """The server itself: starts and stops, notes every request, and breaks some of them on purpose."""
 
-import asyncio
 import re
 import subprocess
 import threading
@@ -28,7 +27,6 @@ class Fault:
     path: str
     status: int | None = None  # answer with it
     cut_after: int | None = None  # bytes of body, in or out, before the connection is cut
-    hold_after: int | None = None  # bytes of body that come in before all stands still
     times: float = float("inf")
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -54,7 +52,6 @@ ROUTES: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = 
     ("/api/jobs/{owner}", jobs.create_job, ["POST"]),
     ("/api/jobs/{owner}/{job}", jobs.job_info, ["GET"]),
     ("/api/jobs/{owner}/{job}/logs", jobs.job_logs, ["GET"]),
-    ("/api/complete_multipart", writing.complete_multipart, ["POST"]),
     (
         "/api/resolve-cache/{kind}" + REPO + "/{revision}/{path:path}",
         reading.resolve_cache,
@@ -73,7 +70,6 @@ ROUTES: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = 
     (API + "/paths-info/{revision}", reading.paths_info, ["POST"]),
     (API, reading.repo_info, ["GET"]),
     ("/storage/upload/{oid}", writing.upload, ["PUT"]),
-    ("/storage/part/{oid}/{part}", writing.upload_part, ["PUT"]),
     ("/storage/lfs/{oid}", reading.download, ["GET"]),
     *(
         route
@@ -90,10 +86,8 @@ ROUTES: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = 
 class HubDouble:
     """The server, in a thread. `requests`: all that came in. `faults`: what is to go wrong."""
 
-    def __init__(self, root: Path, part_size: int | None = None) -> None:
-        """part_size: bytes above which an LFS object goes up in several parts."""
+    def __init__(self, root: Path) -> None:
         self.storage = Storage(root)
-        self.part_size = part_size
         self.requests: list[Exchange] = []
         self.faults: list[Fault] = []
         self.jobs: list[dict] = []  # each with the "spec" that was submitted
@@ -101,7 +95,6 @@ class HubDouble:
         self.job_ends_as, self.job_message = "COMPLETED", None
         self.machine: jobs.Machine | None = None  # if jobs are to be run
         self.process: subprocess.Popen | None = None  # of the last job that it runs
-        self.held = threading.Event()
         app = Starlette(
             routes=[Route(path, handler, methods=methods) for path, handler, methods in ROUTES],
             exception_handlers={HubError: answer_error},
@@ -201,10 +194,6 @@ class _Wire:
         async def count_in() -> dict:
             message = await receive()
             exchange.n_received += len(message.get("body", b""))
-            if fault.hold_after is not None and exchange.n_received >= fault.hold_after:
-                self.hub.held.set()
-                while not transport.is_closing():
-                    await asyncio.sleep(0.02)
             if _is_over(fault.cut_after, exchange.n_received):
                 transport.abort()
             return message if not transport.is_closing() else {"type": "http.disconnect"}

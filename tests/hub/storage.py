@@ -19,7 +19,7 @@ class Storage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("repos", "blobs", "lfs", "parts"):
+        for name in ("repos", "blobs", "lfs"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
     def _file(self, kind: str, repo_id: str) -> Path:

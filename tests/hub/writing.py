@@ -146,26 +146,11 @@ async def lfs_batch(request: Request) -> Response:
             prefix = "" if repo["kind"] == "models" else f"{repo['kind']}/"
             verify = f"{hub.endpoint}/{prefix}{repo['id']}.git/info/lfs/verify"
             entry["actions"] = {
-                "upload": _upload_action(request, oid, size),
+                "upload": {"href": f"{hub.storage_host}/storage/upload/{oid}?signature=x"},
                 "verify": {"href": verify},
             }
         objects.append(entry)
     return JSONResponse({"transfer": "basic", "objects": objects})
-
-
-def _upload_action(request: Request, oid: str, size: int) -> dict:
-    hub = hub_of(request)
-    if hub.part_size is None or size <= hub.part_size:
-        return {"href": f"{hub.storage_host}/storage/upload/{oid}?signature=x"}
-    n_parts = -(-size // hub.part_size)
-    parts = {
-        str(i): f"{hub.storage_host}/storage/part/{oid}/{i}?signature=x"
-        for i in range(1, n_parts + 1)
-    }
-    return {
-        "href": f"{hub.endpoint}/api/complete_multipart?oid={oid}",
-        "header": {"chunk_size": str(hub.part_size)} | parts,
-    }
 
 
 async def upload(request: Request) -> Response:
@@ -174,27 +159,6 @@ async def upload(request: Request) -> Response:
         raise HubError(400, "The content is not what its hash says")
     hub.storage.lfs_path(oid).write_bytes(content)
     return Response(headers={"ETag": f'"{oid[:32]}"'})
-
-
-async def upload_part(request: Request) -> Response:
-    path = request.path_params
-    content = await request.body()
-    (hub_of(request).storage.root / "parts" / f"{path['oid']}.{path['part']}").write_bytes(content)
-    return Response(headers={"ETag": f'"{hashlib.md5(content).hexdigest()}"'})
-
-
-async def complete_multipart(request: Request) -> Response:
-    hub, body = hub_of(request), await request.json()
-    content = b""
-    for part in body["parts"]:
-        path = hub.storage.root / "parts" / f"{body['oid']}.{part['partNumber']}"
-        content += path.read_bytes()
-        if part["etag"] != f'"{hashlib.md5(path.read_bytes()).hexdigest()}"':
-            raise HubError(400, "A part is not what its ETag says")
-    if hashlib.sha256(content).hexdigest() != body["oid"]:
-        raise HubError(400, "The content is not what its hash says")
-    hub.storage.lfs_path(body["oid"]).write_bytes(content)
-    return JSONResponse({})
 
 
 async def lfs_verify(request: Request) -> Response:

@@ -1,17 +1,12 @@
 """Clients of the Hub: in processes of their own, or in this one, which saves seconds of imports."""
 
 import hashlib
-import json
 import os
 import subprocess
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-import numpy as np
 
 from music_genre.__main__ import main
 from music_genre.publishing.hub import PUBLISHED
-from tests import forked
 from tests.commands import run_here
 from tests.hub import WRITER, HubDouble
 
@@ -34,13 +29,6 @@ def push_here(
 
 def space_here(hub: HubDouble, home: Path, *arguments: object) -> subprocess.CompletedProcess:
     return run_here(main, "space", *arguments, environment=environment(hub, home))
-
-
-def start_push(hub: HubDouble, folder: Path, home: Path) -> tuple[BaseProcess, Path]:
-    """The process, and the file that holds what it prints."""
-    printed = folder.parent / "printed.txt"
-    command = ["-m", "music_genre", "publish", folder, "you/x"]
-    return forked.start(command, printed, printed, environment(hub, home)), printed
 
 
 def promised(folder: Path) -> set[str]:
@@ -80,13 +68,3 @@ def train_here(
 
     options = training(dataset, tiny_config, output_dir, repo_id)
     return run_here(train_hf.main, *options, environment=environment(hub, home))
-
-
-def enlarge(folder: Path) -> str:
-    """Give a run 8 MB of weights, more than sockets buffer; returns their hash."""
-    content = np.random.default_rng(0).bytes(8_000_000)
-    (folder / WEIGHTS).write_bytes(content)
-    report = json.loads((folder / "report.json").read_text())
-    report["onnx"]["weights_sha256"] = sha256(content)
-    (folder / "report.json").write_text(json.dumps(report))
-    return sha256(content)

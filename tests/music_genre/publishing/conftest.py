@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.prepared import PREPARATION_FILE
 from tests.hub import HubDouble
-from tests.music_genre.publishing.clients import assert_no_token, enlarge, train_here
+from tests.music_genre.publishing.clients import assert_no_token, train_here
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +39,6 @@ def pushed(real_looking, tiny_config, tmp_path_factory):
 def finished(pushed, tmp_path) -> Path:
     """A copy of that run, which no Hub knows yet."""
     return Path(shutil.copytree(pushed[1], tmp_path / "my run"))
-
-
-@pytest.fixture
-def large(finished) -> tuple[Path, str]:
-    return finished, enlarge(finished)
 
 
 @pytest.fixture

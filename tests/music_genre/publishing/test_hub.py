@@ -19,7 +19,7 @@ from music_genre.publishing.hub import (
     read_finished,
 )
 from music_genre.publishing.onnx import OnnxError
-from tests.hub import WRITER, HubDouble
+from tests.hub import WRITER
 from tests.music_genre.publishing.clients import (
     LFS_FILES,
     ROOT,
@@ -63,16 +63,6 @@ def test_nothing_is_sent_twice(hub, finished, tmp_path):
     assert len(hub.commits("you/tiny")) == 2
     assert "learning_curves.png" not in hub.files("you/tiny")
     assert len(stored(hub)) == n_stored
-
-
-def test_a_large_file_goes_up_in_parts(finished, tmp_path):
-    with HubDouble(tmp_path / "hub", part_size=10_000) as hub:
-        result = push_here(hub, tmp_path, finished, "you/tiny", "--public")
-        assert result.returncode == 0, result.stderr
-        assert len(hub.sent("PUT", "/storage/part/")) > 20
-        assert hub.files("you/tiny")[WEIGHTS] == (finished / WEIGHTS).read_bytes()
-        assert not hub.storage.load("models", "you/tiny")["private"]
-        assert "Published, for all to see: " in result.stdout
 
 
 def test_a_right_that_is_missing_is_known_before_training(

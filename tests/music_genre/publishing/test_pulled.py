@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
@@ -74,21 +74,6 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     offline = forked.run(["-c", PULL], cut_off, tmp_path)
     assert offline.returncode == 0, offline.stderr[-3000:]
     assert json.loads(offline.stdout) == answer
-
-
-def test_a_long_download_is_taken_up_where_it_was_cut(hub, tmp_path):
-    """The client keeps what it has by 10 MiB; shorter files it fetches anew."""
-    hub.add_repo("you/long")
-    content = np.random.default_rng(0).bytes(12_000_000)
-    files = {WEIGHTS: hub.storage.lfs(content)}
-    hub.storage.commit(hub.storage.load("models", "you/long"), "long", files)
-    hub.faults.append(Fault("GET", "/storage/lfs/", cut_after=11_000_000, times=1))
-    with client_of(environment(hub, tmp_path)):
-        assert Path(hf_hub_download("you/long", WEIGHTS)).read_bytes() == content
-    cut, resumed = hub.sent("GET", "/storage/lfs/")
-    assert "range" not in cut.headers
-    assert resumed.headers["range"] == f"bytes={10 * 2**20}-"
-    assert resumed.status == 206
 
 
 def snippets_of(folder: Path, n: int) -> list[str]:
