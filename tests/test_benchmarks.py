@@ -8,7 +8,7 @@ from datasets import load_from_disk
 from benchmarks import ablation, measuring
 from data_prep.prepare import prepare
 from data_prep.synthetic import write_archive
-from tests import forked
+from tests import python
 from tests.commands import run_here
 
 pytestmark = [pytest.mark.weekly, pytest.mark.slow]
@@ -19,7 +19,7 @@ WEEKLY_SCRIPTS = {"soak", "transformers_js"}  # weekly.yml runs them: they need 
 
 def run(script: str, *arguments: object) -> dict[str, list[str]]:
     """The cells of the tables that a benchmark prints, by the first cell of their row."""
-    result = forked.run([f"benchmarks/{script}.py", *arguments], timeout=500)
+    result = python.run([f"benchmarks/{script}.py", *arguments], timeout=500)
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
     lines = [line[2:-2].split(" | ") for line in result.stdout.splitlines() if line[:2] == "| "]
     return {cells[0]: cells[1:] for cells in lines if cells[0] != "---"}

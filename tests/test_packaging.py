@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from music_genre.publishing.card import REPOSITORY
-from tests import forked
+from tests import python
 
 
 def requirements(lines: list[str]) -> set[str]:
@@ -138,7 +138,7 @@ def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, 
 
     def run(*command: object) -> str:
         environment = os.environ | {"PYTHONPATH": str(site)}
-        result = forked.run([*command, "--model", tiny_classifier], environment, empty)
+        result = python.run([*command, "--model", tiny_classifier], environment, empty)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

@@ -22,7 +22,7 @@ from music_genre.errors import InputError
 from music_genre.report import headline_split
 from music_genre.training import seeds
 from music_genre.training.seen import hash_tracks, read_seen, write_seen
-from tests import forked
+from tests import python
 from tests.data_prep.archives import cut_archive
 from tests.training_runs import (
     RUN_FILES,
@@ -239,7 +239,7 @@ def test_a_tracker_that_is_not_installed_is_named(prepared, tiny_config, tmp_pat
 
 
 def test_the_process_ends_with_code_2_and_no_traceback(tmp_path):
-    result = forked.run(
+    result = python.run(
         ["train_hf.py", "--dataset", "nobody/nothing", "--model_name_or_path", "nobody/nothing",
          "--output_dir", tmp_path],
     )  # fmt: skip

@@ -26,7 +26,7 @@ from music_genre.training.checkpoints import find_checkpoint, open_folder
 from music_genre.training.clips import CropDataset
 from music_genre.training.linear_probe import extract_features
 from music_genre.training.model import load_for_training
-from tests import forked
+from tests import python
 from tests.training_runs import (
     check_predictions,
     flags,
@@ -63,7 +63,7 @@ def two(root, prepared, uneven, tiny_config, pretrained, tmp_path_factory) -> tu
     (folder / "runs.json").write_text(json.dumps(runs))
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2]
     script = [root / "tests" / "two_processes.py", folder / "runs.json"]
-    result = forked.run([*launcher, *script], os.environ | {"PYTHONPATH": str(root)}, timeout=280)
+    result = python.run([*launcher, *script], os.environ | {"PYTHONPATH": str(root)}, timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
 

@@ -21,7 +21,7 @@ from data_prep.gtzan import GENRES
 from music_genre import GenreClassifier
 from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import GenreTrainer
-from tests import forked
+from tests import python
 
 RUN_FILES = {  # what every finished run leaves
     "model.safetensors",
@@ -84,7 +84,7 @@ GenreTrainer.training_step = step_interrupted_after(7, signal.SIGKILL)
 sys.argv = ["train_hf.py", *{options!r}]
 train_hf.main()
 """
-    return forked.run(["-c", code])
+    return python.run(["-c", code])
 
 
 def check_predictions(run_dir: Path, prepared: Path) -> None:

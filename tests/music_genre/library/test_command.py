@@ -20,7 +20,6 @@ from pyarrow import parquet
 
 from music_genre import __main__ as command
 from music_genre.library import table
-from tests import forked
 
 SCAN = "scan . --model m --output a.csv"
 TAG = "tag . --table a.csv"
@@ -224,23 +223,25 @@ def test_killed_at_random_no_row_is_lost_and_none_comes_twice(tmp_path, root, no
     for i, name in enumerate(names):
         soundfile.write(music / name, noise(2, i), 16_000)
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, music, output]
     said, rng, n_killed = tmp_path / "said.txt", random.Random(0), 0
     for n in range(n_kills + 1):
-        process = forked.start([script, music, output], said, said, environment)
+        with said.open("w") as file:
+            process = subprocess.Popen(command, env=environment, stderr=file)
         before = rows_in_parts(output)
         enough = len(parts_of(output)) + rng.randint(1, 3)
-        while n < n_kills and process.is_alive() and len(parts_of(output)) < enough:
+        while n < n_kills and process.poll() is None and len(parts_of(output)) < enough:
             time.sleep(0.005)
-        if n < n_kills and process.is_alive():
+        if n < n_kills and process.poll() is None:
             time.sleep(rng.random() / 20)
             process.kill()
-        process.join(timeout=120)
+        process.wait(timeout=120)
         after = rows_in_parts(output)
         assert set(before) <= set(after)
         assert len(after) == len(set(after)), "none was processed twice"
-        if process.exitcode == 0:
+        if process.returncode == 0:
             break
-        assert process.exitcode == -signal.SIGKILL, said.read_text()[-3000:]
+        assert process.returncode == -signal.SIGKILL, said.read_text()[-3000:]
         n_killed += 1
     assert n_killed > n_kills / 2, "it ended too soon"
     with output.open(newline="") as file:

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from tests import forked
+from tests import python
 from tests.hub import READER, WRITER, Fault
 from tests.music_genre.publishing.clients import (
     LFS_FILES,
@@ -79,7 +79,7 @@ def test_a_failed_push_says_why_and_how_to_try_again(
 def test_what_xet_storage_refuses_is_one_sentence_too(hub, finished, tmp_path):
     """The real Hub is written by hf_xet; all that can be seen here is how it fails."""
     command = ["-m", "music_genre", "publish", finished, "you/x"]
-    result = forked.run(command, environment(hub, tmp_path, HF_HUB_DISABLE_XET=""))
+    result = python.run(command, environment(hub, tmp_path, HF_HUB_DISABLE_XET=""))
     assert hub.sent("GET", "/xet-write-token/main")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

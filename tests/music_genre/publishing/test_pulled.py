@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
 from music_genre.errors import InputError
-from tests import forked
+from tests import python
 from tests.commands import client_of
 from tests.hub import Fault
 from tests.music_genre.publishing.clients import (
@@ -58,7 +58,7 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     hub.storage.commit(hub.storage.load("models", "you/pulled"), "other weights", files)
 
     hub.faults.append(Fault("GET", f"/storage/lfs/{sha256(content)}", cut_after=3000, times=1))
-    online = forked.run(["-c", PULL], environment(hub, tmp_path / "home"), tmp_path)
+    online = python.run(["-c", PULL], environment(hub, tmp_path / "home"), tmp_path)
     assert online.returncode == 0, online.stderr[-3000:]
     answer = json.loads(online.stdout)
     assert len(hub.sent("GET", f"/storage/lfs/{sha256(content)}")) == 2
@@ -71,7 +71,7 @@ def test_pulled_on_a_cold_cache_and_again_without_network(hub, finished, tmp_pat
     assert answer["card"] == ["# pulled", "audio-classification"]
 
     cut_off = environment(hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
-    offline = forked.run(["-c", PULL], cut_off, tmp_path)
+    offline = python.run(["-c", PULL], cut_off, tmp_path)
     assert offline.returncode == 0, offline.stderr[-3000:]
     assert json.loads(offline.stdout) == answer
 
@@ -84,7 +84,7 @@ def snippets_of(folder: Path, n: int) -> list[str]:
 
 
 def run_snippet(snippet: str, hub, tmp_path: Path) -> str:
-    result = forked.run(["-c", snippet], environment(hub, tmp_path / "home"), tmp_path)
+    result = python.run(["-c", snippet], environment(hub, tmp_path / "home"), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
@@ -102,7 +102,7 @@ def test_the_snippets_of_the_card_give_what_the_classifier_gives(pushed, finishe
         in_turn.append(f"shutil.copy('{song.name}', 'song.wav'); runpy.run_path('snippet.py')")
         expected.append(GenreClassifier(finished)(song))
     script = "\n".join([*in_turn, by_classifier, by_onnx])  # the last file has one window
-    result = forked.run(["-c", script], environment(pushed[0], tmp_path / "home"), tmp_path)
+    result = python.run(["-c", script], environment(pushed[0], tmp_path / "home"), tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     *printed, by_classifier, by_onnx = result.stdout.splitlines()
     for line, answer in zip(printed, expected, strict=True):
@@ -143,7 +143,7 @@ def test_a_read_only_cache_serves_what_is_in_it(pushed, tmp_path, is_cold):
             GenreClassifier("you/tiny")
     for path in (home, *home.rglob("*")):
         path.chmod(0o555)
-    result = forked.run(["-c", LOAD_AS_PERMITTED], environment(hub, home), tmp_path)
+    result = python.run(["-c", LOAD_AS_PERMITTED], environment(hub, home), tmp_path)
     if is_cold:
         assert result.returncode == 2 and "Traceback" not in result.stderr
         assert re.search("^error: you/tiny cannot .*[Pp]ermission", result.stderr, re.M)
