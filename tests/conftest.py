@@ -221,16 +221,6 @@ def uneven(uneven_source, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def uneven_gtzan(tmp_path_factory) -> Path:
-    """A GTZAN-shaped zip of six genres and unequal artists, two with equal samples."""
-    from tests import uneven
-
-    path = tmp_path_factory.mktemp("archive") / "uneven.zip"
-    uneven.write_gtzan(path)
-    return path
-
-
-@pytest.fixture(scope="session")
 def uneven_net(tmp_path_factory) -> Path:
     """A tiny HuBERT with `uneven`'s labels, which answers differently whole, short, in one pass."""
     from tests import uneven

@@ -7,15 +7,12 @@ One test track has its artist in train, another only in validation. Two files of
 have equal samples. Each part of a track sounds different, and the net hears it: whole, from its
 middle only, in one pass and from its first excerpt, tracks get other answers.
 
-The fixtures `uneven_source`, `uneven`, `uneven_gtzan` and `uneven_net` in conftest.py call what is
-here; test_uneven.py shows what they promise.
+The fixtures `uneven_source`, `uneven` and `uneven_net` in conftest.py call what is here.
 """
 
 import csv
-import io
 import json
 import shutil
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,16 +75,6 @@ FILES = (
 )
 TWIN, TWIN_OF = File("train", "swing", "s12", "Gus", 3.2), "s1"  # equal samples; data_prep drops it
 
-GTZAN_TRACKS = {  # of some artists, who differ in their number of tracks; two play two genres
-    "blues": (0, 1, 2, 12, 13),
-    "classical": (47, 52),  # Leonard Bernstein, who has a jazz track as well
-    "jazz": (0, 33, 34),
-    "metal": (58,),  # Queen
-    "reggae": (0, 1, 2, 3, 4, 28, 33),  # five by Bob Marley, one by nobody known
-    "rock": (16, 17, 18, 91, 92),  # three by Queen
-}
-GTZAN_TWINS = ("blues.00000", "blues.00012")  # of two artists, with equal samples
-
 
 def write_source(folder: Path) -> None:
     """Music files and the table that says what they are, as a person would have them."""
@@ -98,20 +85,6 @@ def write_source(folder: Path) -> None:
         writer = csv.writer(table)
         writer.writerow(["path", "genre", "artist", "split"])
         writer.writerows([f"{f.name}.wav", f.genre, f.artist, f.split] for f in (*FILES, TWIN))
-
-
-def write_gtzan(path: Path) -> None:
-    """A zip laid out and named as GTZAN is, so that artists are known by GTZAN's index."""
-    numbers = {
-        f"{g}.{n:05d}": n + 100 * i for i, g in enumerate(GTZAN_TRACKS) for n in GTZAN_TRACKS[g]
-    }
-    numbers[GTZAN_TWINS[1]] = numbers[GTZAN_TWINS[0]]
-    with zipfile.ZipFile(path, "w") as archive:
-        for track_id, number in numbers.items():
-            data = io.BytesIO()
-            soundfile.write(data, music(number, 1.2), SAMPLING_RATE, format="WAV")
-            genre = track_id.split(".")[0]
-            archive.writestr(f"genres_original/{genre}/{track_id}.wav", data.getvalue())
 
 
 def music(number: int, seconds: float) -> np.ndarray:
