@@ -112,20 +112,11 @@ def tiny_config(tmp_path_factory) -> Path:
     """A folder with the configuration of a very small net of DistilHuBERT's shape, no weights."""
     from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
+    from tests.families import SPEECH
+
     folder = tmp_path_factory.mktemp("models") / "tiny-hubert"
-    HubertConfig(
-        conv_dim=(8,) * 7,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        classifier_proj_size=8,
-        feat_extract_norm="group",
-        do_stable_layer_norm=False,
-        apply_spec_augment=False,
-    ).save_pretrained(folder)
+    shape = SPEECH | {"num_hidden_layers": 1, "apply_spec_augment": False}
+    HubertConfig(**shape).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(return_attention_mask=False, do_normalize=True).save_pretrained(folder)
     return folder
 
@@ -170,18 +161,12 @@ def jazz_model(tmp_path_factory) -> Path:
     from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
     from data_prep.gtzan import GENRES
+    from tests.families import SPEECH
 
     folder = tmp_path_factory.mktemp("model") / "tiny-jazz"
     torch.manual_seed(0)
     config = HubertConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        classifier_proj_size=16,
+        **SPEECH | {"num_hidden_layers": 1},
         id2label=dict(enumerate(GENRES)),
         label2id={genre: i for i, genre in enumerate(GENRES)},
         window_seconds=5.0,

@@ -30,6 +30,7 @@ from music_genre.demo.uploads import MAX_FILE_MB
 from music_genre.report import newest_run, read_report
 from music_genre.wav import to_pcm16
 from tests.page_client import Listener, Visitor
+from tests.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,13 +162,6 @@ def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatc
         answers = list(pool.map(visitor.call, [*page] * 2, [*page.values()] * 2))
     assert [outcome for outcome, _ in answers] == ["complete"] * 8
     assert most == 2
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch, tmp_path):

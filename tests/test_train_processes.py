@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +25,7 @@ from music_genre.training.clips import CropDataset
 from music_genre.training.linear_probe import extract_features
 from music_genre.training.model import load_for_training
 from tests import python
+from tests.processes import wait_until
 from tests.training_runs import (
     check_predictions,
     flags,
@@ -138,14 +137,6 @@ def test_two_processes_resume(two):
 # --- stopped --------------------------------------------------------------------------------
 
 
-def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
-    """Generous: only a hang reaches the limit."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.2)
-
-
 def is_free(folder: Path) -> bool:
     try:
         with open_folder(SimpleNamespace(output_dir=folder, should_save=True)):
@@ -171,12 +162,13 @@ def test_training_saves_and_stops_when_its_launcher_is_stopped(
             [*command, *options], cwd=root, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        wait_for(lambda: list(output_dir.glob("checkpoint-*/trainer_state.json")))
+        checkpoints = "checkpoint-*/trainer_state.json"
+        wait_until(lambda: any(output_dir.glob(checkpoints)), seconds=240)
         with pytest.raises(InputError, match="Another run is still working"):
             train(*options, *LAST)
         launcher.terminate()
         launcher.wait()
-        wait_for(lambda: is_free(output_dir))
+        wait_until(lambda: is_free(output_dir), seconds=240)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(launcher.pid, signal.SIGKILL)
