@@ -145,19 +145,6 @@ def test_a_command_has_a_bucket_of_its_own(submit):
     assert one.startswith("music-genre-you-model-")
 
 
-def test_without_git_a_sentence_says_so(hub, submit, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "CHECKOUT", tmp_path)
-    done = submit()
-    assert done.returncode == 2 and not hub.jobs
-    assert f"{tmp_path} is no git checkout: a job takes the files that git tracks." in done.stderr
-
-
-def test_a_model_that_is_here_alone_is_refused(hub, submit, tmp_path):
-    done = submit("--model_name_or_path", tmp_path)
-    assert done.returncode == 2 and not hub.jobs
-    assert f"The job cannot see {tmp_path}, a folder of this machine: publish" in done.stderr
-
-
 def test_the_token_goes_as_a_secret_alone(hub, submit):
     done = submit()
     token = hub.environment("x")["HF_TOKEN"]
@@ -209,13 +196,18 @@ def test_a_job_that_the_hub_refuses_is_one_sentence(hub, submit, status, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_what_the_job_would_not_have_is_refused(hub, submit, root, tmp_path):
-    (tmp_path / "songs").mkdir()
-    done = submit(dataset=str(tmp_path / "songs"))
-    assert done.returncode == 2
-    assert "data_prep" in done.stderr
+def test_what_the_job_would_not_have_is_refused(hub, submit, root, tmp_path, monkeypatch):
+    def refused(*options, **changes):
+        done = submit(*options, **changes)
+        assert done.returncode == 2 and not hub.jobs
+        return done.stderr
+
     (tmp_path / "mine.json").write_text("{}")
-    done = submit(config=os.path.relpath(tmp_path / "mine", root / "configs"))
-    assert done.returncode == 2
-    assert "git does not track" in done.stderr
-    assert not hub.jobs
+    mine = os.path.relpath(tmp_path / "mine", root / "configs")
+    assert "git does not track" in refused(config=mine)
+    assert "data_prep" in refused(dataset=str(tmp_path))
+    said = f"The job cannot see {tmp_path}, a folder of this machine: publish"
+    assert said in refused("--model_name_or_path", tmp_path)
+    monkeypatch.setattr(job, "CHECKOUT", tmp_path)
+    said = f"{tmp_path} is no git checkout: a job takes the files that git tracks."
+    assert said in refused()
