@@ -53,7 +53,6 @@ def test_options_exist(page):
         "--help",
         "--help_all",
         "--dist",  # of pytest-xdist
-        "--mutations",  # of tests/music_genre/fuzz_decoders.py
         *("--depth", "--directory", "--ignore-scripts", "--prefix"),  # of git, http.server, npm
         *("--address", "--head"),  # of ray
         *("--local-dir", "--repo-type"),  # of hf

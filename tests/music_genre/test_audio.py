@@ -12,7 +12,7 @@ import soundfile
 
 from music_genre import audio
 from music_genre.audio import AudioError, decode, is_silent, loss_in_words, measure, packets_sha256
-from tests.music_genre.fuzz_decoders import FORMATS
+from tests.music_genre.test_fuzz import FORMATS
 
 RATE = 22_050
 
