@@ -51,20 +51,14 @@ def assert_no_token(*texts: str | bytes) -> None:
         assert WRITER not in (text if isinstance(text, str) else text.decode("latin-1"))
 
 
-def training(dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str) -> list[object]:
-    return [
-        "--dataset", dataset, "--model_name_or_path", tiny_config,
-        "--from_scratch", "True", "--freeze_feature_encoder", "False", "--window_seconds", 1,
-        "--num_train_epochs", 1, "--learning_rate", 0.01, "--per_device_train_batch_size", 16,
-        "--bf16", "False", "--disable_tqdm", "True", "--output_dir", output_dir,
-        "--push_to_hub", "True", "--hub_model_id", repo_id,
-    ]  # fmt: skip
-
-
 def train_here(
     hub: HubDouble, home: Path, dataset: Path, tiny_config: Path, output_dir: Path, repo_id: str
 ) -> subprocess.CompletedProcess:
     import train_hf  # it needs torchaudio, and the other clients do not
+    from tests.training_runs import flags
 
-    options = training(dataset, tiny_config, output_dir, repo_id)
+    options = flags(
+        dataset, tiny_config, output_dir, num_train_epochs=1, per_device_train_batch_size=16,
+        push_to_hub=True, hub_model_id=repo_id,
+    )  # fmt: skip
     return run_here(train_hf.main, *options, environment=environment(hub, home))

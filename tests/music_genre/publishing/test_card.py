@@ -5,8 +5,6 @@ import re
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from data_prep.gtzan import DESCRIPTIONS
 from data_prep.leakage import describe_leakage
@@ -262,20 +260,6 @@ The base model is ntu-spml/distilhubert at commit `0123abc`. python 3.11.7, torc
 def test_the_whole_card():
     card = model_card(REPORT, "you/distilhubert-gtzan", {"license": "mit"})
     assert str(card) == CARD
-
-
-def test_the_hub_reads_it(tmp_path):
-    model_card(REPORT, "you/distilhubert-gtzan", {"license": "mit"}).save(tmp_path / "README.md")
-    card = ModelCard.load(tmp_path / "README.md")
-    assert (card.data.license, card.data.pipeline_tag) == ("mit", "audio-classification")
-    name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    assert name == "distilhubert-gtzan"
-    assert {(r.dataset_split, r.metric_type): r.metric_value for r in results} == {
-        ("validation", "accuracy"): 0.7665,
-        ("validation", "f1"): 0.751,
-        ("test", "accuracy"): 0.7414,
-        ("test", "f1"): 0.733,
-    }
 
 
 def in_train(**changes: object) -> dict:

@@ -12,7 +12,6 @@ from huggingface_hub import HfApi
 
 from data_prep.synthetic import synthesise
 from music_genre import GenreClassifier
-from music_genre.errors import InputError
 from tests import python
 from tests.commands import client_of
 from tests.hub import Fault
@@ -83,12 +82,6 @@ def snippets_of(folder: Path, n: int) -> list[str]:
     return found
 
 
-def run_snippet(snippet: str, hub, tmp_path: Path) -> str:
-    result = python.run(["-c", snippet], environment(hub, tmp_path / "home"), tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
 def test_the_snippets_of_the_card_give_what_the_classifier_gives(pushed, finished, tmp_path):
     """The first one also for a file that is shorter than a window, and one to resample."""
     first, by_classifier, by_onnx = snippets_of(finished, 3)
@@ -110,15 +103,6 @@ def test_the_snippets_of_the_card_give_what_the_classifier_gives(pushed, finishe
         assert genre == answer.genre
         assert ast.literal_eval(probabilities) == pytest.approx(answer.probabilities, abs=1e-3)
     assert by_classifier.split()[0] == by_onnx == expected[-1].genre
-
-
-def test_a_model_that_cannot_be_had_is_one_sentence(pushed, tmp_path):
-    hub, _ = pushed
-    hub.add_repo("somebody/secret", private=True)
-    for model_id in ("you/missing", "somebody/secret"):
-        message = re.escape(f"{model_id} cannot be found here or on the Hub: there is none")
-        with client_of(environment(hub, tmp_path)), pytest.raises(InputError, match=message):
-            GenreClassifier(model_id)
 
 
 # A root without any capability, which may not overwrite permissions either. The numbers are of

@@ -14,7 +14,6 @@ from music_genre.errors import InputError
 from music_genre.publishing.space import (
     CPU_WHEELS,
     SPACE_CARD,
-    space_card,
     space_files,
     space_requirements,
 )
@@ -108,11 +107,6 @@ def test_the_space_installs_what_classifying_and_the_page_need():
         "torch", "transformers", "numpy", "soundfile", "av", "soxr", "pebble", "joblib",
         "matplotlib",
     }  # fmt: skip
-
-
-def test_a_private_model_is_not_fetched_by_the_build():
-    front = yaml.safe_load(space_card("you/secret", is_model_private=True).split("---")[1])
-    assert front["models"] == ["you/secret"] and "preload_from_hub" not in front
 
 
 def test_the_demo_answers_from_the_uploaded_files_alone(jazz_model, song, tmp_path):
