@@ -214,30 +214,24 @@ REFUSED = """navigator.mediaDevices.getUserMedia = async () => {
   throw new DOMException('', 'NotAllowedError') }"""
 
 
-def test_a_visitor_who_refuses_the_microphone_reads_what_to_do(browser, address):
+@pytest.mark.parametrize("advice", ["allow this page to use it", "https://"])
+def test_without_a_microphone_the_page_says_what_to_do(browser, address, advice):
+    """A visitor refuses it, or the browser, which gives none to a page that came by http."""
     context = browser.new_context()
-    context.add_init_script(REFUSED)
+    if advice == "https://":
+        host = own_address()
+        if host is None or host.startswith("127."):
+            pytest.skip("this machine has no address but the local one")
+        address = address.replace("127.0.0.1", host)
+    else:
+        context.add_init_script(REFUSED)
     page = context.new_page()
     page.goto(address)
     page.get_by_role("tab", name="Listen").click()
     page.get_by_role("button", name="Listen", exact=True).click()
     expect(word(page)).to_have_text("no microphone", timeout=PATIENCE)
-    expect(processed(page)).to_contain_text("allow this page to use it")
+    expect(processed(page)).to_contain_text(advice)
     context.close()
-
-
-def test_without_https_the_page_says_that_browsers_give_no_microphone(browser, address):
-    host = own_address()
-    if host is None or host.startswith("127."):
-        pytest.skip("this machine has no address but the local one")
-    page = browser.new_page()
-    page.goto(address.replace("127.0.0.1", host))
-    assert not page.evaluate("isSecureContext")
-    page.get_by_role("tab", name="Listen").click()
-    page.get_by_role("button", name="Listen", exact=True).click()
-    expect(word(page)).to_have_text("no microphone", timeout=PATIENCE)
-    expect(processed(page)).to_contain_text("https:// or are on this machine")
-    page.close()
 
 
 def test_several_files_fill_a_table_and_a_csv(page, clips):
