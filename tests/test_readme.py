@@ -95,7 +95,8 @@ def test_training_with_the_archive(walk, hub, root):
     standins.write_archive(archive, root.parent / "shared" / "data" / archive.name)
     n_requests = len(hub.requests)
 
-    walk.run(*walk.take("^accelerate launch train_hf.py$"))
+    printed = walk.run(*walk.take("^accelerate launch train_hf.py$"))
+    assert "Try it: python app.py --model runs/distilhubert-gtzan" in printed
     report = report_of(walk.folder / "runs" / "distilhubert-gtzan")
     assert not report["is_synthetic"]
     assert report["base_model_commit"] == COMMITS[ENCODER]
