@@ -215,6 +215,21 @@ def uneven_net(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def classifier(jazz_model):
+    from music_genre import GenreClassifier
+
+    return GenreClassifier(jazz_model, device="cpu")
+
+
+@pytest.fixture
+def hub(tmp_path):
+    from tests.hub import HubDouble
+
+    with HubDouble(tmp_path / "hub") as hub:
+        yield hub
+
+
 @pytest.fixture
 def song(tmp_path) -> Path:
     """Twelve seconds of synthesised jazz as a WAV file."""

@@ -22,7 +22,6 @@ from gradio_client.exceptions import AppError
 
 import app
 from data_prep.synthetic import synthesise
-from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
 from music_genre.demo import server, uploads
 from music_genre.demo.about import about, model_line
@@ -33,11 +32,6 @@ from tests.page_client import Listener, Visitor
 from tests.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def classifier(jazz_model):
-    return GenreClassifier(jazz_model, device="cpu")
 
 
 # --- the page and its API -------------------------------------------------------------------

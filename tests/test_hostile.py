@@ -24,7 +24,6 @@ import av
 import httpx
 import pytest
 
-from music_genre.classifier import GenreClassifier
 from music_genre.demo import page as page_module
 from music_genre.demo import pictures, server, uploads
 from music_genre.errors import InputError
@@ -46,11 +45,6 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
         yield folder
-
-
-@pytest.fixture(scope="module")
-def classifier(jazz_model):
-    return GenreClassifier(jazz_model, device="cpu")
 
 
 @pytest.fixture(scope="module")

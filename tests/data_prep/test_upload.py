@@ -26,7 +26,7 @@ from data_prep.upload import needs_rights
 from music_genre.errors import InputError
 from music_genre.training import data
 from tests.commands import client_of, run_here
-from tests.hub import WRITER, Fault, HubDouble
+from tests.hub import WRITER, Fault
 
 
 def load(name: str | Path):
@@ -43,12 +43,6 @@ pytestmark = pytest.mark.usefixtures("in_a_folder_of_its_own")
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """Training prepares a dataset into data/."""
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with HubDouble(tmp_path / "hub") as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,12 @@ def music(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def library(music, tmp_path) -> Path:
+    """That music, to be changed."""
+    return shutil.copytree(music, tmp_path / "library")
+
+
+@pytest.fixture
 def scan_to(stub, here, capsys) -> Callable[..., list[dict]]:
     """Scan with the stub, or another classifier; returns the table's rows."""
 

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -60,11 +59,6 @@ def run(monkeypatch, capsys):
         return printed.out + printed.err
 
     return run
-
-
-@pytest.fixture
-def library(music, tmp_path) -> Path:
-    return shutil.copytree(music, tmp_path / "library")
 
 
 @pytest.mark.usefixtures("here")

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import struct
 from concurrent.futures import Future
 from pathlib import Path
@@ -27,11 +26,6 @@ from tests.music_genre.library.endings import end_or_return
 
 def by_path(rows: list[dict]) -> dict[str, dict]:
     return {row["path"]: row for row in rows}
-
-
-@pytest.fixture
-def library(music, tmp_path) -> Path:
-    return shutil.copytree(music, tmp_path / "library")
 
 
 # --- rows -----------------------------------------------------------------------------------

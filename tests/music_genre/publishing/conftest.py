@@ -39,9 +39,3 @@ def pushed(real_looking, tiny_config, tmp_path_factory):
 def finished(pushed, tmp_path) -> Path:
     """A copy of that run, which no Hub knows yet."""
     return Path(shutil.copytree(pushed[1], tmp_path / "my run"))
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with HubDouble(tmp_path / "hub") as hub:
-        yield hub
