@@ -245,7 +245,8 @@ def test_the_process_ends_with_code_2_and_no_traceback(tmp_path):
     )  # fmt: skip
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert result.stderr.strip().splitlines()[-1].startswith("error: There is no folder")
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: nobody/nothing cannot be found here or on the Hub: ")
 
 
 def test_a_damaged_archive_in_data_ends_it_with_its_sentence(tmp_path, monkeypatch, capsys):

@@ -187,7 +187,7 @@ def test_what_is_wrong_here_is_said_before_a_job_exists(hub, submit, changes, sa
     assert not hub.jobs
 
 
-@pytest.mark.parametrize(("status", "said"), [(402, "no credit"), (403, "may not")])
+@pytest.mark.parametrize(("status", "said"), [(402, "no credit"), (403, "no such access")])
 def test_a_job_that_the_hub_refuses_is_one_sentence(hub, submit, status, said):
     hub.faults.append(Fault("POST", "/api/jobs/", status=status))
     done = submit()
