@@ -22,7 +22,7 @@ from music_genre import windows
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.isolation import DecoderPool
-from music_genre.library.decoding import TIMEOUT, File, decode_file, outcome
+from music_genre.library.decoding import TIMEOUT, DecodedFile, File, decode_file, outcome
 from music_genre.library.scan import Rows, classify, prepare
 from music_genre.library.table import Row
 from music_genre.loading import find_model, load_feature_extractor
@@ -117,8 +117,9 @@ class Decoder:
         self.pool = DecoderPool(1)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        files = (File(*json.loads(file)) for file in batch["file"].to_pylist())
-        for row, cuts in prepare(map(self.decode, files), self.window):
+        for text in batch["file"].to_pylist():
+            file = File(*json.loads(text))
+            row, cuts = prepare(file, self.decode(file), self.window)
             features = ()
             if len(cuts):
                 features = windows.extract_features(self.feature_extractor, cuts).numpy()
@@ -126,9 +127,9 @@ class Decoder:
                 {"prepared": pa.array([pickle.dumps((row, features))], pa.large_binary())}
             )
 
-    def decode(self, file: File) -> tuple:
+    def decode(self, file: File) -> DecodedFile | InputError:
         arguments = (file, self.feature_extractor.sampling_rate, self.seconds)
-        return file, outcome(self.pool.schedule(decode_file, args=arguments, timeout=TIMEOUT))
+        return outcome(self.pool.schedule(decode_file, args=arguments, timeout=TIMEOUT))
 
 
 class Classifier:
@@ -139,8 +140,9 @@ class Classifier:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         prepared = map(pickle.loads, batch["prepared"].to_pylist())
-        rows = classify(prepared, self.classifier.labels, self.probabilities)
+        labels = self.classifier.labels
+        rows = (classify(row, features, labels, self.probabilities) for row, features in prepared)
         return pa.table({"row": [json.dumps(row) for row in rows]})
 
-    def probabilities(self, features: list[np.ndarray]) -> np.ndarray:
-        return self.classifier.feature_probabilities(torch.from_numpy(np.stack(features)))
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        return self.classifier.feature_probabilities(torch.from_numpy(features))

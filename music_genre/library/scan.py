@@ -9,7 +9,7 @@ machines.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,6 @@ from music_genre.library.table import (
 N_NAMES_SHOWN = 5
 
 Rows = Callable[[Iterator[File]], Iterator[Row]]
-# A row, complete unless there are windows, and the windows that the model is to see.
-Prepared = tuple[Row, Sequence[np.ndarray]]
 
 
 def scan(
@@ -70,9 +68,11 @@ def scan(
 
     def rows_here(files: Iterator[File]) -> Iterator[Row]:
         rate = classifier.sampling_rate
+        window = int(classifier.window_seconds * rate)
         with closing(decode_files(files, rate, seconds)) as decoded:
-            prepared = prepare(decoded, int(classifier.window_seconds * rate))
-            yield from classify(prepared, classifier.labels, classifier.window_probabilities)
+            for file, outcome in decoded:
+                row, cuts = prepare(file, outcome, window)
+                yield classify(row, cuts, classifier.labels, classifier.window_probabilities)
 
     parts, settings = Path(f"{output}.parts"), settings_of(classifier, seconds)
     found = find_files(roots, exclude)
@@ -153,67 +153,46 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
 
 
 def prepare(
-    decoded: Iterable[tuple[File, DecodedFile | InputError]], window: int
-) -> Iterator[Prepared]:
-    """Begin the rows, and cut what was decoded into windows of so many samples."""
-    for file, outcome in decoded:
-        row = {
-            "path": file.path,
-            "size": file.size,
-            "version": file.version,
-            "scanned_ns": time.time_ns(),
-            "is_temporary": getattr(outcome, "is_temporary", False),
-        }
-        if isinstance(outcome, InputError):
-            yield row | {"error": str(outcome)}, ()
-        elif outcome.waveform is None:
-            yield file.known | row | {"is_same": True}, ()
-        else:
-            measured = {
-                "sha256": outcome.sha256,
-                "duration": outcome.duration and round(outcome.duration, 3),
-                "seconds_processed": round(outcome.seconds_processed, 3),
-                "lost_seconds": round(outcome.lost_seconds, 3),
-            }
-            yield row | measured, windows.cut(outcome.waveform, window)
+    file: File, outcome: DecodedFile | InputError, window: int
+) -> tuple[Row, Sequence[np.ndarray]]:
+    """Begin a row, and cut what was decoded into windows of so many samples; none if it failed."""
+    row = {
+        "path": file.path,
+        "size": file.size,
+        "version": file.version,
+        "scanned_ns": time.time_ns(),
+        "is_temporary": getattr(outcome, "is_temporary", False),
+    }
+    if isinstance(outcome, InputError):
+        return row | {"error": str(outcome)}, ()
+    if outcome.waveform is None:
+        return file.known | row | {"is_same": True}, ()
+    measured = {
+        "sha256": outcome.sha256,
+        "duration": outcome.duration and round(outcome.duration, 3),
+        "seconds_processed": round(outcome.seconds_processed, 3),
+        "lost_seconds": round(outcome.lost_seconds, 3),
+    }
+    return row | measured, windows.cut(outcome.waveform, window)
 
 
 def classify(
-    prepared: Iterable[Prepared],
+    row: Row,
+    inputs: Sequence[np.ndarray],
     labels: Sequence[str],
-    probabilities: Callable[[list[np.ndarray]], np.ndarray],
-) -> Iterator[Row]:
-    """Complete the rows, in the order in which files are finished; files share batches.
-
-    The probabilities are those of `GenreClassifier`, up to rounding. All batches have the same
-    size, so that a window's result does not depend on its neighbours: an interrupted scan gives the
-    same figures as an uninterrupted one.
+    probabilities: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> Row:
+    """Complete a row by the mean over windows, in the passes that `GenreClassifier` makes.
 
     Args:
-        probabilities: of BATCH_SIZE windows; shape (windows, labels).
+        inputs: windows, or their features; a row without any is complete.
+        probabilities: of up to BATCH_SIZE inputs; shape (windows, labels).
     """
-    batch: list[tuple[Row | None, np.ndarray]] = []  # a row goes with its last window
-    file_probabilities: list[np.ndarray] = []
-
-    def classified() -> Iterator[Row]:
-        inputs = [window for _, window in batch]
-        inputs += inputs[-1:] * (BATCH_SIZE - len(inputs))
-        for (row, _), window_probabilities in zip(batch, probabilities(inputs), strict=False):
-            file_probabilities.append(window_probabilities)
-            if row is not None:
-                yield row | genre_columns(labels, np.mean(file_probabilities, axis=0))
-                file_probabilities.clear()
-        batch.clear()
-
-    for row, cuts in prepared:
-        if not len(cuts):
-            yield row
-        for i, window in enumerate(cuts):
-            batch.append((row if i == len(cuts) - 1 else None, window))
-            if len(batch) == BATCH_SIZE:
-                yield from classified()
-    if batch:
-        yield from classified()
+    if not len(inputs):
+        return row
+    passes = [inputs[i : i + BATCH_SIZE] for i in range(0, len(inputs), BATCH_SIZE)]
+    mean = np.concatenate([probabilities(one) for one in passes]).mean(axis=0)
+    return row | genre_columns(labels, mean)
 
 
 def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:
