@@ -39,20 +39,6 @@ class File(NamedTuple):
     store: str | None = None  # the URL of the object store that has it
 
 
-class DecodedFile(NamedTuple):
-    """One file, or its middle.
-
-    waveform: float32, shape (samples,); None where the bytes are those that were known.
-    duration: seconds; of a file that was decoded in part, what its header claims, or None.
-    """
-
-    waveform: np.ndarray | None
-    sha256: str
-    duration: float | None = None
-    seconds_processed: float = 0.0
-    lost_seconds: float = 0.0
-
-
 def sha256_of(source: bytes | str | Path) -> str:
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
@@ -60,16 +46,23 @@ def sha256_of(source: bytes | str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def decode_file(file: File, sampling_rate: int, seconds: float | None = None) -> DecodedFile:
+def decode_file(
+    file: File, sampling_rate: int, seconds: float | None = None
+) -> tuple[dict[str, Any], np.ndarray | None]:
     """Decode a file, or `seconds` from its middle, unless its bytes are those of its last row.
+
+    Returns:
+        Columns of its row, and the waveform: float32, shape (samples,). Of the same bytes, the last
+        row and None. The duration of a file that was decoded in part is what its header claims.
 
     Raises:
         AudioError: it cannot be used, or is too short or silent.
         OSError: it cannot be read.
     """
     source = read_object(file.store, file.location) if file.store else file.location
-    if file.known and file.known["sha256"] == (sha256 := sha256_of(source)):
-        return DecodedFile(None, sha256)
+    sha256 = sha256_of(source)
+    if file.known and file.known["sha256"] == sha256:
+        return file.known | {"is_same": True}, None
     claimed = audio.measure(source) if seconds else None
     start = max(0.0, (claimed - seconds) / 2) if seconds else 0.0
     try:
@@ -85,14 +78,19 @@ def decode_file(file: File, sampling_rate: int, seconds: float | None = None) ->
     is_whole = not start and decoded_seconds < (seconds or math.inf)
     if audio.is_silent(waveform, sampling_rate):
         raise audio.AudioError("it is silent" if is_whole else "its middle is silent")
-    duration = decoded_seconds if is_whole else claimed
-    return DecodedFile(waveform, sha256_of(source), duration, decoded_seconds, lost_seconds)
+    columns = {
+        "sha256": sha256,
+        "duration": round(decoded_seconds if is_whole else claimed, 3),
+        "seconds_processed": round(decoded_seconds, 3),
+        "lost_seconds": round(lost_seconds, 3),
+    }
+    return columns, waveform
 
 
 def decode_files(
     files: Iterable[File], sampling_rate: int, seconds: float | None = None
-) -> Iterator[tuple[File, DecodedFile | InputError]]:
-    """Each file decoded, or the reason why not, in the order they get ready."""
+) -> Iterator[tuple[File, tuple | InputError]]:
+    """What `decode_file` returns of each file, or why nothing, in the order they get ready."""
     return in_processes(decode_file, ((file, (file, sampling_rate, seconds)) for file in files))
 
 
@@ -124,8 +122,7 @@ def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
 
 def _decoded_bytes(future: Future) -> int:
     is_decoded = future.done() and not future.exception()
-    waveform = getattr(future.result(), "waveform", None) if is_decoded else None
-    return 0 if waveform is None else waveform.nbytes
+    return sum(getattr(part, "nbytes", 0) for part in future.result()) if is_decoded else 0
 
 
 def _ready(pending: dict[Future, File]) -> Iterator[tuple[File, Any | InputError]]:

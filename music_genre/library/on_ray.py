@@ -22,7 +22,7 @@ from music_genre import windows
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
 from music_genre.isolation import DecoderPool
-from music_genre.library.decoding import TIMEOUT, DecodedFile, File, decode_file, outcome
+from music_genre.library.decoding import TIMEOUT, File, decode_file, outcome
 from music_genre.library.scan import Rows, classify, prepare
 from music_genre.library.table import Row
 from music_genre.loading import find_model, load_feature_extractor
@@ -127,7 +127,7 @@ class Decoder:
                 {"prepared": pa.array([pickle.dumps((row, features))], pa.large_binary())}
             )
 
-    def decode(self, file: File) -> DecodedFile | InputError:
+    def decode(self, file: File) -> tuple | InputError:
         arguments = (file, self.feature_extractor.sampling_rate, self.seconds)
         return outcome(self.pool.schedule(decode_file, args=arguments, timeout=TIMEOUT))
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from music_genre import windows
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
-from music_genre.library.decoding import DecodedFile, File, decode_files, sha256_of
+from music_genre.library.decoding import File, decode_files, sha256_of
 from music_genre.library.files import Found, describe_kinds, describe_others, find_files
 from music_genre.library.object_store import is_url
 from music_genre.library.table import (
@@ -153,9 +153,13 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
 
 
 def prepare(
-    file: File, outcome: DecodedFile | InputError, window: int
+    file: File, outcome: tuple[Row, np.ndarray | None] | InputError, window: int
 ) -> tuple[Row, Sequence[np.ndarray]]:
-    """Begin a row, and cut what was decoded into windows of so many samples; none if it failed."""
+    """Begin a row, and cut what was decoded into windows of so many samples; none if it failed.
+
+    Args:
+        outcome: what `decode_file` returns, or why nothing.
+    """
     row = {
         "path": file.path,
         "size": file.size,
@@ -165,15 +169,8 @@ def prepare(
     }
     if isinstance(outcome, InputError):
         return row | {"error": str(outcome)}, ()
-    if outcome.waveform is None:
-        return file.known | row | {"is_same": True}, ()
-    measured = {
-        "sha256": outcome.sha256,
-        "duration": outcome.duration and round(outcome.duration, 3),
-        "seconds_processed": round(outcome.seconds_processed, 3),
-        "lost_seconds": round(outcome.lost_seconds, 3),
-    }
-    return row | measured, windows.cut(outcome.waveform, window)
+    columns, waveform = outcome
+    return columns | row, () if waveform is None else windows.cut(waveform, window)
 
 
 def classify(

@@ -19,7 +19,7 @@ from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
 from music_genre.library import decoding, scan, table
 from music_genre.library.command import FORMATS
-from music_genre.library.decoding import DecodedFile, File, in_processes
+from music_genre.library.decoding import File, in_processes
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
 
@@ -325,7 +325,7 @@ def test_few_files_wait_for_the_model():
     def is_enough(n: int, size: int, *waveforms: np.ndarray) -> bool:
         pending = {Future(): File(str(i), str(i), size, 1) for i in range(n)}
         for future, waveform in zip(pending, waveforms, strict=False):
-            future.set_result(DecodedFile(waveform, "hash"))
+            future.set_result(({}, waveform))
         return decoding._is_enough(pending, num_processes=2)
 
     assert is_enough(3, 40 * 2**20), "both processes have work, and one file is ready for them"
