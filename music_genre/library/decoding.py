@@ -65,13 +65,7 @@ def decode_file(
         return file.known | {"is_same": True}, None
     claimed = audio.measure(source) if seconds else None
     start = max(0.0, (claimed - seconds) / 2) if seconds else 0.0
-    try:
-        waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
-    except audio.AudioError:
-        if not start:
-            raise
-        start = 0.0  # the header claims more than there is
-        waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
+    waveform, lost_seconds = audio.decode(source, sampling_rate, start, seconds)
     decoded_seconds = len(waveform) / sampling_rate
     if decoded_seconds < MIN_SECONDS:
         raise audio.AudioError(f"it is shorter than {MIN_SECONDS:g} s")
