@@ -29,12 +29,10 @@ MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
 
 
 class File(NamedTuple):
-    """One file. `size` (bytes) and `version` are None where the system does not tell them."""
-
     path: str  # below the root, as text: the key of its row
     location: str  # on this machine, or in `store`
-    size: int | None
-    version: int | None
+    size: int  # bytes
+    version: int  # see files.py
     known: dict[str, Any] | None = None  # its last row, if the size was the same then
     store: str | None = None  # the URL of the object store that has it
 
@@ -110,7 +108,7 @@ def in_processes(
 def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
     if len(pending) >= MAX_FILES_AHEAD or sum(map(_decoded_bytes, pending)) >= MAX_BYTES_DECODED:
         return True
-    n_bytes = sum(file.size or 0 for file in pending.values())
+    n_bytes = sum(file.size for file in pending.values())
     return n_bytes >= MAX_BYTES_AHEAD and len(pending) > num_processes
 
 

@@ -7,7 +7,6 @@
 So a library keeps its rows when it is moved, or mounted elsewhere.
 """
 
-import errno
 import os
 import posixpath
 from collections import Counter
@@ -68,7 +67,7 @@ class Found:
 def find_files(roots: Sequence[str | Path], exclude: Sequence[str] = ()) -> Found:
     """All audio files below folders, by their suffix, and files given by name.
 
-    Hidden files and folders, bins and linked folders are left out.
+    Hidden files and folders, bins, linked folders and links to nothing are left out.
 
     Args:
         roots: that are there. Paths are below the folder that holds them all. The URL of a folder
@@ -112,8 +111,15 @@ def _find_here(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple[Fo
     rows = {}
     for top in tops:
         for location in [top] if os.path.isfile(top) else _walk(top, found, patterns):
+            try:
+                status = os.stat(location)
+            except FileNotFoundError:  # a link to nothing is no trouble of a drive
+                continue
+            except OSError as error:
+                found.note(error)
+                continue
             name = found.name_of(location)
-            rows[name] = (name, *_size_and_time(location, found))
+            rows[name] = (name, status.st_size, status.st_mtime_ns)
     return found, rows
 
 
@@ -138,16 +144,6 @@ def _is_wanted(path: str, patterns: Sequence[str]) -> bool:
         one in (name, path) or fnmatch(name, one) or fnmatch(path, one) for one in patterns
     )
     return not (is_left_out or name.startswith(".") or name.lower() in BINS)
-
-
-def _size_and_time(location: str, found: Found) -> tuple[int | None, int | None]:
-    try:
-        status = os.stat(location)
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # a link to nothing is no trouble of a drive
-            found.note(error)
-        return None, None
-    return status.st_size, status.st_mtime_ns
 
 
 def _is_audio(path: str, found: Found) -> bool:

@@ -19,7 +19,7 @@ def is_url(place: object) -> bool:
 def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
     """Each object below a URL: its path from there, its name in the store, size and version.
 
-    The size is in bytes, and -1 where the store does not say it. The version is a number that is
+    The size is in bytes, and 0 where the store does not say it. The version is a number that is
     another one when the store says anything else of the object.
 
     Raises:
@@ -35,13 +35,8 @@ def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
         raise InputError(f"{url} cannot be listed: {error or type(error).__name__}") from error
     for name, about in objects.items():
         version = hashlib.sha256(repr(about).encode()).digest()[:8]
-        size = about.get("size")
-        yield (
-            name.removeprefix(top).lstrip("/"),
-            name,
-            -1 if size is None else size,
-            int.from_bytes(version, signed=True),
-        )
+        path, size = name.removeprefix(top).lstrip("/"), about.get("size") or 0
+        yield path, name, size, int.from_bytes(version, signed=True)
 
 
 def read_object(url: str, name: str) -> bytes:

@@ -32,7 +32,6 @@ from music_genre.library.table import (
     have_valid_row,
     read_rows,
     rows_in,
-    rows_in_unreadable,
     rows_of,
     schema_of,
     write_table,
@@ -118,20 +117,19 @@ def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int
 
 
 def _table(found: Found, rows: pa.Table) -> pa.Table:
-    """The rows of the files that are there, and of those that could not be looked at."""
-    file_rows = rows_of(found.files, rows)
-    file_rows = file_rows.filter(pa.compute.is_valid(file_rows["path"]))
-    kept = rows_in_unreadable(found, rows)
+    """The rows of the files that are there; all rows where not all could be looked at."""
     if found.unreadable:
         items = list(found.unreadable.items())[:N_NAMES_SHOWN]
         names = ", ".join(f"{name} ({reason})" for name, reason in items)
         print(
             f"{len(found.unreadable):,} folders or files could not be read: {names}. "
-            f"Their rows from earlier scans are kept."
+            "All rows of earlier scans are kept this time."
         )
-    if n_gone := len(rows) - len(file_rows) - len(kept):
+        return rows
+    there = rows.filter(pa.compute.is_in(rows["path"], value_set=found.files["path"]))
+    if n_gone := len(rows) - len(there):
         print(f"{n_gone:,} files of earlier scans are not there now: they are not in the table.")
-    return pa.concat_tables([file_rows, kept])
+    return there
 
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:

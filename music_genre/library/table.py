@@ -166,8 +166,6 @@ def check_same_root(found: Found, rows: pa.Table) -> None:
 def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
     """Whether each file has a row that the next scan need not make again; boolean.
 
-    A file whose size the system does not tell keeps the row that it has.
-
     Args:
         file_rows: what `rows_of` returns.
     """
@@ -175,20 +173,8 @@ def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
         compute.equal(files["size"], file_rows["size"]),
         compute.equal(files["version"], file_rows["version"]),
     )
-    is_same = compute.or_(compute.fill_null(is_same, False), compute.is_null(files["size"]))
-    # Null where there is no row.
-    is_final = compute.fill_null(compute.invert(file_rows["is_temporary"]), False)
-    return compute.and_(is_same, is_final)
-
-
-def rows_in_unreadable(found: Found, rows: pa.Table) -> pa.Table:
-    """The rows of files in folders that could not be listed this time."""
-    is_there = compute.is_in(rows["path"], value_set=found.files["path"])
-    is_kept = pa.array([False] * len(rows))
-    for folder in found.unreadable:
-        start = "" if folder == "." else f"{folder}/"
-        is_kept = compute.or_(is_kept, compute.starts_with(rows["path"], start))
-    return rows.filter(compute.and_(is_kept, compute.invert(is_there)))
+    is_valid = compute.and_(is_same, compute.invert(file_rows["is_temporary"]))
+    return compute.fill_null(is_valid, False)  # null where there is no row
 
 
 # --- the table ------------------------------------------------------------------------------

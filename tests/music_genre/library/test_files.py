@@ -63,6 +63,14 @@ def test_a_name_that_is_no_text_is_escaped_and_found(tmp_path):
     assert os.path.exists(found.location("na\\xefve.wav"))
 
 
+def test_a_link_to_nothing_is_no_trouble_of_a_drive(tmp_path):
+    touch(tmp_path, "a.mp3")
+    (tmp_path / "far.mp3").symlink_to(tmp_path / "not mounted" / "far.mp3")
+    found = find_files([tmp_path])
+    assert found.files["path"].to_pylist() == ["a.mp3"]
+    assert not found.unreadable
+
+
 def test_nothing_to_scan_is_one_sentence(tmp_path):
     touch(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"no audio files(.|\n)*1 \.jpg"):
@@ -89,12 +97,12 @@ def test_rows_of_what_cannot_be_read_this_time_are_kept(how, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(os, name, refuse)
         by_name = music / "locked" / "b.wav"  # found although its folder cannot be listed
-        assert scan_to(output, music, by_name) == before[1:]
-    assert "1 files of earlier scans are not there now" in scan_to.said
+        assert scan_to(output, music, by_name) == before
     assert n_part_rows(output) == 4, "none was processed again"
     assert not scan_to.is_complete
     assert "could not be read: locked" in scan_to.said
-    assert "Their rows from earlier scans are kept." in scan_to.said
+    assert "All rows of earlier scans are kept this time." in scan_to.said
     (music / "locked" / "b.wav").unlink()
     assert len(scan_to(output, music)) == 2
+    assert "2 files of earlier scans are not there now" in scan_to.said
     assert scan_to.is_complete
