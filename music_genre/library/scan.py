@@ -8,7 +8,6 @@ machines.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -162,7 +161,6 @@ def prepare(
         "path": file.path,
         "size": file.size,
         "version": file.version,
-        "scanned_ns": time.time_ns(),
         "is_temporary": getattr(outcome, "is_temporary", False),
     }
     if isinstance(outcome, InputError):

@@ -18,14 +18,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import compute, csv, dataset, parquet
 
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 from music_genre.library.files import Found
 
 PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
 N_ERRORS_SHOWN = 5
-N_PATHS_COMPARED = 100
 SETTINGS_FILE = "settings.json"
-SCAN_COLUMNS = ("size", "version", "sha256", "scanned_ns", "is_temporary")  # not in the table
+SCAN_COLUMNS = ("size", "version", "sha256", "is_temporary")  # not in the table
 
 Row = dict[str, Any]
 
@@ -36,8 +35,7 @@ def schema_of(labels: Sequence[str]) -> pa.Schema:
     return pa.schema(
         [
             *(("path", text), ("size", whole), ("version", whole)),
-            *(("sha256", text), ("scanned_ns", whole)),
-            *(("duration", number), ("genre", text)),
+            *(("sha256", text), ("duration", number), ("genre", text)),
             *((f"p_{label}", number) for label in labels),
             *(("uncertainty", number), ("seconds_processed", number), ("lost_seconds", number)),
             *(("error", text), ("is_temporary", pa.bool_())),
@@ -89,23 +87,16 @@ def read_rows(parts: Path, labels: Sequence[str]) -> pa.Table:
     Raises:
         InputError: a part is damaged.
     """
-    rows = pa.concat_tables(
-        [schema_of(labels).empty_table(), *(_read_part(p, labels) for p in parts.glob("*.parquet"))]
-    )
-    order = compute.sort_indices(rows["scanned_ns"])
-    keys = pa.table({"path": rows["path"].take(order), "row": order})
-    last = keys.group_by("path", use_threads=False).aggregate([("row", "last")])
-    return rows.take(last["row_last"])
-
-
-def _read_part(path: Path, labels: Sequence[str]) -> pa.Table:
+    in_order = sorted(map(str, parts.glob("*.parquet")))  # of time, with which their names begin
     try:
-        return dataset.dataset(path, schema_of(labels), format="parquet").to_table()
+        rows = dataset.dataset(in_order, schema_of(labels), format="parquet").to_table()
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{path} is damaged ({type(error).__name__}): delete it, and what it has rows of is "
-            "scanned again."
+            f"A file in {parts} is damaged ({first_line(error)}): delete it, and what it has rows "
+            "of is scanned again."
         ) from error
+    keys = pa.table({"path": rows["path"], "row": pa.array(range(len(rows)), pa.int64())})
+    return rows.take(keys.group_by("path").aggregate([("row", "max")])["row_max"])
 
 
 class PartWriter:
@@ -146,20 +137,14 @@ def check_same_root(found: Found, rows: pa.Table) -> None:
     """Rows are known by the path below the root.
 
     Raises:
-        InputError: no file has a row, but some would have one below another root.
+        InputError: there are rows and files, but no file has a row.
     """
-    paths, known = found.files["path"], rows["path"]
-    if compute.any(compute.is_in(paths, value_set=known)).as_py():
-        return
-
-    def ends(longer: pa.ChunkedArray, shorter: pa.ChunkedArray) -> bool:
-        some = shorter.slice(0, N_PATHS_COMPARED).to_pylist()
-        return any(compute.any(compute.ends_with(longer, f"/{path}")).as_py() for path in some)
-
-    if ends(known, paths) or ends(paths, known):
+    has_row = compute.is_in(found.files["path"], value_set=rows["path"])
+    # There may be no files: a drive that cannot be read this time.
+    if len(rows) and len(has_row) and not compute.any(has_row).as_py():
         raise InputError(
-            f"The table's files were scanned from another folder than {found.base}, and it names "
-            "them by their path below that: name the same folders, or make another table."
+            f"None of the table's {len(rows):,} files is in {found.base}, and it names them by "
+            "their path below the scanned folder: name the same folders, or make another table."
         )
 
 

@@ -11,7 +11,6 @@ The log holds the old values before a file is changed; `undo_tags` writes them b
 import json
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,8 +163,7 @@ def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
 
 def _new_in_row(path: str, sha256: str) -> Row:
     status = os.stat(path)
-    new = {"size": status.st_size, "version": status.st_mtime_ns, "scanned_ns": time.time_ns()}
-    return new | {"sha256": sha256}
+    return {"size": status.st_size, "version": status.st_mtime_ns, "sha256": sha256}
 
 
 def _replace(pool: DecoderPool, path: str, values: list[str] | None, field: str) -> str:

@@ -18,7 +18,7 @@ def rows_of(music: Path, jazz: float = 0.7, rock: float = 0.2) -> pa.Table:
     files = find_files([music]).files.to_pylist()
     probabilities = {"p_rock": rock, "p_jazz": jazz, "p_blues": 1 - jazz - rock}
     genre = "jazz" if jazz > rock else "rock"
-    more = {"genre": genre, **probabilities, "is_temporary": False, "scanned_ns": 1}
+    more = {"genre": genre, **probabilities, "is_temporary": False}
     return pa.Table.from_pylist([file | more for file in files], schema_of(LABELS))
 
 

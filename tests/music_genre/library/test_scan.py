@@ -209,11 +209,9 @@ def test_another_folder_does_not_replace_the_table_of_the_library(
     assert output.read_bytes() == before
     soundfile.write(library / "new.wav", noise(2), 16_000)
     assert len(scan_to(output, library / "album 1", library / "new.wav")) == 6, "as before, below"
-    one, another = (library / "album 1" / f"{name}.wav" for name in "ab")
-    for path in (one, another):
-        soundfile.write(path, noise(2), 16_000)
-        (row,) = scan_to(tmp_path / "one.jsonl", path)
-    assert row["path"] == "b.wav", "other files may take the place of all"
+    scan_to(tmp_path / "one.jsonl", library / "album 1" / "1.flac")
+    with pytest.raises(InputError, match="None of the table's 1 files is in"):
+        scan_to(tmp_path / "one.jsonl", library / "new.wav")
 
 
 def test_times_that_shifted_cost_no_pass_of_the_model(library, tmp_path, scan_to, stub):
@@ -276,11 +274,24 @@ def test_what_is_damaged_is_named(music, tmp_path, scan_to):
     data = part.read_bytes()
     for damaged in (data[:-9], data[:4] + bytes(len(data) // 2) + data[4 + len(data) // 2 :]):
         part.write_bytes(damaged)
-        with pytest.raises(InputError, match=f"{part.name} is damaged .*delete it"):
+        with pytest.raises(InputError, match=f"A file in {parts} is damaged .*delete it"):
             scan_to(tmp_path / "out.csv", music)
+    part.write_bytes(b"")
+    with pytest.raises(InputError, match=part.name):
+        scan_to(tmp_path / "out.csv", music)
     (parts / "settings.json").write_text("{")
     with pytest.raises(InputError, match=r"settings\.json is damaged: delete .*out\.csv\.parts"):
         scan_to(tmp_path / "out.csv", music)
+
+
+def test_the_last_part_counts(tmp_path):
+    schema = table.schema_of(LABELS)
+    for n in range(30):
+        with table.PartWriter(tmp_path, schema) as writer:
+            for path in (f"{n}.mp3", f"{n + 1}.mp3"):
+                writer.append({"path": path, "size": n})
+    rows = {row["path"]: row["size"] for row in table.read_rows(tmp_path, LABELS).to_pylist()}
+    assert rows == {f"{n}.mp3": n for n in range(30)} | {"30.mp3": 29}
 
 
 def test_a_slow_scan_keeps_its_rows_too(tmp_path, monkeypatch):
