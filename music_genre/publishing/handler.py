@@ -12,12 +12,13 @@ import base64
 import binascii
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import pipeline
 
 MAX_SECONDS = 3600  # of a file; the rest is not used
 MAX_DECODING_SECONDS = 60  # an hour of MP3 takes about 5; a file may be made to take for ever
@@ -29,16 +30,18 @@ CONTAINERS = "aac,ac3,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,mp3,ogg,wav
 
 class EndpointHandler:
     def __init__(self, path: str = "") -> None:
-        # A model that transformers lacks is published with its code, beside this file.
-        own_code = {"trust_remote_code": Path(path, "modeling_efficientat.py").is_file()}
-        self.feature_extractor = AutoFeatureExtractor.from_pretrained(path, **own_code)
-        self.model = AutoModelForAudioClassification.from_pretrained(
-            path, use_safetensors=True, **own_code
+        self.classify = pipeline(
+            "audio-classification",
+            path,
+            device=0 if torch.cuda.is_available() else -1,
+            # A model that transformers lacks is published with its code, beside this file.
+            trust_remote_code=Path(path, "modeling_efficientat.py").is_file(),
+            model_kwargs={"use_safetensors": True},
+            batch_size=BATCH_SIZE,
         )
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.eval().to(self.device)
-        self.rate = self.feature_extractor.sampling_rate
-        self.window = int(getattr(self.model.config, "window_seconds", 10.0) * self.rate)
+        self.config = self.classify.model.config
+        self.rate = self.classify.feature_extractor.sampling_rate
+        self.window = int(getattr(self.config, "window_seconds", 10.0) * self.rate)
 
     def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """Classify `data["inputs"]`, a file's bytes or their base64; `top_k` is a parameter.
@@ -50,19 +53,12 @@ class EndpointHandler:
         is_known = isinstance(parameters, dict) and isinstance(parameters.get("top_k"), int | None)
         if not is_known:
             raise ValueError('parameters are {"top_k": a whole number}.')
-        waveform = decode(as_bytes(data.get("inputs")), self.rate)
-        rows = []
-        cuts = self.cut(waveform)
-        for i in range(0, len(cuts), BATCH_SIZE):
-            features = self.feature_extractor(
-                cuts[i : i + BATCH_SIZE], sampling_rate=self.rate, return_tensors="pt"
-            )[self.feature_extractor.model_input_names[0]]
-            with torch.inference_mode():
-                logits = self.model(features.to(self.device)).logits
-            rows.append(logits.float().softmax(-1).cpu().numpy())
-        mean = np.concatenate(rows).mean(axis=0)
-        order = mean.argsort()[::-1][: parameters.get("top_k")]
-        return [{"label": self.model.config.id2label[i], "score": float(mean[i])} for i in order]
+        windows = self.cut(decode(as_bytes(data.get("inputs")), self.rate))
+        mean: Counter[str] = Counter()
+        for answer in self.classify(windows, top_k=self.config.num_labels):
+            mean.update({row["label"]: row["score"] / len(windows) for row in answer})
+        ranked = mean.most_common(parameters.get("top_k"))
+        return [{"label": label, "score": score} for label, score in ranked]
 
     def cut(self, waveform: np.ndarray) -> list[np.ndarray]:
         """Windows that cover the file evenly; a shorter file is looped."""

@@ -36,7 +36,7 @@ def handler(tiny_classifier, tmp_path_factory):
     sys.modules["handler"] = module
     spec.loader.exec_module(module)
     handler = module.EndpointHandler(str(folder))
-    handler.model.classifier.weight.data *= STEEP
+    handler.classify.model.classifier.weight.data *= STEEP
     return handler
 
 
