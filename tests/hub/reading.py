@@ -25,6 +25,7 @@ async def repo_info(request: Request) -> Response:
             "gated": repo.get("gated", False),
             "disabled": False,
             "tags": data.get("tags", []),
+            "cardData": data,
             "siblings": [{"rfilename": path} for path in sorted(head["files"])],
         }
         | ({"pipeline_tag": data.get("pipeline_tag")} if repo["kind"] == "models" else {})

@@ -161,19 +161,10 @@ def test_a_demonstration_is_not_published(finished, in_report, in_config):
         publish(finished, "you/x")
 
 
-def test_a_report_of_another_program_is_refused(finished):
-    path = finished / "report.json"
-    infinite = json.loads(path.read_text())
-    infinite["test"]["accuracy"] = -math.inf
-    empty = json.loads(path.read_text())
-    empty["validation"]["n"] = 0
-    strange = ('{"test": 0.93}', '{"validation": null, "test": null}')
-    for content in (*strange, json.dumps(infinite), json.dumps(empty)):
-        path.write_text(content)
-        with pytest.raises(InputError, match=r"lacks what train_hf\.py measures"):
-            publish(finished, "you/x")
-    path.write_text("[]")
-    with pytest.raises(InputError, match="holds no finished run"):
+@pytest.mark.parametrize("content", ['{"test": 0.93}', "[]", "no JSON"])
+def test_a_report_of_another_program_is_refused(finished, content):
+    (finished / "report.json").write_text(content)
+    with pytest.raises(InputError, match=r"holds no finished run of train_hf\.py"):
         publish(finished, "you/x")
 
 
