@@ -188,15 +188,13 @@ def _replace(pool: DecoderPool, path: str, values: list[str] | None, field: str)
         os.replace(copy, path)
         return sha256
     finally:
-        if os.path.lexists(copy):
-            os.remove(copy)
+        Path(copy).unlink(missing_ok=True)
 
 
 def _copy_of(path: str) -> str:
     """Where a file is edited; what a kill leaves there, the next run overwrites or removes."""
-    folder, name = os.path.split(path)
-    stem, suffix = os.path.splitext(name)
-    return os.path.join(folder, f".{stem}{COPY_MARK}{suffix}")
+    file = Path(path)
+    return str(file.with_name(f".{file.stem}{COPY_MARK}{file.suffix}"))
 
 
 # --- undo -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 
 from music_genre import audio
 from music_genre.classifier import GenreClassifier
-from music_genre.errors import InputError
+from music_genre.errors import InputError, first_line
 from music_genre.loading import find_model, load_classifier, without_warnings
 from music_genre.windows import cut, extract_features
 
@@ -137,10 +137,9 @@ def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
             # One file: the model is far below protobuf's 2 GB.
             program.save(path, external_data=False)
     except Exception as error:  # the exporter may raise anything
-        reason = (str(error).strip().splitlines() or [""])[0]
         raise OnnxError(
             f"A model of type {model_type} cannot be exported to ONNX "
-            f"({type(error).__name__}: {reason[:120]})."
+            f"({type(error).__name__}: {first_line(error)})."
         ) from error
 
 
