@@ -4,12 +4,9 @@ A file that makes its decoder crash, hang or need too much memory is left out wi
 every file that cannot be used.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import joblib
 from tqdm import tqdm
@@ -22,49 +19,10 @@ from data_prep.sources.music_source import MusicSource
 from data_prep.track import Track
 from music_genre.audio import AudioError
 from music_genre.errors import InputError
-from music_genre.isolation import DecoderError, DecoderPool, result
+from music_genre.isolation import DecoderPool, run_in_pool
 
 MAX_SECONDS = 60.0  # that one file may take
-
-
-def run_in_pool(
-    pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]]
-) -> Iterator[tuple[Any, Any]]:
-    """Call a function in the pool, for a few calls at a time: each may hold a file in memory.
-
-    A call whose process ended is made once more after the others, alone: a process that ends takes
-    along what it had just finished, so it may have been the fault of another file.
-
-    `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
-    """
-    again = []
-    for call, outcome in _run(pool, function, calls, n_ahead=2 * joblib.cpu_count()):
-        if isinstance(outcome, DecoderError):
-            again.append(call)
-        else:
-            yield call[0], outcome
-    for (key, _), outcome in _run(pool, function, again, n_ahead=0):
-        yield key, outcome
-
-
-def _run(
-    pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]], n_ahead: int
-) -> Iterator[tuple[tuple, Any]]:
-    pending: deque[tuple[tuple, Future]] = deque()
-    for call in calls:
-        pending.append((call, pool.schedule(function, args=call[1], timeout=MAX_SECONDS)))
-        if len(pending) > n_ahead:
-            call, future = pending.popleft()
-            yield call, _outcome(future)
-    for call, future in pending:
-        yield call, _outcome(future)
-
-
-def _outcome(future: Future) -> Any:
-    try:
-        return result(future)
-    except Exception as error:
-        return error
+N_AHEAD = 2 * joblib.cpu_count()
 
 
 def decode_sources(sources: list[MusicSource], folder: Path, options: Options) -> list[Track]:
@@ -106,7 +64,7 @@ def _decode_source(
                 arguments = member, folder / f"{i:06d}", options, are_songs, with_tags
                 yield (track, member.start), arguments
 
-    outcomes = run_in_pool(pool, decode_member, calls(source.members()))
+    outcomes = run_in_pool(pool, decode_member, calls(source.members()), MAX_SECONDS, N_AHEAD)
     bar = tqdm(outcomes, desc=f"Decoding {Path(source.path).name}", unit=" files", total=n_wanted)
     for (track, start), outcome in bar:
         _use(track, start, outcome)

@@ -13,7 +13,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -103,6 +104,50 @@ def result(future: Future) -> Any:
         raise
     except Exception as error:
         raise DecoderError(f"it cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def run_in_pool(
+    pool: DecoderPool,
+    function: Callable,
+    calls: Iterable[tuple[Any, tuple]],
+    timeout: float,
+    n_ahead: int,
+) -> Iterator[tuple[Any, Any]]:
+    """Call a function in the pool, `n_ahead` calls ahead: each may hold a file in memory.
+
+    A call whose process ended is made once more after the others, alone: a process that ends takes
+    along what it had just finished, so it may have been the fault of another file.
+
+    `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
+    """
+    again = []
+    for call, outcome in _run(pool, function, calls, timeout, n_ahead):
+        if isinstance(outcome, DecoderError):
+            again.append(call)
+        else:
+            yield call[0], outcome
+    for (key, _), outcome in _run(pool, function, again, timeout, n_ahead=0):
+        yield key, outcome
+
+
+def _run(
+    pool: DecoderPool, function: Callable, calls: Iterable, timeout: float, n_ahead: int
+) -> Iterator[tuple[tuple, Any]]:
+    pending: deque[tuple[tuple, Future]] = deque()
+    for call in calls:
+        pending.append((call, pool.schedule(function, args=call[1], timeout=timeout)))
+        if len(pending) > n_ahead:
+            yield _first_outcome(pending)
+    while pending:
+        yield _first_outcome(pending)
+
+
+def _first_outcome(pending: deque[tuple[tuple, Future]]) -> tuple[tuple, Any]:
+    call, future = pending.popleft()
+    try:
+        return call, result(future)
+    except (InputError, OSError) as error:
+        return call, error
 
 
 def _limit_process() -> None:

@@ -8,7 +8,7 @@ import joblib
 from tqdm import tqdm
 
 from data_prep.archive import Member, members_of, parts_of
-from data_prep.decoding import run_in_pool
+from data_prep.decoding import MAX_SECONDS, N_AHEAD
 from data_prep.genres import Spellings
 from data_prep.options import Options
 from data_prep.sources.music_source import MusicSource, new_track
@@ -16,7 +16,7 @@ from data_prep.tags import Tags, read_tags
 from data_prep.track import Track
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import DecoderPool
+from music_genre.isolation import DecoderPool, run_in_pool
 
 SEPARATORS = re.compile(r"\s*[;,/|\\\0]\s*")  # between the genres in one tag
 
@@ -27,7 +27,7 @@ def from_archive(path: Path, options: Options) -> MusicSource:
     tracks = {}
     with DecoderPool(joblib.cpu_count()) as pool:
         audio = ((m.name, (m,)) for m in members_of(path) if m.is_clip)
-        outcomes = run_in_pool(pool, read_member_tags, audio)
+        outcomes = run_in_pool(pool, read_member_tags, audio, MAX_SECONDS, N_AHEAD)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
             tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
             tracks[name] = _track(path, name, tags, spellings)

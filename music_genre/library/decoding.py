@@ -1,15 +1,10 @@
-"""Read the files of a library in isolated processes, some files ahead of the model.
-
-    for file, decoded in decode_files(files, 16_000):
-        ...
+"""Decode one file of a library, in an isolated process (music_genre.isolation).
 
 Nothing here imports torch or pyarrow, so that the processes stay small.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +12,10 @@ import joblib
 import numpy as np
 
 from music_genre import audio
-from music_genre.errors import InputError
-from music_genre.isolation import DecoderError, DecoderPool, result
 from music_genre.library.object_store import read_object
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
-MAX_FILES_AHEAD = 64
-MAX_BYTES_AHEAD = 64 * 2**20  # of files, which are compressed; as many as processes may be more
-MAX_BYTES_DECODED = 512 * 2**20  # of waveforms that wait for the model
+N_AHEAD = joblib.cpu_count()  # files of up to two hours wait for the model in memory
 MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
 
 
@@ -77,58 +68,3 @@ def decode_file(
         "lost_seconds": round(lost_seconds, 3),
     }
     return columns, waveform
-
-
-def decode_files(
-    files: Iterable[File], sampling_rate: int, seconds: float | None = None
-) -> Iterator[tuple[File, tuple | InputError]]:
-    """What `decode_file` returns of each file, or why nothing, in the order they get ready."""
-    return in_processes(decode_file, ((file, (file, sampling_rate, seconds)) for file in files))
-
-
-def in_processes(
-    function: Callable, tasks: Iterable[tuple[File, tuple]]
-) -> Iterator[tuple[File, Any | InputError]]:
-    """What a function returns for each file, as they get ready; errors are values as well.
-
-    Args:
-        tasks: files, and the arguments of the function.
-    """
-    num_processes = joblib.cpu_count()
-    pending: dict[Future, File] = {}
-    with DecoderPool(num_processes) as pool:
-        for file, arguments in tasks:
-            pending[pool.schedule(function, args=arguments, timeout=TIMEOUT)] = file
-            while _is_enough(pending, num_processes):
-                yield from _ready(pending)
-        while pending:
-            yield from _ready(pending)
-
-
-def _is_enough(pending: dict[Future, File], num_processes: int) -> bool:
-    if len(pending) >= MAX_FILES_AHEAD or sum(map(_decoded_bytes, pending)) >= MAX_BYTES_DECODED:
-        return True
-    n_bytes = sum(file.size for file in pending.values())
-    return n_bytes >= MAX_BYTES_AHEAD and len(pending) > num_processes
-
-
-def _decoded_bytes(future: Future) -> int:
-    is_decoded = future.done() and not future.exception()
-    return sum(getattr(part, "nbytes", 0) for part in future.result()) if is_decoded else 0
-
-
-def _ready(pending: dict[Future, File]) -> Iterator[tuple[File, Any | InputError]]:
-    done = wait(pending, return_when=FIRST_COMPLETED).done
-    while done:
-        future = done.pop()  # which holds a waveform
-        yield pending.pop(future), outcome(future)
-
-
-def outcome(future: Future) -> Any | InputError:
-    """What a process returned, or why there is nothing."""
-    try:
-        return result(future)
-    except InputError as error:
-        return error
-    except OSError as error:
-        return DecoderError(f"it cannot be read: {error.strerror or error}", is_temporary=True)

@@ -21,8 +21,8 @@ import torch
 from music_genre import windows
 from music_genre.classifier import GenreClassifier
 from music_genre.errors import InputError
-from music_genre.isolation import DecoderPool
-from music_genre.library.decoding import TIMEOUT, File, decode_file, outcome
+from music_genre.isolation import DecoderPool, run_in_pool
+from music_genre.library.decoding import TIMEOUT, File, decode_file
 from music_genre.library.scan import Rows, classify, prepare
 from music_genre.library.table import Row
 from music_genre.loading import find_model, load_feature_extractor
@@ -117,19 +117,17 @@ class Decoder:
         self.pool = DecoderPool(1)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for text in batch["file"].to_pylist():
-            file = File(*json.loads(text))
-            row, cuts = prepare(file, self.decode(file), self.window)
+        files = (File(*json.loads(file)) for file in batch["file"].to_pylist())
+        rate = self.feature_extractor.sampling_rate
+        calls = ((file, (file, rate, self.seconds)) for file in files)
+        for file, outcome in run_in_pool(self.pool, decode_file, calls, TIMEOUT, n_ahead=1):
+            row, cuts = prepare(file, outcome, self.window)
             features = ()
             if len(cuts):
                 features = windows.extract_features(self.feature_extractor, cuts).numpy()
             yield pa.table(
                 {"prepared": pa.array([pickle.dumps((row, features))], pa.large_binary())}
             )
-
-    def decode(self, file: File) -> tuple | InputError:
-        arguments = (file, self.feature_extractor.sampling_rate, self.seconds)
-        return outcome(self.pool.schedule(decode_file, args=arguments, timeout=TIMEOUT))
 
 
 class Classifier:

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from music_genre import windows
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
-from music_genre.errors import InputError
-from music_genre.library.decoding import File, decode_files, sha256_of
+from music_genre.isolation import DecoderPool, run_in_pool
+from music_genre.library.decoding import N_AHEAD, TIMEOUT, File, decode_file, sha256_of
 from music_genre.library.files import Found, describe_kinds, describe_others, find_files
 from music_genre.library.object_store import is_url
 from music_genre.library.table import (
@@ -67,8 +67,9 @@ def scan(
     def rows_here(files: Iterator[File]) -> Iterator[Row]:
         rate = classifier.sampling_rate
         window = int(classifier.window_seconds * rate)
-        with closing(decode_files(files, rate, seconds)) as decoded:
-            for file, outcome in decoded:
+        calls = ((file, (file, rate, seconds)) for file in files)
+        with DecoderPool(N_AHEAD) as pool:
+            for file, outcome in run_in_pool(pool, decode_file, calls, TIMEOUT, N_AHEAD):
                 row, cuts = prepare(file, outcome, window)
                 yield classify(row, cuts, classifier.labels, classifier.window_probabilities)
 
@@ -150,21 +151,20 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
 
 
 def prepare(
-    file: File, outcome: tuple[Row, np.ndarray | None] | InputError, window: int
+    file: File, outcome: tuple[Row, np.ndarray | None] | Exception, window: int
 ) -> tuple[Row, Sequence[np.ndarray]]:
     """Begin a row, and cut what was decoded into windows of so many samples; none if it failed.
 
     Args:
-        outcome: what `decode_file` returns, or why nothing.
+        outcome: what `decode_file` returned or raised.
     """
-    row = {
-        "path": file.path,
-        "size": file.size,
-        "version": file.version,
-        "is_temporary": getattr(outcome, "is_temporary", False),
-    }
-    if isinstance(outcome, InputError):
-        return row | {"error": str(outcome)}, ()
+    row = {"path": file.path, "size": file.size, "version": file.version, "is_temporary": False}
+    if isinstance(outcome, OSError):
+        error = f"it cannot be read: {outcome.strerror or outcome}"
+        return row | {"error": error, "is_temporary": True}, ()
+    if isinstance(outcome, Exception):
+        is_temporary = getattr(outcome, "is_temporary", False)
+        return row | {"error": str(outcome), "is_temporary": is_temporary}, ()
     columns, waveform = outcome
     return columns | row, () if waveform is None else windows.cut(waveform, window)
 

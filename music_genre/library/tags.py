@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
-from music_genre.isolation import DecoderPool, result
-from music_genre.library.decoding import TIMEOUT, File, in_processes
+from music_genre.isolation import DecoderPool, result, run_in_pool
+from music_genre.library.decoding import N_AHEAD, TIMEOUT, File
 from music_genre.library.fields import (
     GENRE,
     SEPARATOR,
@@ -130,14 +130,16 @@ def write_tags(
 def _changes(files: list[File], tagging: Tagging) -> tuple[list[Change], int, list[str]]:
     """What is to be written, how many files have a value, and why tags could not be read."""
     changes, n_have, left = [], 0, []
-    tasks = ((file, (os.path.realpath(file.location), tagging.field)) for file in files)
-    for file, field in in_processes(read_field, tasks):
-        if isinstance(field, InputError):
-            left.append(f"{file.path}: {field}")
-        elif not tagging.is_empty(field.values) and not tagging.replace:
-            n_have += 1
-        elif field.values not in (genres := tagging.genres(file.known), _to_write(genres, field)):
-            changes.append((file, field, genres))
+    calls = ((file, (os.path.realpath(file.location), tagging.field)) for file in files)
+    with DecoderPool(N_AHEAD) as pool:
+        for file, field in run_in_pool(pool, read_field, calls, TIMEOUT, N_AHEAD):
+            genres = tagging.genres(file.known)
+            if isinstance(field, Exception):
+                left.append(f"{file.path}: {field}")
+            elif not tagging.is_empty(field.values) and not tagging.replace:
+                n_have += 1
+            elif field.values not in (genres, _to_write(genres, field)):
+                changes.append((file, field, genres))
     return sorted(changes, key=lambda change: change[0].path), n_have, sorted(left)
 
 

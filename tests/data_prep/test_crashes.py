@@ -2,9 +2,7 @@
 
 import shutil
 import zlib
-from concurrent.futures import Future
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -40,27 +38,6 @@ def test_it_is_left_out_with_the_reason(music, tmp_path):
     rows = manifest(tmp_path / "out")
     assert {n: row["status"] for n, row in rows.items() if row["status"] != "kept"} == REASONS
     assert (done["n_kept"], done["n_clips"], done["seconds"]) == (9, 11, 8 * 1.2 + 3 * 30)
-
-
-def test_the_second_try_is_alone(monkeypatch):
-    """What ends a process takes along whatever shares the pool with it."""
-    running, n_running = set(), []
-
-    class Task(Future):
-        def __init__(self, *_: object, **options: object) -> None:
-            super().__init__()
-            running.add(self)
-            n_running.append(len(running))
-
-        def result(self) -> None:
-            running.remove(self)
-            raise MemoryError
-
-    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
-    calls = [(name, ()) for name in "abcde"]
-    done = decoding.run_in_pool(mock.Mock(schedule=Task), print, calls)
-    assert [name for name, _ in done] == list("abcde")
-    assert n_running == [1, 2, 3, 3, 3, 1, 1, 1, 1, 1]
 
 
 def test_tags_that_inflate_without_end_cost_only_themselves(tmp_path):

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import soundfile
 
 from music_genre.audio import AudioError, decode
-from music_genre.isolation import DecoderError, DecoderPool, result
+from music_genre.isolation import DecoderError, DecoderPool, result, run_in_pool
 from tests.processes import is_running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +177,23 @@ def test_processes_end_with_a_program_that_is_killed(tmp_path):
     run.kill()
     run.wait()
     wait_until(lambda: not is_running(child))
+
+
+def test_the_second_try_is_alone():
+    """What ends a process takes along whatever shares the pool with it."""
+    running, n_running = set(), []
+
+    class Task(Future):
+        def __init__(self, *_: object, **options: object) -> None:
+            super().__init__()
+            running.add(self)
+            n_running.append(len(running))
+
+        def result(self) -> None:
+            running.remove(self)
+            raise MemoryError
+
+    calls = [(name, ()) for name in "abcde"]
+    done = run_in_pool(mock.Mock(schedule=Task), print, calls, timeout=1, n_ahead=2)
+    assert [name for name, _ in done] == list("abcde")
+    assert n_running == [1, 2, 3, 3, 3, 1, 1, 1, 1, 1]

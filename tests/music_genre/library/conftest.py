@@ -14,7 +14,7 @@ import soundfile
 from mutagen import id3
 
 from music_genre import wav
-from music_genre.library import decoding, scan, tags
+from music_genre.library import scan, tags
 from tests.pool_here import PoolHere
 
 LABELS = ["rock", "jazz", "blues"]
@@ -23,7 +23,7 @@ LABELS = ["rock", "jazz", "blues"]
 @pytest.fixture
 def here(monkeypatch) -> None:
     """No processes are started; they take seconds."""
-    for module in (decoding, tags):
+    for module in (scan, tags):
         monkeypatch.setattr(module, "DecoderPool", PoolHere)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 

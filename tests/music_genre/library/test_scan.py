@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import struct
-from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +17,9 @@ from pyarrow import parquet
 from music_genre import audio
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.errors import InputError
+from music_genre.isolation import DecoderPool, run_in_pool
 from music_genre.library import decoding, scan, table
 from music_genre.library.command import FORMATS
-from music_genre.library.decoding import File, in_processes
 from tests.music_genre.library.conftest import LABELS, Stub, n_part_rows, write_with_ffmpeg
 from tests.music_genre.library.endings import end_or_return
 
@@ -319,26 +318,12 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
 
 
 def test_a_file_that_ends_its_decoder_costs_that_file():
-    tasks = [(File(name, name, 1, 1), (name,)) for name in ["a", "crash", "b", "odd", "c"]]
-    found = {file.path: str(value) for file, value in in_processes(end_or_return, tasks)}
+    calls = [(name, (name,)) for name in ["a", "crash", "b", "odd", "c"]]
+    with DecoderPool(2) as pool:
+        outcomes = run_in_pool(pool, end_or_return, calls, timeout=60, n_ahead=2)
+        found = {name: str(value) for name, value in outcomes}
     assert found == {
         **{name: name for name in "abc"},
         "crash": "its decoder crashed (SIGSEGV)",
         "odd": "it cannot be decoded (KeyError: 'moov')",
     }
-
-
-def test_few_files_wait_for_the_model():
-    def is_enough(n: int, size: int, *waveforms: np.ndarray) -> bool:
-        pending = {Future(): File(str(i), str(i), size, 1) for i in range(n)}
-        for future, waveform in zip(pending, waveforms, strict=False):
-            future.set_result(({}, waveform))
-        return decoding._is_enough(pending, num_processes=2)
-
-    assert is_enough(3, 40 * 2**20), "both processes have work, and one file is ready for them"
-    assert not is_enough(2, 40 * 2**20)
-    assert is_enough(decoding.MAX_FILES_AHEAD, 1000)
-    assert not is_enough(decoding.MAX_FILES_AHEAD - 1, 1000)
-    hours = np.empty(decoding.MAX_BYTES_DECODED // 4, np.float32)
-    assert is_enough(1, 1000, hours), "an hour of speech may be a small file"
-    assert not is_enough(2, 1000, hours[1:])

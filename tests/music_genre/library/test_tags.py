@@ -296,11 +296,11 @@ KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import mutagen
-from music_genre.library import decoding, table, tags
+from music_genre.library import table, tags
 from tests.pool_here import PoolHere
 from tests.music_genre.library.tagging import write
 
-decoding.DecoderPool = tags.DecoderPool = PoolHere
+tags.DecoderPool = PoolHere
 
 def kill_before(n):
     n_left = [n]
