@@ -22,7 +22,6 @@ from music_genre.errors import InputError
 from music_genre.isolation import DecoderPool, run_in_pool
 
 MAX_SECONDS = 60.0  # that one file may take
-N_AHEAD = 2 * joblib.cpu_count()
 
 
 def decode_sources(sources: list[MusicSource], folder: Path, options: Options) -> list[Track]:
@@ -64,7 +63,7 @@ def _decode_source(
                 arguments = member, folder / f"{i:06d}", options, are_songs, with_tags
                 yield (track, member.start), arguments
 
-    outcomes = run_in_pool(pool, decode_member, calls(source.members()), MAX_SECONDS, N_AHEAD)
+    outcomes = run_in_pool(pool, decode_member, calls(source.members()), MAX_SECONDS)
     bar = tqdm(outcomes, desc=f"Decoding {Path(source.path).name}", unit=" files", total=n_wanted)
     for (track, start), outcome in bar:
         _use(track, start, outcome)

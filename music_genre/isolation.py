@@ -47,13 +47,13 @@ class DecoderPool:
     """
 
     def __init__(self, num_processes: int) -> None:
-        self._num_processes = num_processes
+        self.num_processes = num_processes
         self._lock = threading.Lock()
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
-        return ProcessPool(self._num_processes, initializer=_limit_process, context=context)
+        return ProcessPool(self.num_processes, initializer=_limit_process, context=context)
 
     def schedule(
         self, function: Callable, args: Iterable[Any] = (), timeout: float | None = None
@@ -107,13 +107,9 @@ def result(future: Future) -> Any:
 
 
 def run_in_pool(
-    pool: DecoderPool,
-    function: Callable,
-    calls: Iterable[tuple[Any, tuple]],
-    timeout: float,
-    n_ahead: int,
+    pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]], timeout: float
 ) -> Iterator[tuple[Any, Any]]:
-    """Call a function in the pool, `n_ahead` calls ahead: each may hold a file in memory.
+    """Call a function in the pool, a few calls ahead: each may hold a file in memory.
 
     A call whose process ended is made once more after the others, alone: a process that ends takes
     along what it had just finished, so it may have been the fault of another file.
@@ -121,7 +117,7 @@ def run_in_pool(
     `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
     """
     again = []
-    for call, outcome in _run(pool, function, calls, timeout, n_ahead):
+    for call, outcome in _run(pool, function, calls, timeout, n_ahead=2 * pool.num_processes):
         if isinstance(outcome, DecoderError):
             again.append(call)
         else:

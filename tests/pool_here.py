@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 class PoolHere(AbstractContextManager):
     """Of `music_genre.isolation.DecoderPool` what the programs use."""
 
-    def __init__(self, num_processes: int) -> None: ...
+    def __init__(self, num_processes: int) -> None:
+        self.num_processes = num_processes
 
     def schedule(self, function: Callable, args: tuple, timeout: float) -> Future:
         future: Future = Future()

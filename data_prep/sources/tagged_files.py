@@ -8,7 +8,7 @@ import joblib
 from tqdm import tqdm
 
 from data_prep.archive import Member, members_of, parts_of
-from data_prep.decoding import MAX_SECONDS, N_AHEAD
+from data_prep.decoding import MAX_SECONDS
 from data_prep.genres import Spellings
 from data_prep.options import Options
 from data_prep.sources.music_source import MusicSource, new_track
@@ -27,7 +27,7 @@ def from_archive(path: Path, options: Options) -> MusicSource:
     tracks = {}
     with DecoderPool(joblib.cpu_count()) as pool:
         audio = ((m.name, (m,)) for m in members_of(path) if m.is_clip)
-        outcomes = run_in_pool(pool, read_member_tags, audio, MAX_SECONDS, N_AHEAD)
+        outcomes = run_in_pool(pool, read_member_tags, audio, MAX_SECONDS)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
             tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
             tracks[name] = _track(path, name, tags, spellings)

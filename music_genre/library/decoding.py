@@ -8,14 +8,12 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 
 from music_genre import audio
 from music_genre.library.object_store import read_object
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
-N_AHEAD = joblib.cpu_count()  # files of up to two hours wait for the model in memory
 MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
 
 

@@ -120,7 +120,7 @@ class Decoder:
         files = (File(*json.loads(file)) for file in batch["file"].to_pylist())
         rate = self.feature_extractor.sampling_rate
         calls = ((file, (file, rate, self.seconds)) for file in files)
-        for file, outcome in run_in_pool(self.pool, decode_file, calls, TIMEOUT, n_ahead=1):
+        for file, outcome in run_in_pool(self.pool, decode_file, calls, TIMEOUT):
             row, cuts = prepare(file, outcome, self.window)
             features = ()
             if len(cuts):
@@ -138,9 +138,8 @@ class Classifier:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         prepared = map(pickle.loads, batch["prepared"].to_pylist())
-        labels = self.classifier.labels
-        rows = (classify(row, features, labels, self.probabilities) for row, features in prepared)
+        rows = classify(prepared, self.classifier.labels, self.probabilities)
         return pa.table({"row": [json.dumps(row) for row in rows]})
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        return self.classifier.feature_probabilities(torch.from_numpy(features))
+    def probabilities(self, features: list[np.ndarray]) -> np.ndarray:
+        return self.classifier.feature_probabilities(torch.from_numpy(np.stack(features)))

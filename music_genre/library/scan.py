@@ -8,11 +8,12 @@ machines.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from music_genre import windows
 from music_genre.classifier import BATCH_SIZE, GenreClassifier
 from music_genre.isolation import DecoderPool, run_in_pool
-from music_genre.library.decoding import N_AHEAD, TIMEOUT, File, decode_file, sha256_of
+from music_genre.library.decoding import TIMEOUT, File, decode_file, sha256_of
 from music_genre.library.files import Found, describe_kinds, describe_others, find_files
 from music_genre.library.object_store import is_url
 from music_genre.library.table import (
@@ -68,10 +69,10 @@ def scan(
         rate = classifier.sampling_rate
         window = int(classifier.window_seconds * rate)
         calls = ((file, (file, rate, seconds)) for file in files)
-        with DecoderPool(N_AHEAD) as pool:
-            for file, outcome in run_in_pool(pool, decode_file, calls, TIMEOUT, N_AHEAD):
-                row, cuts = prepare(file, outcome, window)
-                yield classify(row, cuts, classifier.labels, classifier.window_probabilities)
+        with DecoderPool(joblib.cpu_count()) as pool:
+            outcomes = run_in_pool(pool, decode_file, calls, TIMEOUT)
+            prepared = (prepare(file, outcome, window) for file, outcome in outcomes)
+            yield from classify(prepared, classifier.labels, classifier.window_probabilities)
 
     parts, settings = Path(f"{output}.parts"), settings_of(classifier, seconds)
     found = find_files(roots, exclude)
@@ -170,22 +171,42 @@ def prepare(
 
 
 def classify(
-    row: Row,
-    inputs: Sequence[np.ndarray],
+    prepared: Iterable[tuple[Row, Sequence[np.ndarray]]],
     labels: Sequence[str],
-    probabilities: Callable[[Sequence[np.ndarray]], np.ndarray],
-) -> Row:
-    """Complete a row by the mean over windows, in the passes that `GenreClassifier` makes.
+    probabilities: Callable[[list[np.ndarray]], np.ndarray],
+) -> Iterator[Row]:
+    """Complete the rows, in the order in which files are finished; files share batches.
+
+    The probabilities are those of `GenreClassifier`, up to rounding. All batches have the same
+    size, so that a window's result does not depend on its neighbours: an interrupted scan gives the
+    same figures as an uninterrupted one.
 
     Args:
-        inputs: windows, or their features; a row without any is complete.
-        probabilities: of up to BATCH_SIZE inputs; shape (windows, labels).
+        prepared: rows, and their windows or the features of these; a row without any is complete.
+        probabilities: of BATCH_SIZE windows; shape (windows, labels).
     """
-    if not len(inputs):
-        return row
-    passes = [inputs[i : i + BATCH_SIZE] for i in range(0, len(inputs), BATCH_SIZE)]
-    mean = np.concatenate([probabilities(one) for one in passes]).mean(axis=0)
-    return row | genre_columns(labels, mean)
+    batch: list[tuple[Row | None, np.ndarray]] = []  # a row goes with its last window
+    file_probabilities: list[np.ndarray] = []
+
+    def classified() -> Iterator[Row]:
+        inputs = [window for _, window in batch]
+        inputs += inputs[-1:] * (BATCH_SIZE - len(inputs))
+        for (row, _), window_probabilities in zip(batch, probabilities(inputs), strict=False):
+            file_probabilities.append(window_probabilities)
+            if row is not None:
+                yield row | genre_columns(labels, np.mean(file_probabilities, axis=0))
+                file_probabilities.clear()
+        batch.clear()
+
+    for row, cuts in prepared:
+        if not len(cuts):
+            yield row
+        for i, window in enumerate(cuts):
+            batch.append((row if i == len(cuts) - 1 else None, window))
+            if len(batch) == BATCH_SIZE:
+                yield from classified()
+    if batch:
+        yield from classified()
 
 
 def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:

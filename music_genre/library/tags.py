@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pyarrow as pa
 from tqdm import tqdm
 
 from music_genre.errors import InputError
 from music_genre.genre_names import is_no_genre
 from music_genre.isolation import DecoderPool, result, run_in_pool
-from music_genre.library.decoding import N_AHEAD, TIMEOUT, File
+from music_genre.library.decoding import TIMEOUT, File
 from music_genre.library.fields import (
     GENRE,
     SEPARATOR,
@@ -131,8 +132,8 @@ def _changes(files: list[File], tagging: Tagging) -> tuple[list[Change], int, li
     """What is to be written, how many files have a value, and why tags could not be read."""
     changes, n_have, left = [], 0, []
     calls = ((file, (os.path.realpath(file.location), tagging.field)) for file in files)
-    with DecoderPool(N_AHEAD) as pool:
-        for file, field in run_in_pool(pool, read_field, calls, TIMEOUT, N_AHEAD):
+    with DecoderPool(joblib.cpu_count()) as pool:
+        for file, field in run_in_pool(pool, read_field, calls, TIMEOUT):
             genres = tagging.genres(file.known)
             if isinstance(field, Exception):
                 left.append(f"{file.path}: {field}")

@@ -110,7 +110,7 @@ def test_of_several_copies_the_longest_that_decodes_is_kept(tmp_path, order):
 
 def test_few_clips_are_read_ahead(tmp_path, monkeypatch):
     """A clip is up to 64 MB: with one core, three wait for their turn."""
-    monkeypatch.setattr("data_prep.decoding.N_AHEAD", 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
     files = {"rock.00000.wav": b""} | {f"pop.{i:05d}.wav": clip_bytes(1) for i in range(20)}
     n_read = []
 

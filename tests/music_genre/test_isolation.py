@@ -194,6 +194,6 @@ def test_the_second_try_is_alone():
             raise MemoryError
 
     calls = [(name, ()) for name in "abcde"]
-    done = run_in_pool(mock.Mock(schedule=Task), print, calls, timeout=1, n_ahead=2)
+    done = run_in_pool(mock.Mock(schedule=Task, num_processes=1), print, calls, timeout=1)
     assert [name for name, _ in done] == list("abcde")
     assert n_running == [1, 2, 3, 3, 3, 1, 1, 1, 1, 1]

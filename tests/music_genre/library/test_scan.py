@@ -47,7 +47,7 @@ def test_every_file_gets_a_row_as_the_classifier_would_answer(
         row, alone = rows[name], classifier(music / name)
         expected = [alone.probabilities[label] for label in classifier.labels]
         found = [row[f"p_{label}"] for label in classifier.labels]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
         assert row["genre"] == alone.genre
         seconds = (0.4 + i) * 16_000 / (16_000, 22_050, 44_100)[i % 3]
         assert row["duration"] == pytest.approx(seconds, abs=0.001) == row["seconds_processed"]
@@ -75,11 +75,12 @@ def test_the_three_formats_hold_the_same_table(music, tmp_path, scan_to):
 
 
 def test_a_row_is_the_mean_of_its_windows_and_no_neighbours(tmp_path, noise, scan_to, stub):
+    """Files of 6 windows, so that batches hold the end of one and the beginning of another."""
     levels = (0.02, 0.1, 0.25)
     for i, level in enumerate(levels):
         soundfile.write(tmp_path / f"{i}.wav", noise(6, i, level), 16_000)
     rows = scan_to(tmp_path / "out.csv", tmp_path)
-    assert stub.batch_sizes == [6, 6, 6]
+    assert stub.batch_sizes == [BATCH_SIZE] * 2, "18 windows; the last batch is filled up"
     for row, level in zip(rows, levels, strict=True):
         loudness = 2 * level * np.sqrt(2 / np.pi)
         assert row["p_jazz"] == pytest.approx(0.1 + loudness, abs=0.01)
@@ -320,7 +321,7 @@ def test_a_local_model_that_was_retrained_is_another_one_and_a_demonstration_is_
 def test_a_file_that_ends_its_decoder_costs_that_file():
     calls = [(name, (name,)) for name in ["a", "crash", "b", "odd", "c"]]
     with DecoderPool(2) as pool:
-        outcomes = run_in_pool(pool, end_or_return, calls, timeout=60, n_ahead=2)
+        outcomes = run_in_pool(pool, end_or_return, calls, timeout=60)
         found = {name: str(value) for name, value in outcomes}
     assert found == {
         **{name: name for name in "abc"},
