@@ -27,6 +27,7 @@ from music_genre.audio import AudioError
 from music_genre.errors import InputError
 
 MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
+MIN_AHEAD = 8  # calls; outcomes come in order, so that a long file keeps short ones waiting
 SIGNALS = {-one.value: one.name for one in signal.Signals}  # by the exit code of their process
 OUTSIDE_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")  # the OOM killer sends the first
 
@@ -116,8 +117,9 @@ def run_in_pool(
 
     `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
     """
+    n_ahead = max(MIN_AHEAD, pool.num_processes)
     again = []
-    for call, outcome in _run(pool, function, calls, timeout, n_ahead=2 * pool.num_processes):
+    for call, outcome in _run(pool, function, calls, timeout, n_ahead):
         if isinstance(outcome, DecoderError):
             again.append(call)
         else:

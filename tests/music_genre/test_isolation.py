@@ -193,7 +193,8 @@ def test_the_second_try_is_alone():
             running.remove(self)
             raise MemoryError
 
-    calls = [(name, ()) for name in "abcde"]
+    names = "abcdefghijkl"
+    calls = [(name, ()) for name in names]
     done = run_in_pool(mock.Mock(schedule=Task, num_processes=1), print, calls, timeout=1)
-    assert [name for name, _ in done] == list("abcde")
-    assert n_running == [1, 2, 3, 3, 3, 1, 1, 1, 1, 1]
+    assert [name for name, _ in done] == list(names)
+    assert n_running == [*range(1, 10), 9, 9, 9, *[1] * 12]
