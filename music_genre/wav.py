@@ -8,7 +8,9 @@ import soundfile
 
 def to_pcm16(waveform: np.ndarray) -> np.ndarray:
     """Float32 in [-1, 1] to int16, rounded, clipped at full scale."""
-    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype("<i2")
+    scaled = waveform * 32768
+    np.rint(scaled, out=scaled)  # in place: new arrays of a clip's size cost more than the sums
+    return np.clip(scaled, -32768, 32767, out=scaled).astype("<i2")
 
 
 def wav_bytes(pcm: np.ndarray, sampling_rate: int) -> bytes:

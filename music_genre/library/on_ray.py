@@ -73,14 +73,15 @@ def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str 
             return
         has = ray.cluster_resources()
         num_cpus, num_gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
-        per_model = {"num_gpus": 1} if num_gpus else {"num_cpus": 1}
+        # A model takes no core: if its machine is lost, decoders may hold every core of the others.
+        per_model = {"num_cpus": 0} | ({"num_gpus": 1} if num_gpus else {})
         options = {"batch_size": None, "batch_format": "pyarrow"}
         blocks = from_arrow(table, override_num_blocks=ceil(len(table) / FILES_PER_BLOCK))
         prepared = blocks.map_batches(
             Decoder,
             fn_constructor_args=(model, classifier.commit, window, seconds),
             compute=ActorPoolStrategy(
-                min_size=1, max_size=max(1, num_cpus - 1), initial_size=max(1, num_cpus // 2)
+                min_size=1, max_size=num_cpus, initial_size=max(1, num_cpus // 2)
             ),
             num_cpus=1,
             **options,
