@@ -22,7 +22,6 @@ from music_genre.errors import InputError
 from music_genre.report import headline_split
 from music_genre.training import seeds
 from music_genre.training.seen import hash_tracks, read_seen, write_seen
-from tests import python
 from tests.data_prep.archives import cut_archive
 from tests.training_runs import (
     RUN_FILES,
@@ -236,17 +235,6 @@ def test_a_base_that_was_trained_on_the_test_has_no_headline(
 def test_a_tracker_that_is_not_installed_is_named(prepared, tiny_config, tmp_path):
     with pytest.raises(InputError, match="pip install wandb"):
         train(*flags(prepared, tiny_config, tmp_path / "run", report_to="wandb"))
-
-
-def test_the_process_ends_with_code_2_and_no_traceback(tmp_path):
-    result = python.run(
-        ["train_hf.py", "--dataset", "nobody/nothing", "--model_name_or_path", "nobody/nothing",
-         "--output_dir", tmp_path],
-    )  # fmt: skip
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: nobody/nothing cannot be found here or on the Hub: ")
 
 
 def test_a_damaged_archive_in_data_ends_it_with_its_sentence(tmp_path, monkeypatch, capsys):

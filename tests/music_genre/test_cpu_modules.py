@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import nn
 from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.models.hubert import HubertConfig
 from transformers.models.sew import SEWConfig
@@ -207,9 +206,3 @@ def test_threads_with_windows_of_several_lengths_do_not_mix_them_up():
     with ThreadPoolExecutor(8) as pool:
         for i, logits in enumerate(pool.map(classify, range(200))):
             assert_same(logits, expected[i % 4])
-
-
-def test_no_function_of_a_module_is_replaced():
-    model = fast(tiny())
-    assert not any("forward" in vars(module) for module in model.modules())
-    assert isinstance(model.base_model.encoder.pos_conv_embed.conv, nn.Conv1d)

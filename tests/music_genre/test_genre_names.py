@@ -2,7 +2,7 @@
 
 import pytest
 
-from music_genre.genre_names import is_no_genre, same_name_key
+from music_genre.genre_names import is_no_genre
 
 # The last line is what pandas reads as a missing value.
 NO_GENRES = (
@@ -22,8 +22,3 @@ def test_words_for_nothing_are_no_genre(text):
 @pytest.mark.parametrize("text", GENRES)
 def test_names_of_genres_are_genres(text):
     assert not is_no_genre(text)
-
-
-def test_spellings_that_differ_in_punctuation_are_one():
-    assert same_name_key("Earth, Wind & Fire") == same_name_key("Earth Wind and Fire ")
-    assert same_name_key("演歌") == "演歌"

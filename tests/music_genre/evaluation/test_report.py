@@ -105,56 +105,6 @@ def test_accuracies(split):
         assert report["accuracy"] == pytest.approx(n_right / len(rows))
 
 
-def test_the_interval_is_that_of_a_bootstrap_over_artists(split):
-    _, reported, rows = split
-    artists = [row["artist"] or f"unknown {i}" for i, row in enumerate(rows)]
-    assert len(set(artists)) < len(rows)
-    known = {row["artist"] for row in rows if row["artist"]}
-    assert reported["n_artists"] == len(known)
-    is_right = np.array([row["prediction"] == row["genre"] for row in rows], dtype=float)
-    groups = [np.flatnonzero(np.array(artists) == artist) for artist in sorted(set(artists))]
-    draws = np.random.default_rng(1).integers(len(groups), size=(20_000, len(groups)))
-    means = [is_right[np.concatenate([groups[i] for i in draw])].mean() for draw in draws]
-    expected = np.percentile(means, [2.5, 97.5])
-    assert 0 < is_right.mean() < 1
-    assert reported["accuracy_ci95"] == pytest.approx(expected, abs=0.07)
-
-
-def test_macro_f1_and_the_genres(split):
-    _, reported, rows = split
-    assert list(reported["per_genre"]) == list(LABELS)
-    f1s = []
-    for genre, row in reported["per_genre"].items():
-        n = sum(r["genre"] == genre for r in rows)
-        n_predicted = sum(r["prediction"] == genre for r in rows)
-        n_right = sum(r["genre"] == genre == r["prediction"] for r in rows)
-        precision = n_right / n_predicted if n_predicted else 0
-        recall = n_right / n if n else 0
-        f1 = 2 * n_right / (n + n_predicted) if n + n_predicted else 0
-        assert row == pytest.approx({"precision": precision, "recall": recall, "f1": f1, "n": n})
-        if n + n_predicted:
-            f1s.append(f1)
-    assert reported["macro_f1"] == pytest.approx(sum(f1s) / len(f1s))
-
-
-def test_calibration(split):
-    _, reported, rows = split
-    likelihoods = [float(row[row["genre"]]) for row in rows]
-    assert reported["nll"] == pytest.approx(-np.log(likelihoods).mean(), abs=1e-4)
-    bins: dict[int, list[tuple[float, bool]]] = {}
-    for row in rows:
-        confidence = max(float(row[label]) for label in LABELS)
-        is_right = row["prediction"] == row["genre"]
-        bins.setdefault(int(confidence * 10), []).append((confidence, is_right))
-    error = 0.0
-    for (_, clips), reported_bin in zip(sorted(bins.items()), reported["reliability"], strict=True):
-        confidence, accuracy = np.mean(clips, axis=0)
-        expected = {"confidence": confidence, "accuracy": accuracy, "n": len(clips)}
-        assert reported_bin == pytest.approx(expected, abs=1e-5)
-        error += abs(confidence - accuracy) * len(clips) / len(rows)
-    assert reported["ece"] == pytest.approx(error, abs=1e-5)
-
-
 def test_a_report_names_folders_without_their_paths(run_dir, uneven_net, uneven):
     report = read_report(run_dir)
     assert report["one_pass_seconds"] is None

@@ -8,7 +8,6 @@ import pytest
 from safetensors.torch import load_file
 
 from music_genre.training import averaging
-from music_genre.training.checkpoints import read_choice, save_linear_probe
 from tests.uneven import write_net
 
 N_TRACKS = 40
@@ -75,10 +74,3 @@ def test_weights_are_averaged_one_by_one(tmp_path):
     averaging.average(one, other)
     for name, tensor in load_file(one / "model.safetensors").items():
         np.testing.assert_allclose(tensor, (before[name] + two[name]) / 2, rtol=1e-6)
-
-
-def test_the_choice_is_read_again(tmp_path):
-    assert read_choice(tmp_path) is None
-    saved = SimpleNamespace(save_pretrained=lambda folder: folder.mkdir(exist_ok=True))
-    save_linear_probe(tmp_path, saved, saved, {"layers": 1, "C": 0.01})
-    assert read_choice(tmp_path) == {"layers": 1, "C": 0.01}

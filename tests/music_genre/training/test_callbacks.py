@@ -43,25 +43,6 @@ def test_weights_that_gpus_share_are_left_to_the_trainer(sharded_by):
     LoadCheckpoints("nowhere").on_train_begin(args, TrainerState(), TrainerControl())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_after_the_step_and_only_while_training(number):
-    before = signal.getsignal(number)
-    callback, control = StopEarly(), TrainerControl()
-    state = TrainerState(epoch=0.5, global_step=5, max_steps=20)
-    callback.on_train_begin(ARGS, state, control)
-    callback.on_step_end(ARGS, state, control)
-    assert not control.should_training_stop
-    os.kill(os.getpid(), number)
-    callback.on_step_end(ARGS, state, control)
-    assert control.should_training_stop
-    assert control.should_save
-    assert callback.asked_by == number
-    os.kill(os.getpid(), signal.SIGTERM)  # as a launcher sends it that was stopped, too
-    assert callback.asked_by == number
-    callback.on_train_end(ARGS, state, control)
-    assert signal.getsignal(number) == before
-
-
 def test_who_presses_ctrl_c_again_does_not_wait():
     callback = StopEarly()
     callback.on_train_begin(ARGS, TrainerState(), TrainerControl())

@@ -10,7 +10,6 @@ from transformers import TrainingArguments
 
 from music_genre.errors import InputError
 from music_genre.training import failures, processes
-from music_genre.training.clock import Clock
 from music_genre.training.processes import in_any_process, shared
 
 
@@ -41,15 +40,6 @@ def test_each_flag_is_answered(monkeypatch):
     monkeypatch.setattr(processes, "PartialState", lambda: two)
     monkeypatch.setattr(processes, "reduce", lambda flags, _: flags + torch.tensor([0.0, 1, 0]))
     assert in_any_process(True, False, False) == [True, True, False], "one process is enough"
-
-
-def test_the_clock_counts_each_stage():
-    clock = Clock()
-    for _ in range(2):
-        with clock.stage("scoring"):
-            pass
-    assert 0 <= clock.stages["scoring"] <= clock.seconds
-    assert clock.describe() == "Seconds: scoring 0.0; the whole run 0.0."
 
 
 def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path, monkeypatch):

@@ -39,31 +39,6 @@ def test_the_temperature_is_that_of_validation_and_in_all_figures(scored, uneven
         assert not np.allclose(score, short.mean(0), rtol=1e-3)
 
 
-def test_what_is_measured_is_what_is_served(scored, tracks, tmp_path):
-    classifier, scores, _ = scored
-    classifier.model.save_pretrained(tmp_path)
-    classifier.feature_extractor.save_pretrained(tmp_path)
-    served = GenreClassifier(tmp_path, precision="fp32", device=str(PartialState().device))
-    for name, score in scores.items():
-        for i, expected in enumerate(score.probabilities):
-            whole = served.window_probabilities(tracks[name][i]).mean(0)
-            np.testing.assert_allclose(whole, expected, rtol=1e-4)
-
-
-def test_one_pass_of_a_song_is_of_all_its_excerpts(scored, tracks):
-    classifier, scores, _ = scored
-    n_excerpts = [len(rows) for rows in tracks["test"].tracks]
-    assert sorted(n_excerpts) == [1, 1, 1, 1, 1, 3, 3]
-    for i, found in enumerate(scores["test"].one_pass_probabilities):
-        one_each = [
-            scoring.classify_in_one_pass(classifier.model, classifier.feature_extractor, waveform)
-            for waveform in tracks["test"].waveforms(i)
-        ]
-        np.testing.assert_allclose(found, np.mean(one_each, axis=0), rtol=1e-5)
-        if n_excerpts[i] > 1:
-            assert not np.allclose(found, one_each[0], rtol=1e-3)
-
-
 def test_one_clip_that_one_pass_cannot_take_leaves_no_figure(scored, tracks, monkeypatch):
     classifier, _, _ = scored
     longest = max(len(w) for i in range(7) for w in tracks["test"].waveforms(i))
