@@ -1,4 +1,4 @@
-"""From music with genres to a `datasets` Audio dataset: sources, splits and leakage.
+"""Build a `datasets` Audio dataset from music with genres: sources, splits and leakage.
 
 Run: python -m data_prep --help. It imports the core (modules directly in `music_genre`) and no
 other room. Training, baselines and benchmarks import it.

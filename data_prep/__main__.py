@@ -11,7 +11,7 @@ these, a dataset on the Hub or on the disk, or `synthetic`. The result is a fold
 `datasets.load_from_disk`, with manifest.csv and a dataset card.
 """
 
-# Decoder processes import this file: what takes long to import is imported in the functions.
+# Decoder processes import this file, so slow imports are inside the functions.
 import argparse
 from dataclasses import fields
 from pathlib import Path
@@ -32,18 +32,18 @@ def parse_arguments() -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("archives", nargs="*", metavar="SOURCE", help="one; or several of GTZAN, which are merged")
+    add("archives", nargs="*", metavar="SOURCE", help="one source, or several of GTZAN to merge")
     add("--output_dir", type=Path, help="default: data/SOURCE-prepared or data/SOURCE-SPLIT")
-    add("--overwrite", action="store_true", help="prepare anew, in place of a preparation there")
+    add("--overwrite", action="store_true", help="prepare again, replacing the old preparation")
     add(
         "--split", choices=SPLITS,
         help="GTZAN: filtered (its default, used in papers), artist or random (used in courses); "
         "others: artist, album, random, or given by the source (default: the strictest known)",
     )  # fmt: skip
-    add("--seed", type=int, help="for splits that are drawn (0)")
+    add("--seed", type=int, help="for splits that are drawn at random (0)")
     add(
         "--sampling_rate", type=int,
-        help="hertz, of the dataset: what the model takes, such as 32000 for EfficientAT (16000)",
+        help="of the dataset, in hertz: the model's own, such as 32000 for EfficientAT (16000)",
     )  # fmt: skip
     add(
         "--on_bad_clip", choices=("drop", "fail"),
@@ -57,19 +57,19 @@ def parse_arguments() -> argparse.Namespace:
         "unless given twice (--public --public) by someone who has the rights",
     )  # fmt: skip
     add = parser.add_argument_group("custom genres").add_argument
-    add("--genre_from", choices=GENRE_FROM, help="where genres are (recognised, except tags)")
+    add("--genre_from", choices=GENRE_FROM, help="where genres come from (recognised, except tags)")
     add(
         "--columns", nargs="+", metavar="NAME=COLUMN",
-        help="if columns have other names, such as genre=style; a table has "
-        f"{', '.join(COLUMNS)}, a dataset genre and artist",
+        help="for columns with other names, such as genre=style; NAME of a table: "
+        f"{', '.join(COLUMNS)}; of a dataset: genre and artist",
     )  # fmt: skip
     add("--genres", help='keep only these, "Techno,House"; or a number: 8 keeps the most frequent')
-    add("--synonyms", metavar="FILE", help="spellings of genres, as data_prep/synonyms.txt")
-    add("--min_tracks", type=int, help="leave out genres of fewer tracks (10)")
-    add("--clips_per_track", type=int, help="excerpts of a file of more than a minute (3)")
+    add("--synonyms", metavar="FILE", help="spellings of genres; see data_prep/synonyms.txt")
+    add("--min_tracks", type=int, help="leave out genres with fewer tracks (10)")
+    add("--clips_per_track", type=int, help="excerpts from a file longer than a minute (3)")
     add("--clip_seconds", type=float, help="length of an excerpt (30)")
-    add("--name", help="of the dataset, in cards (that of the source)")
-    add("--license", help="of the audio, as the Hub calls it, such as cc-by-4.0")
+    add("--name", help="name of the dataset in cards (the source's name)")
+    add("--license", help="licence of the audio, by its name on the Hub, such as cc-by-4.0")
     add("--description", help="a sentence for the dataset card")
     parser.set_defaults(**{field.name: field.default for field in fields(Options)})
     arguments = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def synthesise() -> Path:
-    """An archive of synthesised music, written where there is none yet."""
+    """The path of the archive of synthesised music, which is written if it does not exist."""
     from data_prep.synthetic import write_archive
 
     archive = DATA_DIR / f"{SYNTHETIC}.zip"

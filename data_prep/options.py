@@ -1,13 +1,13 @@
-"""What a person may say about a preparation: the split, which genres to keep, how songs are cut."""
+"""The options of a preparation: the split, which genres to keep, how songs are cut."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from music_genre.errors import InputError
 
-SAMPLING_RATE = 16_000  # hertz, of HuBERT, Whisper and AST; the default
+SAMPLING_RATE = 16_000  # hertz; the rate of HuBERT, Whisper and AST, and the default
 GENRE_FROM = ("folders", "table", "tags", "gtzan")
-COLUMNS = ("path", "genre", "artist", "title", "album", "split")  # of a table
+COLUMNS = ("path", "genre", "artist", "title", "album", "split")  # columns of a table
 LIMITS = {  # the smallest and the largest value
     "seed": (0, 2**32 - 1), "sampling_rate": (4_000, 96_000), "min_tracks": (1, 10_000),
     "clips_per_track": (1, 10_000), "clip_seconds": (1, 10_000),
@@ -16,17 +16,17 @@ LIMITS = {  # the smallest and the largest value
 
 @dataclass(frozen=True)
 class Options:
-    """Those of `python -m data_prep`, by the same names."""
+    """The options of `python -m data_prep`, under the same names."""
 
-    split: str | None = None  # None is the strictest that the source allows
-    seed: int = 0  # of splits that are drawn
+    split: str | None = None  # None: the strictest split that the source allows
+    seed: int = 0  # for splits that are drawn at random
     sampling_rate: int = SAMPLING_RATE  # hertz, of the dataset
-    on_bad_clip: str = "drop"  # lists it with its reason in manifest.csv; "fail" raises
-    genre_from: str | None = None  # one of GENRE_FROM; None recognises it
-    columns: dict[str, str] | None = None  # one of COLUMNS: what the table or dataset calls it
-    genres: str | None = None  # names separated by commas, or how many of the most frequent
-    synonyms: str | None = None  # path of a file as data_prep/synonyms.txt
-    min_tracks: int | None = None  # of a genre; None is 10, and 1 for a dataset
+    on_bad_clip: str = "drop"  # list the file with the reason in manifest.csv; "fail" raises
+    genre_from: str | None = None  # one of GENRE_FROM; None: recognise it
+    columns: dict[str, str] | None = None  # name in COLUMNS -> column of the source
+    genres: str | None = None  # names separated by commas, or how many of the most frequent to keep
+    synonyms: str | None = None  # path of a file like data_prep/synonyms.txt
+    min_tracks: int | None = None  # per genre; None: 10, or 1 for a dataset
     clips_per_track: int = 3
     clip_seconds: float = 30.0
     name: str | None = None
@@ -46,7 +46,7 @@ class Options:
                 )
 
     def given(self) -> dict:
-        """Those that are not the default."""
+        """The options that differ from their defaults."""
         return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
 
     def check_unused(self, names: Iterable[str], where: str) -> None:
