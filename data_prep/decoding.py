@@ -1,7 +1,7 @@
 """Decode every track of the sources once, in decoder processes, into WAV files in a folder.
 
-A file that makes its decoder crash, hang or need too much memory is left out with that reason, as
-every file that cannot be used.
+A file that makes its decoder crash, hang or need too much memory is left out with that reason, like
+every other file that cannot be used.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,14 +21,14 @@ from music_genre.audio import AudioError
 from music_genre.errors import InputError
 from music_genre.isolation import DecoderPool, run_in_pool
 
-MAX_SECONDS = 60.0  # that one file may take
+MAX_SECONDS = 60.0  # time limit for one file
 
 
 def decode_sources(sources: list[MusicSource], folder: Path, options: Options) -> list[Track]:
-    """Decode the tracks that are not left out yet; their clips are in `folder`.
+    """Decode the tracks that are not left out yet, and write their clips to `folder`.
 
-    Returns all tracks; those that cannot be used say why. Raises InputError where a source cannot
-    be read, or a track and `options.on_bad_clip` is "fail".
+    Returns all tracks; the status of a bad track says why it cannot be used. Raises InputError: a
+    source cannot be read, or a track cannot be used and `options.on_bad_clip` is "fail".
     """
     tracks = []
     with DecoderPool(joblib.cpu_count()) as pool:
@@ -49,7 +49,7 @@ def decode_sources(sources: list[MusicSource], folder: Path, options: Options) -
 def _decode_source(
     pool: DecoderPool, source: MusicSource, folder: Path, options: Options
 ) -> Iterator[Track]:
-    """Yield tracks as they are decoded, one that has several members as often."""
+    """Yield tracks as they are decoded; a track with several members is yielded for each one."""
     wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
     n_wanted = len(wanted)
     are_songs = source.kind != "gtzan"
@@ -57,7 +57,7 @@ def _decode_source(
 
     def calls(members: Iterable[Member]) -> Iterator[tuple[tuple[Track, float], tuple]]:
         for i, member in enumerate(members):
-            track = wanted.pop(member.name, None)  # an archive may hold two members of one name
+            track = wanted.pop(member.name, None)  # an archive may hold a name twice
             if track and track.is_kept:
                 with_tags = may_have_tags and not (track.artist and track.title)
                 arguments = member, folder / f"{i:06d}", options, are_songs, with_tags
@@ -70,12 +70,12 @@ def _decode_source(
         yield track
     for track in wanted.values():
         if track.is_kept:
-            track.leave_out_bad("it went away while this was read")
+            track.leave_out_bad("it disappeared while the source was read")
             yield track
 
 
 def _use(track: Track, start: float, outcome: DecodedTrack | Exception) -> None:
-    """Add the clips of a file that begins at `start`, in seconds, or say why there are none."""
+    """Add the clips of a file that begins `start` seconds into the track, or record why not."""
     match outcome:
         case DecodedTrack():
             track.add(outcome.clips, start, outcome.seconds, outcome.lost_seconds, outcome.sha256)

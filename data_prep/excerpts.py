@@ -1,7 +1,7 @@
-"""Cut a track to clips: whole if it is short, else excerpts spread over it, silence skipped.
+"""Cut a track into clips: all of a short one, or excerpts spread over a song, without silence.
 
-`decode_member` runs in a decoder process and writes the clips as WAVs. Of a song only the excerpts
-are decoded, from where they begin, so that memory and time do not grow with its length.
+`decode_member` runs in a decoder process and writes the clips as WAVs. Only the excerpts of
+a song are decoded, each from where it begins, so memory and time do not grow with song length.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from music_genre.errors import InputError
 from music_genre.wav import to_pcm16, wav_bytes
 
 MIN_SECONDS = 1.0
-MAX_SECONDS = 60.0  # of a clip that is taken whole; a longer file is a song
-QUIET = 1e-3  # root mean square of a second, full scale is 1; a fade ends below this
-# Where in its part of the song an excerpt may lie, from 0 to 1; the first one with sound is taken.
+MAX_SECONDS = 60.0  # a file up to this length is one clip; a longer file is a song
+QUIET = 1e-3  # RMS of one second of audio, full scale is 1; a fade ends below this
+# Places for an excerpt in its part of the song, from 0 to 1; the first one with sound is used.
 PLACES = (0.5, 0.25, 0.75, 0.0, 1.0)
 
 
@@ -34,7 +34,7 @@ class DecodedTrack(NamedTuple):
 
 
 class WritingError(InputError):
-    """A clip cannot be written, so none can."""
+    """A clip cannot be written, so the others cannot be written either."""
 
 
 def decode_member(
@@ -42,8 +42,8 @@ def decode_member(
 ) -> DecodedTrack:
     """Decode a file, and write its clips beside `stem`.
 
-    Raises MemberError or OSError: it cannot be read. AudioError: it cannot be decoded, is too short
-    or too long, or silent. WritingError: there is no room for a clip.
+    Raises MemberError or OSError: the file cannot be read. AudioError: it cannot be decoded, is too
+    short, too long or silent. WritingError: there is no room for a clip.
     """
     source = member.path if member.path and member.path.is_file() else member.read()
     excerpts = cut(source, options, are_songs)
@@ -71,11 +71,11 @@ def decode_member(
 def cut(
     source: Path | bytes, options: Options, are_songs: bool = True
 ) -> list[tuple[float, Decoded]]:
-    """Where the clips of a track of any length begin, in seconds, and what they hold.
+    """Return the start in seconds and the audio of each clip of a track of any length.
 
-    An excerpt that is mostly silent, cannot be decoded or is not there is looked for in other
-    places of its part of the song. `are_songs`: a file of more than MAX_SECONDS is a song, not a
-    mistake. Raises AudioError: there is none.
+    If an excerpt is mostly silent, cannot be decoded or is missing, other places in its part of the
+    song are tried. `are_songs`: a file longer than MAX_SECONDS is a song, not a mistake. Raises
+    AudioError: there is no clip.
     """
     rate = options.sampling_rate
     duration = measure(source)
@@ -106,6 +106,6 @@ def cut(
 
 
 def _is_quiet(waveform: np.ndarray, sampling_rate: int) -> bool:
-    """Whether half of it or more is silence."""
+    """Whether half of the waveform or more is silence."""
     seconds = np.split(waveform, range(sampling_rate, len(waveform), sampling_rate))
     return np.mean([np.sqrt(np.mean(second**2)) < QUIET for second in seconds]) >= 0.5

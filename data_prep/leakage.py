@@ -1,4 +1,4 @@
-"""What a model may know of the test tracks from train, in numbers and in words."""
+"""Count and describe what a model may know about the test tracks from train."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def leakage(assignment: Mapping[str, str], tracks: Mapping[str, Track]) -> dict[
 
 
 def describe_leakage(counts: Mapping[str, int] | None) -> str:
-    """One line for a person; `counts` are those of `leakage`, None for synthesised music."""
+    """Describe the result of `leakage` in one line; `counts` is None for synthesised music."""
     if counts is None:
         return "synthesised: nothing to check"
     n = counts["test_tracks"]

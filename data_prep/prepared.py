@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 DATA_DIR = Path("data")
 PREPARATION_FILE = "preparation.json"
-SYNTHETIC = "synthetic"  # as a source: music that this program makes
+SYNTHETIC = "synthetic"  # the name of a source: music that this program synthesises
 ARCHIVE = re.compile(r"\.(zip|tgz|tar(\.\w+)?)$", re.IGNORECASE)
 TABLE = re.compile(r"\.(csv|tsv|txt|jsonl?|parquet|xlsx)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is known of a prepared dataset, from its preparation.json."""
+    """What preparation.json says about a prepared dataset."""
 
-    kind: str  # where the genres are from: gtzan, folders, table, tags or dataset
+    kind: str  # where the genres come from: gtzan, folders, table, tags or dataset
     dataset_name: str  # for reports and cards, such as GTZAN
-    genres: list[str]  # of the ClassLabel `genre`, in its order
+    genres: list[str]  # names of the ClassLabel `genre`, in its order
     split: str  # filtered, artist, album, random or given
     split_description: str  # the same in words
     is_synthetic: bool
-    leakage: dict[str, int] | None  # of `leakage.leakage`; None where there is nothing to check
-    seed: int  # of a split that was drawn
+    leakage: dict[str, int] | None  # from `leakage.leakage`; None if there is nothing to check
+    seed: int  # of a split that was drawn at random
     sampling_rate: int = SAMPLING_RATE  # hertz
     asked: dict = field(default_factory=dict)  # options that were given, such as split
-    warnings: list[str] = field(default_factory=list)  # sentences for whoever trains on it
+    warnings: list[str] = field(default_factory=list)  # sentences for anyone who trains on it
 
 
 def default_output_dir(
     sources: Sequence[str | Path], split: str | None = None, sampling_rate: int = SAMPLING_RATE
 ) -> Path:
-    """Where sources are prepared when nobody says where, such as data/my-music-prepared.
+    """The default output folder for these sources, such as data/my-music-prepared.
 
-    The name is that of the first source. It is never the source's own, which may lie in data/.
+    It is named after the first source, but never equal to it: the source may be in data/ too.
     """
     path = Path(sources[0]).expanduser()
     name = plain_name(path) if path.exists() else str(sources[0])
@@ -58,7 +58,7 @@ def default_output_dir(
 
 
 def plain_name(path: Path) -> str:
-    """The name of a source without what its kind adds: "My music.tar.gz" is "My music"."""
+    """The name of a source without the suffix of its kind: "My music.tar.gz" is "My music"."""
     name = path.resolve().name
     if path.is_dir():
         return name
@@ -66,7 +66,7 @@ def plain_name(path: Path) -> str:
 
 
 def read_preparation(folder: Path) -> dict | None:
-    """The content of preparation.json; None where data_prep did not make the folder."""
+    """The content of preparation.json; None if data_prep did not make the folder."""
     try:
         preparation = json.loads((folder / PREPARATION_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -80,11 +80,11 @@ def is_prepared(folder: Path) -> bool:
 
 
 def load_prepared(folder: Path) -> tuple["DatasetDict", Preparation]:
-    """The dataset of a prepared folder and what is known of it.
+    """Load the dataset of a prepared folder and its `Preparation`.
 
     The splits train, validation and test have the columns `file`, `audio` (a dict with the `bytes`
     of a mono 16-bit WAV), `genre` (ClassLabel), `track_id`, `artist` (empty if unknown) and `start`
-    (seconds into the track). Raises InputError: no data_prep of this version made the folder.
+    (seconds into the track). Raises InputError: this version of data_prep did not make it.
     """
     from datasets import Audio, load_from_disk
 
