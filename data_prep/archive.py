@@ -1,8 +1,8 @@
 """Read archives of music safely, without extracting them: zip, tar (also compressed) or a folder.
 
 `members_of(path)` yields one `Member` per file that can be audio or a table. Nothing is written to
-disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: what is inflated of
-one member is bounded by MAX_MEMBER_BYTES, of a whole archive by MAX_MEMBERS and MAX_TOTAL_BYTES.
+disk, so a name such as ../../x has no effect. Sizes in headers are not trusted: MAX_MEMBER_BYTES
+limits how much of a member is inflated, MAX_MEMBERS and MAX_TOTAL_BYTES limit a whole archive.
 """
 
 import os
@@ -18,17 +18,17 @@ from typing import IO
 from music_genre import audio
 from music_genre.errors import InputError, first_line
 
-MARKER = "SYNTHETIC_MUSIC.txt"  # a file of this name marks an archive of synthesised music
+MARKER = "SYNTHETIC_MUSIC.txt"  # a file with this name marks an archive of synthesised music
 MAX_MEMBER_BYTES = 64 * 2**20  # a minute of 24-bit stereo at 96 kHz is 35 MB
 MAX_MEMBERS = 100_000  # the Kaggle zip has 2,000
 MAX_TOTAL_BYTES = 8 * 2**30  # the Kaggle zip unpacks to 1.4 GB
-MAX_HEADER_BYTES = 2**20  # of a long name in a tar
+MAX_HEADER_BYTES = 2**20  # of a header in a tar, such as a long name
 
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 
 
 class MemberError(InputError):
-    """One member that cannot be read; the message says why."""
+    """A member cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Member:
     """A file of a source. It can be sent to another process and read there."""
 
     name: str
-    path: Path | None = None  # of a file on the disk, which need not be read whole
-    archive: Path | None = None  # a zip
-    data: bytes | None = None  # its bytes, where they had to be read at once
-    start: float = 0.0  # where in its track it begins, in seconds
+    path: Path | None = None  # of a file on disk, which need not be read as a whole
+    archive: Path | None = None  # the zip that holds it
+    data: bytes | None = None  # its bytes, if they had to be read immediately
+    start: float = 0.0  # where it begins, in seconds into its track
     problem: str = ""  # why it cannot be read
 
     def read(self) -> bytes:
-        """Its bytes. Raises MemberError: they cannot be read, or are more than MAX_MEMBER_BYTES."""
+        """Return its bytes. Raises MemberError: they cannot be read or exceed MAX_MEMBER_BYTES."""
         if self.problem:
             raise MemberError(self.problem)
         if self.data is not None:
@@ -66,11 +66,11 @@ class Member:
 
 
 def members_of(path: Path, suffixes: Set[str] = audio.SUFFIXES) -> Iterator[Member]:
-    """The audio and the marker in an archive, hidden files left out, in the archive's own order.
+    """Yield the audio files and the marker of an archive in its own order, without hidden files.
 
-    `suffixes` are those of the files that are wanted besides the marker, e.g. {".png"}.
+    `suffixes` are the suffixes of the files to yield besides the marker, e.g. {".png"}.
 
-    Raises InputError: it is not there, no archive, damaged, or too large.
+    Raises InputError: the path does not exist, is not an archive, is damaged, or is too large.
     """
     if path.is_dir():
         yield from _folder_members(path, suffixes)
@@ -93,7 +93,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file is hidden, or lies in a bin or a folder that systems make for themselves."""
+    """Whether a file is hidden, or in a recycle bin or another folder that systems create."""
     return any(
         part.casefold() in audio.BINS or (part.startswith(".") and part not in (".", ".."))
         for part in parts_of(name)
@@ -127,7 +127,7 @@ def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     wanted = [e for e in entries if not e.is_dir() and _is_wanted(e.filename, suffixes)]
-    # zipfile inflates no more of a file than the list says.
+    # zipfile never inflates more of a file than the size in the list.
     sizes = (min(entry.file_size, MAX_MEMBER_BYTES + 1) for entry in wanted)
     _check_size(path, len(entries), sum(sizes))
     for entry in wanted:
@@ -137,7 +137,7 @@ def _zip_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
 
 @lru_cache(maxsize=1)
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    """One for all members that a process reads: its list of files is long."""
+    """Open a zip once for all members that a process reads, because its list of files is long."""
     return zipfile.ZipFile(path)
 
 
@@ -154,7 +154,7 @@ def _read_zipped(path: Path, name: str) -> bytes:
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """tarfile reads long names and extended headers whole, whatever their size; this does not."""
+    """Refuses large headers: tarfile reads long names and extended headers whole, at any size."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
@@ -166,13 +166,13 @@ class _BoundedTarInfo(tarfile.TarInfo):
 
 def _open_tar(path: Path) -> tarfile.TarFile:
     try:
-        # "r|*" reads from front to back: a seek in a compressed stream would start it again.
+        # "r|*" never seeks: a seek in a compressed stream would start again at the front.
         return tarfile.open(path, "r|*", tarinfo=_BoundedTarInfo)
     except Exception as error:
         raise InputError(
-            f"{path} is no source of music: give a folder with a folder per genre, a table of "
+            f"{path} is not a source of music: give a folder with a folder per genre, a table of "
             "paths and genres (.csv, .tsv, .json, .jsonl, .parquet, .xlsx), or a zip or tar of "
-            "these. If it is one, its end is missing: download it again."
+            "these. If it is one of these, it is cut off: download it again."
         ) from error
 
 
@@ -182,21 +182,21 @@ def _tar_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
         for info in archive:
             archive.members.clear()  # tarfile would keep every header
             n_members += 1
-            n_bytes += info.size  # what is skipped is inflated as well
+            n_bytes += info.size  # skipped members are inflated too
             _check_size(path, n_members, n_bytes)
             if info.isdir() or not _is_wanted(info.name, suffixes):
                 continue
             if not info.isreg():
                 yield Member(info.name, problem="a link or a device, not a file")
                 continue
-            try:  # at once: the stream cannot go back
+            try:  # read it now: the stream cannot go back
                 yield Member(info.name, data=_read_bounded(archive.extractfile(info)))
             except MemberError as error:
                 yield Member(info.name, problem=str(error))
 
 
 def _folder_members(path: Path, suffixes: Set[str]) -> Iterator[Member]:
-    """Links to folders are followed once, but for those to what is in `path`, or holds it."""
+    """Follow each link to a folder once, except links to folders inside or above `path`."""
     root = path.resolve()
     seen = {root}
 
@@ -224,7 +224,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _read_file(path: Path) -> bytes:
-    if not path.is_file():  # a broken link, or a pipe that opening would wait on
+    if not path.is_file():  # a broken link, or a pipe that would block when opened
         raise MemberError("a broken link or a device, not a file")
     try:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """The output folder: its files, and how it is replaced.
 
 A dataset is built in a hidden working folder beside the output folder and moved into place by one
-rename, so a run that is killed at any moment leaves no half of a dataset. Nothing is removed that
-data_prep did not write, by name.
+rename, so a run that is killed at any moment never leaves half a dataset. Only files with names
+that data_prep writes are removed.
 """
 
 import csv
@@ -52,10 +52,10 @@ def check_replaceable(output_dir: Path) -> None:
 
 @contextmanager
 def working_folder(output_dir: Path) -> Iterator[Path]:
-    """The hidden folder beside `output_dir`, for one run at a time; removed at the end.
+    """Create the hidden folder beside `output_dir` for one run, and remove it at the end.
 
-    Another run that has it is waited for. What a killed run left there is removed. Raises
-    InputError: the folder is not data_prep's.
+    If another run uses it, wait for that run. Files that a killed run left there are removed.
+    Raises InputError: the folder is not data_prep's.
     """
     folder = output_dir.with_name(f".{output_dir.name}.partial")
     lock = FileLock(output_dir.with_name(f".{output_dir.name}.lock"))
@@ -81,7 +81,7 @@ def working_folder(output_dir: Path) -> Iterator[Path]:
 
 
 def write_dataset(folder: Path, tracks: list[Track], preparation: dict) -> None:
-    """Write the whole dataset into a working folder, from the clips that lie there."""
+    """Write the whole dataset into a working folder, from the clips in it."""
     dataset = folder / DATASET
     _save_splits(tracks, dataset, preparation)
     with (dataset / MANIFEST_FILE).open("w", encoding="utf-8", newline="") as file:
@@ -94,7 +94,7 @@ def write_dataset(folder: Path, tracks: list[Track], preparation: dict) -> None:
 
 
 def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
-    """`save_to_disk` puts the bytes of the WAV files into the dataset, a hundred at a time."""
+    """Save the splits; `save_to_disk` embeds the bytes of the WAV files, a hundred at a time."""
     genres = preparation["genres"]
     features = Features(
         file=Value("string"),
@@ -102,20 +102,20 @@ def _save_splits(tracks: list[Track], folder: Path, preparation: dict) -> None:
         genre=ClassLabel(names=genres),
         track_id=Value("string"),
         artist=Value("string"),
-        start=Value("float32"),  # seconds into the track, of which this clip is a part
+        start=Value("float32"),  # seconds into the track that this clip is a part of
     )
     kept = sorted((track for track in tracks if track.is_kept), key=lambda track: track.track_id)
     splits = {}
     for split in SPLITS:
         split_tracks = [track for track in kept if track.split == split]
         rows = [row for track in split_tracks for row in _rows(track, genres)]
-        # The key of what `datasets` caches: of the clips in a split, not of time or place.
+        # The key of the caches of `datasets`: it depends on a split's clips, not on time or path.
         clips = repr([(track.track_id, track.sha256) for track in split_tracks])
         splits[split] = Dataset(
             pa.Table.from_pylist(rows, features.arrow_schema),
             fingerprint=hashlib.sha256(clips.encode()).hexdigest()[:16],
         )
-    # An empty split needs a file as well.
+    # An empty split needs a file too.
     num_shards = {split: None if len(clips) else 1 for split, clips in splits.items()}
     DatasetDict(splits).save_to_disk(folder, num_shards=num_shards)
 
@@ -135,7 +135,7 @@ def _rows(track: Track, genres: list[str]) -> Iterator[dict]:
 def move_into_place(folder: Path, output_dir: Path) -> None:
     """Rename the finished dataset to `output_dir`; the old one, if any, is renamed first.
 
-    A program that is killed between the two leaves none: the next one prepares it anew.
+    A run that is killed between the two renames leaves no dataset; the next run prepares it again.
     """
     if output_dir.exists():
         output_dir.rename(folder / REPLACED)

@@ -1,6 +1,6 @@
-"""The preparation: sources in, a finished dataset folder out, or nothing.
+"""Turn sources into a finished dataset folder, or write nothing.
 
-if __name__ == "__main__":  # its decoder processes import the program that calls it
+if __name__ == "__main__":  # decoder processes import the calling program
     prepare(["data/GTZAN Genre Collection.zip"], Path("data/gtzan"))
     prepare(["My genres"], Path("data/mine"))
 """
@@ -34,8 +34,8 @@ from data_prep.track import Track
 from music_genre import audio
 from music_genre.errors import InputError
 
-RECIPE_VERSION = 6  # raised when the same source would give another dataset
-STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # whatever else changes in a folder
+RECIPE_VERSION = 6  # increased when the same source would give a different dataset
+STATE_SUFFIXES = audio.SUFFIXES | TABLE_SUFFIXES | {".arrow"}  # other files may change
 
 
 def prepare(
@@ -44,8 +44,8 @@ def prepare(
     """Turn GTZAN archives, or one source of other genres, into a folder for `load_from_disk`.
 
     Args:
-        archives: a zip, tar, folder or table each, or the id of a dataset on the Hub; several are
-            merged for GTZAN, where a track that is in several is kept once, the longest.
+        archives: zips, tars, folders, tables, or the id of a dataset on the Hub. Several are
+            merged for GTZAN; a track that is in several is kept once, in its longest form.
         overwrite: replace a preparation in `output_dir`, never anything else.
         options: the fields of `Options`.
 
@@ -53,13 +53,13 @@ def prepare(
         The content of `preparation.json`: options, sources, counts, leakage, warnings.
 
     Raises:
-        InputError: with a sentence for the person who runs it; nothing is written.
+        InputError: with a sentence for the user; nothing is written.
     """
     chosen = Options(**options)
     paths = [Path(archive).expanduser() for archive in archives]
     output_dir = output_dir.resolve()  # a link to a folder on another disk stays a link
     sources = [_describe_state(path, chosen, output_dir) for path in paths]
-    asked = chosen.given() | {  # what makes two preparations the same, by names for people
+    asked = chosen.given() | {  # must match to reuse a preparation; messages show the keys
         "source": [source["path"] for source in sources],
         "version of this program": RECIPE_VERSION,
     }
@@ -114,16 +114,18 @@ def _recognise_all(paths: list[Path], options: Options) -> list[MusicSource]:
     if options.split not in (None, *methods):
         what = "GTZAN" if is_gtzan else "your own genres"
         raise InputError(
-            f"--split {options.split} is not one for {what}: choose one of {', '.join(methods)}."
+            f"--split {options.split} is not available for {what}: choose one of "
+            f"{', '.join(methods)}."
         )
     return sources
 
 
 def _describe_state(path: Path, options: Options, output_dir: Path) -> dict[str, str]:
-    """Where a source is and its state, without reading it: it may be many gigabytes.
+    """Return the path and state of a source without reading it: it may be many gigabytes.
 
-    The state is that of the files in a folder but those of `output_dir`, of a table and the files
-    in it; of a dataset on the Hub it is the commit, or "" where the Hub cannot be asked.
+    For a folder, the state covers its files except those in `output_dir`; for a table, the table
+    and the files that it lists. For a dataset on the Hub it is the commit, or "" if the Hub cannot
+    be asked.
     """
     if is_hub_id(path):
         from data_prep.sources.labelled_dataset import commit_of
@@ -140,28 +142,28 @@ def _describe_state(path: Path, options: Options, output_dir: Path) -> dict[str,
     if options.synonyms:
         files.append(Path(options.synonyms))
     state = hashlib.sha256()
-    for file in filter(Path.exists, files):  # of others the preparation says what is wrong
+    for file in filter(Path.exists, files):  # missing files are reported later
         status = file.stat()
         state.update(repr((str(file), status.st_size, status.st_mtime_ns)).encode())
     return {"name": shown(path.name), "path": str(path), "state": state.hexdigest()}
 
 
 def _is_current(done: dict, known: dict, output_dir: Path) -> bool:
-    """Whether a preparation was made in this way, from what the sources hold now.
+    """Whether a preparation matches what is asked for and the current state of its sources.
 
-    Raises InputError: it was made in another way.
+    Raises InputError: something else was asked for when it was made.
     """
     now = known["asked"]
-    was = done.get("asked", now | {"version of this program": None})  # an earlier one
+    was = done.get("asked", now | {"version of this program": None})  # of an earlier version
     if others := sorted(n for n in was.keys() | now.keys() if was.get(n) != now.get(n)):
         raise InputError(
-            f"{output_dir} holds another preparation (of another {', '.join(others)}). To train on "
-            f"it, give --dataset {output_dir}; to prepare anew, give python -m data_prep another "
-            "--output_dir, or --overwrite to replace it."
+            f"{output_dir} holds another preparation (with a different {', '.join(others)}). To "
+            f"train on it, give --dataset {output_dir}; to prepare again, give python -m data_prep "
+            "another --output_dir, or --overwrite to replace it."
         )
     for was, now in zip(done["sources"], known["sources"], strict=True):
         if now["state"] not in ("", was["state"]):
-            print(f"{now['path']} has changed: {output_dir} is prepared anew.", flush=True)
+            print(f"{now['path']} has changed: {output_dir} is prepared again.", flush=True)
             return False
     print(f"{output_dir} is prepared already: nothing to do.", flush=True)
     return True

@@ -245,7 +245,7 @@ def test_a_damaged_archive_in_data_ends_it_with_its_sentence(tmp_path, monkeypat
     with pytest.raises(SystemExit) as stop:
         train_hf.main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: data/b.zip is no source of music")
+    assert capsys.readouterr().err.startswith("error: data/b.zip is not a source of music")
 
 
 # --- real music, pretrained weights ---------------------------------------------------------

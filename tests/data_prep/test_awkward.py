@@ -70,9 +70,10 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     "all files broken": (
         only(dict.fromkeys(by_genre(3), b"no music")), "no usable audio: Ambient/0.wav: it is", {},
     ),
-    "a cut zip": (cut_zip, "is no source of music", {}),
+    "a cut zip": (cut_zip, "is not a source of music", {}),
     "one audio file": (
-        only({"a.wav": clip(1)}, "a.wav"), r"is no source of music: give a folder .*, a table", {},
+        only({"a.wav": clip(1)}, "a.wav"), r"is not a source of music: give a folder .*, a table",
+        {},
     ),
     "a table without genre": (
         table([{"path": "0.wav", "artist": "x"}]),
@@ -96,7 +97,8 @@ ERRORS: dict[str, tuple[Make, str, dict]] = {
     ),
     "given splits that are not": (folder(), "needs a column split", {"split": "given"}),
     "a split of GTZAN": (
-        folder(), "--split filtered is not one for your own genres: choose one of artist, album",
+        folder(),
+        "--split filtered is not available for your own genres: choose one of artist, album",
         {"split": "filtered"},
     ),
     "no tags": (folder(), "None of the 6 audio files .* a genre tag", {"genre_from": "tags"}),

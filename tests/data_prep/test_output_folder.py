@@ -63,11 +63,11 @@ def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     first = prepare([path], out, split="random", seed=1)
     same = {"split": "random", "seed": 1}
     for source, options, difference in (
-        (path, same | {"seed": 2}, "another seed"),
-        (path, same | {"split": "artist", "on_bad_clip": "fail"}, "another on_bad_clip, split"),
-        (path, same | {"genre_from": "gtzan"}, "another genre_from"),
-        (path, same | {"sampling_rate": 8000}, "another sampling_rate"),
-        (other, same, "another source"),
+        (path, same | {"seed": 2}, "a different seed"),
+        (path, same | {"split": "artist", "on_bad_clip": "fail"}, "a different on_bad_clip, split"),
+        (path, same | {"genre_from": "gtzan"}, "a different genre_from"),
+        (path, same | {"sampling_rate": 8000}, "a different sampling_rate"),
+        (other, same, "a different source"),
     ):
         with pytest.raises(InputError, match=difference):
             prepare([source], out, **options)
@@ -75,7 +75,7 @@ def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     done = prepare([path, other], out, split="random", seed=2, overwrite=True)
     assert json.loads((out / "preparation.json").read_text())["seed"] == done["seed"] == 2
     (out / "preparation.json").write_text('{"split": "random"}')  # of an earlier version
-    with pytest.raises(InputError, match=r"\(of another version of this program\). To train on"):
+    with pytest.raises(InputError, match=r"\(with a different version of this program\). To train"):
         prepare([path], out, split="random")
     done = prepare([path], out, split="random", overwrite=True)
     assert [source["name"] for source in done["sources"]] == ["a.zip"]
@@ -99,10 +99,10 @@ def test_a_source_that_has_changed_is_prepared_anew(path, out, tmp_path, kind, c
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 64
     file.write_bytes(data)
-    with pytest.raises(InputError, match="of another seed"):
+    with pytest.raises(InputError, match="with a different seed"):
         prepare([source], out, split="random", seed=1)
     prepare([source], out, split="random")
-    assert f"{source} has changed: {out} is prepared anew." in capsys.readouterr().out
+    assert f"{source} has changed: {out} is prepared again." in capsys.readouterr().out
     assert fingerprints(out) != before
 
 

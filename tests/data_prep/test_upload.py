@@ -192,7 +192,7 @@ def test_a_split_that_is_given_has_the_seed_with_which_it_was_drawn(downloaded, 
     assert "course-comparable, seed 7. Leakage" in Path("given", "README.md").read_text()
     prepare([folder], Path("given"), split="given", seed=1)
     assert "is prepared already" in capsys.readouterr().out
-    with pytest.raises(InputError, match="of another seed"):
+    with pytest.raises(InputError, match="with a different seed"):
         prepare([folder], Path("given"), split="given", seed=7)
 
 

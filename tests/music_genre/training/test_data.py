@@ -78,7 +78,7 @@ def test_the_archive_that_is_used_is_named(in_empty_folder, archive, capsys):
 def test_an_archive_that_cannot_be_read_is_named(in_empty_folder, archive):
     whole = archive.read_bytes()
     (in_empty_folder / "data" / "b.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"data/b\.zip is no source of music"):
+    with pytest.raises(InputError, match=r"data/b\.zip is not a source of music"):
         data.find_dataset(None)
 
 
