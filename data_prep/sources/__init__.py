@@ -1,5 +1,5 @@
 """Where genres come from: GTZAN's names, folders, a table, tags, or a dataset; a module for each.
 
-`recognise.recognise(path, options)` gives a `MusicSource`: its audio files as `Member`s, and for
-each of them a `Track` with all that is known before decoding.
+`recognise.recognise(path, options)` returns a `MusicSource`: its audio files as `Member`s, and for
+each of them a `Track` with everything that is known before decoding.
 """

@@ -3,10 +3,10 @@
 Techno/track.mp3                     genre
 Techno/Some album/track.mp3          genre, album
 Techno/Artist/Album/track.mp3        genre, artist, album
-train/Techno/track.mp3               split, genre; where all first folders are splits
+train/Techno/track.mp3               split, genre; if all first folders are splits
 
-A file's name is its track in GTZAN, which is recognised where names and folders agree, such as
-blues/blues.00000.wav. Where they do not, the folders are the genres.
+In GTZAN, a file's name tells its track. GTZAN is recognised if names and folders agree, such as
+blues/blues.00000.wav. If they do not, the folders are the genres.
 """
 
 import re
@@ -28,12 +28,12 @@ FMA_PATH = re.compile(r"(\d{3})/\1\d{3}\.\w+")  # 000/000002.mp3
 def from_archive(path: Path, listing: Listing) -> MusicSource:
     """Raises InputError: no audio file lies in a folder of a genre, or one folder holds all."""
     parts = {name: parts_of(name) for name in listing.audio}
-    # A zip of a folder begins with that folder's name. In a folder on the disk one folder more is
-    # not skipped: with one genre, its artists would become the genres.
+    # A zip of a folder begins with that folder's name, which is skipped. A single folder inside a
+    # folder on disk is kept: it may be the only genre, whose artists would become the genres.
     depth = 0 if path.is_dir() else n_wrappers(list(parts.values()))
     if all(FMA_PATH.fullmatch("/".join(p[depth:])) for p in parts.values()):
         raise InputError(
-            f"The folders of {path} are numbers of the Free Music Archive (FMA), no genres: give "
+            f"The folders of {path} are numbers of the Free Music Archive (FMA), not genres: give "
             "the table tracks.csv of fma_metadata.zip, beside this folder."
         )
     is_split = bool(split_folders([p[depth:] for p in parts.values()]))
@@ -54,7 +54,7 @@ def from_archive(path: Path, listing: Listing) -> MusicSource:
 
 
 def n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:
-    """How many folders at the top hold all files and the folders of genres."""
+    """How many nested folders at the top hold all files and the folders of genres."""
     n = 0
     while len({p[n] for p in paths}) == 1 and all(len(p) > n + 2 for p in paths):
         n += 1
@@ -62,7 +62,7 @@ def n_wrappers(paths: Sequence[tuple[str, ...]]) -> int:
 
 
 def split_folders(paths: Sequence[tuple[str, ...]]) -> set[str]:
-    """The first folders, if all are splits, and one of them is train; else none."""
+    """The first folders if all of them are splits and one is train, otherwise none."""
     names = {path[0] for path in paths if len(path) > 1}
     splits = {SPLIT_NAMES.get(name.lower()) for name in names}
     return names if None not in splits and "train" in splits else set()
@@ -79,7 +79,7 @@ def _track(path: Path, name: str, parts: tuple[str, ...], is_split: bool) -> Tra
     track.genre, *below = folders
     if len(below) > 1:
         track.artist = below[0]
-    if below:  # with its genre: there is an album of the same name elsewhere
+    if below:  # with its genre: another genre may have an album of that name
         track.album = "/".join(folders[:3])
     return track
 
@@ -97,9 +97,9 @@ def is_gtzan(listing: Listing) -> bool:
     known = [track_id for name in listing.audio if (track_id := track_id_of(name))]
     if 2 * len(known) <= len(paths):
         return False
-    if not in_folders:  # somebody's folder of one genre is not GTZAN, whatever its files are called
+    if not in_folders:  # one genre alone is not GTZAN, whatever the files are called
         return len(set(map(genre_of, known))) > 1
-    if len({path[:-1] for path in in_folders}) == 1:  # a folder that holds all
+    if len({path[:-1] for path in in_folders}) == 1:  # one folder holds all files
         return True
     if split_folders([path[n_wrappers(paths) :] for path in paths]):
         return False

@@ -1,9 +1,9 @@
-"""A dataset with audio and genres: of the Hub, of `save_to_disk`, or a folder of Parquet files.
+"""A dataset with audio and genres: from the Hub, `save_to_disk` or a folder of Parquet files.
 
 It needs a column `audio`, and genres as a ClassLabel or as text in `genre`, `label` or the column
-that --columns genre=COLUMN names. `artist`, or what --columns names for it, and `track_id` are used
-if they are text; clips of one track, as data_prep makes them of songs, have a number in `start`.
-Its own splits are kept.
+that --columns genre=COLUMN names. `artist`, or the column that --columns names for it, and
+`track_id` are used if they are text. Clips of one track, as data_prep cuts them from songs, have a
+number in `start`. The dataset's own splits are kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from data_prep.sources.music_source import SPLIT_NAMES, MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError, first_line
 
-HUB_SECONDS = 10  # to wait for its answer
+HUB_SECONDS = 10  # timeout of a request to the Hub
 
 
 def from_path(path: Path, is_saved: bool, columns: dict[str, str]) -> MusicSource:
-    """`path`: of a folder, of `save_to_disk` if it `is_saved`, or of one Parquet file.
+    """Read a folder, from `save_to_disk` if it `is_saved`, or one Parquet file.
 
-    `columns`: what the dataset calls genre and artist.
+    `columns`: the names of genre and artist in the dataset.
     """
     try:
         if path.is_file():
@@ -45,8 +45,8 @@ def from_hub(name: str, columns: dict[str, str]) -> MusicSource:
     except Exception as error:
         raise InputError(
             f"{name} is neither a file or folder here nor a dataset of the Hub that can be loaded "
-            f"({first_line(error)}). For a private one, run `hf auth login`; of one that a script "
-            f"makes, download the music by `hf download {name} --repo-type dataset --local-dir "
+            f"({first_line(error)}). For a private one, run `hf auth login`; for one made by a "
+            f"script, download the music with `hf download {name} --repo-type dataset --local-dir "
             "data`, and give the folder or archive to python -m data_prep."
         ) from error
     caches = [Path(constants.HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
@@ -54,10 +54,10 @@ def from_hub(name: str, columns: dict[str, str]) -> MusicSource:
 
 
 def commit_of(name: str) -> str:
-    """The commit of a dataset on the Hub; "" where that cannot be asked."""
+    """The commit of a dataset on the Hub; "" if it cannot be fetched."""
     try:
         return HfApi().dataset_info(name, timeout=HUB_SECONDS).sha
-    except Exception:  # loading it says what is wrong
+    except Exception:  # loading it reports the error
         return ""
 
 
@@ -68,20 +68,20 @@ def _source(
     known: dict,
     columns: dict[str, str],
 ) -> MusicSource:
-    """`roots`: the folders in which a row's path may lie."""
+    """`roots`: the folders that a row's path may be in."""
     given = {"train": loaded} if isinstance(loaded, Dataset) else loaded
     given = {SPLIT_NAMES[n.lower()]: d for n, d in given.items() if n.lower() in SPLIT_NAMES}
     if "train" not in given:
         raise InputError(f"{path} needs a train split; it has {', '.join(loaded) or 'none'}.")
     given = {split: _choose_columns(clips, path, columns) for split, clips in given.items()}
-    # The names of the ClassLabel, in its order; none where genres are text.
+    # The names of the ClassLabel, in its order; none if genres are text.
     genres = {tuple(getattr(clips.features["genre"], "names", ())) for clips in given.values()}
     if len(genres) > 1:
-        raise InputError(f"{path} has other genres, or another order of them, in each split.")
+        raise InputError(f"{path} has different genres, or another order of them, in its splits.")
     tracks: dict[str, Track] = {}
     for split, clips in given.items():
         _add_tracks(tracks, clips, split, path)
-    # A card is believed if it is said of these clips.
+    # A card is trusted only if it counts as many clips as there are.
     is_known = known and known["n_clips"] == sum(map(len, given.values()))
     return MusicSource(
         path, "dataset", "a dataset with genres", tracks, lambda: _members(given, roots),
@@ -90,7 +90,7 @@ def _source(
 
 
 def _warnings(given: dict[str, Dataset]) -> list[str]:
-    """What is wrong with the splits of a dataset of excerpts, which name their tracks."""
+    """Warnings about the splits of a dataset of excerpts, whose rows name their tracks."""
     ids = {
         split: set(filter(None, clips["track_id"])) if "start" in clips.column_names else set()
         for split, clips in given.items()
@@ -104,7 +104,7 @@ def _warnings(given: dict[str, Dataset]) -> list[str]:
 
 
 def _choose_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -> Dataset:
-    """The columns `audio` and `genre`, and of `artist`, `track_id` and `start` those it has."""
+    """Select `audio` and `genre`, and those of `artist`, `track_id` and `start` that exist."""
     dtypes = {name: getattr(feature, "dtype", "") for name, feature in clips.features.items()}
     texts = {name for name, dtype in dtypes.items() if dtype == "string"}
     labels = texts | {n for n, feature in clips.features.items() if isinstance(feature, ClassLabel)}
@@ -114,8 +114,8 @@ def _choose_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -
     if not is_usable or columns.get("artist", "") not in {"", *texts}:
         raise InputError(
             f"{path} needs a column `audio`, genres as a ClassLabel or text in `genre` or `label`, "
-            f"and artists as text; it has {', '.join(dtypes) or 'no columns'}. Name those to use "
-            "by python -m data_prep --columns genre=COLUMN artist=COLUMN."
+            f"and artists as text; it has {', '.join(dtypes) or 'no columns'}. Name the ones to "
+            "use with python -m data_prep --columns genre=COLUMN artist=COLUMN."
         )
     chosen = {"audio": "audio", genre: "genre"}
     chosen |= {artist: "artist"} if artist in texts else {}
@@ -127,7 +127,7 @@ def _choose_columns(clips: Dataset, path: Path | str, columns: dict[str, str]) -
 
 
 def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Path | str) -> None:
-    """The track of each row, by the row's name. Rows of one track have one."""
+    """Add the track of each row under the row's name. Rows of the same track share one."""
     ids = {track.track_id for track in tracks.values()}
     track_by_id: dict[str, Track] = {}
     genre = clips.features["genre"]
@@ -158,7 +158,7 @@ def _members(given: dict[str, Dataset], roots: Sequence[Path]) -> Iterator[Membe
 
 
 def _member(name: str, audio: dict, start: float, roots: list[Path]) -> Member:
-    """A row's audio: its bytes, or a file of the dataset. Other paths are a stranger's text."""
+    """A row's audio: its bytes, or a file of the dataset. Paths elsewhere are not trusted."""
     if audio.get("bytes"):
         return Member(name, data=audio["bytes"], start=start)
     paths = [(root / audio["path"]).resolve() for root in roots if audio.get("path")]

@@ -2,9 +2,9 @@
 
 CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The columns are `path` (or
 `file_name`, as in AudioFolder's metadata.csv) and `genre` (or `label`), and optionally `artist`,
-`title`, `album` and `split`. Paths are relative to the table. Of a cell that is a list the first
-value counts; a track with several genres is left out. tracks.csv of the Free Music Archive (FMA),
-which has three rows of headers and numbers for paths, is read as well.
+`title`, `album` and `split`. Paths are relative to the table. If a cell holds a list, only its
+first value is used, but a track with several genres is left out. tracks.csv of the Free Music
+Archive (FMA), which has three header rows and track numbers instead of paths, can be read too.
 """
 
 import io
@@ -25,16 +25,16 @@ from data_prep.sources.music_source import SPLIT_NAMES, Listing, MusicSource, ne
 from data_prep.track import Track
 from music_genre.errors import InputError, first_line
 
-DEFAULTS = {  # what columns may be called, the first one that is there
+DEFAULTS = {  # possible names of columns; the first one found is used
     "path": ("path", "file_name", "filename", "file_path", "filepath", "file"),
     "genre": ("genre", "label", "class"), "artist": ("artist",), "title": ("title",),
     "album": ("album",), "split": ("split",),
 }  # fmt: skip
-FMA_COLUMNS = {  # of two headers
+FMA_COLUMNS = {  # by the two rows of headers
     "genre": ("track", "genre_top"), "artist": ("artist", "name"), "title": ("track", "title"),
     "album": ("album", "title"), "split": ("set", "split"),
 }  # fmt: skip
-Rows = list[dict[str, str]]  # of COLUMNS, as far as the table has them
+Rows = list[dict[str, str]]  # the keys are those of COLUMNS that the table has
 
 
 def from_file(path: Path, options: Options) -> MusicSource:
@@ -47,7 +47,7 @@ def from_file(path: Path, options: Options) -> MusicSource:
         frame = _flat_fma(frame, folder)
     rows = _rows_of(frame, path, options)
     paths = {row["path"]: folder / row["path"] for row in rows if row["path"]}
-    # os.path says no of a path that is too long for a file system, where Path raises.
+    # If a path is too long for the file system, os.path returns False, but Path raises.
     folders = {file.parent for file in paths.values() if os.path.isdir(file.parent)}
     there = (child for parent in folders for child in parent.iterdir())
     keys = _keys(child.as_posix() for child in there if os.path.isfile(child))
@@ -60,10 +60,10 @@ def from_file(path: Path, options: Options) -> MusicSource:
 
 
 def in_archive(path: Path, listing: Listing, options: Options) -> MusicSource | None:
-    """The table inside a folder or archive, or one for each split; None where there is none.
+    """The table inside a folder or archive, or one table per split; None if there is none.
 
-    These are train.csv and test.csv, or AudioFolder's train/metadata.csv and test/metadata.csv.
-    Raises InputError: there are several others.
+    Tables per split are train.csv and test.csv, or AudioFolder's train/metadata.csv and
+    test/metadata.csv. Raises InputError: there are several other tables.
     """
     found = _read_tables(listing, options)
     if not found:
@@ -92,14 +92,14 @@ def _split_of_table(name: str) -> str | None:
 
 
 def _key(name: str) -> str:
-    """One for "./a/b" and "a//B", and for the letters of a name in other encodings of Unicode."""
+    """The same key for "./a/b" and "a//B", and for composed and decomposed letters."""
     return unicodedata.normalize("NFC", posixpath.normpath(name)).casefold()
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:
-    """How a table may write the names of files: as they are, as `_key` has them, or without suffix.
+    """Map what a table may write to file names: the exact name, its `_key`, or without suffix.
 
-    What comes later here wins: a file that is called so is meant before one that is called alike.
+    Later entries win: an exact name takes precedence over a similar one.
     """
     names = list(names)
     keys = {_key(name): name for name in names}
@@ -118,7 +118,7 @@ def _read_tables(listing: Listing, options: Options) -> dict[str, Rows]:
             continue
         try:
             found[name] = _rows_of(_read(member.read(), Path(name)), Path(name), options)
-        except InputError:  # one of another kind
+        except InputError:  # a table of another kind
             if options.columns:
                 raise
     return found
@@ -141,7 +141,7 @@ def _rows_of(frame: pd.DataFrame, name: Path, options: Options) -> Rows:
         )
     table = frame[list(chosen.values())].set_axis(list(chosen), axis=1).astype(object)
     table = table.reset_index(drop=True)
-    # Cells of Parquet and JSON may be lists: of genres each has a row, of others the first counts.
+    # Cells of Parquet and JSON may be lists: each genre gets a row, others keep the first value.
     for field in chosen.keys() - {"genre"}:
         table[field] = table[field].explode().groupby(level=0).first()
     table = table.explode("genre", ignore_index=True)
@@ -167,11 +167,11 @@ def _read(data: bytes, name: Path) -> pd.DataFrame:
 def _read_text(text: str) -> pd.DataFrame:
     head, _, rest = text.partition("\n")
     separator = max(",;\t", key=head.count)
-    if head.strip().lower().startswith("sep="):  # Excel's own
+    if head.strip().lower().startswith("sep="):  # a line that Excel reads
         separator, text = head.strip("\r ")[4:5] or ",", rest
     lines = text.split("\n", 3)
     is_fma = lines[0].startswith(",") and len(lines) > 2 and lines[2].startswith("track_id,")
-    # Rows may end in a separator that the header lacks: they have no column more than it.
+    # Rows may end in a separator that the header lacks, which does not add a column.
     header = {"header": [0, 1], "index_col": 0} if is_fma else {"index_col": False}
     with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
         return pd.read_csv(
@@ -180,7 +180,7 @@ def _read_text(text: str) -> pd.DataFrame:
 
 
 def _decode(data: bytes) -> str:
-    """Text in UTF-8, in UTF-16 with a mark, or in the code page of Windows in the west."""
+    """Decode UTF-8, UTF-16 with a byte order mark, or the Western code page of Windows."""
     try:
         is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         return data.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -189,7 +189,7 @@ def _decode(data: bytes) -> str:
 
 
 def _fma_folder(path: Path) -> Path:
-    """Where the folders 000, 001 and so on are: beside tracks.csv, or beside its folder."""
+    """Find the folders 000, 001 and so on, beside tracks.csv or beside its folder."""
     siblings = [*path.parent.glob("fma_*"), *path.parent.parent.glob("fma_*")]
     for folder in (path.parent, *sorted(siblings)):
         if any(folder.glob("[0-9][0-9][0-9]")):
@@ -198,7 +198,7 @@ def _fma_folder(path: Path) -> Path:
 
 
 def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The tracks whose files are there, with the columns that tables have here."""
+    """The tracks whose files exist, with the columns of other tables."""
     there = {file.stem: f"{file.parent.name}/{file.name}" for file in folder.glob("???/??????.*")}
     flat = pd.DataFrame({name: frame[c] for name, c in FMA_COLUMNS.items() if c in frame})
     flat["path"] = frame.index.astype(str).str.zfill(6).map(there)
@@ -206,7 +206,7 @@ def _flat_fma(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def _tracks(path: Path, rows: Rows, there: Iterable[str]) -> dict[str, Track]:
-    """A track per path. What a row lacks, or says twice in two ways, is the track's status.
+    """A track per path. Its status says what its row lacks, or that its rows have several genres.
 
     `there`: the paths that exist.
     """

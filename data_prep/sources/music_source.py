@@ -1,4 +1,4 @@
-"""What every kind of source gives the pipeline, and how names inside a source are listed."""
+"""What every kind of source provides, and how the names inside a source are listed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from data_prep.track import Track
 from music_genre import audio
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"})
-TABLE_FILE_SUFFIXES = TABLE_SUFFIXES | {".json", ".txt"}  # which are other things in a folder
+TABLE_FILE_SUFFIXES = TABLE_SUFFIXES | {".json", ".txt"}  # not tables inside a folder
 MAX_TABLES_BYTES = 256 * 2**20  # of all tables in a tar, which are kept in memory
-SPLIT_NAMES = {  # how tables, folders and datasets call them
+SPLIT_NAMES = {  # by the names that sources use for them
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test", "eval": "test",
@@ -25,29 +25,29 @@ class Listing:
 
     audio: list[str] = field(default_factory=list)
     tables: dict[str, Member] = field(default_factory=dict)
-    archives: list[str] = field(default_factory=list)  # that lie in it
+    archives: list[str] = field(default_factory=list)  # inside it
     has_marker: bool = False
 
 
 @dataclass
 class MusicSource:
-    """An archive, folder, table or dataset, and the track that each audio file in it is."""
+    """An archive, folder, table or dataset, and the track of each audio file in it."""
 
-    path: Path | str  # of it, or the id of a dataset on the Hub
+    path: Path | str  # its path, or the id of a dataset on the Hub
     kind: str  # gtzan, folders, table, tags or dataset
-    what: str  # what it is, for people: "a folder per genre"
-    tracks: dict[str, Track]  # by the name of the member; several may be clips of one track
-    read_members: Callable[[], Iterator[Member]] | None = None  # where it is no archive
+    what: str  # a description for messages: "a folder per genre"
+    tracks: dict[str, Track]  # by member name; several members may be clips of one track
+    read_members: Callable[[], Iterator[Member]] | None = None  # if it is not an archive
     has_marker: bool = False  # whether its music is synthesised
-    genres: list[str] = field(default_factory=list)  # in the order of labels, if it has one
-    known: dict = field(default_factory=dict)  # of a dataset that data_prep made, by `read_card`
+    genres: list[str] = field(default_factory=list)  # in the order of its labels, if it has any
+    known: dict = field(default_factory=dict)  # from the card of a dataset made by data_prep
     warnings: list[str] = field(default_factory=list)  # about its own splits, in sentences
 
     def members(self) -> Iterator[Member]:
         return self.read_members() if self.read_members else members_of(self.path)
 
     def each_track(self) -> list[Track]:
-        """Its tracks, each once."""
+        """The tracks, each of them once."""
         return list({id(track): track for track in self.tracks.values()}.values())
 
     def describe(self) -> str:
@@ -56,7 +56,7 @@ class MusicSource:
 
 
 def new_track(path: Path | str, name: str, **values: str) -> Track:
-    """A track of the source `path`, with the id and the names that follow from its own name."""
+    """A track of the source `path`, with the id and the names that follow from `name`."""
     return Track(path_id(name), archive=shown(Path(path).name), member=shown(name), **values)
 
 

@@ -1,4 +1,4 @@
-"""Which kind of source a path or id is, as far as that can be told without doubt."""
+"""Recognise which kind of source a path or id is, if there is no doubt."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 def recognise(path: Path, options: Options) -> MusicSource:
     """Read the names, tables or tags of a source: a file, a folder, or the id of a dataset.
 
-    No audio is decoded. Raises InputError: it is none of the kinds, could be several, cannot be
-    read, or an option has no use with it.
+    No audio is decoded. Raises InputError: the source is of no known kind, is ambiguous, cannot be
+    read, or does not take a given option.
     """
     kind = options.genre_from
     if is_hub_id(path) or _has_audio_column(path):
@@ -37,7 +37,7 @@ def recognise(path: Path, options: Options) -> MusicSource:
     if not listing.audio and path.is_dir() and (_is_saved(path) or has_parquet):
         return _dataset(path, options)
     if kind == "gtzan" or (kind is None and genre_folders.is_gtzan(listing)):
-        # Its genres, lengths and faults are known.
+        # GTZAN's genres, lengths and faults are known.
         others = [name for name in options.given() if name not in OF_GTZAN]
         options.check_unused(others, f"{path}, which is GTZAN")
         return genre_folders.gtzan_from_archive(path, listing)
@@ -45,7 +45,7 @@ def recognise(path: Path, options: Options) -> MusicSource:
         inner = f", but {listing.archives[0]}: unpack it" if listing.archives else ""
         raise InputError(f"{path} holds no audio file{inner}.")
     if listing.archives:
-        print(f"Not read: {len(listing.archives)} archives in {path}, as {listing.archives[0]}.")
+        print(f"Not read: {len(listing.archives)} archives in {path}, e.g. {listing.archives[0]}.")
     if kind != "folders" and (found := metadata_table.in_archive(path, listing, options)):
         return found
     if kind == "table":
@@ -60,7 +60,7 @@ def is_gtzan(path: Path) -> bool:
 
 
 def is_hub_id(path: Path) -> bool:
-    """Whether nothing is at this path, and it may be the id of a dataset on the Hub."""
+    """Whether this path does not exist and may be the id of a dataset on the Hub."""
     has_suffix = path.suffix.lower() in TABLE_FILE_SUFFIXES | ARCHIVE_SUFFIXES
     return not path.exists() and not has_suffix and bool(HUB_ID.fullmatch(path.as_posix()))
 
@@ -71,15 +71,15 @@ def is_table(path: Path) -> bool:
 
 
 def _has_audio_column(path: Path) -> bool:
-    """Whether a file is a part of a dataset, and no table of paths."""
+    """Whether a file is a part of a dataset and not a table of paths."""
     try:
         return path.suffix.lower() == ".parquet" and "audio" in pq.read_schema(path).names
-    except (OSError, pa.ArrowException):  # reading it as a table says what is wrong
+    except (OSError, pa.ArrowException):  # reading it as a table reports the error
         return False
 
 
 def _is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` of `datasets` made a folder."""
+    """Whether a folder was made by `save_to_disk` of `datasets`."""
     return any(path.joinpath(name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
@@ -90,8 +90,8 @@ def _dataset(path: Path, options: Options) -> MusicSource:
     columns = options.columns or {}
     if others := columns.keys() - {"genre", "artist"}:
         raise InputError(
-            f"--columns {min(others)}=... has no use with {path}, which is a dataset: name genre "
-            "and artist alone."
+            f"--columns {min(others)}=... has no use with {path}, which is a dataset: name only "
+            "genre and artist."
         )
     if is_hub_id(path):
         return labelled_dataset.from_hub(path.as_posix(), columns)

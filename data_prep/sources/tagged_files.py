@@ -1,4 +1,4 @@
-"""`--genre_from tags`: a music library whose files carry genre tags, some of them or all."""
+"""`--genre_from tags`: a music library in which some or all files have genre tags."""
 
 import re
 import unicodedata
@@ -29,7 +29,7 @@ def from_archive(path: Path, options: Options) -> MusicSource:
         audio = ((m.name, (m,)) for m in members_of(path) if m.is_clip)
         outcomes = run_in_pool(pool, read_member_tags, audio, MAX_SECONDS)
         for name, outcome in tqdm(outcomes, desc="Reading tags", unit=" files"):
-            tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding says why
+            tags = outcome if isinstance(outcome, Tags) else Tags()  # decoding reports the error
             tracks[name] = _track(path, name, tags, spellings)
     if not any(track.genre for track in tracks.values()):
         raise InputError(
@@ -40,12 +40,12 @@ def from_archive(path: Path, options: Options) -> MusicSource:
 
 
 def read_member_tags(member: Member) -> Tags:
-    """Runs in a decoder process: what a file's tags inflate to is bounded there."""
+    """Read tags in a decoder process, where the memory for inflated tags is limited."""
     return read_tags(member.path or member.read())
 
 
 def _track(path: Path, name: str, tags: Tags, spellings: Spellings) -> Track:
-    album = "/".join(parts_of(name)[:-1])  # a folder: many albums are called Greatest Hits
+    album = "/".join(parts_of(name)[:-1])  # the folder: many albums are called Greatest Hits
     track = new_track(path, name, artist=tags.artist, title=tags.title, album=album)
     genres = _genres_of(tags, spellings)
     if len(genres) > 1:
@@ -58,7 +58,7 @@ def _track(path: Path, name: str, tags: Tags, spellings: Spellings) -> Track:
 
 
 def _genres_of(tags: Tags, spellings: Spellings) -> list[str]:
-    """The genres of a file, each once. "Rap/Hip Hop" is one genre, since the synonyms know it."""
+    """The genres of a file, each once. "Rap/Hip Hop" is one genre, because the synonyms list it."""
     genres = {}
     for text in tags.genres:
         text = unicodedata.normalize("NFC", text)

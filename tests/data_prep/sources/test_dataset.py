@@ -125,7 +125,7 @@ def test_clips_without_an_id_are_not_one_track(tmp_path):
 def test_splits_with_labels_in_another_order_are_refused(tmp_path):
     train, test = (dataset(ClassLabel(names=list(names))) for names in (GENRES, GENRES[::-1]))
     DatasetDict(train=train, test=test).save_to_disk(tmp_path / "in")
-    with pytest.raises(InputError, match="or another order of them, in each split"):
+    with pytest.raises(InputError, match="or another order of them, in its splits"):
         prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS)
     DatasetDict(train=train, unlabelled=test).save_to_disk(tmp_path / "other")
     assert prepared(tmp_path / "other", tmp_path / "out", columns=COLUMNS)["n_kept"] == 8
