@@ -1,7 +1,7 @@
-"""Which genres a dataset has: one spelling for each, those that are asked for, and enough tracks.
+"""Choose the genres of a dataset: one spelling each, only those asked for, with enough tracks.
 
-Spellings that differ in capitals, spaces and punctuation are one genre. `synonyms.txt` has others
-that mean the same; a copy of it can be edited and given as --synonyms.
+Spellings that differ in capitals, spaces and punctuation are one genre. `synonyms.txt` lists other
+spellings that mean the same; a copy of it can be edited and given as --synonyms.
 """
 
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ SYNONYMS = Path(__file__).with_name("synonyms.txt")
 
 @dataclass(frozen=True)
 class Spellings:
-    """The genre of a name: by a file of synonyms, or else by the name without punctuation."""
+    """Find the genre of a name in a file of synonyms, or else by the name without punctuation."""
 
     names: dict[str, str]  # key of a spelling -> the name to use
 
@@ -51,32 +51,32 @@ class Spellings:
         return same_name_key(name) in self.names
 
     def key(self, name: str) -> str:
-        """Equal for names of one genre."""
+        """A key that is equal for all names of a genre."""
         return same_name_key(self.names.get(same_name_key(name), name))
 
 
 def min_tracks_of(source: MusicSource, options: Options) -> int:
-    """How many tracks a genre must have. The labels of a dataset were chosen by who made it."""
+    """How many tracks a genre must have. The labels of a dataset were chosen by its author."""
     return options.min_tracks or (1 if source.kind == "dataset" else MIN_TRACKS)
 
 
 def choose_genres(source: MusicSource, options: Options) -> None:
-    """Choose the genres, and print what was found; tracks of others get a status.
+    """Choose the genres and print what was found; tracks of other genres get a status.
 
     Raises InputError: fewer than two genres are left, or --genres names one that is not there.
     """
-    # Folders and tables are made on purpose; synonyms are for tags, or for who asks for them.
+    # Folders and tables are named on purpose; synonyms are for tags, or if they are asked for.
     has_synonyms = source.kind == "tags" or options.synonyms
     spellings = Spellings.read(options.synonyms) if has_synonyms else Spellings({})
     tracks = source.each_track()
     spelled = _unify(tracks, spellings)
     no_genres: Counter[str] = Counter()
-    if not source.genres:  # the names of a ClassLabel are genres, whatever they are
+    if not source.genres:  # any name of a ClassLabel is a genre
         no_genres = _leave_out_no_genres(tracks, options.genres or "", spellings)
     print(source.describe())
     if no_genres:
         listed = ", ".join(f"{one_line(genre)} ({n:,})" for genre, n in no_genres.most_common())
-        print(f"Left out, as these are no genres: {listed}. (--genres takes them by name.)")
+        print(f"Left out, as these are not genres: {listed}. (--genres keeps those it names.)")
     if options.genres:
         _select(tracks, options.genres, spellings)
     for sentence in leave_out_small(tracks, min_tracks_of(source, options)):
@@ -93,9 +93,9 @@ def _count(tracks: list[Track]) -> Counter[str]:
 
 
 def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]:
-    """Give the tracks of each genre the same name: that of the synonyms, or else the commonest.
+    """Give the tracks of each genre the same name: from the synonyms, or else the most frequent.
 
-    Returns genre -> how many tracks had which spelling.
+    Returns genre -> number of tracks per spelling.
     """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     kept = [track for track in tracks if track.is_kept]
@@ -112,16 +112,16 @@ def _unify(tracks: list[Track], spellings: Spellings) -> dict[str, Counter[str]]
 
 
 def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings) -> Counter[str]:
-    """Leave out tracks whose genre says that there is none, such as "Unknown". Returns how many.
+    """Leave out tracks whose genre means "no genre", such as "Unknown". Returns their counts.
 
-    `wanted` is --genres; what it names is a genre.
+    `wanted` is --genres; any name in it counts as a genre.
     """
     asked = {spellings.key(name) for name in wanted.split(",")}
     counts: Counter[str] = Counter()
     for track in tracks:
         genre = track.genre
         if track.is_kept and is_no_genre(genre) and spellings.key(genre) not in asked:
-            track.status = f"{genre or 'nothing'} is no genre"
+            track.status = f"{genre or 'nothing'} is not a genre"
             counts[genre] += 1
     return counts
 
@@ -129,7 +129,7 @@ def _leave_out_no_genres(tracks: list[Track], wanted: str, spellings: Spellings)
 def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
     """Leave out tracks of genres that are not asked for.
 
-    `wanted`: names separated by commas, or the number of genres with most tracks.
+    `wanted`: names separated by commas, or how many of the most frequent genres to keep.
     """
     counts = _count(tracks)
     if wanted.strip().isdecimal():
@@ -149,7 +149,7 @@ def _select(tracks: list[Track], wanted: str, spellings: Spellings) -> None:
 
 
 def leave_out_small(tracks: list[Track], min_tracks: int) -> list[str]:
-    """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence, if there are any.
+    """Leave out genres of fewer than `min_tracks` tracks. Returns a sentence about them, if any.
 
     Raises InputError: fewer than two genres are left.
     """

@@ -1,4 +1,4 @@
-"""Which of the decoded tracks are kept, and in which split each of them is."""
+"""Choose which decoded tracks are kept, and the split of each of them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def select_gtzan(tracks: list[Track], is_synthetic: bool, options: Options) -> d
     """Keep each track of GTZAN once, and choose splits.
 
     Returns the part of the preparation that belongs to this kind of source. Raises InputError:
-    nothing is in train.
+    no track is in train.
     """
     usable = _longest_copies(tracks)
     if is_synthetic:  # the names of its clips are GTZAN's, its music is not
@@ -51,9 +51,9 @@ def select_custom(tracks: list[Track], source: MusicSource, options: Options) ->
     """Leave out copies and genres of too few tracks, and choose splits.
 
     Returns the part of the preparation that belongs to this kind of source. Raises InputError:
-    fewer than two genres are left, two hold the same files, or nothing is in train.
+    fewer than two genres are left, two hold the same files, or no track is in train.
     """
-    if source.kind != "dataset":  # which stays as it was published
+    if source.kind != "dataset":  # a dataset stays as it was published
         _leave_out_copies(tracks)
     warnings = genres.leave_out_small(tracks, genres.min_tracks_of(source, options))
     usable = {track.track_id: track for track in tracks if track.is_kept}
@@ -76,7 +76,7 @@ def select_custom(tracks: list[Track], source: MusicSource, options: Options) ->
     about |= {
         "kind": source.kind,
         "dataset_name": options.name or shown(plain_name(path) if path.exists() else str(path)),
-        # In the order of the source's ClassLabel; spelt otherwise, they come behind it.
+        # In the order of the source's ClassLabel; other spellings come after these.
         "genres": [name for name in source.genres if name in names]
         + sorted(names - set(source.genres)),
         "split_description": description,
@@ -119,7 +119,7 @@ def _genre_warnings(tracks: Mapping[str, Track]) -> list[str]:
 
 
 def _default_split(usable: Mapping[str, Track], is_synthetic: bool) -> tuple[str, list[str]]:
-    """`filtered`, if it has a track of each genre to train on; and why not, if not."""
+    """Return `filtered` if it has a train track of each genre, otherwise another split and why."""
     if is_synthetic:
         return "random", []
     filtered = splits.assign(usable, "filtered")
@@ -129,7 +129,7 @@ def _default_split(usable: Mapping[str, Track], is_synthetic: bool) -> tuple[str
         return "filtered", []
     return "artist", [
         f"the fault-filtered lists have no track of {', '.join(missing)} to train on among these "
-        f"{len(usable)}, so the split is artist; --split filtered takes the lists all the same."
+        f"{len(usable)}, so the split is artist; --split filtered uses the lists anyway."
     ]
 
 
@@ -145,9 +145,9 @@ def _longest_copies(tracks: list[Track]) -> dict[str, Track]:
 
 
 def _leave_out_copies(tracks: list[Track]) -> None:
-    """Keep one of several tracks with the same samples; none, if their genres differ.
+    """Keep one of several tracks with the same samples, or none if their genres differ.
 
-    Raises InputError: most of a genre's tracks are in other genres as well.
+    Raises InputError: most of a genre's tracks are also in other genres.
     """
     kept = [track for track in tracks if track.is_kept]
     genres_of: dict[str, set[str]] = defaultdict(set)
@@ -170,7 +170,7 @@ def _leave_out_copies(tracks: list[Track]) -> None:
 
 
 def _said_of_dataset(known: Mapping) -> dict:
-    """What the card of a dataset says that data_prep made, as far as it can be believed."""
+    """The split that the card of a dataset made by data_prep states, if it is plausible."""
     is_gtzan, split = known.get("kind") == "gtzan", str(known.get("split"))
     descriptions = gtzan.DESCRIPTIONS if is_gtzan else splits.CUSTOM_DESCRIPTIONS
     if split not in descriptions or not isinstance(known.get("seed"), int):
@@ -185,7 +185,8 @@ def _leak_warnings(method: str, counts: Mapping[str, int]) -> list[str]:
     if method == "given" and counts["artist_in_train"]:
         return [
             f"the source's own split has {counts['artist_in_train']} test tracks by artists that "
-            "are in train as well, so the accuracy will be too high: --split artist splits anew."
+            "are in train as well, so the accuracy will be too high: --split artist "
+            "makes a new split."
         ]
     if method == "random" and 2 * counts["artist_unknown"] > counts["test_tracks"]:
         return [

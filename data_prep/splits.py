@@ -1,14 +1,14 @@
 """Assign tracks to train, validation and test; `leakage.py` measures what leaks between them.
 
-- `filtered`: GTZAN's fault-filtered lists; no artist is on both sides. Figures compare with papers.
+- `filtered`: GTZAN's fault-filtered lists; no artist is on both sides. Comparable with papers.
 - `artist`: about 80/10/10, stratified by genre, every artist on one side only; for any subset.
-- `album`: the same with albums or folders, where artists are not known.
-- `random`: 80/10/10, stratified by genre. For GTZAN it compares with the Hugging Face audio course
-  only: of most identified test tracks the artist is in train.
-- `given`: what the source says.
+- `album`: the same with albums or folders, for unknown artists.
+- `random`: 80/10/10, stratified by genre. For GTZAN it is comparable with the Hugging Face audio
+  course only: most test tracks with a known artist have that artist in train.
+- `given`: the splits that the source gives.
 
-But for GTZAN's `random`, which is the course's, tracks with equal samples are on one side, and so
-are tracks of one title by one artist.
+Tracks with equal samples are on the same side, and so are tracks with the same title by the same
+artist, except in GTZAN's `random`, which follows the course.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from music_genre.errors import InputError
 from music_genre.genre_names import artist_key, same_name_key
 
 GTZAN_METHODS = tuple(gtzan.DESCRIPTIONS)
-CUSTOM_METHODS = ("artist", "album", "random", "given")  # of other sources
+CUSTOM_METHODS = ("artist", "album", "random", "given")  # for other sources
 CUSTOM_DESCRIPTIONS = {
     "artist": "artist-grouped 80/10/10",
     "album": "album-grouped 80/10/10",
@@ -31,20 +31,20 @@ CUSTOM_DESCRIPTIONS = {
     "given": "the source's own",
 }
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-LINKS = {  # by what tracks are held together
+LINKS = {  # what keeps tracks in the same split
     "artist": ("artist", "album without artist", "recording", "samples"),
     "album": ("album", "recording", "samples"),
     "random": ("recording", "samples"),
 }
-MIN_ALBUMS = 3  # a genre, on average, so that each split can have one
+MIN_ALBUMS = 3  # per genre on average, so that each split can have one
 
 
 def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
     """Choose a split for each track of GTZAN, by one of GTZAN_METHODS.
 
-    `tracks` by their ids, for `artist` with the hash of their samples; `filtered` has no `seed`.
-    Returns track_id -> "train", "validation" or "test", without those that the filtered lists leave
-    out as faulty.
+    `tracks` maps ids to tracks; for `artist` they need the hash of their samples. `filtered` does
+    not use `seed`. Returns track_id -> "train", "validation" or "test", without the tracks that the
+    filtered lists leave out as faulty.
     """
     if method == "filtered":
         return {t: split for t in sorted(tracks) if (split := filtered_split().get(t))}
@@ -58,7 +58,7 @@ def assign(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str,
 def assign_custom(tracks: Mapping[str, Track], method: str, seed: int = 0) -> dict[str, str]:
     """Choose a split for each track of another source, by one of CUSTOM_METHODS.
 
-    Where `given` has no validation or test tracks, a part of train becomes them.
+    If `given` has no validation or test tracks, a part of train is used for them.
     """
     if method != "given":
         return _assign_groups(tracks, LINKS[method], seed)
@@ -73,7 +73,7 @@ def assign_custom(tracks: Mapping[str, Track], method: str, seed: int = 0) -> di
 
 
 def suggest(tracks: Mapping[str, Track]) -> str:
-    """The method for a source whose splits nobody chose: the strictest that its data allow."""
+    """The default method for a source: the strictest one that its data allow."""
     n = len(tracks)
     if any(track.split not in ("", "train") for track in tracks.values()):
         return "given"
@@ -102,7 +102,7 @@ def _assign_at_random(tracks: Mapping[str, Track], seed: int) -> dict[str, str]:
 def _assign_groups(
     tracks: Mapping[str, Track], links: Collection[str], seed: int
 ) -> dict[str, str]:
-    """80/10/10, what is linked on one side, and each genre in each split where that can be."""
+    """Split 80/10/10, with linked tracks on one side and, if possible, each genre in each split."""
     groups = _linked_groups(tracks, links)
     return _fill_missing_genres(_spread(groups, tracks, seed, SHARES), groups, tracks)
 
@@ -124,7 +124,7 @@ def _spread(
     for group in groups:
         n_in_group = Counter(tracks[t].genre for t in group)
         wanted = {(s, g): shares[s] * n_of_genre[g] for s in shares for g in n_in_group}
-        # A large group (35 of GTZAN's tracks are by Bob Marley) may not overfill a small split.
+        # A large group (35 of GTZAN's tracks are by Bob Marley) must not overfill a small split.
         fitting = [
             s
             for s in shares
@@ -143,10 +143,10 @@ def _spread(
 def _fill_missing_genres(
     assignment: dict[str, str], groups: list[list[str]], tracks: Mapping[str, Track]
 ) -> dict[str, str]:
-    """Move a group from train where validation or test have nothing of its genre.
+    """Move a group from train if validation or test has no track of its genre.
 
-    Few tracks by few artists have groups that are large beside a tenth. The smallest one moves, if
-    train keeps twice as many tracks of the genre.
+    With few tracks by few artists, a group is large compared with a tenth of the tracks. The
+    smallest group is moved, if train keeps twice as many tracks of the genre.
     """
     filled = Counter((split, tracks[t].genre) for t, split in assignment.items())
     for group in sorted(groups, key=len):
@@ -160,7 +160,7 @@ def _fill_missing_genres(
 
 
 def _linked_groups(tracks: Mapping[str, Track], links: Collection[str]) -> list[list[str]]:
-    """Groups of ids, each sorted, of tracks that are linked, directly or by others."""
+    """Group the ids of tracks that are linked, directly or through others; each group is sorted."""
     from scipy.cluster.hierarchy import DisjointSet  # takes long to import
 
     groups = DisjointSet(sorted(tracks))
@@ -173,7 +173,7 @@ def _linked_groups(tracks: Mapping[str, Track], links: Collection[str]) -> list[
 
 
 def link_keys(track: Track) -> dict[str, str]:
-    """What tracks may have in common, by kind; "" where it is not known."""
+    """The keys that linked tracks have in common, by kind of link; "" if a key is unknown."""
     artist, title = artist_key(track.artist), same_name_key(track.title)
     return {
         "artist": artist,

@@ -111,7 +111,7 @@ def test_splits_of_the_table_are_kept_and_a_leak_is_named(files, tmp_path):
     assert done["counts"]["test"] == {"Ambient": 2, "Techno": 2}
     (warning,) = done["warnings"]
     assert "4 test tracks by artists that are in train as well, so" in warning
-    assert "--split artist splits anew" in warning
+    assert "--split artist makes a new split" in warning
     done = prepared(files / "t.csv", tmp_path / "two", split="artist")
     assert done["leakage"]["artist_in_train"] == 0
 
@@ -230,8 +230,8 @@ def test_words_for_no_genre_are_none(files, tmp_path, capsys):
     assert (done["genres"], done["n_kept"]) == (["Ambient", "Techno"], 9)
     printed = capsys.readouterr().out
     assert "a table: 2 genres, 16 files." in printed
-    assert re.search(r"Left out, as these are no genres: .*None \(1\), Unknown \(1\)", printed)
-    assert manifest(tmp_path / "out")["audio/6.wav"]["status"] == "Other is no genre"
+    assert re.search(r"Left out, as these are not genres: .*None \(1\), Unknown \(1\)", printed)
+    assert manifest(tmp_path / "out")["audio/6.wav"]["status"] == "Other is not a genre"
     table[7]["genre"] = "Other"
     write_csv(path, table)
     done = prepared(path, tmp_path / "two", genres="Ambient,Other")
