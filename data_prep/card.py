@@ -1,4 +1,4 @@
-"""The dataset card of `python -m data_prep`: what is in it, what is wrong with it, whose it is."""
+"""The dataset card of `python -m data_prep`: the dataset's contents, faults and licence."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from data_prep.gtzan import SPLITS
 from data_prep.leakage import describe_leakage
 
 TEMPLATE = Path(__file__).with_name("card.md")
-CARD_FIELDS = ("kind", "split", "seed", "n_clips", "is_synthetic")  # training on it reads them
+CARD_FIELDS = ("kind", "split", "seed", "n_clips", "is_synthetic")  # read by training
 
 
 def dataset_card(preparation: dict) -> DatasetCard:
@@ -47,11 +47,11 @@ def dataset_card(preparation: dict) -> DatasetCard:
 def read_card(source: Path | str) -> dict:
     """The values of `CARD_FIELDS`, from a file or from the card of a dataset on the Hub.
 
-    Empty where there is no card, or none of data_prep. The card may be a stranger's: the values
-    may be anything.
+    Empty if there is no card, or not one by data_prep. The card may come from a stranger, so the
+    values may be anything.
     """
     try:
         values = DatasetCard.load(source).data.to_dict().get("data_prep")
-    except Exception:  # the parser of the metadata raises kinds of its own
+    except Exception:  # the parser of the metadata raises its own types
         return {}
     return values if isinstance(values, dict) and values.keys() == set(CARD_FIELDS) else {}

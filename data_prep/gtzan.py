@@ -4,7 +4,7 @@ Artists and titles come from B. L. Sturm, "An Analysis of the GTZAN Music Genre 
 ACM Workshop MIRUM, Nara, 2012 (`gtzan_index.csv` is his table: 919 tracks with an artist, 81
 without). Its last column has the fault-filtered lists of C. Kereliuk, B. L. Sturm, J. Larsen, "Deep
 Learning and Music Adversaries", IEEE Trans. Multimedia 17(11), 2015, as torchaudio ships them;
-importing that takes longer than all else here.
+importing torchaudio takes longer than everything else here.
 """
 
 import csv
@@ -18,7 +18,7 @@ GENRES = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip
 SPLITS = ("train", "validation", "test")
-DESCRIPTIONS = {  # of the ways to split, data_prep.splits
+DESCRIPTIONS = {  # of the split methods in data_prep.splits
     "filtered": "fault-filtered (Kereliuk, Sturm and Larsen 2015)",
     "artist": "artist-grouped",
     "random": "random 80/10/10, course-comparable",
@@ -46,13 +46,13 @@ def filtered_split() -> dict[str, str]:
 
 
 def track_id_of(name: str) -> str | None:
-    """GTZAN's id such as "blues.00000"; None if a file's name is not that of a clip."""
+    """GTZAN's id for a file's name, such as "blues.00000"; None if it is not a clip of GTZAN."""
     match = CLIP_NAME.fullmatch(PurePosixPath(name.replace("\\", "/")).stem)
     return match[0].lower() if match else None
 
 
 def as_track(track_id: str) -> Track:
-    """A track of GTZAN, with the artist and title that are known."""
+    """A track of GTZAN, with its artist and title if they are known."""
     return Track(track_id, genre_of(track_id), *artists_and_titles().get(track_id, ()))
 
 

@@ -1,11 +1,11 @@
-"""Synthesise music in ten styles named as GTZAN's genres, for a demonstration without data.
+"""Synthesise music in ten styles named after GTZAN's genres, for a demonstration without data.
 
     from data_prep.synthetic import synthesise, write_archive
     clip = synthesise("jazz", seed=7, seconds=10.0)  # float32, 22,050 Hz
-    write_archive("synthetic.zip", clips_per_genre=25)  # laid out as GTZAN is
+    write_archive("synthetic.zip", clips_per_genre=25)  # laid out like GTZAN
 
-A style is a table: tempo, chords, and parts that play patterns. The seed draws key, tempo, chords,
-patterns and levels. A model trained on these clips is not a music classifier.
+A style is a table: tempo, chords, and parts that play patterns. Key, tempo, chords, patterns and
+levels are drawn with the seed. A model trained on these clips is not a music classifier.
 """
 
 import itertools
@@ -29,14 +29,14 @@ NOTICE = (
     "A model trained on them is not a music classifier.\n"
 )
 SAMPLING_RATE = 22_050  # hertz, as in GTZAN
-RELEASE = 0.04  # seconds in which a note dies away after its length
+RELEASE = 0.04  # seconds for a note to die away after its length
 NOTES = {"C": 0, "Db": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "G": 7, "Ab": 8, "A": 9, "Bb": 10}
 CHORDS = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10),
           "maj7": (0, 4, 7, 11), "5": (0, 7)}  # fmt: skip
 
 
-# Pitched sounds: harmonic k has amplitude k ** -slope. Slope, decay and attack in seconds, and the
-# gain before distortion (0 for none).
+# Pitched sounds: harmonic k has amplitude k ** -slope. The values are slope, decay and attack in
+# seconds, and the gain before distortion (0 for none).
 INSTRUMENTS = {
     "bass": (2.3, 0.9, 0.006, 0), "sub bass": (4.0, 1.6, 0.012, 0),
     "octave bass": (1.5, 0.25, 0.006, 0), "piano": (1.8, 0.8, 0.006, 0),
@@ -45,8 +45,8 @@ INSTRUMENTS = {
     "blues guitar": (1.6, 1.2, 0.006, 2), "rock guitar": (1.2, 2.5, 0.006, 3.5),
     "metal guitar": (0.7, 3.0, 0.006, 20),
 }  # fmt: skip
-# A falling sine plus noise. First and last hertz and decay of the sine in seconds; level (the sine
-# has the rest), decay and brightness (how often it is differentiated) of the noise.
+# A falling sine plus noise. Sine: first and last hertz, and decay in seconds. Noise: level (the
+# sine has the rest), decay and brightness (how often it is differentiated).
 DRUMS = {
     "kick": (150, 48, 0.16, 0.04, 0.004, 0), "snare": (240, 180, 0.06, 0.55, 0.09, 0),
     "brushes": (200, 180, 0.02, 0.9, 0.12, 1), "clap": (900, 900, 0.01, 0.9, 0.10, 0),
@@ -226,7 +226,7 @@ def _sound(
 def write_archive(
     path: str | os.PathLike, clips_per_genre: int = 25, seconds: float = 8.0, seed: int = 0
 ) -> None:
-    """Write a zip laid out as GTZAN is: genres_original/<genre>/<genre>.NNNNN.wav, PCM16 mono.
+    """Write a zip laid out like GTZAN: genres_original/<genre>/<genre>.NNNNN.wav, PCM16 mono.
 
     The same arguments give the same bytes. The zip also holds `MARKER`, which says what it is.
     """

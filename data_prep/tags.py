@@ -1,6 +1,6 @@
-"""What the tags of an audio file say: artist, title, album, genres. Read by mutagen, never written.
+"""Read artist, title, album and genres from the tags of an audio file; never write them.
 
-A file whose tags cannot be read is a file without tags.
+mutagen reads them. A file whose tags cannot be read counts as a file without tags.
 """
 
 import io
@@ -14,7 +14,7 @@ from mutagen.id3 import ID3, ID3NoHeaderError
 
 from data_prep.names import one_line
 
-NAMES = {  # as mutagen calls it in most kinds of tags, in ID3 of AIFF and WAV, and in ASF
+NAMES = {  # mutagen's keys in most kinds of tags, in ID3 of AIFF and WAV, and in ASF
     "artist": ("artist", "TPE1", "Author"),
     "title": ("title", "TIT2", "Title"),
     "album": ("album", "TALB", "WM/AlbumTitle"),
@@ -35,7 +35,7 @@ def read_tags(source: Path | bytes) -> Tags:
     """The tags of a file, given by its path or its bytes.
 
     mutagen inflates compressed tags without a limit, so this is called in decoder processes, whose
-    memory has one.
+    memory is limited.
     """
     try:
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as opened:
@@ -53,13 +53,13 @@ def read_tags(source: Path | bytes) -> Tags:
 
 def _values(tags: mutagen.Tags, name: str) -> tuple[str, ...]:
     values = next((tags[key] for key in NAMES[name] if key in tags), [])
-    values = getattr(values, "text", values)  # of ID3; mutagen has read "(17)" as Rock
+    values = getattr(values, "text", values)  # of ID3; mutagen has turned "(17)" into Rock
     texts = (one_line(str(value)).strip()[:MAX_LENGTH] for value in values)
     return tuple(text for text in texts if text)
 
 
 def _genre_of_id3v2(file: BinaryIO) -> tuple[str, ...]:
-    """The genre in ID3v2 alone: in ID3v1 many programs write 0, which is Blues, for no genre."""
+    """The genre in ID3v2 only: for no genre, many programs write 0 in ID3v1, which is Blues."""
     file.seek(0)
     try:
         return _values(ID3(file, load_v1=False), "genre")

@@ -1,4 +1,4 @@
-"""One audio file of a source: what is known of it, and what became of it."""
+"""One audio file of a source: its metadata, and whether and how it is used."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Clip:
     """A part of a track that was decoded."""
 
     start: float  # seconds into the track
-    path: Path  # of its WAV
+    path: Path  # of its WAV file
 
 
 @dataclass
@@ -30,11 +30,11 @@ class Track:
     album: str = ""
     split: str = ""
     seconds: float = 0.0  # of its clips
-    lost_seconds: float = 0.0  # of its clips, that could not be decoded
+    lost_seconds: float = 0.0  # seconds of its clips that could not be decoded
     sha256: str = ""  # of the int16 samples of its clips
     status: str = KEPT  # or why it is left out
     archive: str = ""
-    member: str = ""  # its name in the source, as text that fits a line
+    member: str = ""  # its name in the source, on one line
     is_bad: bool = False  # its file cannot be used
     clips: list[Clip] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class Track:
     def add(
         self, clips: list[Clip], start: float, seconds: float, lost_seconds: float, sha256: str
     ) -> None:
-        """Add the clips of a file that begins at `start`, in seconds, of this track."""
+        """Add the clips of a file that begins `start` seconds into this track."""
         self.clips += [Clip(start + clip.start, clip.path) for clip in clips]
         self.seconds = round(self.seconds + seconds, 3)
         self.lost_seconds = round(self.lost_seconds + lost_seconds, 3)

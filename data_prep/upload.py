@@ -14,8 +14,8 @@ def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0
     """Upload the dataset card, the manifest, and audio as Parquet files. Returns USER/NAME.
 
     `times_public` is how often `--public` was given: 0 uploads to a private repository, and audio
-    that `needs_rights` becomes public only with 2. Raises InputError: refused by this function or
-    by the Hub; the dataset in `folder` is unchanged.
+    that `needs_rights` becomes public only with 2. Raises InputError: this function or the Hub
+    refuses the upload; the dataset in `folder` is unchanged.
     """
     if times_public == 1 and needs_rights:
         raise InputError(
@@ -37,5 +37,5 @@ def upload(folder: Path, repo_id: str, needs_rights: bool, times_public: int = 0
 
 
 def needs_rights(preparation: dict) -> bool:
-    """Whether nobody said that this audio may be public: GTZAN's has no licence either."""
+    """Whether this audio has no stated licence to be public; the audio of GTZAN has none."""
     return not (preparation["is_synthetic"] or preparation.get("license"))
