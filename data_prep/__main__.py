@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seed", type=int, help="for splits that are drawn at random (0)")
     add(
         "--sampling_rate", type=int,
-        help="of the dataset, in hertz: the model's own, such as 32000 for EfficientAT (16000)",
+        help="of the dataset, in hertz; use the model's, such as 32000 for EfficientAT (16000)",
     )  # fmt: skip
     add(
         "--on_bad_clip", choices=("drop", "fail"),
