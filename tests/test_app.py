@@ -70,7 +70,7 @@ def test_a_demonstration_is_known_by_its_configuration(classifier, monkeypatch, 
     monkeypatch.setattr(classifier.model.config, "trained_on_synthetic_music", is_marked)
     assert classifier.is_demonstration is is_marked
     assert ("A demonstration" in page_module._introduction(classifier, "mine")) is is_marked
-    assert ("no music classifier" in about(classifier, None, 35)) is is_marked
+    assert ("not a music classifier" in about(classifier, None, 35)) is is_marked
 
 
 def test_the_page_says_which_model_it_is(classifier):

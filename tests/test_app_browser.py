@@ -277,7 +277,7 @@ def test_the_page_says_which_model_it_is_and_that_it_is_a_demonstration(page):
     expect(page.locator("#introduction")).to_contain_text("tiny-jazz knows 10 genres")
     expect(page.locator("#introduction")).to_contain_text("A demonstration")
     page.get_by_role("tab", name="About").click()
-    expect(page.get_by_text("no music classifier")).to_be_visible()
+    expect(page.get_by_text("not a music classifier")).to_be_visible()
     expect(page.get_by_text("tiny-jazz (from a local folder)")).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""What `app.py` shows: the page, uploads, live listening, pictures and About.
+"""The web page of `app.py`: its tabs, uploads, live listening, pictures and About.
 
-Only `app.py` and this room import gradio. It imports no training, evaluation or data preparation.
+Besides `app.py`, only this room imports gradio; it imports no training, evaluation or data_prep.
 """

@@ -1,4 +1,4 @@
-"""What the page says about its model: which it is, how well it does, what it cannot do."""
+"""The page's texts about its model: what is loaded, how accurate it is, and its limits."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from music_genre.report import headline_split, why_not_in_headline
 
 
 def model_name(classifier: GenreClassifier) -> str:
-    """Its id on the Hub, or its folder's name without where that is: visitors read this."""
+    """Return the model's Hub id, or its folder's name: visitors read this, so no path."""
     path = Path(classifier.model_id)
     return path.resolve().name if path.is_dir() else classifier.model_id
 
@@ -23,21 +23,21 @@ def model_line(classifier: GenreClassifier) -> str:
 
 
 def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -> str:
-    """Which model, how well it did on what, and what it cannot do: Markdown.
+    """The About tab in Markdown: the model, its limits, and its accuracy on which data.
 
-    kept_minutes: how long the server keeps what visitors send.
+    kept_minutes: how long the server keeps files and recordings.
     """
     limits = (
         f"- It knows {len(classifier.labels)} genres ({', '.join(classifier.labels)}) and always "
         "chooses one of them, even for speech or noise.\n"
         "- “Sure” is the model’s own probability, not how often it is right.\n"
-        f"- It processes {classifier.window_seconds:g} s at a time: the form of a piece is beyond "
-        "it."
+        f"- It processes {classifier.window_seconds:g} s at a time, so it cannot follow the form "
+        "of a piece."
     )
     if classifier.is_demonstration:
         limits = (
-            "**Classify real music.** It was trained on music that this project synthesised: a "
-            "demonstration, no music classifier."
+            "**Classify real music.** It was trained on music that this project synthesised: it is "
+            "a demonstration, not a music classifier."
         )
     return (
         f"## The model\n{model_line(classifier)}. The answer for a file is the mean over "
@@ -50,7 +50,7 @@ def about(classifier: GenreClassifier, report: dict | None, kept_minutes: int) -
 
 
 def _accuracy(report: dict | None) -> str:
-    """The accuracy on the split that stands for the model, as on its card."""
+    """The accuracy on the headline split, as on the model card."""
     try:
         name = headline_split(report)
         if not name:
@@ -63,4 +63,4 @@ def _accuracy(report: dict | None) -> str:
             f"The data: {report['dataset']}; the split: {report['split_description']}."
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        return "Unknown: the model comes without a report of this project."
+        return "Unknown: the model has no report from this project."

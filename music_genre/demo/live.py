@@ -12,20 +12,20 @@ from music_genre.audio import MIN_SAMPLING_RATE, AudioError
 from music_genre.classifier import GenreClassifier
 from music_genre.demo import pictures
 
-CHUNK_SECONDS = 1.0  # that the page sends; more, where an answer took longer
-MAX_CHUNK_SECONDS = 10  # that it keeps for a busy server; what is older is missing
-MAX_SAMPLING_RATE = 192_000  # hertz, of a sound card: what is kept grows with it
-MIN_NEW_SECONDS = 0.5  # of new sound to classify, whatever the length of chunks
-QUIET_RMS = 1e-3  # full scale is 1: below -60 dB is a silent room
-SMOOTHING = 0.35  # weight of the newest second in what is shown
-TAKE_LEAD, HOLD_LEAD = 0.15, 0.05  # ahead of the next genre: to be named, and to stay named
+CHUNK_SECONDS = 1.0  # length of a chunk; longer if the last answer took longer
+MAX_CHUNK_SECONDS = 10  # longest chunk; the page drops older sound
+MAX_SAMPLING_RATE = 192_000  # hertz, of a sound card; memory per listener grows with it
+MIN_NEW_SECONDS = 0.5  # of new sound before the next prediction, even if chunks are short
+QUIET_RMS = 1e-3  # full scale is 1; a silent room is below -60 dB
+SMOOTHING = 0.35  # weight of the newest prediction in the smoothed one
+TAKE_LEAD, HOLD_LEAD = 0.15, 0.05  # lead over the runner-up: to be named, and to stay named
 
 
 def read_chunk(sound: Any) -> tuple[np.ndarray, int] | None:
-    """What the page sends: {"sampling_rate": hertz, "pcm": base64 of 16-bit mono samples}.
+    """Parse a chunk from the page: {"sampling_rate": hertz, "pcm": base64 of 16-bit mono samples}.
 
     Returns:
-        float32, shape (samples,), and the sampling rate; None for anything else.
+        The samples, float32, shape (samples,), and the sampling rate; None if the chunk is invalid.
     """
     try:
         sampling_rate, text = int(sound["sampling_rate"]), sound["pcm"]
@@ -44,10 +44,10 @@ class LiveSession:
 
     waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     sampling_rate: int = 0  # hertz
-    seconds: float = 0.0  # of sound that arrived
+    seconds: float = 0.0  # of sound received so far
     is_quiet: bool = False
     probabilities: dict[str, float] | None = None  # smoothed
-    genre: str | None = None  # clearly ahead, or None
+    genre: str | None = None  # None if no genre is clearly ahead
     n_predictions: int = 0  # since the last quiet moment
     history: deque[pictures.Cell] = field(default_factory=lambda: deque(maxlen=120))
 
@@ -63,17 +63,17 @@ class LiveSession:
             self.waveform = np.concatenate([self.waveform, chunk])[-window:]
 
     def classify(self, classifier: GenreClassifier) -> None:
-        """Classify the last window and smooth over the predictions before it."""
+        """Classify the last window and smooth the result with earlier predictions."""
         since = self.history[-1][1] if self.history else 0.0
         new = min(len(self.waveform) / max(self.sampling_rate, 1), self.seconds - since)
-        if new < MIN_NEW_SECONDS:  # none of a quiet moment is kept
+        if new < MIN_NEW_SECONDS:  # also after a quiet chunk, which empties the waveform
             return
         try:
             newest = classifier(self.waveform, self.sampling_rate).probabilities
-        except AudioError:  # such as sound above half the model's sampling rate
+        except AudioError:  # for example, all sound is above half the model's sampling rate
             return
         self.n_predictions += 1
-        weight = max(SMOOTHING, 1 / self.n_predictions)  # at first all count alike
+        weight = max(SMOOTHING, 1 / self.n_predictions)  # at first, a plain mean
         before = self.probabilities or newest
         self.probabilities = {g: weight * p + (1 - weight) * before[g] for g, p in newest.items()}
         (best, share), (_, second_share) = pictures.best_two(self.probabilities)

@@ -1,14 +1,14 @@
-// What the page does in the browser. REFUSALS, headlines as HTML by reason, is defined before this.
+// The page's script. REFUSALS, which maps reasons to headlines in HTML, is defined before it.
 
 const CHUNK_SECONDS = 1, KEPT_SECONDS = 10, LISTEN_SECONDS = 180;
-// Browsers clean up speech by default, and take music for noise.
+// By default, browsers filter the sound for speech and treat music as noise.
 const RAW = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
 const TAP = `registerProcessor('tap', class extends AudioWorkletProcessor {
   process([[samples]]) { if (samples) this.port.postMessage(samples.slice()); return true; }
 })`;
 
 const genrePage = {
-  // Screen readers hear a new genre once, and not the whole result each second.
+  // Screen readers announce a new genre once, instead of the whole result every second.
   announce(element) {
     const status = document.createElement('div');
     status.className = 'sr-only';
@@ -20,7 +20,7 @@ const genrePage = {
     }).observe(element, {childList: true, subtree: true, characterData: true});
   },
 
-  // On a phone the result may be below what fits the screen.
+  // On a phone, the result may be below the visible part of the page.
   showResult() {
     const head = document.querySelector('.genre-head');
     if (head.getBoundingClientRect().bottom > innerHeight)
@@ -31,7 +31,7 @@ const genrePage = {
   stopListening() {},
   answered() {},
 
-  // The button of Listen. Sends the newest sound once a second, or when the last answer is there.
+  // The Listen button. Sends the new sound every second, but waits for the previous answer.
   listener(element, props, trigger) {
     const button = element.querySelector('button');
     let microphone = null, isOpening = false, isWanted = false;
@@ -40,7 +40,7 @@ const genrePage = {
       isWanted = true;
       if (isOpening) return;
       isOpening = true;
-      genrePage.stopListening = () => { isWanted = false; }; // the browser asks the visitor
+      genrePage.stopListening = () => { isWanted = false; }; // while the browser asks
       try {
         microphone = await openMicrophone();
       } catch (error) {
@@ -91,7 +91,7 @@ const genrePage = {
 };
 
 async function openMicrophone() {
-  if (!navigator.mediaDevices) // of a page that has neither https nor the name localhost
+  if (!navigator.mediaDevices) // without https, browsers offer it only on localhost
     throw Object.assign(Error('no https'), {name: 'NoHttpsError'});
   const stream = await navigator.mediaDevices.getUserMedia({audio: RAW});
   let context = null;
@@ -119,7 +119,7 @@ async function record(stream, context) {
     length += data.length;
     while (length > KEPT_SECONDS * rate) length -= parts.shift().length;
   };
-  context.createMediaStreamSource(stream).connect(tap).connect(context.destination); // it is silent
+  context.createMediaStreamSource(stream).connect(tap).connect(context.destination); // silent
   return {
     seconds: () => length / rate,
     take() {

@@ -28,18 +28,18 @@ from music_genre.errors import InputError
 from music_genre.genre_names import same_name_key
 from music_genre.report import read_report
 
-MAX_WAITING = 32  # requests; more are told that the queue is full
-STATE_SECONDS = 60  # that a listener's megabyte is kept after the last sound, in an open page
-EXAMPLES = Path(__file__).parents[1] / "examples"  # synthesised, named by their genres
+MAX_WAITING = 32  # requests; any more are told that the queue is full
+STATE_SECONDS = 60  # an open page keeps its listener's 1 MB this long after the last sound
+EXAMPLES = Path(__file__).parents[1] / "examples"  # synthesised, named after their genres
 
 NO_SONG = pictures.headline("no song yet", "drop one, record one, or take an example", "open")
 NOT_LISTENING = pictures.headline("not listening", "press Listen to start", "open")
 
 
 def build(classifier: GenreClassifier) -> gr.Blocks:
-    """The whole page and its API."""
+    """Build the whole page and its API."""
     rate, name = classifier.sampling_rate, model_name(classifier)
-    uploads.DECODERS.schedule(abs, args=[0])  # starts its processes
+    uploads.DECODERS.schedule(abs, args=[0])  # starts the decoder processes
     classifier(np.random.default_rng(0).uniform(-1, 1, rate), rate)  # the first pass is slow
     with gr.Blocks(title=f"{name} · music genre", analytics_enabled=False) as page:
         gr.Markdown(_introduction(classifier, name), elem_id="introduction")
@@ -52,7 +52,7 @@ def build(classifier: GenreClassifier) -> gr.Blocks:
         with gr.Tab("About") as about_tab:
             kept_minutes = (CACHE_SECONDS + CHECK_SECONDS) // 60
             gr.Markdown(about(classifier, read_report(classifier.folder), kept_minutes))
-        for tab in (song_tab, files_tab, about_tab):  # recording goes on only where visitors see it
+        for tab in (song_tab, files_tab, about_tab):  # leaving the Listen tab stops the microphone
             tab.select(None, js="() => genrePage.stopListening()")
         _add_api(classifier, song, files)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE)
@@ -62,8 +62,8 @@ def _introduction(classifier: GenreClassifier, name: str) -> str:
     lines = ["# Which genre is it?", f"**{name}** knows {len(classifier.labels)} genres."]
     if classifier.is_demonstration:
         lines.append(
-            "> **A demonstration:** this model was trained on synthesised music. What it says "
-            "about real music means nothing."
+            "> **A demonstration:** this model was trained on synthesised music. Its answers "
+            "for real music mean nothing."
         )
     return "\n\n".join(lines)
 
@@ -92,15 +92,15 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
         with gr.Column(scale=2, min_width=300):
             song = gr.Audio(
                 label="Song or recording",
-                type="filepath",  # and no `format`: gradio would convert with its own decoder
+                type="filepath",  # no `format`, or gradio converts with its own decoder
                 sources=["upload", "microphone"],
                 buttons=[],
                 editable=False,
                 elem_id="song",
             )
             gr.Markdown(
-                f"{FORMATS}, up to {MAX_FILE_MB} MB. Of a song longer than "
-                f"{MAX_SONG_SECONDS / 60:g} minutes only the beginning is processed."
+                f"{FORMATS}, up to {MAX_FILE_MB} MB. If a song is longer than "
+                f"{MAX_SONG_SECONDS / 60:g} minutes, only its beginning is processed."
             )
             if examples := examples_of(classifier.labels):
                 with gr.Column(elem_classes="last"):
@@ -112,7 +112,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
                         cache_examples=False,
                         api_visibility="private",
                     )
-                song.keep_in_cache |= song.temp_files  # so far, gradio's copies of the examples
+                song.keep_in_cache |= song.temp_files  # now only gradio's copies of the examples
         with gr.Column(scale=3, min_width=300):
             result = _result(NO_SONG, empty, "answer")
     song.change(None, js="() => genrePage.showResult()")
@@ -128,7 +128,7 @@ def _song_tab(classifier: GenreClassifier) -> gr.Audio:
 
 
 def examples_of(labels: list[str]) -> dict[str, Path]:
-    """The examples whose genres the model knows, by its own names of these ("Hip-Hop")."""
+    """Return the examples of genres that the model knows, keyed by its labels ("Hip-Hop")."""
     files = {path.stem: path for path in sorted(EXAMPLES.glob("*.ogg"))}
     keys = {label: same_name_key(label) for label in labels}
     return {label: files[key] for label, key in keys.items() if key in files}
@@ -145,10 +145,10 @@ def _listen_tab(classifier: GenreClassifier) -> None:
             session = LiveSession()
         session.add_chunk(*chunk, classifier.window_seconds)
         session.classify(classifier)
-        return session, *session.as_html(labels), None  # gradio would keep what was sent
+        return session, *session.as_html(labels), None  # None, or gradio keeps the sound
 
     def stop(session: LiveSession | None) -> str:
-        return gr.skip() if session and session.history else NOT_LISTENING  # an answer stays
+        return gr.skip() if session and session.history else NOT_LISTENING  # keep the last answer
 
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -159,7 +159,7 @@ def _listen_tab(classifier: GenreClassifier) -> None:
             )
             gr.Markdown(
                 "Press Listen and play music near the microphone. “Unsure” means that no genre is "
-                "clearly ahead. It stops by itself after 3 minutes."
+                "clearly ahead. Listening stops by itself after 3 minutes."
             )
         with gr.Column(scale=3, min_width=300):
             result = _result(NOT_LISTENING, LiveSession().as_html(labels)[1], "live")
@@ -172,12 +172,12 @@ def _listen_tab(classifier: GenreClassifier) -> None:
         process,
         [listener, state],
         [state, *result, listener],
-        concurrency_limit=1,  # listeners take turns: the model is busy with one at a time
+        concurrency_limit=1,  # listeners take turns: the model serves one at a time
         concurrency_id="live",
         show_progress="hidden",
         api_visibility="private",
     )
-    for done in (answer.then, answer.failure):  # gradio calls no `then` after a failure
+    for done in (answer.then, answer.failure):  # gradio does not call `then` after a failure
         done(None, js="() => genrePage.answered()")
 
 
@@ -196,7 +196,7 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
         )
         yield gr.skip(), gr.skip(), gr.update(value=file, interactive=True)
 
-    # No `file_types`: gradio goes by what a name ends in, and would refuse all for one of them.
+    # No `file_types`: gradio checks suffixes, and would refuse all files because of one.
     files = gr.File(label="Songs", file_count="multiple", type="filepath")
     gr.Markdown(f"Up to {MAX_FILES} files of {MAX_FILE_MB} MB each: {FORMATS}.")
     button = gr.Button("Classify", variant="primary", interactive=False)
@@ -214,7 +214,7 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
     files.change(
         lambda paths: (gr.update(interactive=bool(paths)), "", None, gr.update(interactive=False)),
         files,
-        [button, done, table, download],  # rows of files that are gone would be taken for theirs
+        [button, done, table, download],  # or old rows would look like theirs
         queue=False,
         api_visibility="private",
     )
@@ -225,7 +225,7 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
 
 
 def _add_api(classifier: GenreClassifier, song: gr.Audio, files: gr.File) -> None:
-    """Endpoints on the page's own inputs: those components check that a path is an upload."""
+    """Add endpoints on the page's own inputs, which check that a path is an upload."""
 
     def classify(file: str | None) -> dict[str, Any]:
         """Classify one audio file.
@@ -242,7 +242,7 @@ def _add_api(classifier: GenreClassifier, song: gr.Audio, files: gr.File) -> Non
             raise gr.Error(str(error), print_exception=False) from error
 
     def classify_batch(files: list[str] | None) -> list[dict[str, Any]]:
-        """Classify several audio files: answers in order, with "file", or "file" and "error"."""
+        """Classify audio files in order; each answer has "file", and "error" if the file failed."""
         try:
             return list(classify_uploads(classifier, files))
         except InputError as error:

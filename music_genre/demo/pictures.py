@@ -1,7 +1,7 @@
-"""What the app shows, as HTML that fits any width and follows the page's light or dark theme.
+"""The page's pictures, as HTML that fits any width and follows the light or dark theme.
 
-Text stays text: it keeps its size on a phone, and a screen reader can read it. Every string that
-comes from a model or a visitor is escaped here.
+Labels are real text, so they keep their size on a phone and screen readers can read them. Every
+string that comes from a model or a visitor is escaped here.
 """
 
 import base64
@@ -19,12 +19,12 @@ from music_genre.classifier import Prediction
 
 Cell = tuple[float, float, Mapping[str, float]]  # start second, end second, probabilities
 
-HIGHEST = 8000.0  # hertz: above it there is little to see
+HIGHEST = 8000.0  # hertz; there is little to see above it
 N_MELS = 64
-FLOOR = -80.0  # decibels below the loudest
-COLUMNS = 600  # of a spectrogram: about the pixels it is shown on
-SHOWN = 10  # genres at once; the page of a model with 200 fits a phone
-LIVE_SECONDS = 30.0  # of the picture while listening
+FLOOR = -80.0  # decibels, relative to the loudest
+COLUMNS = 600  # of a spectrogram: about its width in pixels
+SHOWN = 10  # genres at once, so that a model with 200 genres fits a phone
+LIVE_SECONDS = 30.0  # length of the live timeline
 TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds
 
 
@@ -47,10 +47,10 @@ def headline(word: str, note: str, kind: str = "") -> str:
 
 
 def file_picture(prediction: Prediction, waveform: np.ndarray, sampling_rate: int) -> str:
-    """Everything about one file. waveform: float32, shape (samples,); sampling_rate: hertz."""
+    """The pictures for one file. waveform: float32, shape (samples,); sampling_rate: hertz."""
     seconds = len(waveform) / sampling_rate
     windows = prediction.timeline
-    ends = [*(window.start for window in windows[1:]), seconds]  # they overlap, or leave small gaps
+    ends = [*(window.start for window in windows[1:]), seconds]  # windows overlap or leave gaps
     cells = [(w.start, end, w.probabilities) for w, end in zip(windows, ends, strict=True)]
     labels = list(prediction.probabilities)
     return _aligned(
@@ -62,7 +62,7 @@ def file_picture(prediction: Prediction, waveform: np.ndarray, sampling_rate: in
 
 
 def empty_picture(labels: Sequence[str]) -> str:
-    """The same without content: what comes later has its place, and nothing jumps."""
+    """The same without content, which reserves the space so that nothing jumps later."""
     nothing = dict.fromkeys(labels, 0.0)
     return _aligned(
         labels,
@@ -71,7 +71,7 @@ def empty_picture(labels: Sequence[str]) -> str:
 
 
 def live_picture(probabilities: Mapping[str, float], history: Iterable[Cell], now: float) -> str:
-    """Where a visitor's microphone stands. now: seconds processed so far."""
+    """The pictures for live listening. now: seconds processed so far."""
     start = now - LIVE_SECONDS
     cells = [(max(since, start), to, shares) for since, to, shares in history if to > start]
     labels = list(probabilities)
@@ -79,15 +79,15 @@ def live_picture(probabilities: Mapping[str, float], history: Iterable[Cell], no
 
 
 def _aligned(labels: Sequence[str], content: str) -> str:
-    """One column of names for all pictures, as wide as they need, within limits."""
+    """Give all pictures a column of names as wide as the longest name needs, within limits."""
     rems = min(18.0, max(5.4, 0.62 * max(map(len, labels))))
     return f'<div style="--names:{rems:.1f}rem">{content}</div>'
 
 
 def bars(probabilities: Mapping[str, float], is_sorted: bool = False) -> str:
-    """One bar per genre; of more than SHOWN the likeliest.
+    """One bar per genre; only the SHOWN likeliest if there are more.
 
-    Not sorted where it is drawn anew each second: rows must not jump.
+    Live listening does not sort: bars that are redrawn every second must not jump.
     """
     shown = likeliest([probabilities], list(probabilities))
     if is_sorted:
@@ -121,11 +121,11 @@ def _name(genre: str) -> str:
 def timeline(
     cells: Sequence[Cell], labels: Sequence[str], end: float, is_live: bool = False
 ) -> str:
-    """Genre over time: one row per genre, one column per window; the likeliest genre in colour.
+    """Genre over time: one row per genre, one column per window; the likeliest genre is coloured.
 
     Args:
         cells: the predictions over time; gaps stay empty.
-        end: second at the right edge; the left one is 0.
+        end: second at the right edge; the left edge is 0.
         is_live: show LIVE_SECONDS, and count back from now.
     """
     start = end - LIVE_SECONDS if is_live else 0.0
@@ -151,7 +151,7 @@ def timeline(
     caption = "The last half minute" if is_live else "Genre over time"
     marks = [(1 - ago / LIVE_SECONDS, f"−{ago} s") for ago in (30, 20, 10)] + [(1.0, "now")]
     return (
-        f"{_caption(caption, 'In colour the likeliest genre; the stronger, the surer.')}"
+        f"{_caption(caption, 'The likeliest genre is in colour; stronger means surer.')}"
         f'<div class="genre-plot" role="img" aria-label="{escape(_describe(caption, winners))}">'
         f'<div class="rows">{rows}</div><div class="field" style="height:{1.4 * len(labels)}rem">'
         f'<svg viewBox="0 0 {end - start:.2f} {len(labels)}" preserveAspectRatio="none">'
@@ -160,8 +160,8 @@ def timeline(
 
 
 def spectrogram(waveform: np.ndarray | None, sampling_rate: int, end: float) -> str:
-    """The mel spectrogram over the same seconds as `timeline`; an empty field without sound."""
-    marks = {"8 kHz": 0, "3 kHz": 34, "1 kHz": 65, "300 Hz": 86}  # percent from the top, in mels
+    """The mel spectrogram over the same seconds as `timeline`; empty if there is no waveform."""
+    marks = {"8 kHz": 0, "3 kHz": 34, "1 kHz": 65, "300 Hz": 86}  # percent from the top (mel scale)
     up = "".join(f'<span style="top:{place}%">{name}</span>' for name, place in marks.items())
     picture = "" if waveform is None else f'<img alt="" src="{_png(waveform, sampling_rate)}">'
     return (
@@ -175,8 +175,8 @@ def spectrogram(waveform: np.ndarray | None, sampling_rate: int, end: float) -> 
 def mel_decibels(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Loudness by time and pitch: float64, shape (mels, columns), FLOOR to 0 at the loudest.
 
-    Only as many frames as there are columns are computed, so an hour costs what a minute does. It
-    takes a tenth of a second at least, as the classifier does.
+    Only one frame per column is computed, so an hour costs as much as a minute. The waveform must
+    be at least a tenth of a second long, as for the classifier.
     """
     n_fft = 2 ** round(math.log2(0.05 * sampling_rate))
     starts = np.linspace(0, len(waveform) - n_fft, min(COLUMNS, 1 + len(waveform) // 256))
@@ -199,14 +199,14 @@ def _caption(text: str, hint: str = "") -> str:
 
 
 def _seconds(end: float) -> list[tuple[float, str]]:
-    """Places from 0 to 1, and texts, of at most five round times up to `end` seconds."""
+    """At most five round times up to `end` seconds, as places from 0 to 1 and texts."""
     step = next((step for step in TICK_STEPS if end / step <= 4), TICK_STEPS[-1])
     times = [*range(0, math.ceil(end - 0.9 * step), step), end]
     return [(time / end, f"{time:.0f} s" if end < 60 else clock(time)) for time in times]
 
 
 def _across(marks: Sequence[tuple[float, str]]) -> str:
-    """Texts below a field; the outermost stay inside it."""
+    """Texts below a field; the outermost ones do not stick out."""
     spans = "".join(
         f'<span style="left:{place:.1%};transform:translateX({-100 * place:.0f}%)">{text}</span>'
         for place, text in marks
@@ -215,7 +215,7 @@ def _across(marks: Sequence[tuple[float, str]]) -> str:
 
 
 def _describe(caption: str, winners: Sequence[tuple[float, float, str]]) -> str:
-    """What a screen reader says: each stretch of one genre."""
+    """The text for screen readers: each stretch of one genre."""
     parts = []
     for genre, cells in groupby(winners, key=lambda cell: cell[2]):
         starts, ends, _ = zip(*cells, strict=True)

@@ -1,4 +1,4 @@
-"""Launch the page: its look, and its limits."""
+"""Launch the page with its look and its limits."""
 
 import json
 import os
@@ -17,30 +17,30 @@ from gradio_client.utils import is_http_url_like
 from music_genre.demo import pictures
 from music_genre.demo.uploads import MAX_FILE_MB
 
-MAX_SESSIONS = 100  # kept by gradio, and of listeners 1 MB more; the oldest go first
+MAX_SESSIONS = 100  # that gradio keeps, and 1 MB more per listener; the oldest go first
 CHECK_SECONDS, CACHE_SECONDS = 60, 900  # uploads and recordings are deleted at this age
 HERE = Path(__file__).parent
 NO_ADDRESSES = (
-    "Addresses of files are not fetched: upload the file (an assistant: upload_file_to_gradio) and "
-    "send what that returns."
+    "Addresses of files are not fetched: upload the file (an assistant uses upload_file_to_gradio) "
+    "and send what that returns."
 )
 
 
-REFUSALS = {  # why there is no sound of a microphone, and what to do
+REFUSALS = {  # why the microphone gives no sound, and what to do
     "refused": "allow this page to use it",
-    "http": "browsers give it only to addresses that start with https:// or are on this machine "
-    "(localhost): open the page by such an address",
+    "http": "browsers allow it only at addresses that start with https:// or are on this machine "
+    "(localhost): open the page at such an address",
     "none": "the browser finds none: connect one",
-    "broken": "the browser cannot open it: see whether another program has it",
+    "broken": "the browser cannot open it: check whether another program uses it",
 }
 
 
 def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
-    """Launch the page; takes and returns what `Blocks.launch` does.
+    """Launch the page. Takes the options of `Blocks.launch`, and returns what it returns.
 
     Args:
-        uploads: gradio's folder for uploads (GRADIO_TEMP_DIR), an absolute path, which is this
-            page's alone: all that is old in it is deleted.
+        uploads: gradio's folder for uploads (GRADIO_TEMP_DIR), an absolute path. No other
+            program may use it: all old files in it are deleted.
 
     Raises:
         OSError: no port is free, or the one asked for is not.
@@ -55,7 +55,7 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
         page.launch,
         theme=gr.themes.Soft(
             primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=fonts
-        ).set(  # gradio's own are too pale to read for some
+        ).set(  # gradio's own are too pale for some readers
             block_label_text_color="*primary_700",
             block_title_text_color="*primary_700",
             body_text_color_subdued="*neutral_600",
@@ -72,8 +72,8 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
         share=False,
         ssr_mode=False,
         state_session_capacity=MAX_SESSIONS,
-        run_history=False,  # gradio would keep what visitors sent
-        show_error=False,  # visitors see the text of gr.Error and of nothing else
+        run_history=False,  # or gradio keeps what visitors send
+        show_error=False,  # visitors see only the text of a gr.Error
         footer_links=["api"],
         app_kwargs={"dependencies": [fastapi.Depends(refuse_addresses)]},
         **options,
@@ -82,23 +82,23 @@ def serve(page: gr.Blocks, uploads: str | os.PathLike, **options: Any) -> tuple:
     try:
         return launch()
     except ValueError:
-        # gradio gives its server 3 s for the first answer, and a busy machine may need longer. The
-        # second time all is loaded.
+        # gradio gives its server 3 s for the first answer, which a busy machine may exceed. On the
+        # second try, everything is loaded.
         page.close()
         return launch()
 
 
 async def refuse_addresses(request: fastapi.Request) -> None:
-    """Refuse a file that is named by an address: gradio would read it whole into memory.
+    """Refuse a file that is given by its address: gradio would read all of it into memory.
 
-    The address of an upload, which MCP clients send and gradio does not fetch from localhost,
-    becomes its path. The request keeps its JSON, so the endpoint gets what is changed here.
+    MCP clients send the address of an upload, which gradio does not fetch from localhost: it is
+    replaced by the path. The request keeps its parsed JSON, so the endpoint gets the new value.
     """
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        return  # an upload, which is read as it arrives
+        return  # an upload, which is streamed
     try:
         values = [await request.json()]
-    except ValueError:  # the endpoint says what it takes instead
+    except ValueError:  # not JSON: the endpoint says what it takes
         return
     while values:
         value = values.pop()
@@ -114,10 +114,10 @@ async def refuse_addresses(request: fastapi.Request) -> None:
 
 
 def keep_deleting_uploads(page: gr.Blocks, uploads: str | os.PathLike) -> None:
-    """Delete old uploads as long as the program runs; app.py deletes the rest at its end.
+    """Delete old uploads while the program runs; app.py deletes the rest at exit.
 
-    gradio's own `delete_cache` ends for good when a file is sent while it looks for old ones, and
-    knows nothing of an upload that broke off.
+    gradio's own `delete_cache` stops forever when a file arrives while it looks for old ones, and
+    it does not know about uploads that broke off.
     """
     while True:
         time.sleep(CHECK_SECONDS)
@@ -125,7 +125,7 @@ def keep_deleting_uploads(page: gr.Blocks, uploads: str | os.PathLike) -> None:
 
 
 def delete_uploads(page: gr.Blocks, uploads: str | os.PathLike, age: float) -> None:
-    """Delete the files of visitors that are older than so many seconds, and their folders."""
+    """Delete visitors' files that are older than `age` seconds, and their folders."""
     kept = {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
     for folder, _, names in os.walk(uploads):
         for path in {os.path.join(folder, name) for name in names} - kept:
@@ -135,4 +135,4 @@ def delete_uploads(page: gr.Blocks, uploads: str | os.PathLike, age: float) -> N
                     for files in page.temp_file_sets:
                         files.discard(path)
                     if not os.path.samefile(folder, uploads):
-                        os.rmdir(folder)  # which gradio made for this file
+                        os.rmdir(folder)  # gradio made it for this file

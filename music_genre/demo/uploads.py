@@ -1,4 +1,4 @@
-"""A visitor's files: classified for the page, for its API and for a spreadsheet."""
+"""Classify a visitor's files for the page, its API and a spreadsheet."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,24 +20,24 @@ from music_genre.isolation import DecoderPool, result
 
 MAX_FILES = 20  # in one batch
 MAX_FILE_MB = 100
-MAX_SONG_SECONDS = 15 * 60.0  # of a file are processed: visitors share the server
-MAX_AT_ONCE = 2  # files: one visitor's batch must not keep all others waiting
-DECODING_SECONDS = 30  # until a file is given up; others wait meanwhile
+MAX_SONG_SECONDS = 15 * 60.0  # processed per file, as visitors share the server
+MAX_AT_ONCE = 2  # files; one visitor's batch must not make all others wait
+DECODING_SECONDS = 30  # time limit for a file, because others wait meanwhile
 DECODERS = DecoderPool(MAX_AT_ONCE)
 FORMATS = "WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM or AIFF"
-FORMULA = tuple("=+-@＝＋－＠")  # what one may start with
+FORMULA = tuple("=+-@＝＋－＠")  # the characters that start one
 TABLE = ("file", "genre", "sure %", "runner-up", "seconds", "remark")
 
 
 @dataclass(frozen=True)
 class ClassifiedFile:
-    """A file's prediction, and what was processed: a waveform, float32, shape (samples,)."""
+    """A file's prediction, and the processed waveform: float32, shape (samples,)."""
 
     prediction: Prediction
     waveform: np.ndarray
     sampling_rate: int
-    is_truncated: bool  # the file continues after what was processed
-    lost_seconds: float  # of what was processed, what could not be decoded
+    is_truncated: bool  # the file is longer than the waveform
+    lost_seconds: float  # how much of the processed time could not be decoded
 
     @property
     def seconds(self) -> float:
@@ -73,14 +73,14 @@ class ClassifiedFile:
 def classify_upload(
     classifier: GenreClassifier, path: str | os.PathLike, progress: Progress | None = None
 ) -> ClassifiedFile:
-    """Decode and classify a file that was sent, up to MAX_SONG_SECONDS.
+    """Decode and classify an uploaded file, up to MAX_SONG_SECONDS.
 
     Raises:
-        InputError: it cannot be used; the message names the file, without its folder.
+        InputError: the file cannot be used; the message names the file, without its folder.
     """
     file, rate = received(path), classifier.sampling_rate
     try:
-        task = DECODERS.schedule(  # a second more tells whether there is more
+        task = DECODERS.schedule(  # one extra second shows whether there is more
             decode, args=[file, rate, 0.0, MAX_SONG_SECONDS + 1], timeout=DECODING_SECONDS
         )
         waveform, lost_seconds = result(task)
@@ -96,15 +96,15 @@ def classify_upload(
 
 
 def received(path: str | os.PathLike) -> str:
-    """The real path of a file that was sent to this page.
+    """Return the real path of an uploaded file.
 
-    gradio lets some forms of a path through unchecked, so that a visitor can name any file of the
-    server. The message is the same whether there is such a file or not.
+    gradio lets some forms of a path through unchecked, so a visitor could name any file on the
+    server. The message is the same whether such a file exists or not.
 
     Raises:
-        InputError: it is not a regular file in gradio's upload folder.
+        InputError: the path is not a regular file in gradio's upload folder.
     """
-    with suppress(ValueError):  # what no path can hold, such as a null character
+    with suppress(ValueError):  # no path can hold some characters, such as null
         real, folder = os.path.realpath(path), os.path.realpath(get_upload_folder())
         if Path(real).is_relative_to(folder) and os.path.isfile(real):
             return real
@@ -112,12 +112,12 @@ def received(path: str | os.PathLike) -> str:
 
 
 def one_line(path: str | os.PathLike) -> str:
-    """A file's name without its folder, and without what would break a line or a table."""
+    """Return a file's name, without its folder or characters that break lines or tables."""
     return "".join(c if c.isprintable() else " " for c in Path(path).name)
 
 
 def shown_name(path: str | os.PathLike) -> str:
-    """The same, not too long for a sentence."""
+    """Return the same, shortened for use in a sentence."""
     name = one_line(path)
     return name if len(name) <= 60 else f"{name[:40]}…{name[-15:]}"
 
@@ -126,12 +126,12 @@ def classify_uploads(classifier: GenreClassifier, paths: Sequence[str]) -> Itera
     """Yield one answer per file: `ClassifiedFile.as_json` with "file", or "file" and "error".
 
     Raises:
-        InputError: no files or too many.
+        InputError: there are no files, or too many.
     """
     if not 1 <= len(paths or ()) <= MAX_FILES:
         raise InputError(f"Send between 1 and {MAX_FILES} files at once, not {len(paths or ())}.")
     for i, path in enumerate(paths):
-        for waiting in paths[i:]:  # they are deleted by age, and a batch may take longer
+        for waiting in paths[i:]:  # or they are deleted by age during a long batch
             with suppress(InputError, OSError):
                 os.utime(received(waiting))
         try:
@@ -160,9 +160,9 @@ def as_table(answers: Sequence[dict[str, Any]], labels: Sequence[str]) -> pd.Dat
 
 
 def for_page(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of TABLE; files that cannot be used come first, where they are seen."""
+    """The columns of TABLE; files that cannot be used come first, so visitors see them."""
     is_usable = table["genre"].notna()
-    shown = table[list(TABLE)].fillna({"genre": "not usable"})  # a phone shows no remark
+    shown = table[list(TABLE)].fillna({"genre": "not usable"})  # phones hide the remark
     return pd.concat([shown[~is_usable], shown[is_usable]])
 
 
