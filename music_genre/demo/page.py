@@ -214,7 +214,7 @@ def _files_tab(classifier: GenreClassifier) -> gr.File:
     files.change(
         lambda paths: (gr.update(interactive=bool(paths)), "", None, gr.update(interactive=False)),
         files,
-        [button, done, table, download],  # or old rows would look like theirs
+        [button, done, table, download],  # or old rows would seem to be of the new files
         queue=False,
         api_visibility="private",
     )

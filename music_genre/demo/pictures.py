@@ -62,7 +62,7 @@ def file_picture(prediction: Prediction, waveform: np.ndarray, sampling_rate: in
 
 
 def empty_picture(labels: Sequence[str]) -> str:
-    """The same without content, which reserves the space so that nothing jumps later."""
+    """The same pictures without content; they reserve the space, so that nothing jumps."""
     nothing = dict.fromkeys(labels, 0.0)
     return _aligned(
         labels,

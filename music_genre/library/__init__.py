@@ -1,7 +1,7 @@
-"""Many files: scan a music library into a table, and write genres into the files' tags.
+"""Scan a music library into a table, and write genres into the files' tags.
 
     music-genre scan ~/Music --model you/distilhubert-gtzan --output genres.parquet
     music-genre tag ~/Music --table genres.parquet
 
-It imports the core only, and only music_genre/__main__.py imports it.
+This room imports only the core, and only music_genre/__main__.py imports it.
 """

@@ -1,6 +1,6 @@
 """The commands `music-genre scan` and `music-genre tag`: their options, and what they print.
 
-Decoder processes import this, so that what is large is imported where it is used.
+Decoder processes import this module, so large packages are imported where they are used.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=partial(between, 1, MAX_SECONDS),
-        help="process this much of each file, from its middle (all)",
+        help="process only this many seconds from the middle of each file (all)",
     )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         nargs="?",
         const="",
-        help="process the files on this Ray cluster, or on that of this machine",
+        help="process the files on this Ray cluster; without ADDRESS, on this machine's",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
 
@@ -47,8 +47,8 @@ def add_paths(parser: argparse.ArgumentParser, kind: Callable, what: str) -> Non
         metavar="PATTERN",
         action="append",
         default=[],
-        help="leave out files and folders of this name, or this path below PATH; * is any text; "
-        "may be repeated",
+        help="leave out files and folders with this name or this path below PATH; * matches any "
+        "text; may be repeated",
     )
 
 
@@ -71,22 +71,20 @@ def table_path(text: str) -> Path:
 
 
 def between(least: float, most: float, text: str) -> float:
-    if not least <= float(text) <= most:  # nan is not
+    if not least <= float(text) <= most:  # also catches nan
         raise argparse.ArgumentTypeError(f"it must be between {least:g} and {most:g}")
     return float(text)
 
 
 def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, existing_path, "folders and files of this machine")
-    parser.add_argument(
-        "--table", type=table_path, required=True, help="what `scan` was given as --output"
-    )
+    parser.add_argument("--table", type=table_path, required=True, help="the --output of `scan`")
     agreed = parser.add_mutually_exclusive_group()
     agreed.add_argument(
         "--yes", action="store_true", help="change the files; without it, list the changes"
     )
     agreed.add_argument(
-        "--undo", action="store_true", help="write the old values back, of all that was written"
+        "--undo", action="store_true", help="restore the old values of everything that was written"
     )
     parser.add_argument(
         "--min_confidence",
@@ -99,9 +97,9 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=range(1, 6),
         default=1,
-        help="write up to so many genres, all of that probability (%(default)s)",
+        help="write up to this many genres, each of at least that probability (%(default)s)",
     )
-    parser.add_argument("--replace", action="store_true", help="overwrite genres that are there")
+    parser.add_argument("--replace", action="store_true", help="overwrite existing genres")
     parser.add_argument(
         "--tag_field", metavar="NAME", help="write into this field, and leave the genre as it is"
     )
@@ -110,9 +108,9 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
 def scan(arguments: argparse.Namespace) -> None:
     """Classify a music library into a table.
 
-    Raises SystemExit with 1 where a folder could not be read.
+    Raises SystemExit with 1 if a folder could not be read.
     """
-    # Before torch: threads that spin while they wait would take the cores from the decoders.
+    # Set before importing torch: threads that spin while they wait take cores from the decoders.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from music_genre import GenreClassifier
@@ -124,7 +122,7 @@ def scan(arguments: argparse.Namespace) -> None:
         from music_genre.library import on_ray
 
         on_ray.connect(arguments.ray or None)
-        device = "cpu"  # only its actors compute
+        device = "cpu"  # only the cluster's actors compute
     classifier = GenreClassifier(arguments.model, arguments.revision, device=device)
     if is_ray:
         make_rows = on_ray.rows_on_ray(classifier, arguments.seconds, arguments.device)
@@ -156,8 +154,8 @@ def tag(arguments: argparse.Namespace) -> None:
         raise InputError(f"There are no rows in {parts}: scan first, and keep that folder.")
     if settings["is_demonstration"]:
         raise InputError(
-            f"{settings['model']} was trained on synthesised music: what it says about real "
-            "music means nothing, so no tags are written."
+            f"{settings['model']} was trained on synthesised music: its answers for real "
+            "music mean nothing, so no tags are written."
         )
     field = arguments.tag_field or GENRE
     tagging = Tagging(arguments.min_confidence, arguments.top_k, field, arguments.replace)

@@ -14,16 +14,16 @@ from music_genre import audio
 from music_genre.library.object_store import read_object
 
 TIMEOUT = 300  # seconds a file may take; a network drive may be waking up
-MIN_SECONDS = 0.1  # below a tenth of a second nothing is music
+MIN_SECONDS = 0.1  # nothing shorter is music
 
 
 class File(NamedTuple):
-    path: str  # below the root, as text: the key of its row
+    path: str  # below the root, as text; the key of the file's row
     location: str  # on this machine, or in `store`
     size: int  # bytes
     version: int  # see files.py
-    known: dict[str, Any] | None = None  # its last row, if the size was the same then
-    store: str | None = None  # the URL of the object store that has it
+    known: dict[str, Any] | None = None  # the file's last row, if its size is the same
+    store: str | None = None  # the URL of the object store that holds the file
 
 
 def sha256_of(source: bytes | str | Path) -> str:
@@ -36,15 +36,15 @@ def sha256_of(source: bytes | str | Path) -> str:
 def decode_file(
     file: File, sampling_rate: int, seconds: float | None = None
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Decode a file, or `seconds` from its middle, unless its bytes are those of its last row.
+    """Decode a file, or `seconds` from its middle, unless it is unchanged since its last row.
 
     Returns:
-        Columns of its row, and the waveform: float32, shape (samples,). Of the same bytes, the last
-        row and None. The duration of a file that was decoded in part is what its header claims.
+        Columns of its row, and the waveform: float32, shape (samples,). If its bytes are unchanged,
+        the last row and None. The duration of a partly decoded file is what its header claims.
 
     Raises:
-        AudioError: it cannot be used, or is too short or silent.
-        OSError: it cannot be read.
+        AudioError: the file cannot be used, or is too short or silent.
+        OSError: the file cannot be read.
     """
     source = read_object(file.store, file.location) if file.store else file.location
     sha256 = sha256_of(source)

@@ -1,11 +1,11 @@
-"""The genre, or a field of one's own, in a file's tags: read and set, by mutagen.
+"""Read and set the genre, or a custom field, in a file's tags with mutagen.
 
     read_field("song.mp3").values
     edit_copy("song.mp3", "copy.mp3", ["jazz", "blues"], "genre")
 
-ID3 (MP3, AIFF, WAV), Vorbis comments (FLAC, Ogg, Opus) and MP4. A field of one's own is a TXXX
-frame in ID3 and a freeform atom in MP4. mutagen inflates compressed frames without a bound, so all
-this runs in isolated processes (music_genre.isolation).
+ID3 (MP3, AIFF, WAV), Vorbis comments (FLAC, Ogg, Opus) and MP4. A custom field is a TXXX frame in
+ID3 and a freeform atom in MP4. mutagen decompresses frames without a size limit, so all this runs
+in isolated processes (music_genre.isolation).
 """
 
 import os
@@ -28,12 +28,12 @@ SUFFIXES = (".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aif", ".
 ID3_TYPES = (mp3.MP3, aiff.AIFF, wave.WAVE)
 TAGGED_TYPES = (*ID3_TYPES, flac.FLAC, ogg.OggFileType, mp4.MP4)
 GENRE = "genre"
-SEPARATOR = "; "  # of several values in ID3v2.3, which has one; players split there
+SEPARATOR = "; "  # joins values in ID3v2.3, which holds only one; players split there
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,39}")
 
 
 class TagError(InputError):
-    """A file is left as it is; the message says why."""
+    """A file is left unchanged; the message says why."""
 
 
 class Field(NamedTuple):
@@ -49,15 +49,15 @@ class Field(NamedTuple):
 
 
 def check_field(name: str) -> None:
-    """Raises InputError if a field of one's own cannot have this name."""
+    """Raises InputError if a custom field cannot have this name."""
     if not FIELD_NAME.fullmatch(name):
         raise InputError("--tag_field takes letters, digits and _, such as GENRE_PREDICTED.")
     if name.lower() in {*EasyID3.valid_keys, *EasyMP4Tags.Set, GENRE}:
-        raise InputError(f"--tag_field {name} is a field that players use: take one of its own.")
+        raise InputError(f"--tag_field {name} is a field that players use: choose another name.")
 
 
 def read_field(path: str, name: str = GENRE) -> Field:
-    """Raises TagError: the file has no tags that are known here, or broken ones."""
+    """Read a field. Raises TagError: the file has broken tags, or none of a known kind."""
     with _explained():
         file = _open(path)
         if file.tags is None:
@@ -74,7 +74,7 @@ def read_field(path: str, name: str = GENRE) -> Field:
 
 
 def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
-    """Set a field; no values remove it, and None removes all tags, unless others were added.
+    """Set a field. [] removes it; None removes all tags, unless other tags were added.
 
     Raises:
         TagError: as `read_field`, or its tags cannot be written.
@@ -102,7 +102,7 @@ def set_field(path: str, values: list[str] | None, name: str = GENRE) -> None:
 def _set_in_id3(path: str, file: mutagen.FileType, values: list[str] | None, name: str) -> None:
     v1 = _id3v1(path) if isinstance(file, mp3.MP3) else b""
     v1_frames = (id3.ParseID3v1(v1, v2_version=3) or {}).values() if v1 else ()
-    version = 3  # what all players read
+    version = 3  # all players read it
     if file.tags is None:
         file.add_tags()
         for frame in v1_frames:  # players that find ID3v2 do not look at ID3v1
@@ -121,14 +121,14 @@ def _set_in_id3(path: str, file: mutagen.FileType, values: list[str] | None, nam
         frame.encoding, frame.text = id3.Encoding.UTF16, values
         file.tags.add(frame)
     file.tags.save(path, v2_version=version, v23_sep=None)
-    if v1:  # mutagen fills it in from the other frames
+    if v1:  # restore it: mutagen fills it in from the other frames
         with open(path, "r+b") as raw:
             raw.seek(-len(v1), 2)
             raw.write(v1)
 
 
 def edit_copy(path: str, copy: str, values: list[str] | None, field: str) -> str:
-    """Make a copy whose field has other values, and which is on the disk.
+    """Make a copy whose field has the new values, and flush it to the disk.
 
     Returns:
         The copy's SHA-256.
@@ -140,7 +140,7 @@ def edit_copy(path: str, copy: str, values: list[str] | None, field: str) -> str
     set_field(copy, values, field)
     if packets_sha256(path) != packets_sha256(copy):
         raise TagError("writing its tag would change more than the tag")
-    with open(copy, "r+b") as file:  # Windows flushes only what may be written
+    with open(copy, "r+b") as file:  # Windows flushes only writable files
         os.fsync(file.fileno())
     return sha256_of(copy)
 
@@ -157,12 +157,12 @@ def _explained() -> Iterator[None]:
 
 
 def _open(path: str) -> mutagen.FileType:
-    """A file with its tags as they are: neither frames nor versions are changed."""
+    """Open a file with its tags as they are: frames and versions are not converted."""
     file = mutagen.File(path)
     if not isinstance(file, TAGGED_TYPES):
         raise TagError("its content is of a kind that has no known tags")
     if isinstance(file, ID3_TYPES):
-        is_old = file.tags is not None and file.tags.version[1] == 2  # its frames have other names
+        is_old = file.tags is not None and file.tags.version[1] == 2  # ID3v2.2: other frame names
         file = type(file)(path, translate=is_old, load_v1=False)
     return file
 
@@ -176,7 +176,7 @@ def _key(file: mutagen.FileType, name: str) -> str:
 
 
 def _id3v1(path: str) -> bytes:
-    """The 128 bytes at the end of a file that has them."""
+    """Return the ID3v1 tag, the last 128 bytes of a file; empty if there is none."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - 128))
         data = file.read()
@@ -184,7 +184,7 @@ def _id3v1(path: str) -> bytes:
 
 
 def _id3v1_genre(path: str) -> list[str]:
-    """Its zero byte is Blues, but most programs that write it mean nothing."""
+    """Return the ID3v1 genre. 0 is Blues, but most programs write it for "no genre"."""
     v1 = _id3v1(path)
     is_known = v1 and 0 < v1[127] < len(id3.TCON.GENRES)
     return [id3.TCON.GENRES[v1[127]]] if is_known else []

@@ -4,7 +4,7 @@
     found = find_files(["s3://bucket/music"])
     found.files["path"], found.unreadable
 
-So a library keeps its rows when it is moved, or mounted elsewhere.
+Because of these names, a library keeps its rows when it is moved or mounted elsewhere.
 """
 
 import os
@@ -22,20 +22,20 @@ from music_genre.audio import BINS, SUFFIXES
 from music_genre.errors import InputError
 from music_genre.library.object_store import is_url, list_objects
 
-# A file's version is its time of change in nanoseconds; that of an object, see object_store.py.
+# A file's version is its modification time in nanoseconds; for objects, see object_store.py.
 FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("version", pa.int64())])
-Rows = dict[str, tuple]  # of FILES, by path
+Rows = dict[str, tuple]  # rows of FILES, by path
 
 
 @dataclass
 class Found:
-    """What is below some roots.
+    """The files below some roots.
 
-    files: of FILES, sorted by path.
-    kinds: how many files of each suffix are read; `other_kinds`, are not.
-    unreadable: folders and files that the system did not show: paths below the root, and why.
+    files: with the schema FILES, sorted by path.
+    kinds: suffix -> number of files that are read; `other_kinds`: that are not.
+    unreadable: path of a folder or file below the root -> why it cannot be read.
     links: linked folders; they are not followed.
-    names: path -> name in the object store, or as the system has it where that is no text.
+    names: path -> name in the object store, or the system's name if that is not valid text.
     """
 
     base: str
@@ -60,18 +60,18 @@ class Found:
         return text.replace(os.sep, "/")
 
     def note(self, error: OSError) -> None:
-        """Something cannot be read this time."""
+        """Note a folder or file that cannot be read this time."""
         self.unreadable[self.name_of(error.filename)] = error.strerror or str(error)
 
 
 def find_files(roots: Sequence[str | Path], exclude: Sequence[str] = ()) -> Found:
-    """All audio files below folders, by their suffix, and files given by name.
+    """Find all audio files below folders, by their suffix, and files given by name.
 
-    Hidden files and folders, bins, linked folders and links to nothing are left out.
+    Hidden files and folders, bins, linked folders and broken links are left out.
 
     Args:
-        roots: that are there. Paths are below the folder that holds them all. The URL of a folder
-            in an object store is the only root.
+        roots: must exist. Paths are relative to the folder that holds them all. The URL of a folder
+            in an object store must be the only root.
         exclude: patterns such as `Podcasts` or `*/live/*`, for names and for paths below the root.
 
     Raises:
@@ -113,7 +113,7 @@ def _find_here(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple[Fo
         for location in [top] if os.path.isfile(top) else _walk(top, found, patterns):
             try:
                 status = os.stat(location)
-            except FileNotFoundError:  # a link to nothing is no trouble of a drive
+            except FileNotFoundError:  # a broken link is not a failing drive
                 continue
             except OSError as error:
                 found.note(error)
@@ -139,7 +139,7 @@ def _walk(top: str, found: Found, patterns: Sequence[str]) -> Iterator[str]:
 def _is_wanted(path: str, patterns: Sequence[str]) -> bool:
     """path: of a file or folder, below the root."""
     name = os.path.basename(path)
-    # An album's name may have brackets, which are sets of letters in a pattern.
+    # Compare for equality, too: brackets in an album's name are sets of letters in a pattern.
     is_left_out = any(
         one in (name, path) or fnmatch(name, one) or fnmatch(path, one) for one in patterns
     )
@@ -147,7 +147,7 @@ def _is_wanted(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_audio(path: str, found: Found) -> bool:
-    """By its suffix; files of other kinds are counted."""
+    """Decide by the suffix; files of other kinds are counted."""
     is_audio = _suffix(path) in SUFFIXES
     if not is_audio:
         found.other_kinds[_suffix(path)] += 1

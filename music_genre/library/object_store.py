@@ -3,7 +3,7 @@
     for path, name, size, version in list_objects("s3://bucket/music"):
         data = read_object("s3://bucket/music", name)
 
-Decoder processes import this, so that fsspec is imported where it is used.
+Decoder processes import this module, so fsspec is imported where it is used.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ def is_url(place: object) -> bool:
 
 
 def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
-    """Each object below a URL: its path from there, its name in the store, size and version.
+    """List the objects below a URL: path from there, name in the store, size and version.
 
-    The size is in bytes, and 0 where the store does not say it. The version is a number that is
-    another one when the store says anything else of the object.
+    The size is in bytes, and 0 if the store does not report it. The version is a number that
+    changes when anything that the store reports about the object changes.
 
     Raises:
         InputError: the store cannot be listed.
@@ -29,9 +29,9 @@ def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
 
     try:
         filesystem, top = fsspec.url_to_fs(url)
-        filesystem.invalidate_cache()  # of an earlier scan by this process
+        filesystem.invalidate_cache()  # it may hold an earlier scan's listing
         objects = filesystem.find(top, detail=True)
-    except Exception as error:  # each store has errors of its own, and so has a missing package
+    except Exception as error:  # each store has its own errors, and so has a missing package
         raise InputError(f"{url} cannot be listed: {error or type(error).__name__}") from error
     for name, about in objects.items():
         version = hashlib.sha256(repr(about).encode()).digest()[:8]
@@ -40,12 +40,12 @@ def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
 
 
 def read_object(url: str, name: str) -> bytes:
-    """An object of the store of `url`, by its name there. Raises OSError: it cannot be read."""
+    """Read an object by its name in the store of `url`. Raises OSError: it cannot be read."""
     import fsspec
 
     try:
         return fsspec.url_to_fs(url)[0].cat_file(name)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # each store has errors of its own
+    except Exception as error:  # each store has its own errors
         raise OSError(f"{type(error).__name__}: {error}") from error

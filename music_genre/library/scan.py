@@ -2,8 +2,8 @@
 
     scan(GenreClassifier("runs/mine"), [Path("music")], Path("genres.parquet"))
 
-files.py finds the files, table.py knows which of them have a row, and the others pass two stages:
-`prepare` decodes them, `classify` makes rows of them. on_ray.py has the same stages on many
+files.py finds the files, and table.py knows which of them have a row. The others pass two stages:
+`prepare` decodes them, and `classify` turns them into rows. on_ray.py runs the same stages on many
 machines.
 """
 
@@ -56,13 +56,13 @@ def scan(
         output: the table, in the format of its suffix, one of FORMATS.
         seconds: how much of each file is processed, from its middle; None for all.
         exclude: see `find_files`.
-        make_rows: makes the rows of files elsewhere than here.
+        make_rows: makes the rows of files somewhere else; None to make them here.
 
     Returns:
         The table, and whether all folders could be read.
 
     Raises:
-        InputError: there are no files, or the rows that are there come from another model or root.
+        InputError: there are no files, or the existing rows come from another model or root.
     """
 
     def rows_here(files: Iterator[File]) -> Iterator[Row]:
@@ -97,7 +97,7 @@ def scan(
 
 
 def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int]:
-    """The files to process, and how many they are.
+    """Return the files to process, and their number.
 
     Raises:
         InputError: see `check_same_root`.
@@ -118,7 +118,7 @@ def files_without_row(found: Found, rows: pa.Table) -> tuple[Iterator[File], int
 
 
 def _table(found: Found, rows: pa.Table) -> pa.Table:
-    """The rows of the files that are there; all rows where not all could be looked at."""
+    """Return the rows of the files that exist; all rows if some files could not be read."""
     if found.unreadable:
         items = list(found.unreadable.items())[:N_NAMES_SHOWN]
         names = ", ".join(f"{name} ({reason})" for name, reason in items)
@@ -134,7 +134,7 @@ def _table(found: Found, rows: pa.Table) -> pa.Table:
 
 
 def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str, Any]:
-    """What all rows of a table have in common. A local model's revision is a hash of its files."""
+    """Settings that all rows of a table share. A local model's revision is a hash of its files."""
     folder = Path(classifier.model_id)
     files = sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")])
     digests = b"".join(bytes.fromhex(sha256_of(file)) for file in files)
@@ -154,7 +154,7 @@ def settings_of(classifier: GenreClassifier, seconds: float | None) -> dict[str,
 def prepare(
     file: File, outcome: tuple[Row, np.ndarray | None] | Exception, window: int
 ) -> tuple[Row, Sequence[np.ndarray]]:
-    """Begin a row, and cut what was decoded into windows of so many samples; none if it failed.
+    """Begin a row, and cut the waveform into windows of `window` samples; none if it failed.
 
     Args:
         outcome: what `decode_file` returned or raised.
@@ -175,17 +175,17 @@ def classify(
     labels: Sequence[str],
     probabilities: Callable[[list[np.ndarray]], np.ndarray],
 ) -> Iterator[Row]:
-    """Complete the rows, in the order in which files are finished; files share batches.
+    """Complete the rows in the order in which the files are finished; files share batches.
 
     The probabilities are those of `GenreClassifier`, up to rounding. All batches have the same
     size, so that a window's result does not depend on its neighbours: an interrupted scan gives the
     same figures as an uninterrupted one.
 
     Args:
-        prepared: rows, and their windows or the features of these; a row without any is complete.
-        probabilities: of BATCH_SIZE windows; shape (windows, labels).
+        prepared: rows with their windows, or with their features; a row without any is complete.
+        probabilities: computes those of BATCH_SIZE windows: shape (windows, labels).
     """
-    batch: list[tuple[Row | None, np.ndarray]] = []  # a row goes with its last window
+    batch: list[tuple[Row | None, np.ndarray]] = []  # the row is stored with its last window
     file_probabilities: list[np.ndarray] = []
 
     def classified() -> Iterator[Row]:
@@ -210,10 +210,10 @@ def classify(
 
 
 def genre_columns(labels: Sequence[str], p: np.ndarray) -> Row:
-    """The columns that follow from the mean over windows, rounded to six places.
+    """Return the columns for `p`, the mean over windows, rounded to six places.
 
-    `uncertainty` is the entropy of the probabilities over that of a uniform guess: 0 is certain,
-    1 is no idea.
+    `uncertainty` is the entropy of the probabilities divided by that of a uniform guess: 0 is
+    certain, 1 is no idea.
     """
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum()
     return {

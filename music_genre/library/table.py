@@ -1,8 +1,8 @@
-"""The rows of a library's table: Parquet parts as they are made, then one file to read.
+"""Store the rows of a library: first as Parquet parts, then as one table to read.
 
-A scan appends its rows to OUTPUT.parts, some hundred at a time, so that a kill loses only those in
-work. A row is valid while its file has the same size and version, which is the time of change or
-what an object store says. The last row of a file counts. The table is written anew from the rows,
+A scan appends its rows to OUTPUT.parts, a few hundred at a time, so a kill loses only the rows in
+progress. A row is valid while its file has the same size and version (its modification time, or
+what the object store reports). The last row of a file counts. The table is rewritten from the rows
 in one step.
 """
 
@@ -21,10 +21,10 @@ from pyarrow import compute, csv, dataset, parquet
 from music_genre.errors import InputError, first_line
 from music_genre.library.files import Found
 
-PART_ROWS, PART_SECONDS = 1_000, 30.0  # of a part, whichever comes first
+PART_ROWS, PART_SECONDS = 1_000, 30.0  # limits of a part; the first one reached counts
 N_ERRORS_SHOWN = 5
 SETTINGS_FILE = "settings.json"
-SCAN_COLUMNS = ("size", "version", "sha256", "is_temporary")  # not in the table
+SCAN_COLUMNS = ("size", "version", "sha256", "is_temporary")  # of the parts, not of the table
 
 Row = dict[str, Any]
 
@@ -47,10 +47,10 @@ def schema_of(labels: Sequence[str]) -> pa.Schema:
 
 
 def check_settings(parts: Path, settings: dict[str, Any]) -> None:
-    """Keep the settings of a scan beside its rows.
+    """Check the settings of a scan, and store them beside its rows.
 
     Raises:
-        InputError: the rows that are there were made with other settings.
+        InputError: the existing rows were made with other settings.
     """
     before = read_settings(parts) or settings
     for key in settings:
@@ -67,10 +67,10 @@ def check_settings(parts: Path, settings: dict[str, Any]) -> None:
 
 
 def read_settings(parts: Path) -> dict[str, Any]:
-    """Empty where no scan has begun.
+    """Return the settings of the rows; empty if no scan has begun.
 
     Raises:
-        InputError: they cannot be read.
+        InputError: the settings cannot be read.
     """
     path = parts / SETTINGS_FILE
     try:
@@ -82,25 +82,25 @@ def read_settings(parts: Path) -> dict[str, Any]:
 
 
 def read_rows(parts: Path, labels: Sequence[str]) -> pa.Table:
-    """The last row of each file that was ever scanned, of `schema_of`.
+    """Return the last row of each file that was ever scanned, in the schema of `schema_of`.
 
     Raises:
         InputError: a part is damaged.
     """
-    in_order = sorted(map(str, parts.glob("*.parquet")))  # of time, with which their names begin
+    in_order = sorted(map(str, parts.glob("*.parquet")))  # names begin with the time
     try:
         rows = dataset.dataset(in_order, schema_of(labels), format="parquet").to_table()
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"A file in {parts} is damaged ({first_line(error)}): delete it, and what it has rows "
-            "of is scanned again."
+            f"A file in {parts} is damaged ({first_line(error)}): delete it, and the next scan "
+            "processes its files again."
         ) from error
     keys = pa.table({"path": rows["path"], "row": pa.array(range(len(rows)), pa.int64())})
     return rows.take(keys.group_by("path").aggregate([("row", "max")])["row_max"])
 
 
 class PartWriter:
-    """Collects rows, and writes them as Parquet files that are complete whenever they are seen."""
+    """Collects rows, and writes them as Parquet files that are never visible half-written."""
 
     def __init__(self, parts: Path, schema: pa.Schema) -> None:
         self.parts, self.schema = parts, schema
@@ -134,22 +134,23 @@ def rows_of(files: pa.Table, rows: pa.Table) -> pa.Table:
 
 
 def check_same_root(found: Found, rows: pa.Table) -> None:
-    """Rows are known by the path below the root.
+    """Check that the rows belong to this root: they are known by their path below it.
 
     Raises:
         InputError: there are rows and files, but no file has a row.
     """
     has_row = compute.is_in(found.files["path"], value_set=rows["path"])
-    # There may be no files: a drive that cannot be read this time.
+    # There may be no files, if a drive cannot be read this time.
     if len(rows) and len(has_row) and not compute.any(has_row).as_py():
         raise InputError(
-            f"None of the table's {len(rows):,} files is in {found.base}, and it names them by "
-            "their path below the scanned folder: name the same folders, or make another table."
+            f"None of the table's {len(rows):,} files is in {found.base}. The table knows "
+            "files by their path below the scanned folder: name the same folders, or make another "
+            "table."
         )
 
 
 def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
-    """Whether each file has a row that the next scan need not make again; boolean.
+    """Return whether each file has a row that the next scan can keep; boolean.
 
     Args:
         file_rows: what `rows_of` returns.
@@ -166,13 +167,13 @@ def have_valid_row(files: pa.Table, file_rows: pa.Table) -> pa.ChunkedArray:
 
 
 def write_table(output: Path, rows: pa.Table, settings: dict[str, Any]) -> pa.Table:
-    """Write the table in one step: a reader finds the old one or the new one, never a part.
+    """Write the table in one step: a reader sees the old one or the new one, never half of it.
 
     Args:
-        rows: of `schema_of`.
+        rows: in the schema of `schema_of`.
 
     Returns:
-        What was written: without the columns that only a scan needs, sorted by path.
+        The written table: sorted by path, without the columns that only a scan needs.
     """
     table = rows.drop_columns(list(SCAN_COLUMNS)).sort_by("path")
     for name in ("model", "revision"):
@@ -190,14 +191,14 @@ def write_table(output: Path, rows: pa.Table, settings: dict[str, Any]) -> pa.Ta
 
 
 def rows_in(table: pa.Table) -> Iterator[Row]:
-    """The rows as dicts, few of them in memory at a time."""
+    """Yield the rows as dicts, with few of them in memory at a time."""
     for batch in table.to_batches(max_chunksize=1_000):
         yield from batch.to_pylist()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; it replaces `path` when it is complete and on the disk."""
+    """Open a new file that replaces `path` when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
@@ -211,7 +212,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def summarize(table: pa.Table) -> str:
-    """Genres, errors and losses, and the first errors, for people."""
+    """Summarize genres, errors and losses for people, and list the first errors."""
     counts = compute.value_counts(compute.drop_null(table["genre"])).to_pylist()
     counts.sort(key=lambda one: -one["counts"])
     genres = ", ".join(f"{one['values']} {one['counts']:,}" for one in counts)

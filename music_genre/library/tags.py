@@ -3,9 +3,9 @@
     write_tags(found, rows, tagging, log, parts, is_agreed=True)
     undo_tags(found, log, parts, labels)
 
-A genre that is there stays, unless it is to be replaced. A file is edited as a copy, in an isolated
-process. The copy replaces the file only after a check that the compressed audio in it is the same.
-The log holds the old values before a file is changed; `undo_tags` writes them back.
+An existing genre stays unless it should be replaced. A file is edited as a copy, in an isolated
+process. The copy replaces the file only after a check that its compressed audio is the same. Before
+a file is changed, its old values are written to the log; `undo_tags` restores them.
 """
 
 import json
@@ -48,17 +48,17 @@ from music_genre.library.table import (
 
 COPY_MARK = ".genre-tag-copy"
 
-Change = tuple[File, Field, list[str]]  # what is in a file's field, and what is to be
+Change = tuple[File, Field, list[str]]  # a file, its field, and the genres to write
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """What is written where."""
+    """Which genres are written, and into which field."""
 
     min_confidence: float  # least probability of a genre that is written
-    top_k: int = 1  # genres of a file, at most
+    top_k: int = 1  # most genres per file
     field: str = GENRE
-    replace: bool = False  # also where the field has a value
+    replace: bool = False  # overwrite existing values
 
     def genres(self, row: Row) -> list[str]:
         """The genres that are probable enough, the most probable first."""
@@ -79,19 +79,19 @@ class Tagging:
 def write_tags(
     found: Found, rows: pa.Table, tagging: Tagging, log: Path, parts: Path, is_agreed: bool
 ) -> str:
-    """Write each file's genres into it, where the model is sure and the field is empty.
+    """Write genres into the files for which the model is sure and the field is empty.
 
     Args:
-        rows: of `table.read_rows`.
-        log: for `undo_tags`.
+        rows: from `table.read_rows`.
+        log: gets the old values, for `undo_tags`.
         parts: gets rows with the files' new sizes and times, so that the next scan knows them.
-        is_agreed: otherwise no file is changed, and each change is printed.
+        is_agreed: if False, no file is changed, and each change is printed.
 
     Returns:
-        What happened, for people.
+        A summary for people.
 
     Raises:
-        InputError: the root is another than that of the scan.
+        InputError: the root differs from that of the scan.
     """
     check_same_root(found, rows)
     file_rows = rows_of(found.files, rows)
@@ -102,7 +102,7 @@ def write_tags(
         if tagging.genres(row) and row["path"].lower().endswith(SUFFIXES)
     ]
     changes, n_have, left = _changes(files, tagging)
-    text = f"{len(files):,} of {len(file_rows):,} files have a genre that is sure enough, and tags"
+    text = f"{len(files):,} of {len(file_rows):,} files have a sure enough genre and can hold tags"
     if n_new := len(file_rows) - len(valid):
         text += f"; {n_new:,} are new or changed since the scan (scan them again)"
     if n_have:
@@ -129,7 +129,7 @@ def write_tags(
 
 
 def _changes(files: list[File], tagging: Tagging) -> tuple[list[Change], int, list[str]]:
-    """What is to be written, how many files have a value, and why tags could not be read."""
+    """Return the changes, how many files have a value, and why tags could not be read."""
     changes, n_have, left = [], 0, []
     calls = ((file, (os.path.realpath(file.location), tagging.field)) for file in files)
     with DecoderPool(joblib.cpu_count()) as pool:
@@ -149,13 +149,13 @@ def _to_write(genres: list[str], before: Field) -> list[str]:
 
 
 def _write(pool: DecoderPool, change: Change, field: str, log: Path) -> Row:
-    """Change one file. Returns what is new in its row."""
+    """Change one file. Returns the new values of its row."""
     file, before, genres = change
     status = os.stat(file.location)
     if (status.st_size, status.st_mtime_ns) != (file.size, file.version):
         raise TagError("it changed since it was scanned: scan it again")
     entry = {"path": file.path, "field": field, "stored": before.stored, "written": genres}
-    with log.open("ab") as lines:  # the line before may be incomplete
+    with log.open("ab") as lines:  # the previous line may be incomplete
         lines.write(b"\n" + json.dumps(entry).encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())
@@ -170,10 +170,10 @@ def _new_in_row(path: str, sha256: str) -> Row:
 
 
 def _replace(pool: DecoderPool, path: str, values: list[str] | None, field: str) -> str:
-    """Put an edited copy in the place of a file, which is no link. Returns its SHA-256.
+    """Replace a file, which is not a link, by an edited copy. Returns the copy's SHA-256.
 
     Raises:
-        TagError: it cannot be edited so that all of it but the tag stays the same.
+        TagError: the file cannot be edited without changing more than the tag.
     """
     before, copy = os.stat(path), _copy_of(path)
     if before.st_nlink > 1:
@@ -195,7 +195,7 @@ def _replace(pool: DecoderPool, path: str, values: list[str] | None, field: str)
 
 
 def _copy_of(path: str) -> str:
-    """Where a file is edited; what a kill leaves there, the next run overwrites or removes."""
+    """Where the copy of a file is edited. After a kill, the next run overwrites or removes it."""
     file = Path(path)
     return str(file.with_name(f".{file.stem}{COPY_MARK}{file.suffix}"))
 
@@ -204,16 +204,16 @@ def _copy_of(path: str) -> str:
 
 
 def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> str:
-    """Write the old values back. Returns what happened, for people.
+    """Restore the old values. Returns a summary for people.
 
-    A file that something else changed since is left as it is, and stays in the log. The log stays
-    whole if no file had to be changed: these may be others of the same names.
+    A file that something else has changed since is left unchanged, and stays in the log. If no file
+    had to be changed, the whole log is kept: these may be other files with the same names.
 
     Args:
-        parts: of the scan, for these labels: they get rows with the files' new sizes and times.
+        parts: of the scan with these labels; gets rows with the files' new sizes and times.
 
     Raises:
-        InputError: there is no such log, or the root is another.
+        InputError: there is no such log, or the root differs from that of the scan.
     """
     if not log.is_file():
         raise InputError(f"There is nothing to undo: there is no log {log}.")
@@ -228,7 +228,7 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
             try:
                 sha256 = _undo(pool, path, entry)
                 undone.add(entry["path"])
-                if sha256 is None:  # an undo that was killed has undone the later changes
+                if sha256 is None:  # a killed undo got this far: later changes are undone
                     kept.pop(key, None)
                     left.pop(key, None)
                     continue
@@ -253,10 +253,10 @@ def undo_tags(found: Found, log: Path, parts: Path, labels: Sequence[str]) -> st
 
 
 def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:
-    """Returns the SHA-256 of the file, or None if there was nothing to undo."""
+    """Undo one change. Returns the file's SHA-256, or None if there was nothing to undo."""
     field = entry["field"]
     now = result(pool.schedule(read_field, args=[path, field], timeout=TIMEOUT))
-    # A kill came before the change, or after it was undone. Other tags may have come meanwhile.
+    # A kill came before the change or after its undo. Other tags may have been added meanwhile.
     if (now.stored or None) == (entry["stored"] or None):
         Path(_copy_of(path)).unlink(missing_ok=True)
         return None
@@ -266,7 +266,7 @@ def _undo(pool: DecoderPool, path: str, entry: dict[str, Any]) -> str | None:
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """A line that a crash left incomplete is skipped: its file was not changed yet."""
+    """Read the log. An incomplete line, from a crash, is skipped: its file was not changed yet."""
     entries = []
     for line in log.read_bytes().splitlines():
         try:

@@ -80,7 +80,7 @@ def test_a_library_is_scanned_tagged_and_the_tags_undone(run, tiny_classifier, l
     assert "6 to write." in said and "album 1" not in said
     assert re.search(r"^album 0/0.wav: none -> \w+ \(\d+%\), \w+ \(\d+%\)$", said, re.M)
     assert flac.read_bytes() == before
-    assert "0 of 14 files have a genre that is sure" in run("tag", library, "--table", output)
+    assert "0 of 14 files have a sure enough genre" in run("tag", library, "--table", output)
     assert "11 written, 0 left unchanged" in run(*tag, "--yes")
     with output.open(newline="") as file:
         genres = {row["path"]: row["genre"] for row in csv.DictReader(file)}

@@ -177,7 +177,7 @@ def test_nothing_is_changed_without_consent(music, capsys):
     write(music, sure(replace=True), is_agreed=False)
     assert "tagged.flac: Bossa nova, Samba -> jazz (70%)" in capsys.readouterr().out
     assert data(music) == before
-    assert "0 of 18 files have a genre that is sure" in write(music, is_agreed=False, jazz=0.55)
+    assert "0 of 18 files have a sure enough genre" in write(music, is_agreed=False, jazz=0.55)
     assert not (music.parent / "log").exists()
 
 
