@@ -1,4 +1,4 @@
-"""Names as people write them: one spelling for the same genre or artist, text that fits a line."""
+"""Names of artists and files as text for one line of the manifest."""
 
 import hashlib
 

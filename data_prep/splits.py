@@ -7,8 +7,8 @@
   course only: most test tracks with a known artist have that artist in train.
 - `given`: the splits that the source gives.
 
-Tracks with equal samples are on the same side, and so are tracks with the same title by the same
-artist, except in GTZAN's `random`, which follows the course.
+A drawn split keeps tracks with equal samples on the same side, and also tracks with the same title
+by the same artist. GTZAN's `random` does not: it follows the course.
 """
 
 from collections import Counter

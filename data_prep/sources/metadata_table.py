@@ -1,10 +1,11 @@
 """A table of paths and genres, alone or inside a folder or archive.
 
-CSV and TSV in any encoding, JSON, JSON lines, Parquet, or Excel's .xlsx. The columns are `path` (or
-`file_name`, as in AudioFolder's metadata.csv) and `genre` (or `label`), and optionally `artist`,
-`title`, `album` and `split`. Paths are relative to the table. If a cell holds a list, only its
-first value is used, but a track with several genres is left out. tracks.csv of the Free Music
-Archive (FMA), which has three header rows and track numbers instead of paths, can be read too.
+CSV and TSV (UTF-8, UTF-16, cp1252), JSON, JSON lines, Parquet, or Excel's .xlsx. The columns are
+`path` (or `file_name`, as in AudioFolder's metadata.csv) and `genre` (or `label`), and optionally
+`artist`, `title`, `album` and `split`. Paths are relative to the table. If a cell holds a list,
+only its first value is used, but a track with several genres is left out. tracks.csv of the Free
+Music Archive (FMA), which has three header rows and track numbers instead of paths, can be read
+too.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The page: its tabs and its API. `server.serve(build(classifier))` shows it."""
+"""The page: its tabs and its API. `server.serve(build(classifier), uploads)` shows it."""
 
 import json
 from collections.abc import Iterator

@@ -2,9 +2,9 @@
 
     scan(GenreClassifier("runs/mine"), [Path("music")], Path("genres.parquet"))
 
-files.py finds the files, and table.py knows which of them have a row. The others pass two stages:
-`prepare` decodes them, and `classify` turns them into rows. on_ray.py runs the same stages on many
-machines.
+files.py finds the files, and table.py knows which of them have a row. decoding.py decodes the
+others, `prepare` cuts them into windows, and `classify` makes their rows. on_ray.py does the same
+on many machines.
 """
 
 import hashlib

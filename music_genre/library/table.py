@@ -1,6 +1,6 @@
 """Store the rows of a library: first as Parquet parts, then as one table to read.
 
-A scan appends its rows to OUTPUT.parts, a few hundred at a time, so a kill loses only the rows in
+A scan appends its rows to OUTPUT.parts, up to 1,000 at a time, so a kill loses only the rows in
 progress. A row is valid while its file has the same size and version (its modification time, or
 what the object store reports). The last row of a file counts. The table is rewritten from the rows
 in one step.
