@@ -66,7 +66,7 @@ def test_album_folders_are_on_one_side_where_artists_are_not_known(tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "license: cc-by-4.0\n" in card and "# Mine\n\nTwo genres.\n" in card
     assert "Album-grouped 80/10/10, seed 0. Leakage:" in card
-    assert "0 of 4 are from an album or folder" in card and "`cc-by-4.0`, as whoever" in card
+    assert "0 of 4 are from an album or folder" in card and "`cc-by-4.0`, as stated" in card
     assert done["split"] == "album"
     assert done["leakage"]["album_in_train"] == 0
     splits = {}

@@ -140,7 +140,7 @@ model-index:
 
 # distilhubert-gtzan
 
-It classifies music into 3 genres: blues, classical, jazz.
+This model classifies music into 3 genres: blues, classical, jazz.
 It is ntu-spml/distilhubert, fine-tuned on GTZAN. Its accuracy on the 290 test tracks of the filtered split is **0.741** (95 % interval 0.688 to 0.788).
 
 ## How to use it
@@ -165,9 +165,9 @@ for row in sum(classify(windows), []):
 print(max(probabilities, key=probabilities.get), probabilities)
 ```
 
-A `pipeline` needs torchaudio for files that are not at 16 kHz. Without windows it processes a whole file in one pass, longer than in training; with each prepared clip in one pass, the 290 test tracks have an accuracy of 0.691, by windows 0.741.
+A `pipeline` needs torchaudio for files that are not at 16 kHz. Without windows, it processes a whole file in one pass, longer than in training. With each prepared clip in one pass, the accuracy on the 290 test tracks is 0.691; with windows, it is 0.741.
 
-With the code of the project that trained it (`pip install .` in a checkout of it), which reads MP3 and other formats and returns the probabilities over time as well:
+With the code of the project that trained this model (`pip install .` in a checkout of it), which also reads MP3 and other formats and returns the probabilities over time:
 
 ```python
 from music_genre import GenreClassifier
@@ -192,9 +192,9 @@ session = onnxruntime.InferenceSession(hf_hub_download("you/distilhubert-gtzan",
 print(AutoConfig.from_pretrained("you/distilhubert-gtzan").id2label[int(logits[0].argmax())])
 ```
 
-`onnx/model_quantized.onnx` is its int8 form: in 20 windows of audio, probabilities differ from PyTorch's by 0.004 on average and 0.021 at most, and 5% of the windows get another genre.
+`onnx/model_quantized.onnx` is its int8 form: in 20 windows of audio, probabilities differ from PyTorch's by 0.004 on average and 0.021 at most, and 5% of the windows get a different genre.
 
-In a browser, with transformers.js, in windows as above (it takes the int8 form; `{ dtype: "fp32" }` as a third argument takes the other):
+In a browser, with transformers.js, in windows as above (this uses the int8 form; pass `{ dtype: "fp32" }` as a third argument to use the other one):
 
 ```js
 import { pipeline, read_audio } from "@huggingface/transformers";
@@ -213,7 +213,7 @@ for (let i = 0; i < n; i++) {
 console.log(probabilities);
 ```
 
-On Inference Endpoints, `handler.py` classifies the file that is posted, in windows as above.
+On Inference Endpoints, `handler.py` classifies the posted file, in windows as above.
 
 ## Results
 
@@ -224,7 +224,7 @@ Fault-filtered (Kereliuk, Sturm and Larsen 2015). Leakage: the artist of 267 of 
 | validation | 197 | 0.766 | 0.703 to 0.820 | 0.751 | 0.716 | 0.666 |
 | test | 290 | 0.741 | 0.688 to 0.788 | 0.733 | 0.691 | 0.641 |
 
-The weights are those that were best on validation. Nothing was chosen by test. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
+The weights are those that were best on validation. Nothing was chosen on test. A clip's prediction is the mean over windows of 5 s that cover it. The interval is by bootstrap over tracks.
 
 By genre, on test:
 
@@ -238,13 +238,13 @@ By genre, on test:
 
 ## Limits
 
-- It always predicts one of these genres, also for silence, speech or a genre it does not know.
+- It always predicts one of these genres, even for silence, speech or a genre it does not know.
 - GTZAN was collected in 2000 and 2001. It has ten Western genres and no later music.
 - GTZAN has mislabelled and repeated tracks. The licence of its audio is unknown, and none of it is
   in this repository.
-- It was trained on clips of 30 s, so it does not know the form of a piece.
+- It was trained on clips of 30 s, so it does not know the form of a whole piece.
 - It processes 5 s at a time, each independently of the others.
-- ntu-spml/distilhubert was pretrained on speech. All that it knows about music it learned from these clips.
+- ntu-spml/distilhubert was pretrained on speech. Everything it knows about music, it learned from these clips.
 - Its confidence differs from its accuracy by 0.04 on average (test, expected calibration error; its temperature was fitted on validation). On other music it may be overconfident.
 
 ![Confidence and accuracy](reliability.png)
@@ -252,7 +252,7 @@ By genre, on test:
 ## Training
 
 10.0 epochs (560 steps) in 50.5 minutes on 1 x Tesla T4 (fp16), seed 3. Recipe: learning rate 0.0001, clips a step 16.
-The base model is ntu-spml/distilhubert at commit `0123abc`. python 3.11.7, torch 2.11.0. All figures are in `report.json`, the predictions for every clip in `predictions_validation.csv` and `predictions.csv`. `train_tracks.json` has hashes of the tracks that it was trained on, so that a later run can tell whether it tests on them.
+The base model is ntu-spml/distilhubert at commit `0123abc`. python 3.11.7, torch 2.11.0. All figures are in `report.json`, and the predictions for every clip are in `predictions_validation.csv` and `predictions.csv`. `train_tracks.json` has hashes of the training tracks, so that a later run can tell whether it tests on them.
 
 ![Learning curves](learning_curves.png)"""  # noqa: E501
 
@@ -301,7 +301,7 @@ CASES = {  # changes of the report: what its card says then, and what it does no
         {"onnx": ONNX | {"quantized": ONNX["quantized"] | {"is_kept": False}}},
         ["`onnx/model_quantized.onnx` was left out: in 20 windows of audio,",
          'await pipeline("audio-classification", "you/mine", { dtype: "fp32" });'],
-        ["it takes the int8 form"],
+        ["this uses the int8 form"],
     ),
     "unknown to transformers.js": (
         {"onnx": ONNX | {"transformers_js": False}},
@@ -318,13 +318,13 @@ CASES = {  # changes of the report: what its card says then, and what it does no
     ),
     "linear probe of the whole net": (
         in_train(linear_probe=PROBE | {"layers": 1, "of_layers": 1, "known_share": 0.5}),
-        ["pretrained net, added to 0.5 of the logits that the base model's own classes"],
+        ["pretrained model, added to 0.5 times the logits of the base model's own classes"],
         ["cut off"],
     ),
     "average": (
         in_train(best_step=None, linear_probe=PROBE | {"is_kept": False}),
         ["\nThe weights are those after the last step, averaged with those of a linear probe: on "
-         "validation the average is better than the probe beyond chance. Nothing was chosen by "
+         "validation the average is better than the probe beyond chance. Nothing was chosen on "
          "test."],
         ["fine-tuning was not better"],
     ),
@@ -344,7 +344,7 @@ CASES = {  # changes of the report: what its card says then, and what it does no
         ["Its accuracy on the 15 test tracks"], [],
     ),
     "first seconds only": (
-        {"one_pass_seconds": 3.0}, ["only the first 3 s of a file; with each prepared clip in"], [],
+        {"one_pass_seconds": 3.0}, ["only the first 3 s of a file. With each prepared clip in"], [],
     ),
     "one pass not measured": (
         in_test(one_pass=None), ["in one pass, longer than in training.\n", "not measured"], [],
@@ -355,7 +355,7 @@ CASES = {  # changes of the report: what its card says then, and what it does no
     ),
     "some artists": (
         in_test(n_artists=12, n_artist_unknown=3),
-        ["by bootstrap over artists, and tracks whose artist is unknown.\n"], [],
+        ["by bootstrap over artists, and over single tracks if the artist is unknown.\n"], [],
     ),
     "no artists": (
         in_test(n_artists=0, n_artist_unknown=290),
@@ -385,7 +385,7 @@ CASES = {  # changes of the report: what its card says then, and what it does no
     ),
     "unknown licence": (
         {"model": "you/HuBERT"},
-        ["The licence of you/HuBERT applies", "\n- you/HuBERT was pretrained on speech."],
+        ["The licence of you/HuBERT also applies", "\n- you/HuBERT was pretrained on speech."],
         ["license:", "AudioSet"],
     ),
 }  # fmt: skip
@@ -406,7 +406,7 @@ def test_the_card_of_a_run_that_differs(case):
 def test_a_copy_with_an_address_has_an_install_line(monkeypatch):
     monkeypatch.setattr(card_module, "REPOSITORY", "https://github.com/me/genres")
     text = model_card(REPORT, "me/mine").text
-    assert '(`pip install "git+https://github.com/me/genres"`), which reads MP3' in text
+    assert '(`pip install "git+https://github.com/me/genres"`), which also reads MP3' in text
     assert "in a checkout" not in text
 
 
