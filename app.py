@@ -3,9 +3,9 @@
     python app.py                                  # MODEL_ID, or else the newest run in runs/
     python app.py --model runs/distilhubert-gtzan
     python app.py --model you/distilhubert-gtzan --revision v1 --port 7861
-    python app.py --host 0.0.0.0                   # for other machines, too: docs/serving.md
+    python app.py --host 0.0.0.0                   # also for other machines: docs/serving.md
 
-A Space runs it as it is, with MODEL_ID in its settings. Programs call /classify and
+A Space runs it unchanged, with MODEL_ID in its settings. Programs call /classify and
 /classify_batch; "Use via API" at the foot of the page shows how.
 """
 
@@ -20,14 +20,15 @@ from music_genre.report import is_demonstration, newest_run
 
 def main() -> None:
     arguments = parse_arguments()
-    # A container or service that is stopped ends as by Ctrl-C, and leaves no uploads.
+    # A stopped container or service ends as after Ctrl-C, so that no uploads are left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Before torch: threads that spin would take the CPU from the other visitors' answers.
+    # Set this before torch is imported: spinning threads would slow down other visitors' answers.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parent = os.path.abspath(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     os.makedirs(parent, exist_ok=True)
     with exit_with_message("Stopped."), tempfile.TemporaryDirectory(dir=parent) as uploads:
-        # Of this program alone: what visitors send is deleted there, and gone when it ends.
+        # This folder belongs to this process: uploads in it are deleted by age, and the folder is
+        # removed when the app exits.
         os.environ["GRADIO_TEMP_DIR"] = uploads
         model_id = arguments.model or os.environ.get("MODEL_ID") or default_model()
 
@@ -51,8 +52,8 @@ def main() -> None:
         except OSError as error:
             port = arguments.port or "from 7860 to 7959"
             raise InputError(
-                f"Port {port} is taken or not allowed: choose one by --port, and by --host an "
-                "address that this machine has."
+                f"Port {port} is taken or not allowed: choose another with --port, and give an "
+                "address of this machine as --host."
             ) from error
 
 
@@ -63,8 +64,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="a folder, or the id of a model on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--port", type=port, help="default: the first free one from 7860 on")
-    parser.add_argument("--host", help="address to listen at; default: this machine only")
-    parser.add_argument("--root_path", help="where a proxy has the page, such as /genre")
+    parser.add_argument("--host", help="address to listen on; default: this machine only")
+    parser.add_argument("--root_path", help="path of the page behind a proxy, such as /genre")
     return parser.parse_args()
 
 

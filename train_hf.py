@@ -4,21 +4,21 @@
 # [tool.uv.sources]
 # music-genre = { path = "." }
 # ///
-"""Fine-tune DistilHuBERT, or another audio model, to tell music genres apart; report; publish.
+"""Fine-tune DistilHuBERT or another audio model to classify music genres; report and publish it.
 
-    accelerate launch train_hf.py                              # your GTZAN, or else the quickstart
+    accelerate launch train_hf.py                              # your GTZAN, or the quickstart
     accelerate launch train_hf.py configs/gtzan.json           # the reference run
     accelerate launch train_hf.py configs/gtzan.json --dataset data/gtzan --learning_rate 3e-5
 
-Where nothing names data or a model, it trains on the GTZAN archive in data/ if there is one. If
-not, it runs the quickstart: synthesised music and a tiny net, minutes on two cores, no network.
+If no data and no model are given, it trains on the GTZAN archive in data/. Without an archive, it
+runs the quickstart: synthesised music and a tiny net, minutes on two cores, no network.
 """
 
 import os
 import sys
 
-# Before torch: on a CPU that others use too, threads that spin while they wait made a step ten
-# times slower; threads that sleep cost less where the CPU is free.
+# Set this before torch is imported: on a shared CPU, threads that spin while they wait made a step
+# ten times slower. On a free CPU, threads that sleep cost less than that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from music_genre.training.launcher import stop_with_launcher
@@ -60,17 +60,17 @@ from music_genre.training.setup import Run
 
 
 def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> None:
-    """Train once, score, and write what a run leaves.
+    """Train once, score the model, and write the files of the run.
 
     Raises:
-        InputError: with a sentence for the person.
+        InputError: with a sentence for the user.
         SystemExit: 143 after SIGTERM and 130 after Ctrl-C, when a checkpoint was saved.
     """
     clock = Clock()
     setup.use_all_cores(recipe)
     base = find_model(model.model_name_or_path, model.revision)
     sampling_rate = load_feature_extractor(base).sampling_rate
-    if recipe.output_dir:  # before hours of preparation
+    if recipe.output_dir:  # fail before hours of preparation
         checkpoints.find_checkpoint(recipe.output_dir, recipe.resume_from_checkpoint)
     with clock.stage("preparation"):
         dataset, preparation = load_data(
@@ -93,7 +93,7 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
 
 
 def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None) -> None:
-    """Linear probe, a finished model; then fine-tuning, which replaces it if it is better."""
+    """Write the linear probe as a finished model; fine-tune, and replace it if that is better."""
     probe, fine_tuned = run.folder / checkpoints.LINEAR_PROBE, run.folder / checkpoints.FINISHING
     is_only_probe = not setup.has_epochs(run.arguments)
     report = read_report(run.folder)
@@ -122,7 +122,7 @@ def train_and_score(run: Run, checkpoint: str | None, repo_id: str | None) -> No
 
 
 def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] | None:
-    """What `fit_linear_probe` returns; a resumed run has its layers and weights in a checkpoint."""
+    """Fit the linear probe, or restore a resumed run's; return what `fit_linear_probe` returned."""
     trainer = run.trainer
     if not checkpoint:
         with run.clock.stage("linear probe"):
@@ -143,10 +143,10 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
 
 
 def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
-    """Train to the last weights, or with --load_best_model_at_end to those of the best step.
+    """Fine-tune to the last weights, or with --load_best_model_at_end to the best step's weights.
 
     Returns:
-        The steps of the run that was resumed, and whether --time_budget_minutes ended this one.
+        The steps done before this run resumed, and whether --time_budget_minutes ended it.
 
     Raises:
         SystemExit: 143 after SIGTERM and 130 after Ctrl-C, when a checkpoint was saved.
@@ -156,7 +156,7 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
     steps_per_epoch = num_batches / arguments.gradient_accumulation_steps
     steps_before = checkpoints.steps_done(checkpoint, arguments.precision, steps_per_epoch)
     resumed = checkpoint if steps_before else None
-    # Scoring at the end is of the average, the probe, and again in one pass.
+    # The end needs time to score the average, the probe, and the result again in one pass.
     scoring = clock.stages.get(results.SCORING) or results.seconds_of_scoring(run.folder)
     reserved = 3 * scoring
     minutes = arguments.time_budget_minutes
@@ -164,7 +164,7 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
     stop = StopEarly(deadline=clock.started + budget - reserved)
     trainer.add_callback(stop)
     trainer.add_callback(LoadCheckpoints(resumed))
-    # It warns about renamed tensors, which LoadCheckpoints loads.
+    # The Trainer warns about renamed tensors, but LoadCheckpoints loads them.
     with clock.stage(results.FINE_TUNING), without_warnings("transformers.trainer"):
         trainer.train(resume_from_checkpoint=resumed)
     if stop.asked_by:
@@ -175,7 +175,7 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
 
 
 def save_fine_tuned(run: Run, folder: Path) -> None:
-    """Save by the Trainer, which also knows how to save a model that several GPUs share."""
+    """Save with the Trainer, which can also save a model that is sharded over several GPUs."""
     run.trainer.save_model(str(folder))
     if run.arguments.should_save:
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle
@@ -185,7 +185,7 @@ def save_fine_tuned(run: Run, folder: Path) -> None:
 def write_model(
     run: Run, source: Path, training: dict[str, Any], repo_id: str | None, is_last: bool
 ) -> None:
-    """Score the model in a folder and write all that a run leaves; publish it if it is the last."""
+    """Score the model in `source` and write the files of the run; publish them if `is_last`."""
     num_tracks = sum(map(len, run.tracks.values()))
     print_once(f"Scoring {num_tracks} tracks of validation and test: whole, then 2 s of each.")
     with run.clock.stage(results.SCORING):
@@ -209,7 +209,7 @@ def write_model(
 
 
 def names_a_run(argv: list[str]) -> bool:
-    """Whether the command line is for more than the quickstart: a configuration, data, a model."""
+    """Whether the command line asks for more than the quickstart: a config file, data, a model."""
     options = {argument.partition("=")[0].replace("-", "_").strip("_") for argument in argv}
     is_config = bool(argv) and not argv[0].startswith("-")
     names = {"h", "help", "dataset", "model_name_or_path", "seeds", "job", "push_to_hub"}

@@ -1,8 +1,8 @@
-"""The arguments of train_hf.py: a JSON file, and flags, which win. `HfArgumentParser` reads them.
+"""The arguments of train_hf.py, read by `HfArgumentParser`: a JSON file, and flags, which win.
 
     data, model, recipe = parse_arguments(["configs/gtzan.json", "--learning_rate", "3e-5"])
 
-All options of transformers' `TrainingArguments` reach the Trainer, but for REFUSED_OPTIONS.
+All options of transformers' `TrainingArguments` reach the Trainer, except REFUSED_OPTIONS.
 """
 
 import json
@@ -23,25 +23,25 @@ from music_genre.precision import fast_precision
 CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE_CONFIG = CHECKOUT / "configs" / "gtzan.json"
 QUICKSTART_CONFIG = CHECKOUT / "configs" / "quickstart.json"
-# Commits of the base models of configs/, so that a run can be repeated, and nothing that is pushed
-# to their repositories later is downloaded unseen.
+# Commits of the base models in configs/, so that a run can be repeated and later pushes to their
+# repositories are not downloaded unseen.
 COMMITS = {
     "ntu-spml/distilhubert": "fa87d96265d6b7af66e112faff6ff44df419cec9",
     "MIT/ast-finetuned-audioset-10-10-0.4593": "f826b80d28226b62986cc218e5cec390b1096902",
 }
-METRICS = ("calibrated_loss", "loss", "accuracy", "macro_f1")  # of a validation
-# Options that would corrupt a run or give a token away; any value but the default is refused.
+METRICS = ("calibrated_loss", "loss", "accuracy", "macro_f1")  # that validation computes
+# Options that would corrupt a run or leak a token; any value except the default is refused.
 REFUSED_OPTIONS = {
     "average_tokens_across_devices": "The loss is a mean over crops: processes average it already.",
     "dataloader_drop_last": "Validation needs all windows of whole clips.",
-    "dataloader_persistent_workers": "Crops depend on the epoch, so workers start anew in each.",
+    "dataloader_persistent_workers": "Crops depend on the epoch, so each epoch starts new workers.",
     "enable_jit_checkpoint": "A run already saves on SIGTERM and Ctrl-C, after a whole step.",
     "hub_token": "A token does not belong on a command line or in a file that is shared: revoke "
     "it, and give a new one to `hf auth login` or put it into HF_TOKEN.",
     "ignore_data_skip": "A resumed run continues with the crops that come next.",
     "logging_nan_inf_filter": "A loss that is not a number ends the run.",
     "save_only_model": "A run that is resumed needs the optimizer's state, too.",
-    "save_on_each_node": "Machines share the run's folder: transformers saves on the first alone.",
+    "save_on_each_node": "Machines share the run's folder: transformers saves on the first only.",
 }
 
 
@@ -55,18 +55,16 @@ class DataArguments:
     )
     split: str | None = HfArg(
         default=None,
-        help="Of GTZAN: filtered (the default, used in papers), artist, or random (used in "
-        "the audio course). Of other music: artist, album, random, or given by it; by default "
-        "the strictest that is known. A prepared dataset keeps its own.",
+        help="For GTZAN: filtered (the default, used in papers), artist, or random (used in "
+        "the audio course). For other music: artist, album, random, or given by the source; by "
+        "default the strictest known. A prepared dataset keeps its split.",
         metadata={"choices": ["filtered", "artist", "album", "random", "given"]},
     )
-    split_seed: int | None = HfArg(
-        default=None, help="Of splits that are drawn, not of the training."
-    )
+    split_seed: int | None = HfArg(default=None, help="Seed for drawing a split, not for training.")
     genre_from: str | None = HfArg(
         default=None,
-        help="Where the genres of files are. By default it is recognised, except tags. A prepared "
-        "dataset has them.",
+        help="Where the genres of files are. By default this is recognised, except for tags. A "
+        "prepared dataset already has genres.",
         metadata={"choices": list(GENRE_FROM)},
     )
 
@@ -79,26 +77,25 @@ class ModelArguments:
     )
     revision: str | None = HfArg(
         default=None,
-        help="Branch, tag or commit of the model on the Hub; main is the newest. By default "
-        "DistilHuBERT and AST are taken at a fixed commit, others at main.",
+        help="Branch, tag or commit of the model on the Hub; main is the newest. The default is "
+        "a fixed commit for DistilHuBERT and AST, and main for others.",
     )
     from_scratch: bool = HfArg(
-        default=False, help="Take the model's configuration, with random weights."
+        default=False, help="Use only the model's configuration, with random weights."
     )
     linear_probe: bool | None = HfArg(
         default=None,
-        help="Start from a linear probe on the best layer; drop later layers. It is written "
-        "as a finished model first; --num_train_epochs 0 ends there. By default where it is "
-        "possible: not with --from_scratch.",
+        help="Start from a linear probe on the best layer and drop later layers. The probe is "
+        "first written as a finished model; with --num_train_epochs 0 the run ends there. By "
+        "default where possible: not with --from_scratch.",
     )
     window_seconds: float = HfArg(
         default=3.0, help="Length of a window, in training and in the saved model."
     )
     freeze_feature_encoder: bool | None = HfArg(
         default=None,
-        help="Keep the first convolutions of HuBERT, wav2vec2, WavLM and EfficientAT as "
-        "they are, which saves a third of the work. By default they are kept unless "
-        "--from_scratch is given.",
+        help="Freeze the first convolutions of HuBERT, wav2vec2, WavLM and EfficientAT, which "
+        "saves a third of the work. By default they are frozen unless --from_scratch is given.",
     )
 
     def __post_init__(self) -> None:
@@ -110,42 +107,42 @@ class ModelArguments:
 
 @dataclass
 class RecipeArguments(TrainingArguments):
-    """The Trainer's arguments, with defaults for this task, and those of the recipe."""
+    """The Trainer's arguments with defaults for this task, and the options of the recipe."""
 
     output_dir: str | None = HfArg(default=None, help="By default runs/MODEL-DATASET.")
     mixup: float = HfArg(
-        default=0.0, help="Mix crops in pairs, in shares from Beta(MIXUP, MIXUP); 0 mixes none."
+        default=0.0, help="Mix pairs of crops, with shares from Beta(MIXUP, MIXUP); 0 mixes none."
     )
     speed_perturbation: bool = HfArg(
         default=False, help="Play crops up to 15 percent slower or faster."
     )
     spec_augment: bool = HfArg(
-        default=False, help="Mask parts of spectrograms, or of the features of HuBERT and kin."
+        default=False, help="Mask parts of spectrograms, or of features in HuBERT and the like."
     )
     seeds: list[int] | None = field(
         default=None,
-        metadata={"help": "Train once with each, in OUTPUT_DIR/seed-N, and summarize the scores."},
+        metadata={"help": "Train once per seed, in OUTPUT_DIR/seed-N, and summarize the scores."},
     )
     time_budget_minutes: float | None = HfArg(
-        default=None, help="For the whole run, or all --seeds: training stops, scoring follows."
+        default=None, help="For the whole run, or all --seeds: training stops in time to score."
     )
     job: str | None = HfArg(
         default=None,
-        help="Run on this hardware of the Hub, such as t4-small, and not here; it costs "
+        help="Run on this hardware of the Hub, such as t4-small, instead of here; it costs "
         "money by the minute. Needs --dataset, --push_to_hub and --hub_model_id.",
     )
-    job_timeout: str | None = HfArg(default=None, help="Of --job, such as 90m; by default 3h.")
+    job_timeout: str | None = HfArg(default=None, help="For --job, such as 90m; by default 3h.")
     job_detach: bool = HfArg(
         default=False, help="Return when the job is submitted; do not follow it."
     )
-    # None is not given. The type is bool and not `bool | None`, so that a plain `--bf16` works.
-    fp16: bool = HfArg(default=None, help="Train in fp16. By default as the hardware is fastest.")
-    bf16: bool = HfArg(default=None, help="Train in bf16, or if it is False in fp32.")
+    # None means not given. The type is bool, not `bool | None`, so that a plain `--bf16` works.
+    fp16: bool = HfArg(default=None, help="Train in fp16. By default the fastest on the hardware.")
+    bf16: bool = HfArg(default=None, help="Train in bf16, or in fp32 if it is False.")
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2  # the last one to resume from, and the best one
     logging_steps: float = 10
-    logging_nan_inf_filter: bool = False  # it would hide a loss that is no number
+    logging_nan_inf_filter: bool = False  # it would hide a loss of NaN
     average_tokens_across_devices: bool = False
     hub_private_repo: bool | None = True
     trackio_static_space_id: str | None = None  # a Space only if it is named
@@ -159,8 +156,8 @@ class RecipeArguments(TrainingArguments):
         )
         self.precision_reason = self._choose_precision()
         if self.dataloader_num_workers is None:
-            # A GPU needs a batch every few hundredths of a second; crops are cut meanwhile. Where
-            # processes are not forked, each worker would take seconds to start, in each epoch.
+            # A GPU needs a batch every few hundredths of a second, so workers cut crops meanwhile.
+            # If processes are not forked, each worker would take seconds to start in each epoch.
             has_workers = not self.use_cpu and multiprocessing.get_start_method() == "fork"
             self.dataloader_num_workers = min(4, joblib.cpu_count()) if has_workers else 0
         if self.load_best_model_at_end or self.save_strategy == "best":
@@ -175,7 +172,7 @@ class RecipeArguments(TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
-        """GPUs of this process: with several, the Trainer's DataParallel would add gradients up.
+        """At most one GPU per process: with more, the Trainer's DataParallel would sum gradients.
 
         `accelerate launch` starts a process for each GPU.
         """
@@ -186,7 +183,7 @@ class RecipeArguments(TrainingArguments):
         return "fp16" if self.fp16 else "bf16" if self.bf16 else "fp32"
 
     def _choose_precision(self) -> str:
-        """Set --fp16 and --bf16 where neither is given: by launcher or hardware; the reason."""
+        """Set --fp16 and --bf16 by launcher or hardware if neither is given; return the reason."""
         reason = "asked for"
         if self.fp16 is None and self.bf16 is None:
             precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
@@ -226,7 +223,7 @@ def _refuse(arguments: RecipeArguments) -> None:
             raise InputError(f"--{name} cannot be set. {reason}")
     for name, smallest in SMALLEST_VALUES.items():
         value = getattr(arguments, name)
-        if value is not None and not value >= smallest:  # NaN is not, either
+        if value is not None and not value >= smallest:  # also refuses NaN
             raise InputError(f"--{name} must be {smallest} or more, not {value:g}.")
     seeds = arguments.seeds
     if seeds and (len(set(seeds)) < max(2, len(seeds)) or not arguments.output_dir):
@@ -239,9 +236,9 @@ def _refuse(arguments: RecipeArguments) -> None:
 def parse_arguments(
     argv: list[str], description: str | None = None, default_config: Path = REFERENCE_CONFIG
 ) -> tuple[DataArguments, ModelArguments, RecipeArguments]:
-    """Read the JSON file, if it is the first argument, else the default one; then the flags.
+    """Read the JSON file given as first argument, or the default one, and then the flags.
 
-    An error is one line on stderr, under that of the usage, and exit code 2.
+    An error prints one line on stderr, below the usage, and exits with code 2.
     """
     parser = HfArgumentParser(
         (DataArguments, ModelArguments, RecipeArguments),
@@ -259,8 +256,8 @@ def parse_arguments(
         parser.error(f"{config} is neither an option nor a file with a JSON object: {error}")
     known = {option.name for group in parser.dataclass_types for option in fields(group)}
     if unknown := values.keys() - known:
-        parser.error(f"{min(unknown)} in {config} is no option; --help lists them")
-    # A default that is text is converted and checked as a flag's value.
+        parser.error(f"{min(unknown)} in {config} is not an option; --help lists them")
+    # A default given as text is converted and checked like a flag's value.
     as_text = {k: str(v) for k, v in values.items() if isinstance(v, int | float)}
     parser.set_defaults(**values | as_text)
     try:
@@ -270,5 +267,5 @@ def parse_arguments(
     except (ValueError, TypeError, ImportError) as error:
         parser.error(" ".join(str(error).split()))
     if unknown:
-        parser.error(f"{unknown[0].split('=')[0]} is no option; --help lists them")
+        parser.error(f"{unknown[0].split('=')[0]} is not an option; --help lists them")
     return tuple(arguments)

@@ -76,12 +76,12 @@ def test_a_folder_with_the_name_of_a_base_model_has_no_commit(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--learning_rat", "1"], "--learning_rat is no option; --help lists them"),
-        (["--hub_tokn=hf_secret"], "error: --hub_tokn is no option; --help lists them"),
+        (["--learning_rat", "1"], "--learning_rat is not an option; --help lists them"),
+        (["--hub_tokn=hf_secret"], "error: --hub_tokn is not an option; --help lists them"),
         (["--learning_rate", "fast"], "invalid float value"),
         (["nowhere.json"], "nowhere.json is neither an option nor a file with a JSON object"),
         (["README.md"], "README.md is neither an option nor a file with a JSON object"),
-        (["--seed", "1", "a.json"], "a.json is no option"),
+        (["--seed", "1", "a.json"], "a.json is not an option"),
         (["--bf16", "--fp16", "--job", "t4-small"], "At most one of fp16 and bf16 can be True"),
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
         (["--seeds", "3", "--output_dir", "x"], "--seeds takes two or more different numbers"),
@@ -104,7 +104,7 @@ def test_a_wrong_argument_is_one_line_under_the_usage(argv, message, capsys, roo
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"learning_rates": 1}, "mine.json is no option; --help lists them"),
+        ({"learning_rates": 1}, "mine.json is not an option; --help lists them"),
         ({"hub_token": "hf_secret"}, "--hub_token cannot be set"),
         ({"eval_strategy": "sometimes"}, "sometimes is not a valid IntervalStrategy"),
         ({"learning_rate": "fast"}, "invalid float value"),
