@@ -1,7 +1,7 @@
-"""What training does to clips so that the model learns music and not the recordings.
+"""Augmentation of clips in training, so that the model learns music and not the recordings.
 
-All of it is drawn from a generator that the caller keys by seed, epoch and crop. So a resumed run,
-or one with several processes, gets the crops of any other run.
+All random numbers come from a generator that the caller seeds by seed, epoch and crop. So a resumed
+run, or one with several processes, gets the same crops as any other run.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from torchaudio.transforms import SpecAugment
 from music_genre.wav import num_samples, read_wav
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
-TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # at most, by each of two stripes
+TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # largest share that a stripe masks
 
 
 def random_crop(
     data: bytes, window: int, rng: np.random.Generator, speed_perturbation: bool = False
 ) -> np.ndarray:
-    """`window` samples from anywhere in a clip's WAV, up to 15 % slower or faster; float32.
+    """A random crop of a clip's WAV, up to 15 % slower or faster; float32, shape (window,).
 
     A shorter clip is looped from a random start: padding with zeros would change DistilHuBERT's
     group norm, with or without a mask.
@@ -33,10 +33,10 @@ def random_crop(
 
 
 def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """Two crops mixed: made equally loud, then added in their shares, at the level of `one`.
+    """Mix two crops: make them equally loud, then add them by `share`, at the level of `one`.
 
-    Mixup, in the form for sounds of Tokozume et al., "Learning from Between-class Examples for Deep
-    Sound Recognition", ICLR 2018, equation 2 (with RMS for the level). float32.
+    This is mixup for sounds as in Tokozume et al., "Learning from Between-class Examples for Deep
+    Sound Recognition", ICLR 2018, equation 2 (with RMS for the level). Returns float32.
     """
     level, other_level = (float(np.sqrt(x @ x / len(x))) + 1e-6 for x in (one, other))
     loudness = np.sqrt(share**2 + (1 - share) ** 2)
@@ -45,11 +45,11 @@ def mix(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 
 
 def mask_spectrograms(spectrograms: torch.Tensor, seed: int) -> torch.Tensor:
-    """SpecAugment (Park et al., Interspeech 2019): two stripes of time and of frequency each.
+    """SpecAugment (Park et al., Interspeech 2019): mask two stripes of time and two of frequency.
 
     Args:
-        spectrograms: shape (clips, frequencies, times). Each gets stripes of its own.
-        seed: the random numbers of training are left alone.
+        spectrograms: shape (clips, frequencies, times). Each one gets its own stripes.
+        seed: of the stripes; training's own random number generator is not used.
     """
     n_frequencies, n_times = spectrograms.shape[1:]
     masks = SpecAugment(

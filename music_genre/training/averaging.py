@@ -20,7 +20,7 @@ from music_genre.training.scoring import load, score_windows
 
 
 def average(folder: Path, other: Path) -> None:
-    """Replace the weights in `folder` by their mean with those of `other`, a model of its form."""
+    """Replace the weights in `folder` by their mean with `other`'s, which have the same shapes."""
     one, two = (load_classifier(find_model(str(path))) for path in (folder, other))
     mean = two.state_dict()
     one.load_state_dict({name: (w + mean[name]) / 2 for name, w in one.state_dict().items()})
@@ -30,12 +30,12 @@ def average(folder: Path, other: Path) -> None:
 def average_and_choose(
     fine_tuned: Path, probe: Path, validation: TrackDataset, arguments: TrainingArguments
 ) -> dict[str, Any]:
-    """Average the weights in `fine_tuned` with the linear probe's, and compare with it.
+    """Average the weights in `fine_tuned` with the linear probe's, and compare with the probe.
 
     The average is kept if its calibrated loss on validation is lower beyond chance (`is_lower`).
 
     Returns:
-        Both losses, and `is_kept`: whether the probe is.
+        Both losses, and `is_kept`: whether the probe is kept.
     """
     if arguments.should_save:
         average(fine_tuned, probe)

@@ -1,4 +1,4 @@
-"""What happens beside the steps of training: the epoch's crops, signals, the clock, a bad loss."""
+"""Callbacks of the Trainer: for the epoch's crops, checkpoints, signals, the clock, a bad loss."""
 
 import math
 import signal
@@ -25,10 +25,10 @@ class SetEpoch(TrainerCallback):
 
 
 class LoadCheckpoints(TrainerCallback):
-    """Load the resumed checkpoint, and the best one at the end, by `load_weights`.
+    """Load the resumed checkpoint, and the best one at the end, with `load_weights`.
 
-    The Trainer loads a file as it is, and transformers renames the tensors of some families (AST is
-    one) when it saves.
+    The Trainer loads a file as it is, but transformers renames the tensors of some families, such
+    as AST, when it saves them.
     """
 
     def __init__(self, resumed: str | None) -> None:
@@ -47,15 +47,15 @@ class LoadCheckpoints(TrainerCallback):
 
     @staticmethod
     def _load(args, model, checkpoint: str) -> None:
-        if not (args.fsdp or args.deepspeed):  # these are sharded by now
+        if not (args.fsdp or args.deepspeed):  # their weights are sharded by now
             load_weights(model, Path(checkpoint))
 
 
 class StopEarly(TrainerCallback):
-    """SIGTERM, Ctrl-C or a time, on the clock of `time.monotonic`, ends training after a step.
+    """Stop training after a step on SIGTERM, on Ctrl-C, or at a deadline of `time.monotonic`.
 
-    After a signal there is a checkpoint. transformers' `enable_jit_checkpoint` saves before the
-    step's update, and such a checkpoint resumes another run.
+    After a signal, a checkpoint is saved. transformers' `enable_jit_checkpoint` saves before the
+    step's update, and a run resumed from that differs from an uninterrupted one.
     """
 
     def __init__(self, deadline: float = float("inf")) -> None:
@@ -68,10 +68,10 @@ class StopEarly(TrainerCallback):
 
     def _ask(self, number, frame) -> None:
         if number == signal.SIGINT and self.asked_by == signal.SIGINT:
-            raise KeyboardInterrupt  # who presses Ctrl-C again does not want to wait
+            raise KeyboardInterrupt  # a second Ctrl-C stops immediately
         if number == signal.SIGINT and self.asked_by is None:
-            print_once("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.")
-        self.asked_by = self.asked_by or number  # SIGTERM while it is written changes nothing
+            print_once("\nStopping after this step, with a checkpoint. Ctrl-C again stops now.")
+        self.asked_by = self.asked_by or number  # SIGTERM during the save changes nothing
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         is_asked, is_late = in_any_process(
@@ -81,7 +81,7 @@ class StopEarly(TrainerCallback):
         control.should_training_stop |= is_asked or is_late
         if is_asked:
             self.asked_by = self.asked_by or signal.SIGTERM
-            # A complete epoch is validated first, as in a run that nobody stops.
+            # A complete epoch is validated first, as in a run that is not stopped.
             if not (self._is_complete(state) and args.save_strategy == SaveStrategy.EPOCH):
                 control.should_save = True
 
@@ -99,9 +99,9 @@ class StopEarly(TrainerCallback):
 
 
 class StopOnBadLoss(TrainerCallback):
-    """A loss that is not a number ends the run before it is saved.
+    """End the run before it is saved if the loss is infinite or not a number.
 
-    The Trainer takes the mean of all losses since the last log, of all processes.
+    The Trainer logs the mean of the losses since the last log, over all processes.
     """
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

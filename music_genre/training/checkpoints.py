@@ -1,6 +1,6 @@
 """The folder of a training run: its checkpoints, its lock, and how a new model replaces an old one.
 
-Nothing is deleted here that a run did not write.
+Only files that a run has written are deleted here.
 """
 
 import json
@@ -21,10 +21,10 @@ from music_genre.loading import LOADING_LOGGERS, without_warnings
 from music_genre.report import REPORT_FILE
 
 LOCK_FILE = ".lock"
-LINEAR_PROBE = "linear_probe"  # folder in that of the run
-FINISHING = ".finishing"  # folder in it, too, where a result is put together
+LINEAR_PROBE = "linear_probe"  # subfolder of the run
+FINISHING = ".finishing"  # subfolder of the run, in which a result is put together
 CHOICE_FILE = "choice.json"  # in LINEAR_PROBE: how it was chosen; written last
-# Files that a finished run writes, and that a folder may also hold for another reason.
+# Files that a finished run writes, but that a folder may also hold for another reason.
 OVERWRITTEN = (
     REPORT_FILE, "model.safetensors", "config.json", "preprocessor_config.json", "README.md",
 )  # fmt: skip
@@ -34,10 +34,10 @@ RESUME = "The same command with --resume_from_checkpoint last resumes the run."
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
     """Copy the weights that `save_pretrained` wrote to `folder` into a model, in place.
 
-    Only `from_pretrained` gives renamed tensors their names back.
+    Only `from_pretrained` restores the names of renamed tensors.
 
     Raises:
-        InputError: a tensor is missing, is left over or has another shape, or labels are others.
+        InputError: a tensor is missing, is left over or has another shape, or labels differ.
     """
     with without_warnings(*LOADING_LOGGERS):
         loaded, info = type(model).from_pretrained(
@@ -54,14 +54,14 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
 
 
 def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
-    """The checkpoint to resume from, None to start anew. Nothing is changed.
+    """Return the checkpoint to resume from, or None for a new run. Changes no file.
 
     Args:
-        wanted: a checkpoint in `output_dir`, `last` for the newest complete one, or None. The
-            oldest of a run is its linear probe.
+        wanted: a checkpoint in `output_dir`, `last` for the newest complete one, or None. A run's
+            oldest checkpoint is its linear probe.
 
     Raises:
-        InputError: it is not there or not complete, or the folder holds another run's work.
+        InputError: the checkpoint is missing or incomplete, or the folder holds another run.
     """
     output_dir = Path(output_dir)
     if not wanted:
@@ -70,11 +70,11 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
     found = [Path(wanted)]
     if wanted.lower() in ("true", "last"):
         names = (path.name.removeprefix("checkpoint-") for path in output_dir.glob("checkpoint-*"))
-        steps = sorted(int(name) for name in names if name.isdigit())  # a copy has a name
+        steps = sorted(int(name) for name in names if name.isdigit())  # not renamed copies
         found = [output_dir / LINEAR_PROBE, *(output_dir / f"checkpoint-{n}" for n in steps)]
     elif found[0].absolute().parent != output_dir.absolute():
         raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
-    # The disk may have been full at the newest of all. The Trainer writes this file last.
+    # The newest checkpoint may be cut off by a full disk. The Trainer writes this file last.
     complete = [
         folder
         for folder in found
@@ -82,19 +82,19 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
     ]
     if not complete:
         raise InputError(
-            f"There is no complete checkpoint at {found[-1]} to resume from: start anew, without "
-            "--resume_from_checkpoint, in another --output_dir."
+            f"There is no complete checkpoint at {found[-1]} to resume from: start a new run, "
+            "without --resume_from_checkpoint, in another --output_dir."
         )
     return str(complete[-1])
 
 
 def is_linear_probe(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint is a run's linear probe, and not one of the Trainer's."""
+    """Whether a checkpoint is a run's linear probe and not the Trainer's."""
     return Path(checkpoint, CHOICE_FILE).is_file()
 
 
 def check_window(checkpoint: str | Path, window_seconds: float) -> None:
-    """Raises InputError: the model of a checkpoint has windows of another length."""
+    """Raises InputError if the model of a checkpoint has windows of another length."""
     config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
     if (before := config["window_seconds"]) != window_seconds:
         raise InputError(
@@ -109,7 +109,7 @@ def save_linear_probe(
     feature_extractor: SequenceFeatureExtractor,
     choice: dict[str, Any],
 ) -> None:
-    """Put the model as it is before fine-tuning aside, with what `fit_linear_probe` returned."""
+    """Save the model as it is before fine-tuning, and what `fit_linear_probe` returned."""
     folder = output_dir / LINEAR_PROBE
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)
@@ -117,31 +117,31 @@ def save_linear_probe(
 
 
 def read_choice(output_dir: Path) -> dict[str, Any] | None:
-    """What `fit_linear_probe` returned in a run; None if its linear probe is not there."""
+    """What `fit_linear_probe` returned in a run; None if the run's linear probe is missing."""
     path = output_dir / LINEAR_PROBE / CHOICE_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _check_is_free(output_dir: Path) -> None:
-    """A new run may start in a folder that holds nothing of a run, nor what it would overwrite."""
+    """Check that the folder holds no part of a run and no file that a new run would overwrite."""
     there = [*output_dir.glob("checkpoint-*"), *map(output_dir.joinpath, OVERWRITTEN)]
     there += [output_dir / LINEAR_PROBE] * is_linear_probe(output_dir / LINEAR_PROBE)
     if found := next((path.name for path in there if path.exists()), None):
         raise InputError(
-            f"{output_dir} has {found} in it: to go on with a run, or to fine-tune its linear "
-            "probe, add --resume_from_checkpoint last (without --num_train_epochs 0); to train "
-            "anew, choose another --output_dir."
+            f"{output_dir} has {found} in it: to continue a run, or to fine-tune its linear "
+            "probe, add --resume_from_checkpoint last (without --num_train_epochs 0); to start a "
+            "new run, choose another --output_dir."
         )
 
 
 @contextmanager
 def open_folder(arguments: TrainingArguments) -> Iterator[None]:
-    """Hold the folder of a run, and make it ready; of several processes the first one does.
+    """Create and lock the folder of a run; with several processes, only the first one does.
 
-    Other runs are kept out while this process lives, however it ends.
+    The lock keeps other runs out until this process ends, however it ends.
 
     Raises:
-        InputError: another run holds it, it cannot be written, or a process does not see it.
+        InputError: another run has locked it, it cannot be written, or a process cannot see it.
     """
     folder = Path(arguments.output_dir)
     with ExitStack() as held:
@@ -158,7 +158,7 @@ def open_folder(arguments: TrainingArguments) -> Iterator[None]:
                 raise InputError(
                     f"{folder} cannot be written: {error.strerror}. Choose another --output_dir."
                 ) from error
-            shutil.rmtree(folder / FINISHING, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(folder / FINISHING, ignore_errors=True)  # left by a killed run
         PartialState().wait_for_everyone()
         if not all(gather_object([(folder / LOCK_FILE).exists()])):
             raise InputError(
@@ -169,13 +169,13 @@ def open_folder(arguments: TrainingArguments) -> Iterator[None]:
 
 
 def move_into_place(output_dir: Path) -> None:
-    """Replace the result of a run by the one in FINISHING, of which every file is written.
+    """Replace the result of a run by the complete one in FINISHING.
 
-    The report leaves first and comes last: a folder without it holds no result.
+    The report is removed first and moved last: a folder without a report holds no result.
     """
     new = output_dir / FINISHING
     for path in new.glob("*.safetensors"):
-        path.chmod(0o644)  # safetensors writes for the owner alone, unlike all others
+        path.chmod(0o644)  # safetensors makes it readable for the owner only
     (output_dir / REPORT_FILE).unlink(missing_ok=True)
     for path in sorted(new.iterdir(), key=lambda path: path.name == REPORT_FILE):
         os.replace(path, output_dir / path.name)
@@ -183,11 +183,11 @@ def move_into_place(output_dir: Path) -> None:
 
 
 def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:
-    """Steps that a checkpoint has behind it. Read before training, which deletes old ones.
+    """Steps done at a checkpoint. Call it before training, which deletes old checkpoints.
 
     Raises:
-        InputError: the Trainer cannot go on from it in this run: it was trained in fp16, which
-            scales the loss, or has other steps in an epoch, by which epochs that are done count.
+        InputError: the Trainer cannot resume from it: it was trained in fp16, which scales the
+            loss, or with another number of steps per epoch, by which finished epochs are counted.
     """
     if not checkpoint or is_linear_probe(checkpoint):
         return 0
@@ -198,7 +198,7 @@ def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -
         )
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
     then = state["global_step"] / state["epoch"]
-    if abs(then - steps_per_epoch) > max(1, 0.2 * steps_per_epoch):  # but for a part of a batch
+    if abs(then - steps_per_epoch) > max(1, 0.2 * steps_per_epoch):  # allows a partial batch
         raise InputError(
             f"{checkpoint} made {then:.0f} steps an epoch, and this run would make "
             f"{steps_per_epoch:.0f}: resume with the clips, --per_device_train_batch_size, "

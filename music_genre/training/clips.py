@@ -17,9 +17,9 @@ class TrackDataset(data.Dataset):
     """All windows of each track, as a user of the model classifies it.
 
     Args:
-        clips: with the columns audio (WAV bytes), genre and track_id; with `start`, too, clips of
-            one track_id are one track: the excerpts of a song.
-        window: samples.
+        clips: with the columns audio (WAV bytes), genre and track_id. If there is a column `start`,
+            the clips with one track_id are excerpts of a song and count as one track.
+        window: length in samples.
     """
 
     def __init__(self, clips: Dataset, window: int) -> None:
@@ -30,7 +30,7 @@ class TrackDataset(data.Dataset):
         return len(self.tracks)
 
     def __getitem__(self, i: int) -> list[np.ndarray]:
-        """Each float32, shape (window,)."""
+        """The windows of a track, each float32, shape (window,)."""
         return [cut for w in self.waveforms(i) for cut in windows.cut(w, self.window)]
 
     def waveforms(self, i: int) -> list[np.ndarray]:
@@ -38,7 +38,7 @@ class TrackDataset(data.Dataset):
         return [read_wav(self.clips[row]["audio"]["bytes"]) for row in self.tracks[i]]
 
     def middle(self, i: int, seconds: float, sampling_rate: int) -> list[np.ndarray]:
-        """The windows of so many seconds from the middle of a track."""
+        """The windows in the middle `seconds` of a track."""
         rows, length = self.tracks[i], int(seconds * sampling_rate)
         clip = self.clips[rows[len(rows) // 2]]["audio"]["bytes"]
         start = max(0, num_samples(clip) - length) // 2
@@ -62,7 +62,7 @@ class TrackDataset(data.Dataset):
 
 
 def rows_of_tracks(clips: Dataset) -> list[list[int]]:
-    """The rows of each track, in the order of their first ones."""
+    """The rows of each track; tracks are in the order of their first rows."""
     if "start" not in clips.column_names:
         return [[row] for row in range(len(clips))]
     rows: dict[str, list[int]] = {}
@@ -100,14 +100,14 @@ class WindowDataset(data.Dataset):
 
 
 class CropDataset(data.Dataset):
-    """Random crops of clips, for training: in an epoch as many as windows fit into the clips.
+    """Random crops of clips, for training; an epoch has as many as windows fit into the clips.
 
     Genres take turns, and so do the clips of a genre, over all epochs: otherwise the model would
-    learn to expect the genres that have more clips. A crop depends on seed, epoch and its index
-    alone, so a resumed run gets those of an uninterrupted one.
+    learn to expect the genres that have more clips. A crop depends only on seed, epoch and its
+    index, so a resumed run gets the same crops as an uninterrupted one.
 
     Args:
-        mixup: alpha of the beta distribution that shares are drawn from; 0 is without.
+        mixup: alpha of the beta distribution that shares are drawn from; 0 turns mixup off.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class CropDataset(data.Dataset):
         self.clips, self.window, self.seed, self.epoch = clips, window, seed, 0
         self.mixup, self.spec_augment = mixup, spec_augment
         self.speed_perturbation = speed_perturbation
-        self.rows = clips.select_columns(["audio", "genre"])  # the others cost time in each row
+        self.rows = clips.select_columns(["audio", "genre"])  # other columns cost time in each row
         some = clips.select(range(0, len(clips), max(1, len(clips) // 50)))["audio"]
         mean_length = np.mean([num_samples(clip["bytes"]) for clip in some])
         self.crops_per_clip = max(1, round(mean_length / window))
@@ -134,10 +134,10 @@ class CropDataset(data.Dataset):
         return len(self.clips) * self.crops_per_clip
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Samples, shape (window,), and labels: a target, shape (num_labels,)."""
+        """`samples`, shape (window,), and `labels`, a target of shape (num_labels,)."""
         if data.get_worker_info():
-            # A launcher sends SIGTERM to all processes: the run saves, and needs its workers.
-            # torch sets a handler of its own in each worker before this.
+            # A launcher sends SIGTERM to all processes, but a run that saves needs its workers.
+            # torch sets its own handler in each worker before this.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         rng = np.random.default_rng((self.seed, self.epoch, i))
         samples, target = self._crop(self.clip_in_turn(self.epoch * len(self) + i), rng)
@@ -159,7 +159,7 @@ class CropDataset(data.Dataset):
         return crop, np.eye(self.num_labels)[clip["genre"]]
 
     def augmented(self, rows: Sequence[int], n: int) -> list[np.ndarray]:
-        """Random crops of these clips in turn, not mixed; none if this run changes no crops."""
+        """`n` random crops of these clips in turn, not mixed; none without speed perturbation."""
         if not self.speed_perturbation:
             return []
         rng = np.random.default_rng((self.seed, rows[0]))
@@ -167,7 +167,7 @@ class CropDataset(data.Dataset):
         return [random_crop(wavs[i % len(wavs)], self.window, rng, True) for i in range(n)]
 
     def clip_in_turn(self, n: int) -> dict[str, Any]:
-        """The clip whose turn is the n-th."""
+        """The clip of the n-th turn."""
         round_, genre = divmod(n, len(self.rows_by_genre))
         rows = self.rows_by_genre[genre]
         return self.rows[int(rows[round_ % len(rows)])]

@@ -1,4 +1,4 @@
-"""How long a run and each of its stages took; on a rented GPU each minute has its price."""
+"""Measure how long a run and each stage of it take: each minute of a rented GPU costs money."""
 
 import time
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Started with the run.
+    """A clock that is started with the run.
 
     Attributes:
-        stages: seconds of each stage that is over, in their order.
+        stages: seconds of each finished stage, in their order.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block as that of a stage, also where it is one of several."""
+        """Add the time of the block to a stage, which may have several blocks."""
         started = time.monotonic()
         yield
         self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The prepared dataset of a run: a folder from data_prep, or what data_prep makes of a source."""
+"""The prepared dataset of a run: a folder from data_prep, or what data_prep makes from a source."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ from music_genre.training.processes import print_once
 
 
 def find_archives() -> list[Path]:
-    """The GTZAN archives in data/, newest first. Raises InputError: an archive cannot be read."""
+    """The GTZAN archives in data/, newest first. Raises InputError if one cannot be read."""
     found = [
         path
         for path in DATA_DIR.glob("*")
@@ -36,10 +36,10 @@ def find_archives() -> list[Path]:
 
 
 def find_dataset(name: str | None) -> str:
-    """What --dataset names; by default the newest GTZAN archive in data/.
+    """The value of --dataset; by default the newest GTZAN archive in data/.
 
     Raises:
-        InputError: there is none, or an archive there cannot be read.
+        InputError: there is no archive, or one cannot be read.
     """
     if name is not None:
         return name
@@ -54,13 +54,13 @@ def find_dataset(name: str | None) -> str:
 
 
 def prepare(arguments: DataArguments, sampling_rate: int, is_resumed: bool = False) -> Path:
-    """The prepared folder of a dataset: itself, or where data_prep has put it by now.
+    """Return the prepared folder of a dataset: the dataset itself, or the output of data_prep.
 
-    On each machine one process prepares it, in a program of its own, whose decoder processes do not
-    import torch. A resumed run goes on with what was prepared, whatever the source is by now.
+    One process per machine prepares it, in a separate program whose decoder processes do not import
+    torch. A resumed run uses the folder as it was prepared, even if the source has changed.
 
     Raises:
-        SystemExit: data_prep could not; it has said why.
+        SystemExit: data_prep failed; it has printed why.
     """
     name = find_dataset(arguments.dataset)
     if is_prepared(folder := Path(name).expanduser()):
@@ -96,7 +96,7 @@ def _run_data_prep(name: str, folder: Path, arguments: DataArguments, sampling_r
 def load_data(
     folder: Path, arguments: DataArguments, sampling_rate: int
 ) -> tuple[DatasetDict, Preparation]:
-    """A prepared folder, checked against what the run asks for.
+    """Load a prepared folder and check it against the arguments of the run.
 
     Raises:
         InputError: it has another split, seed, source of genres or sampling rate, or a split is
@@ -116,12 +116,12 @@ def load_data(
     if preparation.sampling_rate != sampling_rate:
         raise InputError(
             f"{folder} was prepared at {preparation.sampling_rate:,} Hz, and the model takes "
-            f"{sampling_rate:,} Hz: prepare it anew by python -m data_prep SOURCE --sampling_rate "
-            f"{sampling_rate} --output_dir {folder}-{sampling_rate}."
+            f"{sampling_rate:,} Hz: prepare it again with python -m data_prep SOURCE "
+            f"--sampling_rate {sampling_rate} --output_dir {folder}-{sampling_rate}."
         )
     for name in ("train", "validation"):
         if not len(dataset[name]):
-            raise InputError(f"The {name} split of {folder} is empty: take another --split.")
+            raise InputError(f"The {name} split of {folder} is empty: choose another --split.")
     split = "its own" if preparation.split == "given" else preparation.split
     name = "synthesised music" if preparation.is_synthetic else preparation.dataset_name
     return dataset, replace(preparation, split=split, dataset_name=name)

@@ -1,4 +1,4 @@
-"""What libraries raise when a run ends before its end, as a sentence for a person."""
+"""Turn errors of libraries that end a run into a sentence for the user."""
 
 import errno
 import shutil
@@ -14,12 +14,12 @@ from music_genre.training.checkpoints import RESUME
 
 @contextmanager
 def explain_failures(output_dir: str | None) -> Iterator[None]:
-    """Around a run: what libraries raise, and a person can mend, becomes an InputError."""
+    """Turn library errors in a run that the user can fix into an InputError."""
     try:
         yield
     except InputError:
         raise
-    except ImportError as error:  # an optimizer or a tracker whose package is not here
+    except ImportError as error:  # the package of an optimizer or tracker is missing
         raise InputError(str(error)) from error
     except torch.OutOfMemoryError as error:
         raise InputError(
@@ -33,7 +33,7 @@ def explain_failures(output_dir: str | None) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """torch and safetensors hide the cause in an error of their own: look at the disk as well."""
+    """torch and safetensors hide the cause in an error of their own, so also check the disk."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return True
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())

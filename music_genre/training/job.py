@@ -3,9 +3,9 @@
     python train_hf.py configs/gtzan.json --dataset you/gtzan --push_to_hub \
         --hub_model_id you/distilhubert-gtzan --job t4-small
 
-The files of this checkout that git tracks travel to the job as they are here, and so does a
-prepared dataset of this machine. What the run writes stays in a private bucket of its command, so
-that the same command resumes a job that was cut, and another one does not. The model arrives on the
+The job gets the files of this checkout that git tracks, with any local changes, and a prepared
+dataset of this machine. The run writes to a private bucket that belongs to its command, so that the
+same command resumes an interrupted job and another command does not. The model is pushed to the
 Hub.
 """
 
@@ -29,9 +29,9 @@ from music_genre.training.arguments import (
 )
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
-ATTEMPTS = 3  # a machine may be lost; the next attempt resumes
+ATTEMPTS = 3  # if a machine is lost, the next attempt resumes
 DEFAULT_TIMEOUT = "3h"  # the reference run takes less than two; the Hub's own default is 30 minutes
-# Its own arguments come behind it, so that nothing has to be quoted.
+# The arguments of the run are passed after the script, so that nothing has to be quoted.
 SCRIPT = """set -e
 cp -r /code ~/run && cd ~/run
 uv venv --quiet && uv pip install --quiet -r requirements.txt
@@ -44,10 +44,10 @@ exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
 def run_as_job(
     argv: list[str], data: DataArguments, model: ModelArguments, recipe: RecipeArguments
 ) -> None:
-    """Check what can be wrong here, submit the run of `argv`, and follow it to its end.
+    """Check what can be checked here, submit the run of `argv`, and follow it to its end.
 
     Raises:
-        InputError: something is wrong here, the Hub refuses the job, or the job failed.
+        InputError: a check failed, the Hub refuses the job, or the job failed.
     """
     dataset = data.dataset
     is_here = bool(dataset) and Path(dataset).exists()
@@ -55,7 +55,7 @@ def run_as_job(
     if not (recipe.push_to_hub and recipe.hub_model_id and dataset) or is_here != is_prepared:
         raise InputError(
             "A job needs --dataset, an id on the Hub or a folder that `python -m data_prep` made, "
-            "and --push_to_hub True --hub_model_id USER/NAME: its model goes to the Hub alone."
+            "and --push_to_hub True --hub_model_id USER/NAME: its model goes only to the Hub."
         )
     if recipe.seeds:
         raise InputError("A job makes one model: leave out --seeds, or run them here.")
@@ -96,7 +96,7 @@ def run_as_job(
 
 
 def _run_arguments(argv: list[str]) -> list[str]:
-    """The arguments but those of the job, and those that are another path there."""
+    """The arguments without the job's own and without paths that differ in the job."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for name in ("--job", "--job_timeout", "--output_dir", "--dataset"):
         parser.add_argument(name)
@@ -105,32 +105,34 @@ def _run_arguments(argv: list[str]) -> list[str]:
 
 
 def _price(api: HfApi, flavor: str) -> str:
-    """What a flavor costs, for a person."""
+    """The price of a flavor, as text for the user."""
     prices = {
         one.name: f"{one.unit_cost_usd:g} USD per {one.unit_label}"
         for one in api.list_jobs_hardware()
     }
     if flavor not in prices:
         known = ", ".join(f"{name} ({price})" for name, price in prices.items())
-        raise InputError(f"--job {flavor} is no hardware of the Hub. There is {known}.")
+        raise InputError(f"--job {flavor} is not hardware of the Hub. There is {known}.")
     return prices[flavor]
 
 
 def _code_volume(api: HfApi, argv: list[str], model: str) -> Volume:
-    """The files of this checkout that git tracks.
+    """A volume with the files of this checkout that git tracks.
 
-    The JSON file in `argv` must be one, and a model that is a folder must hold some.
+    They must include the JSON file in `argv`, and files of the model if it is a folder.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     files = [name for name in listed.stdout.split("\0") if (CHECKOUT / name).is_file()]
     if listed.returncode or not files:
-        raise InputError(f"{CHECKOUT} is no git checkout: a job takes the files that git tracks.")
+        raise InputError(
+            f"{CHECKOUT} is not a git checkout: a job takes the files that git tracks."
+        )
     if argv and argv[0].endswith(".json") and argv[0] not in files:
         raise InputError(
-            f"git does not track {argv[0]}: add it, so that the job has it, and give its path as "
-            f"from {CHECKOUT}."
+            f"git does not track {argv[0]}: add it, so that the job has it, and give its path "
+            f"relative to {CHECKOUT}."
         )
     there = [name for name in files if name.startswith(f"{model.rstrip('/')}/")]
     if Path(model).is_dir() and not there:
@@ -153,7 +155,7 @@ def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
                 print(line)
             status = api.wait_for_job(job.id).status
     except (KeyboardInterrupt, InputError):
-        print(f"The job runs on. {_how_to_go_on(job)}", file=sys.stderr)
+        print(f"The job is still running. {_how_to_go_on(job)}", file=sys.stderr)
         raise
     if status.stage != JobStage.COMPLETED:
         message = f" ({status.message})" if status.message else ""

@@ -1,11 +1,11 @@
-"""`accelerate launch`: whether it started this process, and what to do when it ends before it."""
+"""Detect `accelerate launch`, and stop this process when the launcher ends first."""
 
 import os
 import signal
 import threading
 import time
 
-INTERVAL = 1.0  # seconds between two looks
+INTERVAL = 1.0  # seconds between two checks
 
 
 def is_launched() -> bool:
@@ -13,10 +13,10 @@ def is_launched() -> bool:
 
 
 def stop_with_launcher() -> None:
-    """Have this process get SIGTERM when `accelerate launch`, which started it, has ended.
+    """Send this process SIGTERM when the `accelerate launch` that started it has ended.
 
-    SIGTERM, which a cluster or `timeout` sends, kills `accelerate launch` at once, and the process
-    that it started would train on.
+    A SIGTERM from a cluster or `timeout` kills `accelerate launch` immediately, and the process
+    that it started would go on training.
     """
     if is_launched():
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()

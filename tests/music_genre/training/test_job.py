@@ -209,5 +209,5 @@ def test_what_the_job_would_not_have_is_refused(hub, submit, root, tmp_path, mon
     said = f"The job cannot see {tmp_path}, a folder of this machine: publish"
     assert said in refused("--model_name_or_path", tmp_path)
     monkeypatch.setattr(job, "CHECKOUT", tmp_path)
-    said = f"{tmp_path} is no git checkout: a job takes the files that git tracks."
+    said = f"{tmp_path} is not a git checkout: a job takes the files that git tracks."
     assert said in refused()
