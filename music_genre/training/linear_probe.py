@@ -1,16 +1,16 @@
-"""A linear probe: the model with its encoder frozen, cut behind the layer that knows genres best.
+"""A linear probe: the model with its encoder frozen, cut after the layer that knows genres best.
 
 Fine-tuning starts from it: a random head would send noise through the pretrained layers (Kumar et
 al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 The last layers of a speech model know words rather than music. Layer and regularization are chosen
 together by cross-validation over the artists of train.
 
-A model of AudioSet's classes knows most genres already. Where its last layer is the head, the
-regression is added to what the classes of the same names say: the base's classes.
+A model trained on AudioSet's classes already knows most genres. If its last layer is the head, the
+regression is added to the logits of the classes with the same names, called the base's classes.
 
-FAMILIES maps a model_type to two functions. The first gives, for each layer, what the head would
-get if the encoder ended there: a list of tensors of shape (windows, hidden). The second writes a
-standardization and a regression on it, weights of shape (labels, hidden) and biases, into the head.
+FAMILIES maps a model_type to two functions. The first returns, for each layer, the head's input if
+the encoder ended there: a list of tensors of shape (windows, hidden). The second writes into the
+head a standardization and a regression on it: weights of shape (labels, hidden), and biases.
 """
 
 import warnings
@@ -40,17 +40,17 @@ from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
-# A track gives windows that are spread over it and, where the run augments crops, random crops up
-# to the second number. More from one track teach a linear probe little.
+# Windows per track, spread over it, and the total with random crops if the run augments crops.
+# More windows per track hardly improve a linear probe.
 N_WINDOWS, N_WITH_CROPS = 4, 8
-# More tracks change a linear probe little, and the vectors of all of them are in memory at once.
+# More tracks hardly change a linear probe, and the vectors of all tracks are in memory together.
 MAX_TRACKS = 2_000
 N_FOLDS = 5
-# C of the logistic regression on standardized features, where a track weighs 1 on average. The
-# layer is chosen by the best of two (deeper ones may need another than the first), then C for it.
+# C of the logistic regression on standardized features, where a track weighs 1 on average. Layers
+# are compared with two values, as deeper ones may need another C; then C is chosen for the best.
 STRENGTHS_OF_LAYERS = (0.01, 0.1)
 OTHER_STRENGTHS = (0.001, 0.003, 0.03)
-# How much of the logits of the base's classes is added to the regression's; chosen together with C.
+# Factors of the base's logits that are added to the regression's; chosen together with C.
 BASE_SHARES = (0.0, 0.5, 1.0)
 
 
@@ -76,20 +76,20 @@ def _speech_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.
 
 
 def _whisper_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """Whisper's last state has had its layer norm already."""
+    """Whisper, whose last state already includes the layer norm."""
     *states, last = _hidden_states(model, inputs)
     states = [model.base_model.encoder.layer_norm(state) for state in states]
     return [state.mean(1) for state in (*states, last)]
 
 
 def _ast_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """The mean of the two tokens, behind both norms."""
+    """AST: the mean of the first two tokens, after both norms."""
     norm, head_norm = model.base_model.layernorm, model.classifier.layernorm
     return [head_norm(norm(s)[:, :2].mean(1)) for s in _hidden_states(model, inputs)]
 
 
 def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """What the last layer of the head gets: the layer before it knows AudioSet's classes."""
+    """The input of the head's last layer, since the layer before it knows AudioSet's classes."""
     pooled = model.base_model(inputs).pooler_output
     return [nn.functional.hardswish(model.projector(pooled))]
 
@@ -97,17 +97,17 @@ def _efficientat_vectors(model: PreTrainedModel, inputs: torch.Tensor) -> list[t
 def _write_projector(
     model: PreTrainedModel, scaler: StandardScaler, weight: np.ndarray, bias: np.ndarray
 ) -> None:
-    """The projector standardizes and rotates.
+    """Write the regression into projector and classifier; the projector standardizes and rotates.
 
-    Its first outputs hold the directions of the regression; a projector that is too narrow for all
-    of them holds the best low-rank approximation. The others are random, for fine-tuning to use.
+    Its first outputs are the directions of the regression, or the best low-rank approximation if
+    it is too narrow for all of them. The other outputs are random, for fine-tuning to use.
     """
     n_inputs, n_outputs = len(scaler.mean_), model.projector.out_features
     random = np.random.default_rng(0).standard_normal((n_inputs, max(n_inputs, n_outputs)))
     principal = np.linalg.svd(weight, full_matrices=False)[2].T
     n_orthogonal = min(n_inputs, n_outputs)
     directions = np.linalg.qr(np.hstack([principal, random])[:, :n_orthogonal])[0]
-    left = random[:, : n_outputs - n_orthogonal]  # more outputs than inputs
+    left = random[:, : n_outputs - n_orthogonal]  # if outputs outnumber inputs
     projection = np.hstack([directions, left / np.sqrt(n_inputs)]).T
     classifier = np.hstack([weight @ directions, np.zeros((len(weight), left.shape[1]))])
     offset = -projection @ (scaler.mean_ / scaler.scale_)
@@ -140,7 +140,7 @@ FAMILIES = {
 
 
 def can_have_linear_probe(model: PreTrainedModel) -> bool:
-    """Whether the family is known; a weighted sum chooses among the layers itself."""
+    """Whether the family is known, and no weighted sum already chooses among the layers."""
     has_sum = getattr(model.config, "use_weighted_layer_sum", False)
     return model.config.model_type in FAMILIES and not has_sum
 
@@ -149,9 +149,9 @@ def can_have_linear_probe(model: PreTrainedModel) -> bool:
 
 
 def keep_layers(model: PreTrainedModel, n: int) -> None:
-    """Cut off the transformer layers behind the first `n`, in the net and in its configuration.
+    """Keep only the first `n` transformer layers, in the model and in its configuration.
 
-    A net that has none stays as it is.
+    A model without transformer layers is not changed.
     """
     encoder = getattr(model.base_model, "encoder", model.base_model)
     if hasattr(encoder, "layers"):
@@ -161,18 +161,18 @@ def keep_layers(model: PreTrainedModel, n: int) -> None:
 
 @dataclass
 class Features:
-    """What the head gets of each window if the model ends after layer 1, 2, ..."""
+    """The head's input for each window if the model ends after layer 1, 2, ..."""
 
-    layers: list[np.ndarray]  # of each layer, float32, shape (windows, hidden)
-    tracks: np.ndarray  # int, shape (windows,): the track's index, rising
+    layers: list[np.ndarray]  # one per layer, float32, shape (windows, hidden)
+    tracks: np.ndarray  # int, shape (windows,): the track's index, ascending
     labels: np.ndarray  # int, shape (windows,)
-    groups: np.ndarray  # str, shape (windows,): the artist, or the track where that is unknown
-    is_crop: np.ndarray  # bool, shape (windows,): augmented; to fit on, not to score
+    groups: np.ndarray  # str, shape (windows,): the artist, or the track if it is unknown
+    is_crop: np.ndarray  # bool, shape (windows,): augmented; only for fitting
     over: str = ""  # what cross-validation is over, in words
     base_logits: np.ndarray | None = None  # of the base's classes, shape (windows, labels)
 
     def weights(self) -> np.ndarray:
-        """Windows of a track share its weight, the tracks of a genre that of the genre."""
+        """The weight of each window: windows share their track's weight, genres weigh the same."""
         track_weights = 1 / np.bincount(self.tracks)[self.tracks]
         tracks_of_genre = np.bincount(self.labels, track_weights)
         mean = tracks_of_genre[tracks_of_genre > 0].mean()
@@ -180,9 +180,9 @@ class Features:
 
 
 def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
-    """Cut the model behind its best layer and set its head, both by the tracks to train on.
+    """Cut the model after its best layer and set its head, both by the tracks of train.
 
-    Processes share the forward passes; the first one chooses and fits for all.
+    Processes share the forward passes; the first process chooses and fits for all.
 
     Returns:
         What `choose` returns.
@@ -195,8 +195,8 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         features.base_logits = (features.layers[-1] - base_mean) @ base_weight.T
     found = [None, None]
     if PartialState().is_main_process:
-        # These products are small: with two threads of BLAS they took ten times as long on a
-        # machine that others use, too.
+        # These matrix products are small: with two BLAS threads they took ten times as long on a
+        # shared machine.
         with threadpool_limits(1):
             choice = choose(features)
             regression = _regression(choice["C"]).fit(
@@ -208,7 +208,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
     choice, regression = broadcast_object_list(found)
     keep_layers(model, choice["layers"])
     weight, bias = _weights_of_all_genres(regression[-1], model.config.num_labels)
-    if base_weight is not None:  # on standardized features, as the regression
+    if base_weight is not None:  # on standardized features, like the regression
         share, scaler = choice["known_share"], regression[0]
         weight = weight + share * base_weight * scaler.scale_
         bias = bias + share * base_weight @ (scaler.mean_ - base_mean)
@@ -218,7 +218,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
 
 
 def weight_of_base_classes(model: PreTrainedModel) -> np.ndarray | None:
-    """The last layer where the base's classes are in it, shape (labels, hidden); None elsewhere."""
+    """The last layer's weight, shape (labels, hidden), if it has the base's classes; else None."""
     if model.config.model_type != EFFICIENTAT:
         return None
     weight = model.classifier.weight.detach().cpu().double().numpy()
@@ -236,7 +236,7 @@ def describe_choice(choice: dict[str, Any]) -> str:
 
 
 def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
-    """The features of up to MAX_TRACKS tracks, which processes share."""
+    """The features of up to MAX_TRACKS tracks; processes share the work."""
     model, feature_extractor = trainer.model, trainer.processing_class
     tracks = TrackDataset(crops.clips, crops.window)
     chosen = choose_tracks(tracks.labels)
@@ -274,14 +274,14 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
 
 
 def choose_tracks(labels: np.ndarray) -> np.ndarray:
-    """Up to MAX_TRACKS, rising: genres take turns, and those of each come in a random order."""
+    """Indices of up to MAX_TRACKS tracks, ascending: genres take turns, tracks are random."""
     order = pd.Series(labels).sample(frac=1, random_state=0)
     turns = order.groupby(order).cumcount().sort_values(kind="stable")
     return np.sort(turns.index[:MAX_TRACKS])
 
 
 def choose(features: Features) -> dict[str, Any]:
-    """What `choose_layer` says, and what cross-validation is over."""
+    """What `choose_layer` returns, and `over`: what the cross-validation is over."""
     try:
         return choose_layer(features) | {"over": features.over}
     except TooFewError:
@@ -291,9 +291,9 @@ def choose(features: Features) -> dict[str, Any]:
 
 
 def choose_layer(features: Features) -> dict[str, Any]:
-    """The layer, the C and the share of the base's classes of the least negative log-likelihood.
+    """Choose the layer, C and share of the base's classes by the lowest negative log-likelihood.
 
-    On tracks of artists that the regression was not fitted on.
+    It is measured on tracks of artists that the regression was not fitted on.
 
     Returns:
         `layers` that are kept, `of_layers`, the regression's `C`, the `known_share` of the base's
@@ -326,16 +326,16 @@ def choose_layer(features: Features) -> dict[str, Any]:
 
 
 def add_base_logits(probabilities: np.ndarray, features: Features, share: float) -> np.ndarray:
-    """Probabilities of windows, shape (windows, genres), with that share of the base's logits."""
+    """Add a share of the base's logits to probabilities of windows, shape (windows, genres)."""
     if not share:
         return probabilities
     base_logits = features.base_logits[:, : probabilities.shape[1]]
-    with np.errstate(divide="ignore"):  # a genre that a fold lacks has no probability
+    with np.errstate(divide="ignore"):  # a genre missing from a fold has probability 0
         return softmax(np.log(probabilities) + share * base_logits, axis=1)
 
 
 def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
-    """Over the windows of each track that are no crops; shape (tracks, genres)."""
+    """The mean over each track's windows except random crops; shape (tracks, genres)."""
     plain = ~features.is_crop
     tracks = features.tracks[plain]
     first = np.unique(tracks, return_index=True)[1]
@@ -343,20 +343,20 @@ def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
 
 
 class TooFewError(InputError):
-    """A part of the tracks is all that there is of a genre, or all but one genre."""
+    """There are too few tracks or artists of a genre to leave some out."""
 
 
 def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np.ndarray:
-    """Probabilities by regressions that were not fitted on the artist; shape (windows, genres).
+    """Probabilities from regressions not fitted on the artist; shape (windows, genres).
 
     Raises:
         TooFewError: there are too few tracks, or artists, to leave some out.
     """
     n_of_genre = np.bincount(features.labels[~features.is_crop])
-    # scikit-learn allows no more folds than that.
+    # scikit-learn does not allow more folds than that.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
     with warnings.catch_warnings():
-        # A genre of fewer tracks than folds; of fewer artists, whose probability is then 0.
+        # Genres with fewer tracks than folds, or with fewer artists: their probability is then 0.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
@@ -369,7 +369,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
                 method="predict_proba",
                 params={"logisticregression__sample_weight": features.weights()},
             )
-        except ValueError as error:  # one fold is too few, or it leaves one genre
+        except ValueError as error:  # only one fold, or one genre left to fit on
             raise TooFewError(
                 "The linear probe needs two genres, and two tracks of each, in train: add tracks, "
                 "or leave it out by --linear_probe False."
@@ -386,7 +386,7 @@ def _regression(strength: float) -> Pipeline:
 def _weights_of_all_genres(
     regression: LogisticRegression, num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients, shape (labels, features), and intercepts, also of genres that train lacks."""
+    """Coefficients, shape (labels, features), and intercepts, also for genres not in train."""
     coefficients, intercepts = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn keeps the log-odds of the second one only
         coefficients = np.vstack([-coefficients, coefficients]) / 2

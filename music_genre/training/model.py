@@ -38,8 +38,8 @@ def load_for_training(
 
     Args:
         labels: in the order of the dataset's ClassLabel.
-        window_seconds: of the windows that the model processes; kept in config.json.
-        from_scratch: take the configuration only, with random weights.
+        window_seconds: length of the model's windows in seconds; saved in config.json.
+        from_scratch: use only the configuration, with random weights.
     """
     names = {
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -80,8 +80,8 @@ def load_for_training(
 def start_from_base_classes(model: PreTrainedModel, base: PreTrainedModel | None) -> None:
     """Copy the rows of the base's last layer whose classes are genres, in any spelling.
 
-    AudioSet's "Heavy metal" is GTZAN's "metal". Genres that the base has no class for get zeros,
-    and so do all if there is no base.
+    AudioSet's "Heavy metal" is GTZAN's "metal". Genres without a class in the base get zeros, and
+    so do all genres if there is no base.
     """
     key = Spellings.read(None).key
     rows: dict[str, int] = {}
@@ -96,7 +96,7 @@ def start_from_base_classes(model: PreTrainedModel, base: PreTrainedModel | None
 
 
 def _report_random_tensors(found: ModelFolder, info: dict[str, Any]) -> None:
-    """Warn about tensors that pretrained weights lack; that the head is new is expected."""
+    """Warn about tensors missing from the pretrained weights, except a new head's."""
     lacking = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
     lacking = sorted(name for name in lacking if not name.startswith(HEAD))
     if lacking:
@@ -111,8 +111,8 @@ def _shorten_whisper(
 ) -> None:
     """Cut Whisper's position table to the window: otherwise it pads a 5 s window to 30 s.
 
-    Its positions are sinusoids: the first ones mean the same in a shorter table. The feature
-    extractor and config.json are changed alike, so that a plain `pipeline` loads the saved model.
+    Its positions are sinusoids, so the first ones mean the same in a shorter table. The feature
+    extractor and config.json change in the same way, so that a plain `pipeline` loads the model.
     """
     if window_seconds != int(window_seconds) or not 1 <= window_seconds <= 30:
         raise InputError(f"Whisper takes windows of 1 to 30 whole seconds, not {window_seconds:g}.")
@@ -135,7 +135,7 @@ def _shorten_ast(
     """Cut AST's grid of positions to the window: otherwise it pads a 5 s window to 10.24 s.
 
     The middle of the grid is kept, as AST's authors do (Gong et al., "AST: Audio Spectrogram
-    Transformer", Interspeech 2021, section 2.2), in feature extractor and config.json alike.
+    Transformer", Interspeech 2021, section 2.2), both in feature extractor and config.json.
     """
     config, embeddings = model.config, model.audio_spectrogram_transformer.embeddings
     n_frames = round(window_seconds * 100)  # the feature extractor's hop is 10 ms

@@ -1,4 +1,4 @@
-"""Work that several processes share; `accelerate launch` starts them, on one machine or several."""
+"""Share work between processes of `accelerate launch`, on one machine or several."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -27,12 +27,12 @@ def shared(
     description: str,
     arguments: TrainingArguments,
 ) -> list[Result]:
-    """`[compute(load(i)) for i in range(n)]`, each `i` in one process; all of them get the list.
+    """`[compute(load(i)) for i in range(n)]`, split between processes; each gets the whole list.
 
     `load` runs in the workers of a DataLoader, so that a GPU does not wait for it.
     """
     state = PartialState()
-    is_forked = multiprocessing.get_start_method() == "fork"  # others would have to pickle `load`
+    is_forked = multiprocessing.get_start_method() == "fork"  # else `load` would be pickled
     with state.split_between_processes(list(range(n))) as indices:
         loader = DataLoader(
             indices,
@@ -40,19 +40,19 @@ def shared(
             collate_fn=load,
             num_workers=arguments.dataloader_num_workers if is_forked else 0,
             pin_memory=arguments.dataloader_pin_memory and state.device.type == "cuda",
-            generator=torch.Generator(),  # the random numbers of training are left alone
+            generator=torch.Generator(),  # keeps training's random numbers the same
         )
         is_hidden = arguments.disable_tqdm or not state.is_main_process
         loaded = tqdm(loader, description, disable=is_hidden)
         found = [(i, compute(item)) for i, item in zip(indices, loaded, strict=True)]
-    by_index = dict(gather_object(found))  # with fewer than processes, some are computed twice
+    by_index = dict(gather_object(found))  # if n < processes, some are computed twice
     return [by_index[i] for i in range(n)]
 
 
 def in_any_process(*flags: bool) -> list[bool]:
-    """Whether any process has set each flag; waits for the device.
+    """For each flag, whether any process has set it; waits for the device.
 
-    Processes that stop at different steps would wait for each other for ever.
+    Processes that stop at different steps would wait for each other forever.
     """
     if PartialState().num_processes == 1:
         return list(flags)

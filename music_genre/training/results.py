@@ -1,4 +1,4 @@
-"""What a training run leaves: its report, weights, predictions and pictures, and what it prints."""
+"""The output of a training run: report, weights, predictions, pictures and printed results."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from music_genre.report import (
 from music_genre.training.seen import write_seen
 from music_genre.training.setup import Run
 
-# Names of stages in report.json, beside those that train_hf.py gives.
+# Names of stages in report.json, besides those in train_hf.py.
 FINE_TUNING, SCORING = "fine-tuning", "scoring"
 
 
 def seconds_of_scoring(folder: Path) -> float:
-    """What scoring took in the run so far, by its report; 0 if there is none."""
+    """How long scoring took in the run so far, from its report; 0 if there is no report."""
     train = (read_report(folder) or {}).get("train", {})
     return train.get("stages", {}).get(SCORING, 0.0)
 
@@ -35,11 +35,11 @@ def describe_training(
     steps_before: int = 0,
     stopped_by_budget: bool = False,
 ) -> dict[str, Any]:
-    """The part of report.json on the training.
+    """The part of report.json about training.
 
     Args:
-        linear_probe: what is known of it, with `is_kept`: whether it is the model.
-        steps_before: of the checkpoint that the run was resumed from.
+        linear_probe: what is known about the probe, with `is_kept`: whether it is the saved model.
+        steps_before: steps of the checkpoint that the run was resumed from.
     """
     arguments, state, clock = run.arguments, run.trainer.state, run.clock
     seconds = clock.stages.get(FINE_TUNING, clock.seconds)
@@ -105,7 +105,7 @@ def make_report(
 
 
 def name_without_path(name: str) -> str:
-    """The last part of a path on this machine; an id on the Hub as it is."""
+    """The last part of a path on this machine; a Hub id is returned unchanged."""
     return Path(name).resolve().name if Path(name).exists() else name
 
 
@@ -116,7 +116,7 @@ def write_results(
     report: dict[str, Any],
     folder: Path,
 ) -> None:
-    """Write weights, predictions, pictures and the tracks of train into `folder`."""
+    """Write weights, predictions, pictures and the list of train tracks into `folder`."""
     classifier.model.save_pretrained(folder)
     classifier.feature_extractor.save_pretrained(folder)
     write_seen(run.seen, folder)

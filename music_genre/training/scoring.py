@@ -1,7 +1,7 @@
-"""The figures of a model in a folder: every track whole, its middle only, and in one pass.
+"""Score a saved model on whole tracks, on their middle only, and in one pass.
 
-`GenreClassifier` computes them, as for a user of the model; processes share the tracks.
-Probabilities are calibrated on validation first.
+`GenreClassifier` computes the scores, as for a user of the model; processes share the tracks.
+Probabilities are first calibrated on validation.
 """
 
 from pathlib import Path
@@ -30,10 +30,10 @@ def score_windows(
     arguments: TrainingArguments,
     seconds: float | None = None,
 ) -> list[np.ndarray]:
-    """Per track the probabilities of its windows, shape (windows, labels).
+    """For each track, the probabilities of its windows, shape (windows, labels).
 
     Args:
-        seconds: so many from the middle of each track; by default all of it.
+        seconds: length of the part from the middle of each track; by default the whole track.
     """
 
     def features(i: int) -> torch.Tensor:
@@ -52,7 +52,7 @@ def evaluate(
 ) -> tuple[GenreClassifier, dict[str, SplitScore | None], float]:
     """Fit the temperature on validation, fold it into the model, score validation and test.
 
-    The folder stays as it is. In one pass, as a plain `pipeline`, takes as long again.
+    The folder is not changed. Scoring in one pass, like a plain `pipeline`, doubles the time.
 
     Returns:
         The calibrated model, the scores (None for an empty split), and the temperature.
@@ -81,9 +81,9 @@ def evaluate(
 def _score_in_one_pass(
     classifier: GenreClassifier, tracks: TrackDataset, arguments: TrainingArguments
 ) -> np.ndarray | None:
-    """What a plain `pipeline` gives for each track, shape (tracks, labels); of a song, the mean.
+    """Probabilities of a plain `pipeline` for each track, shape (tracks, labels).
 
-    None if there is a clip that is too short or too long for one pass.
+    A track of several clips gets their mean. None if a clip is too short or long for one pass.
     """
 
     def score(waveforms: list[np.ndarray]) -> np.ndarray | None:

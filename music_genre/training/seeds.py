@@ -1,4 +1,4 @@
-"""One run after another, each with a seed and a folder of its own."""
+"""Several runs one after another, each with its own seed and folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,11 @@ from music_genre.training.clock import Clock
 
 
 def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments) -> None:
-    """Finished runs are not run again; --time_budget_minutes is shared by those that are left.
+    """Run all seeds that are not finished; they share --time_budget_minutes.
 
     Args:
-        run: one run, of what `parse_arguments` returns.
-        argv, recipe: the arguments of train_hf.py, and what `parse_arguments` made of them.
+        run: does one run, and takes what `parse_arguments` returns.
+        argv, recipe: the arguments of train_hf.py, and the recipe parsed from them.
     """
     if recipe.push_to_hub:
         raise InputError("--seeds makes several models: publish the one you choose.")
@@ -29,7 +29,7 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
         seed_arguments = arguments[-1]
         if recipe.resume_from_checkpoint:
             train = (read_report(folder) or {"train": {"steps": 0}})["train"]
-            # One of no steps is that of the linear probe.
+            # A report without steps is from the linear probe.
             if train["steps"] and not train["stopped_by_budget"]:
                 continue
             has_checkpoint = any(folder.glob("checkpoint-*")) or read_choice(folder)

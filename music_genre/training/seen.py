@@ -1,7 +1,7 @@
-"""Which tracks a model was trained on, in a file beside its weights; and which it has seen before.
+"""Record the tracks a model was trained on in a file beside its weights, and check a base's record.
 
-A model that continues from another one has seen the other's tracks, too: an accuracy on them is
-that of tracks it was trained on. The file has hashes only, so no file name leaks.
+A model that continues from another one has also seen the other's tracks, so its accuracy on them
+is accuracy on training data. The file holds only hashes, so no file name leaks.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ TRACKS_FILE = "train_tracks.json"
 
 
 def hash_tracks(dataset_name: str, clips: Dataset) -> dict[str, set[str]]:
-    """Two kinds of SHA-256 for each track's id: of dataset and id, and of the samples of each clip.
+    """For each track's id, two kinds of SHA-256: of dataset and id, and of each clip's samples.
 
     Args:
         clips: with the columns track_id and audio (16-bit WAV bytes).
@@ -34,7 +34,7 @@ def hash_tracks(dataset_name: str, clips: Dataset) -> dict[str, set[str]]:
 
 
 def read_seen(folder: Path) -> set[str] | None:
-    """Hashes of what the model in a folder was trained on; None if it does not say."""
+    """Hashes of the tracks that the model in a folder was trained on; None if unknown."""
     try:
         return set(json.loads((folder / TRACKS_FILE).read_text(encoding="utf-8"))["tracks"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -47,15 +47,15 @@ def write_seen(seen: set[str], folder: Path) -> None:
 
 
 def check_resumed(seen: set[str], folder: Path) -> None:
-    """Check that a run goes on with the tracks that it began with.
+    """Check that a resumed run has the tracks that it began with.
 
     Raises:
-        InputError: it has others now, and might be tested on what it was trained on.
+        InputError: the tracks are others, so the run might be tested on what it was trained on.
     """
     if read_seen(folder) not in (None, seen):
         raise InputError(
-            f"{folder} was trained on other tracks than the dataset has now: train anew in another "
-            "--output_dir, or resume with the dataset that it had."
+            f"{folder} was trained on other tracks than the dataset has now: start a new run in "
+            "another --output_dir, or resume with the dataset that it had."
         )
 
 
@@ -65,17 +65,17 @@ def describe_base(
     """What the base model may know of the test tracks.
 
     Args:
-        seen: what it says of its own training.
+        seen: hashes of the tracks the base was trained on, or None if unknown.
 
     Returns:
-        How many test tracks it was trained on, None if it does not say; and a warning, or None.
+        How many test tracks it was trained on (None if unknown), and a warning or None.
     """
     if seen is not None:
         tracks = hash_tracks(preparation.dataset_name, test)
         n = sum(not hashes.isdisjoint(seen) for hashes in tracks.values())
         warning = (
             f"the base model was trained on {n} of these {len(tracks)} test tracks, so the "
-            "accuracy on them is not that of music it does not know"
+            "accuracy on them does not show how well it does on new music"
         )
         return n, warning if n else None
     if preparation.kind == "gtzan" and _names_gtzan(base):
@@ -89,6 +89,6 @@ def describe_base(
 def _names_gtzan(base: ModelFolder) -> bool:
     files = [path for name in ("README.md", "config.json") if (path := base.path / name).is_file()]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
-    if base.commit:  # the name of a folder here says nothing
+    if base.commit:  # a local folder's name says nothing
         texts.append(base.name)
     return any("gtzan" in text.lower() for text in texts)

@@ -30,7 +30,7 @@ from music_genre.training.trainer import Collate, GenreTrainer, compute_metrics,
 
 @dataclass
 class Run:
-    """What belongs to one training run."""
+    """Everything that belongs to one training run."""
 
     trainer: GenreTrainer
     crops: CropDataset
@@ -39,9 +39,9 @@ class Run:
     model_arguments: ModelArguments
     arguments: RecipeArguments
     base: ModelFolder
-    seen: set[str]  # hashes of what the model is trained on, its base's training included
-    seen_test_tracks: int | None  # by the base; None if it does not say
-    contamination: str | None  # what the base may know of the test tracks, in a sentence
+    seen: set[str]  # hashes of the tracks that the model and its base are trained on
+    seen_test_tracks: int | None  # how many the base was trained on; None if unknown
+    contamination: str | None  # a warning that the base may know the test tracks
     has_linear_probe: bool
     clock: Clock
 
@@ -51,14 +51,14 @@ class Run:
 
 
 def use_all_cores(arguments: RecipeArguments) -> None:
-    """`accelerate launch` allows each process one thread unless told otherwise, on a CPU too."""
+    """Use all cores of a CPU: `accelerate launch` by default allows each process one thread."""
     if arguments.device.type == "cpu" and is_launched() and torch.get_num_threads() == 1:
         n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(max(1, joblib.cpu_count() // n_processes))
 
 
 def default_output_dir(model_arguments: ModelArguments, preparation: Preparation) -> str:
-    """`runs/MODEL-DATASET`, both by the last part of their path: runs/distilhubert-gtzan."""
+    """`runs/MODEL-DATASET` from the last parts of both paths, as in runs/distilhubert-gtzan."""
     names = (model_arguments.model_name_or_path, preparation.dataset_name)
     return str(RUNS_DIR / "-".join(Path(name).absolute().name for name in names).lower())
 
@@ -71,7 +71,7 @@ def make_run(
     arguments: RecipeArguments,
     clock: Clock | None = None,
 ) -> Run:
-    """Load the model and put it, the clips and the recipe together."""
+    """Load the model and combine it with the clips and the recipe."""
     set_seed(arguments.seed)  # before the model: its head is random
     model, feature_extractor = load_for_training(
         base,
@@ -103,8 +103,8 @@ def make_run(
         arguments.mixup, arguments.speed_perturbation, arguments.spec_augment,
     )  # fmt: skip
     tracks = {name: TrackDataset(dataset[name], window) for name in ("validation", "test")}
-    # Spectrograms of this name, those of AST and EfficientAT, have time first. Waveforms have the
-    # name as well, but only spectrograms are masked.
+    # Spectrograms with this input name (AST, EfficientAT) have time first. Waveforms have the same
+    # name, but only spectrograms are masked.
     has_time_first = model.main_input_name == "input_values"
     try:
         trainer = GenreTrainer(
@@ -118,7 +118,7 @@ def make_run(
             compute_metrics=compute_metrics,
             callbacks=[SetEpoch(crops), StopOnBadLoss()],
         )
-    except (ValueError, RuntimeError) as error:  # options that do not go together or go here
+    except (ValueError, RuntimeError) as error:  # options that conflict or fail here
         raise InputError(str(error).splitlines()[0]) from error
     seen = set().union(*hash_tracks(preparation.dataset_name, dataset["train"]).values())
     n_seen, contamination = None, None
@@ -138,7 +138,7 @@ def has_epochs(arguments: RecipeArguments) -> bool:
 
 
 def open_repository(arguments: RecipeArguments, preparation: Preparation) -> str | None:
-    """The repository of --push_to_hub, checked before hours of work: it can be written."""
+    """The repository of --push_to_hub; before hours of work, check that it can be written."""
     if not arguments.push_to_hub:
         return None
     if not arguments.hub_model_id:
@@ -171,6 +171,6 @@ def print_plan(run: Run) -> None:
     if run.arguments.device.type == "cuda" and torch.cuda.device_count() > 1 and not is_launched():
         print(f"{torch.cuda.device_count()} GPUs are here: `accelerate launch` uses all of them.")
     if not can_have_linear_probe(model):
-        print(f"No linear probe: it is for {', '.join(FAMILIES)}, without a weighted sum of layers")
+        print(f"No linear probe: it needs one of {', '.join(FAMILIES)}, and no weighted layer sum")
     if run.contamination:
         print(f"Warning: {run.contamination}.")

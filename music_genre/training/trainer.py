@@ -1,4 +1,4 @@
-"""What transformers' own Trainer is given: the loss, the collator, and the metrics."""
+"""What transformers' Trainer needs for this task: the loss, the collator, and the metrics."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from music_genre.training.augmentation import mask_spectrograms
 
 
 class GenreTrainer(Trainer):
-    """The loss is a mean over a batch: the Trainer divides it by gradient_accumulation_steps."""
+    """A Trainer that divides the loss, a mean over a batch, by gradient_accumulation_steps."""
 
     loss_is_scaled_for_ga = False
 
@@ -25,12 +25,12 @@ class GenreTrainer(Trainer):
 def crop_loss(
     outputs, labels: torch.Tensor, num_items_in_batch=None, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Cross entropy with soft targets, which mixup makes; the Trainer's `compute_loss_func`.
+    """Cross entropy with the soft targets of mixup; the Trainer's `compute_loss_func`.
 
     Args:
-        labels: targets of crops, float, shape (crops, num_labels); or of validation, int, shape
-            (windows, 2), as a WindowDataset has them.
-        label_smoothing: of crops, as torch's `cross_entropy` has it.
+        labels: float targets of crops, shape (crops, num_labels), or int labels of a
+            WindowDataset in validation, shape (windows, 2).
+        label_smoothing: for crops, as in torch's `cross_entropy`.
     """
     logits = outputs["logits"].float()
     if not labels.is_floating_point():
@@ -40,11 +40,11 @@ def crop_loss(
 
 @dataclass
 class Collate:
-    """Batches of crops or windows; workers get a copy."""
+    """Collate crops or windows into batches; workers get a copy."""
 
     feature_extractor: SequenceFeatureExtractor
-    input_name: str  # of the model
-    has_time_first: bool = False  # of spectrograms: (clips, times, frequencies)
+    input_name: str  # the model's
+    has_time_first: bool = False  # whether spectrograms are (clips, times, frequencies)
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         features = windows.extract_features(
@@ -70,10 +70,10 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def validation_metrics(
     window_probabilities: list[np.ndarray], references: np.ndarray
 ) -> dict[str, float]:
-    """The metrics that epochs are compared by.
+    """The metrics by which epochs are compared.
 
-    `calibrated_loss` is the loss under the best temperature: the confidence of a model says little
-    about how good it is, and is calibrated in the end anyway.
+    `calibrated_loss` is the loss at the best temperature: the confidence of a model says little
+    about how good it is, and is calibrated at the end anyway.
     """
     probabilities = np.stack([windows.mean(0) for windows in window_probabilities])
     calibrated = with_temperature(
