@@ -1,4 +1,4 @@
-"""What the tests of the page in a browser share: Chromium's options, files, a visitor's acts."""
+"""Shared by the browser tests of the page: Chromium's options, files, and a visitor's actions."""
 
 import io
 import shutil
@@ -15,11 +15,11 @@ from music_genre.wav import to_pcm16, wav_bytes
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE = 60_000  # milliseconds, for what must come at some time: the machine may be busy
+PATIENCE = 60_000  # milliseconds; long, as the machine may be busy
 
 
 def own_address():
-    """An address of this machine that is not local; None without a network."""
+    """An address of this machine that is not local, or None without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -37,13 +37,13 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
-    # Nothing outside is asked.
+    # No other host is contacted.
     f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE {own_address()}",
 ]
 
 
 def write_clips(folder: Path) -> Path:
-    """The same music as WAV and MP3, and a text that calls itself MP3."""
+    """Write the same music as WAV and MP3, a text that is named MP3, and two longer files."""
     pcm = to_pcm16(synthesise("disco", 1, 12.0))
     (folder / "song.wav").write_bytes(wav_bytes(pcm, SAMPLING_RATE))
     (folder / "song.mp3").write_bytes(mp3_bytes(pcm))
@@ -74,7 +74,7 @@ STILL = "performance.now() - window.shiftedAt > 1000"
 
 
 def press_listen(page):
-    """Open Listen and press its button."""
+    """Open the Listen tab and press its button."""
     page.get_by_role("tab", name="Listen").click()
     page.get_by_role("button", name="Listen", exact=True).click()
     expect(word(page)).not_to_have_text("not listening", timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Commands in this process, which saves seconds of imports each."""
+"""Run commands in this process, which saves seconds of imports for each."""
 
 import importlib
 import io
@@ -36,7 +36,7 @@ def run_here(
 
 @contextmanager
 def client_of(environment: dict[str, str]) -> Iterator[None]:
-    """The Hub's client reads its environment when it is imported, so it reads it anew."""
+    """Make the Hub's client use this environment, which it reads only when it is imported."""
     try:
         with mock.patch.dict(os.environ, environment, clear=True):
             importlib.reload(constants)

@@ -1,15 +1,15 @@
-"""What several tests need: small synthesised archives, tiny nets, and the real data where it is.
+"""Fixtures for several tests: small synthesised archives, tiny nets, and the real data if present.
 
-Nothing here touches the network: the Hub is told to be offline, which counts when huggingface_hub
-is imported. So the fixtures import what they need, and not this file.
+Nothing here uses the network: HF_HUB_OFFLINE is set, which huggingface_hub reads when it is
+imported. So each fixture imports what it needs, and this file does not.
 """
 
 import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("GRADIO_SERVER_PORT", "7960")  # 7860 is for the README's commands, as walked
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many tests run as there are cores
+os.environ.setdefault("GRADIO_SERVER_PORT", "7960")  # test_readme.py uses 7860
+if "PYTEST_XDIST_WORKER" in os.environ:  # other tests use the other cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
@@ -20,8 +20,8 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-# They start first, and short files fill the time until the last of them ends: `--dist loadfile`
-# hands out files in the order of collection.
+# These files start first, and short ones fill the time until the last of them ends, because
+# `--dist loadfile` hands out files in the order of collection.
 LONGEST = (
     "tests/test_readme.py",
     "tests/test_app_browser.py",
@@ -33,7 +33,7 @@ LONGEST = (
     "tests/music_genre/publishing/test_onnx.py",
     "tests/test_hostile.py",
 )
-# One worker runs these three: the model that their fixture trains and exports takes 12 s.
+# One worker runs these three files, because their fixture trains and exports a model for 12 s.
 PUSHED_RUN_FILES = {
     f"tests/music_genre/publishing/{name}.py"
     for name in ("test_failed_pushes", "test_hub", "test_pulled")
@@ -41,7 +41,7 @@ PUSHED_RUN_FILES = {
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests also wait, for a browser or a second of sound."""
+    """One more than there are cores, as tests also wait for a browser or a second of sound."""
     return (os.cpu_count() or 1) + 1
 
 
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The Trainer collects garbage; looking through all that is imported takes half of a run."""
+    """Keep the Trainer's garbage collection from scanning all imports, which takes half a run."""
     gc.freeze()
 
 
@@ -99,7 +99,7 @@ def archive(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(archive, tmp_path_factory) -> Path:
-    """That archive as a prepared dataset: 40 clips in train, 10 each in validation and test."""
+    """`archive` as a prepared dataset: 40 clips in train, 10 each in validation and test."""
     from data_prep.prepare import prepare
 
     folder = tmp_path_factory.mktemp("prepared") / "dataset"
@@ -123,7 +123,7 @@ def tiny_config(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def pretrained(tiny_config, tmp_path_factory) -> Path:
-    """A tiny encoder of three layers with weights, as one from the Hub."""
+    """A tiny encoder of three layers with weights, like one from the Hub."""
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
 
     folder = tmp_path_factory.mktemp("models") / "pretrained"
@@ -187,7 +187,7 @@ def jazz_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def uneven_source(tmp_path_factory) -> Path:
-    """A folder of music with tracks.csv, in which nothing is alike; see uneven.py."""
+    """A folder of music with tracks.csv in which everything differs; see uneven.py."""
     from tests import uneven
 
     folder = tmp_path_factory.mktemp("uneven")
@@ -197,7 +197,7 @@ def uneven_source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def uneven(uneven_source, tmp_path_factory) -> Path:
-    """It as a prepared dataset; its labels are not in alphabetical order."""
+    """`uneven_source` as a prepared dataset, with labels that are not in alphabetical order."""
     from tests import uneven
 
     folder = tmp_path_factory.mktemp("prepared") / "uneven"
@@ -207,7 +207,7 @@ def uneven(uneven_source, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def uneven_net(tmp_path_factory) -> Path:
-    """A tiny HuBERT with `uneven`'s labels, which answers differently whole, short, in one pass."""
+    """A tiny HuBERT with `uneven`'s labels that answers differently whole, short, in one pass."""
     from tests import uneven
 
     folder = tmp_path_factory.mktemp("models") / "uneven-net"

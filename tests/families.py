@@ -1,4 +1,4 @@
-"""Tiny nets of every family that can have a linear probe, and options of a run of each."""
+"""Tiny nets of every family that can have a linear probe, and options to train each of them."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ FAMILIES = {
 
 
 def four_steps(family: str, prepared: Path, folder: Path, output_dir: Path) -> list[str]:
-    """Four steps, of which the second or the fourth is loaded in the end."""
+    """Options of a run of four steps that loads the second or the fourth at the end."""
     from tests.training_runs import flags  # it needs torchaudio, and FAMILIES does not
 
     model = folder / family

@@ -60,7 +60,7 @@ Inputs = dict[str, bytes]  # by file name
 
 
 def tone(sampling_rate: int = 44_100, seconds: float = SECONDS) -> np.ndarray:
-    """Float32, shape (samples,)."""
+    """A tone of 440 Hz, float32, shape (samples,)."""
     t = np.arange(int(seconds * sampling_rate)) / sampling_rate
     return (0.4 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
 
@@ -88,14 +88,14 @@ def by_pyav(
 
 
 def whole() -> Inputs:
-    """A good file of each format; all else is made of these."""
+    """A valid file of each format; the other inputs are made from these."""
     files = {e: by_soundfile(tone(), kind=kind) for e, kind in SOUNDFILE_FORMATS.items()}
     files |= {e: by_pyav(tone(way[2]), *way) for e, way in PYAV_FORMATS.items()}
     return {f"whole.{ending}": data for ending, data in files.items()}
 
 
 def damaged(files: Inputs, rng: np.random.Generator) -> Inputs:
-    """Truncated, flipped, overwritten, spliced."""
+    """Truncated, bit-flipped, overwritten and spliced files."""
     inputs = {}
     for name, data in files.items():
         ending = name.split(".")[1]
@@ -133,7 +133,7 @@ def wav_header(channels: int, rate: int, bits: int, kind: int, claimed: int) -> 
 
 
 def absurd() -> Inputs:
-    """Well-formed, with contents or claims that make no sense."""
+    """Well-formed files whose contents or claims make no sense."""
     sound, pcm = tone(), wav.to_pcm16(tone()).tobytes()
     nan, inf, huge = sound.copy(), sound.copy(), sound * 1e38
     nan[1000], inf[2000] = np.nan, np.inf
@@ -187,7 +187,7 @@ def absurd() -> Inputs:
 
 
 def foreign() -> Inputs:
-    """Something else under the name of a song."""
+    """Files that are something else than their name says."""
     files, archive = whole(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as output:
         output.writestr("song.wav", files["whole.wav"])
@@ -240,8 +240,8 @@ def pointing(secret: Path, port: int) -> Inputs:
     """Playlists, scripts and containers that point to a file of the server, or to a host.
 
     Args:
-        secret: a playable file; opening it would be the mistake.
-        port: of a listener on this machine; a connection would be the mistake.
+        secret: a playable file, which must not be opened.
+        port: of a listener on this machine, to which nothing must connect.
     """
     inputs = {}
     m4a = by_pyav(tone(), "mov", "pcm_s16le", 44_100)
@@ -279,7 +279,7 @@ def pointing(secret: Path, port: int) -> Inputs:
 
 
 def _with_reference(mov: bytes, goal: str) -> bytes:
-    """A QuickTime file whose samples are said to be in another one ("alis", not self-contained)."""
+    """A QuickTime file that says its samples are in another one ("alis", not self-contained)."""
     at = mov.index(b"dref") - 4
     size = int.from_bytes(mov[at : at + 4], "big")
     name = goal.encode()[:63]
@@ -299,7 +299,7 @@ def _with_reference(mov: bytes, goal: str) -> bytes:
 
 
 def all_inputs(secret: Path, port: int) -> Inputs:
-    """The same each time but for the address of `secret` and the port."""
+    """All inputs; they are the same each time, except for the path of `secret` and the port."""
     files = whole()
     odd = {name: files["whole.wav"] for name in ODD_NAMES}
     odd |= {f"bad {name}"[:250]: b"I am a text" for name in ODD_NAMES[::2]}

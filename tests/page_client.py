@@ -1,4 +1,4 @@
-"""The page as a program sees it, over HTTP: for the tests and the benchmarks of the page."""
+"""Use the page over HTTP as a program does, for the tests and the benchmarks of the page."""
 
 import base64
 import json
@@ -47,9 +47,9 @@ def _resident(pid: int | str) -> float:
 
 @contextmanager
 def serving(model: str, folder: Path, *arguments: str, **environment: str) -> Iterator[Server]:
-    """Run app.py as a process of its own, with its temporary files in `folder`.
+    """Run app.py as a separate process, with its temporary files in `folder`.
 
-    It takes the first free port itself, and prints it: a port chosen here could be taken before.
+    It takes the first free port and prints it; a port chosen here could be taken before it starts.
     """
     cache, log = folder / "cache", folder / "log"
     cache.mkdir(parents=True)
@@ -74,7 +74,7 @@ def serving(model: str, folder: Path, *arguments: str, **environment: str) -> It
 
 
 class Visitor:
-    """One client with connections of its own. Every method raises httpx.HTTPStatusError."""
+    """One client with its own connections. Every method can raise httpx.HTTPStatusError."""
 
     def __init__(self, address: str) -> None:
         self.http = httpx.Client(base_url=f"{address}/gradio_api", timeout=TIMEOUT)
@@ -109,7 +109,7 @@ class Visitor:
 
 @dataclass
 class LiveResult:
-    """What came of one time of listening."""
+    """The result of one time of listening."""
 
     latencies: list[float] = field(default_factory=list)  # seconds from sending to the answer
     headlines: list[str] = field(default_factory=list)  # HTML
@@ -117,7 +117,7 @@ class LiveResult:
 
 
 class Listener(Visitor):
-    """Sends sound as the page does: once a second, after the answer before it."""
+    """Sends sound as the page does: once a second, after the previous answer."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

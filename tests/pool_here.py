@@ -1,4 +1,4 @@
-"""In the place of a decoder pool: tasks run at once, in the tests' own process."""
+"""A stand-in for a decoder pool that runs tasks immediately, in the tests' own process."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 
 class PoolHere(AbstractContextManager):
-    """Of `music_genre.isolation.DecoderPool` what the programs use."""
+    """The part of `music_genre.isolation.DecoderPool` that the programs use."""
 
     def __init__(self, num_processes: int) -> None:
         self.num_processes = num_processes

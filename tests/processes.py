@@ -1,4 +1,4 @@
-"""Whether other processes run, and waiting for what they do."""
+"""Check whether another process is running, and wait for a condition."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Fails if it does not hold in time."""
+    """Wait until `holds()` is true; fail if it is not in time."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end

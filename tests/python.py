@@ -1,4 +1,4 @@
-"""Processes of Python, from the repository's folder unless another is given."""
+"""Run Python as a process, in the repository's folder unless another one is given."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ def run(
     folder: Path = ROOT,
     timeout: float = 240,
 ) -> subprocess.CompletedProcess:
-    """What `python COMMAND` prints, and its exit code; that of a signal is negative."""
+    """What `python COMMAND` prints, and its exit code, which is negative after a signal."""
     return subprocess.run(
         [sys.executable, *map(str, command)],
         env=environment,

@@ -1,4 +1,4 @@
-"""What the tests of training share: options of a tiny run, ways to run it, checks of its result."""
+"""Shared by the tests of training: options of a tiny run, ways to run it, checks of its result."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from music_genre.training.arguments import parse_arguments
 from music_genre.training.trainer import GenreTrainer
 from tests import python
 
-RUN_FILES = {  # what every finished run leaves
+RUN_FILES = {  # every finished run writes these
     "model.safetensors",
     "config.json",
     "preprocessor_config.json",
@@ -56,7 +56,7 @@ def flags(prepared: Path, tiny_config: Path, output_dir: Path, **more: object) -
 
 
 def train(*argv: object, with_pictures: bool = False) -> None:
-    """Run train_hf.py in this process; its pictures take half the time of a tiny run."""
+    """Run train_hf.py in this process; pictures would take half the time of a tiny run."""
     plots = "music_genre.training.results.plots"
     with nullcontext() if with_pictures else mock.patch(plots):
         train_hf.run(*parse_arguments([str(a) for a in argv]))
@@ -67,7 +67,7 @@ def read_report(folder: Path) -> dict:
 
 
 def every_three_steps(prepared: Path, model: Path, output_dir: Path, **more: object) -> list[str]:
-    """Five steps an epoch."""
+    """Options of a run that is validated and saved every three steps, with five steps an epoch."""
     return flags(
         prepared, model, output_dir, save_strategy="steps", save_steps=3, eval_steps=3,
         eval_strategy="steps", per_device_train_batch_size=16, **more,
@@ -75,7 +75,7 @@ def every_three_steps(prepared: Path, model: Path, output_dir: Path, **more: obj
 
 
 def killed_in_step_8(options: list[str]) -> subprocess.CompletedProcess:
-    """A process that is killed inside the second epoch."""
+    """Run a process that is killed inside the second epoch."""
     code = f"""
 import signal, sys, train_hf
 from music_genre.training.trainer import GenreTrainer
@@ -88,7 +88,7 @@ train_hf.main()
 
 
 def check_predictions(run_dir: Path, prepared: Path) -> None:
-    """One process with the saved model answers every test clip as predictions.csv says."""
+    """Check that the saved model, in one process, answers every test clip as in predictions.csv."""
     classifier = GenreClassifier(run_dir, precision="fp32")
     assert classifier.window_seconds == read_report(run_dir)["window_seconds"]
     clips = load_from_disk(prepared)["test"].cast_column("audio", Audio(decode=False))
@@ -104,7 +104,7 @@ def check_predictions(run_dir: Path, prepared: Path) -> None:
 
 
 def check_pipeline(run_dir: Path) -> None:
-    """A plain `pipeline` loads the saved model."""
+    """Check that a plain `pipeline` loads the saved model."""
     answers = pipeline("audio-classification", model=str(run_dir), top_k=None)(
         np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     )
@@ -112,7 +112,7 @@ def check_pipeline(run_dir: Path) -> None:
 
 
 def evaluation_favouring(step: int):
-    """Stands in for GenreTrainer.evaluate: that step's checkpoint is the best one."""
+    """A stand-in for GenreTrainer.evaluate that makes this step's checkpoint the best one."""
     evaluate = GenreTrainer.evaluate
 
     def favour(self, *args, **kwargs):
@@ -123,7 +123,7 @@ def evaluation_favouring(step: int):
 
 
 def step_interrupted_after(step: int, number: int = signal.SIGTERM):
-    """Stands in for GenreTrainer.training_step: the process gets a signal inside the next step."""
+    """A stand-in for GenreTrainer.training_step that sends a signal inside the next step."""
     training_step = GenreTrainer.training_step
 
     def interrupted(self, *args, **kwargs):
@@ -135,9 +135,9 @@ def step_interrupted_after(step: int, number: int = signal.SIGTERM):
 
 
 def check_saved_is_best(run_dir: Path, best: int, last: int) -> None:
-    """Every tensor of the saved model is the best checkpoint's, which differs from the last one.
+    """Check that the saved model is the best checkpoint, tensor by tensor, and not the last one.
 
-    The temperature is in the last layer.
+    The last layer of the saved model is divided by the temperature.
     """
     folders = run_dir, run_dir / f"checkpoint-{best}", run_dir / f"checkpoint-{last}"
     saved, expected, other = (load_file(folder / "model.safetensors") for folder in folders)

@@ -1,9 +1,9 @@
-"""Runs of training, one after another, in each of two processes: test_train_processes.py starts it.
+"""Several runs of training in each of two processes. test_train_processes.py starts this script.
 
     accelerate launch --multi_gpu --num_processes 2 tests/two_processes.py RUNS.json
 
-RUNS.json holds the command lines: `plain`, `linear_probe`, and `resumed`, which goes on from the
-middle of the second one.
+RUNS.json holds the command lines: `plain`, `linear_probe`, and `resumed`, which continues from the
+middle of `linear_probe`.
 """
 
 import json
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> None:
 
 
 def fit_in_the_first_process_only(folder: Path) -> None:
-    """Each process leaves the features that it has, and the model that it starts from."""
+    """Each process saves its features and the model that it starts from; only the first can fit."""
     if RANK != "0":
         linear_probe.choose = linear_probe._regression = None
     fit, extract = linear_probe.fit_linear_probe, linear_probe.extract_features
@@ -51,7 +51,7 @@ def fit_in_the_first_process_only(folder: Path) -> None:
 
 
 def save_what_is_trained(folder: Path) -> AbstractContextManager:
-    """Each process leaves the model that it has trained."""
+    """Each process saves the model that it has trained."""
     train = GenreTrainer.train
 
     def train_and_save(trainer, **kwargs):

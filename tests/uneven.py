@@ -1,13 +1,13 @@
-"""Music, a dataset and a net in which nothing is alike: so that a test sees what a mistake changes.
+"""Music, a dataset and a net in which everything differs, so that a mistake changes a result.
 
 Genres have different numbers of tracks, and labels are not in alphabetical order. Artists have
 different numbers of tracks; some are unknown, one is "Various Artists", and all of ambient's also
-play another genre. Songs are cut to several excerpts, and every split has an odd number of clips.
+play another genre. Songs are cut into several excerpts, and every split has an odd number of clips.
 One test track has its artist in train, another only in validation. Two files of different artists
-have equal samples. Each part of a track sounds different, and the net hears it: whole, from its
-middle only, in one pass and from its first excerpt, tracks get other answers.
+have equal samples. Each part of a track sounds different to the net: tracks get different answers
+whole, from their middle only, in one pass and from their first excerpt.
 
-The fixtures `uneven_source`, `uneven` and `uneven_net` in conftest.py call what is here.
+The fixtures `uneven_source`, `uneven` and `uneven_net` in conftest.py use this module.
 """
 
 import csv
@@ -31,8 +31,8 @@ from tests.commands import run_here
 
 LABELS = ("techno", "ambient", "swing")
 WINDOW_SECONDS = 1.0
-SAMPLING_RATE = 11_025  # hertz, of the files; no model's
-SONG_SECONDS = 63.0  # data_prep cuts what lasts more than a minute to excerpts
+SAMPLING_RATE = 11_025  # hertz, of the files; no model uses it
+SONG_SECONDS = 63.0  # data_prep cuts files of more than a minute into excerpts
 EXCERPTS, EXCERPT_SECONDS = 3, 3.5
 PREPARE = (
     "--split", "given", "--min_tracks", 1,
@@ -77,7 +77,7 @@ TWIN, TWIN_OF = File("train", "swing", "s12", "Gus", 3.2), "s1"  # equal samples
 
 
 def write_source(folder: Path) -> None:
-    """Music files and the table that says what they are, as a person would have them."""
+    """Write music files and the table that describes them, as a user would have them."""
     for number, file in enumerate(FILES):
         soundfile.write(folder / f"{file.name}.wav", music(number, file.seconds), SAMPLING_RATE)
     shutil.copy(folder / f"{TWIN_OF}.wav", folder / f"{TWIN.name}.wav")
@@ -101,14 +101,14 @@ def music(number: int, seconds: float) -> np.ndarray:
 
 
 def run_data_prep(*arguments: object) -> str:
-    """What `python -m data_prep` prints, which must succeed."""
+    """Run `python -m data_prep`, which must succeed, and return what it prints."""
     done = run_here(data_prep.__main__.main, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def prepare(source: Path, folder: Path) -> None:
-    """Prepare it by data_prep's own command, and put its labels in the order of LABELS."""
+    """Prepare it with data_prep's own command, and put its labels in the order of LABELS."""
     run_data_prep(source / "tracks.csv", "--output_dir", folder, *PREPARE)
     dataset = load_from_disk(folder)
     audio = dataset["train"].features["audio"]
@@ -125,7 +125,7 @@ def prepare(source: Path, folder: Path) -> None:
 
 
 def write_net(folder: Path, seed: int = 8) -> None:
-    """A HuBERT with random weights; its head is scaled so that music changes its answers."""
+    """Write a HuBERT with random weights; its head is scaled so that music changes its answers."""
     config = HubertConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
         conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
