@@ -119,7 +119,7 @@ def test_api_classifies_a_file(client, song):
 
 
 def test_api_errors_are_sentences_without_paths(client, song, tmp_path):
-    """Of one file an error, of several an answer each."""
+    """One bad file gives an error; with several files, each gets an answer."""
     bad = tmp_path / "bad.mp3"
     bad.write_text("no audio")
     with pytest.raises(AppError, match=r"“bad\.mp3” cannot be used") as caught:
@@ -133,7 +133,7 @@ def test_api_errors_are_sentences_without_paths(client, song, tmp_path):
 
 
 def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatch):
-    """However they come: by the page's functions, by /classify or by /classify_batch."""
+    """The limit counts the page's functions, /classify and /classify_batch together."""
     at_once, most, lock = 0, 0, threading.Lock()
     classify_upload = uploads.classify_upload
 
@@ -159,7 +159,7 @@ def test_pages_and_programs_share_a_limit_of_two_files(address, song, monkeypatc
 
 
 def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypatch, tmp_path):
-    """Of one who closed the page, gradio keeps the sound for an hour."""
+    """By default, gradio keeps the sound of a listener who closed the page for an hour."""
     monkeypatch.setattr(server, "MAX_SESSIONS", 5)
     monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
     page = page_module.build(classifier)
@@ -185,7 +185,7 @@ def files_in(folder: Path) -> set[Path]:
 
 
 def begin_upload(url: str, data: bytes) -> None:
-    """Send the head and some of a file, then hang up."""
+    """Send the head and a part of a file, then hang up."""
     host, port = url.strip("/").removeprefix("http://").split(":")
     disposition = 'Content-Disposition: form-data; name="files"; filename="song.wav"'
     head = (
@@ -216,7 +216,7 @@ def test_uploads_are_deleted_and_examples_stay(classifier, song, monkeypatch, tm
 
 
 def test_two_visitors_who_listen_share_nothing(address, monkeypatch):
-    """One sends chunks of 1 s, the other of 5 s: each headline counts its own visitor's only."""
+    """One sends chunks of 1 s, the other of 5 s: each headline counts only its own visitor's."""
     session, heard = page_module.LiveSession, []
     classify = session.classify
     monkeypatch.setattr(
@@ -240,7 +240,7 @@ def test_live_sound_leaves_no_file(address):
     result = listener.listen([chunk] * 3, 16_000, 0.1)
     assert len(result.headlines) == 3 and set(folder.rglob("*")) == before
     again = listener.listen([chunk], 16_000)
-    assert "processed 0:01" in again.headlines[0], "who listens again begins anew"
+    assert "processed 0:01" in again.headlines[0], "listening again starts over"
 
 
 def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
@@ -257,7 +257,7 @@ def test_too_large_files_are_refused(address, tmp_path, monkeypatch):
 @pytest.fixture
 def run_app(monkeypatch, capsys, tmp_path):
     def run_app(*arguments, cwd, **environment):
-        """Run it in this process, which has imported what it needs."""
+        """Run app.py in this process, which has already imported what it needs."""
         monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
         monkeypatch.chdir(cwd)
         own = {"MODEL_ID": "", "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
@@ -274,7 +274,7 @@ def run_app(monkeypatch, capsys, tmp_path):
 
 
 def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
-    """As a process: --help and this sentence need no heavy import."""
+    """Run as a process, because --help and this sentence must not need a heavy import."""
     code = (
         "import sys, app\n"
         "sys.argv[1:] = []\n"
@@ -291,7 +291,7 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
 
 @pytest.fixture
 def printed(run_app, monkeypatch):
-    """What it prints before it serves, line by line."""
+    """The lines that app.py prints before it serves."""
     monkeypatch.setattr(server, "serve", lambda page, uploads, **options: None)
     return lambda *arguments, cwd: run_app(*arguments, cwd=cwd).stdout.splitlines()
 
@@ -303,7 +303,7 @@ def test_the_log_says_what_is_loaded(printed, jazz_model):
 
 
 def test_a_service_that_is_stopped_ends_as_by_ctrl_c(run_app, jazz_model, monkeypatch, tmp_path):
-    """The files that visitors sent are deleted, and what else is in a folder of theirs stays."""
+    """Files that visitors sent are deleted; other files in the given folder stay."""
     before = signal.getsignal(signal.SIGTERM)
     folder = tmp_path / "uploads"
     folder.mkdir()

@@ -50,7 +50,7 @@ def browser(clips):
 
 @pytest.fixture(scope="session")
 def context(browser):
-    """One for all tests: the browser keeps the page's scripts, which take seconds to compile."""
+    """One context for all tests, as it keeps the page's scripts, which take seconds to compile."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, permissions=["microphone"]
     )
@@ -60,7 +60,7 @@ def context(browser):
 
 @pytest.fixture
 def page(context, address):
-    """The page, as a visitor sees it; it must not ask for anything outside."""
+    """The page as a visitor sees it; it must not request anything from other hosts."""
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -101,7 +101,7 @@ def test_nothing_jumps_when_a_result_arrives(page, clips, width):
     page.locator("input[type=file]").first.set_input_files(clips / "song.mp3")
     expect(word(page)).to_have_text("jazz", timeout=PATIENCE)
     page.wait_for_function(STILL, timeout=PATIENCE)
-    assert page.evaluate("window.shift") < 0.1  # what browsers' makers call good
+    assert page.evaluate("window.shift") < 0.1  # browser makers call this good
     expect(page.locator(".genre-note:visible")).to_contain_text("processed 0:12")
     answer = page.locator(".genre-head:visible").bounding_box()
     assert answer["y"] + answer["height"] < 844, "the answer is on the first screen"
@@ -132,14 +132,14 @@ def test_listening_answers_each_second_and_stop_keeps_the_answer(page):
     press_listen(page)
     expect(processed(page)).to_contain_text(re.compile("processed 0:0[5-9]"), timeout=PATIENCE)
     expect(word(page)).to_have_text("jazz")
-    # One cell per answer: about one a second, of all that arrived.
+    # One cell per answer, which is about one for each second that arrived.
     n_answers = page.locator(".genre-plot:visible rect[style*=top]").count()
     seconds = int(processed(page).inner_text().split("processed 0:")[1][:2])
     assert seconds / 2 <= n_answers <= seconds + 1
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_role("button", name="Listen", exact=True)).to_be_visible()
     expect(word(page)).to_have_text("jazz")
-    press_listen(page)  # again: the count starts anew
+    press_listen(page)  # again: the count starts over
     expect(processed(page)).to_contain_text(re.compile("processed 0:0[1-3]"), timeout=PATIENCE)
 
 
@@ -216,7 +216,7 @@ REFUSED = """navigator.mediaDevices.getUserMedia = async () => {
 
 @pytest.mark.parametrize("advice", ["allow this page to use it", "https://"])
 def test_without_a_microphone_the_page_says_what_to_do(browser, address, advice):
-    """A visitor refuses it, or the browser, which gives none to a page that came by http."""
+    """A visitor refuses it, or the browser does, because the page came by http."""
     context = browser.new_context()
     if advice == "https://":
         host = own_address()

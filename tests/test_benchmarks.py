@@ -1,4 +1,4 @@
-"""Every benchmark runs to its table, with its smallest sizes. Weekly: no user runs them."""
+"""Every benchmark prints its table with its smallest sizes. Run weekly, as no user runs them."""
 
 import json
 
@@ -18,7 +18,7 @@ WEEKLY_SCRIPTS = {"soak", "transformers_js"}  # weekly.yml runs them: they need 
 
 
 def run(script: str, *arguments: object) -> dict[str, list[str]]:
-    """The cells of the tables that a benchmark prints, by the first cell of their row."""
+    """Run a benchmark and return the cells of its printed tables by the first cell of each row."""
     result = python.run([f"benchmarks/{script}.py", *arguments], timeout=500)
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
     lines = [line[2:-2].split(" | ") for line in result.stdout.splitlines() if line[:2] == "| "]
@@ -43,7 +43,7 @@ def test_serving(tiny_classifier):
 
 
 def test_training(tiny_classifier):
-    """Two clips a genre leave validation empty, which ended in an IndexError."""
+    """Two clips per genre leave validation empty, which once ended in an IndexError."""
     sizes = ("--runs", 1, "--steps", 1, "--clips_per_genre", 2, "--clip_seconds", 3)
     table = run("training", "--model", tiny_classifier, *sizes)
     assert table.keys() == {"recipe", "course", "example", "ours"}

@@ -16,7 +16,7 @@ from tests.walk.walker import blocks_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Of folders in the repository; the user's own (data/, runs/) are not in it.
+# Folders of the repository, without the user's own (data/, runs/).
 FOLDERS = "baselines|benchmarks|configs|data_prep|docs|music_genre|notebooks|tests"
 
 

@@ -1,9 +1,9 @@
 """What strangers send to the page: hundreds of hostile files, and names of files they never sent.
 
-Of a file, each ends in an answer or in one sentence that shows no path; no other host is asked, and
-no file beside it is opened. Of a name, only what was sent to the page is read, and no answer tells
-whether there is such a file: every function that takes one is asked, by every way gradio offers,
-for a song of the server and for one that is not there.
+Each file ends in an answer or in one sentence that shows no path; no other host is contacted, and
+no file beside it is opened. A name is read only if its file was sent to the page, and no answer
+tells whether a file exists: every function that takes a file is called, in every way gradio offers,
+with a song of the server and with one that is not there.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ from music_genre.errors import InputError
 from tests import hostile_inputs
 from tests.page_client import Visitor
 
-TIME_LIMIT = 20  # seconds an input; far above what any needs, as the machine may be busy
+TIME_LIMIT = 20  # seconds per input; far more than any needs, as the machine may be busy
 META = {"meta": {"_type": "gradio.FileData"}}
 NAME = "song.wav"
 
@@ -70,7 +70,7 @@ class Site:
         ]
 
     def answers(self, file):
-        """What all functions say to a file, by all ways."""
+        """The answers of all functions to a file, called in all ways."""
         for fn_index, name, kinds in self.functions:
             data = [{"audio": file, "file": [file]}.get(kind) for kind in kinds]
             yield fn_index, "queue", self.by_queue(fn_index, data)
@@ -93,7 +93,7 @@ class Site:
         return self.visitor.http.get(f"/call/{name}/{event}").text
 
     def upload(self, name, data):
-        """The path on the server. The name, bytes, goes into the request as it is."""
+        """Upload a file and return its path on the server. The name is bytes, sent unchanged."""
         mark = uuid.uuid4().hex
         head = b'Content-Disposition: form-data; name="files"; filename="' + name + b'"'
         body = b"--%s\r\n%s\r\n\r\n%s\r\n--%s--\r\n" % (mark.encode(), head, data, mark.encode())
@@ -107,7 +107,7 @@ class Site:
 
 @contextmanager
 def watching(folder):
-    """Collects the names of what anyone opens in the folder, in C or in Python (Linux's inotify).
+    """Collect the names of all files opened in the folder, in C or in Python (Linux's inotify).
 
     Python's own audit hooks do not see what FFmpeg opens.
     """
@@ -129,7 +129,7 @@ def watching(folder):
 
 @contextmanager
 def listening():
-    """A port of this machine, and who connected to it."""
+    """Listen on a port of this machine; yield it and the addresses that connected to it."""
     visits = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -146,7 +146,7 @@ def listening():
 
 
 def judge(classifier, path, folder):
-    """ "answer" or "sentence", or else what is wrong."""
+    """Return "answer" or "sentence", or else what is wrong."""
     start = time.monotonic()
     try:
         result = uploads.classify_upload(classifier, path)
@@ -164,7 +164,7 @@ def judge(classifier, path, folder):
 
 
 def test_each_ends_in_an_answer_or_a_sentence(folder, classifier):
-    """Decoders are processes of their own, so that a crash ends none of the tests."""
+    """Decoders are separate processes, so that a crash does not end the tests."""
     secret, outcomes = folder / "secret" / NAME, {}
     judge(classifier, secret, folder)  # the first decoding imports what it needs
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -186,7 +186,7 @@ def test_each_ends_in_an_answer_or_a_sentence(folder, classifier):
 
 
 def test_the_watch_would_see_ffmpeg_follow_a_playlist(tmp_path):
-    """So the inputs are hostile indeed: the decoder's options are what keeps them harmless."""
+    """This shows that the inputs are hostile: only the decoder's options keep them harmless."""
     (tmp_path / "secret.wav").write_bytes(hostile_inputs.whole()["whole.wav"])
     script = tmp_path / "script.mp3"
     script.write_text("ffconcat version 1.0\nfile secret.wav\n")
@@ -296,7 +296,7 @@ def test_links_pipes_folders_and_devices_are_not_read(site, folder):
     "outer", [{}, META | {"path": "/"}, META | {"path": "http://x/gradio_api/file=/"}]
 )
 def test_an_address_is_refused_in_a_sentence_and_not_fetched(site, outer):
-    """gradio would read it whole into memory. Nothing around it hides it."""
+    """gradio would read the whole file into memory. An address nested in other data is found."""
     with listening() as (port, visits):
         file = META | {"path": f"http://127.0.0.1:{port}/song.wav"}
         answers = [
@@ -310,7 +310,7 @@ def test_an_address_is_refused_in_a_sentence_and_not_fetched(site, outer):
 
 @pytest.mark.parametrize("form", ["{}", "https://example.org/genre/gradio_api/file={}"])
 def test_a_file_that_was_sent_is_classified(site, song, form):
-    """MCP clients send its address, which may have any host in front."""
+    """MCP clients send the file's address, which may start with any host."""
     files = {"files": ("ä b.wav", song.read_bytes())}
     path = site.visitor.http.post("/upload", files=files).json()[0]
     path = form.format(quote(path) if form != "{}" else path)

@@ -1,4 +1,4 @@
-"""The notebook from its first to its last cell, as someone without data or GPU runs it."""
+"""Run the notebook from its first to its last cell, as someone without data or GPU would."""
 
 import re
 import urllib.error
@@ -29,7 +29,7 @@ def test_it_is_saved_without_outputs(notebook):
 
 @pytest.fixture(scope="module")
 def executed(notebook, root, tmp_path_factory):
-    """Run in a folder that has the repository's files, but data and runs of its own."""
+    """Run in a folder that has the repository's files, but its own data and runs."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("train_hf.py", "app.py", "baselines", "configs", "data_prep", "music_genre"):
         (folder / name).symlink_to(root / name)
@@ -47,7 +47,7 @@ def executed(notebook, root, tmp_path_factory):
 
 
 def outputs_of(notebook, text: str = "") -> list:
-    """Of the cells whose code has this text."""
+    """The outputs of the cells whose code contains this text."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and text in cell.source]
     return [output for cell in cells for output in cell.outputs]
 

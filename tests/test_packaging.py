@@ -29,16 +29,16 @@ def listed(root: Path) -> dict[str, list[Requirement]]:
 
 
 def test_requirements_are_those_of_the_package(root):
-    """An extra may narrow what the package takes: torch, for torchaudio."""
+    """An extra may narrow a range of the package, as torchaudio does for torch."""
     groups = listed(root)
-    del groups["ray"]  # a checkout goes without
+    del groups["ray"]  # a checkout does without it
     expected = {one.name: str(one) for group in groups.values() for one in group}
     lines = requirements((root / "requirements.txt").read_text().splitlines())
     assert {str(Requirement(line)) for line in lines} == set(expected.values())
 
 
 def test_the_head_of_train_hf_names_the_package_of_this_checkout(root):
-    """`uv run train_hf.py` makes its environment from it (PEP 723); an export is published, too."""
+    """`uv run train_hf.py` builds its environment from it (PEP 723); publishing needs onnx."""
     header = re.match(r"# /// script\n((?:#.*\n)+?)# ///\n", (root / "train_hf.py").read_text())
     script = tomllib.loads(re.sub(r"^# ?", "", header[1], flags=re.MULTILINE))
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
@@ -56,7 +56,7 @@ def test_every_dependency_has_a_reason(root):
         assert len(line.partition("#")[2].strip()) >= 8, line
 
 
-# Training alone is held by torchaudio's last release.
+# torchaudio's last release holds back only training.
 HELD = {"torch", "torchaudio"}
 
 
@@ -79,7 +79,7 @@ def test_what_serves_is_not_held_by_torchaudio(root):
 
 
 def test_the_lock_has_a_version_of_every_requirement(root):
-    """And one that the requirement allows; uv's command is in its first lines."""
+    """The requirement must allow the version; uv's command is in the lock's first lines."""
     locked: dict[str, set[str]] = {}
     for line in requirements((root / "constraints.txt").read_text().splitlines()):
         requirement = Requirement(line)
@@ -97,7 +97,7 @@ def test_the_lock_has_a_version_of_every_requirement(root):
 
 
 def test_one_address_everywhere(root):
-    """CONTRIBUTING.md has a command that changes it: the card's, the package's, Colab's."""
+    """CONTRIBUTING.md has a command that changes it in the card, the package and for Colab."""
     urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
     assert urls["Repository"] == REPOSITORY
     owner_and_name = REPOSITORY.removeprefix("https://github.com/")
@@ -131,7 +131,7 @@ def test_the_wheel_holds_one_package_and_its_data(wheel):
 
 
 def test_an_installed_package_classifies_anywhere(wheel, tiny_classifier, song, tmp_path):
-    """Unpacked beside nothing of the checkout; the dependencies are those of this environment."""
+    """The wheel is unpacked away from the checkout; this environment has its dependencies."""
     site, empty = tmp_path / "site", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(site)
     empty.mkdir()

@@ -1,7 +1,7 @@
-"""The README, walked from its first block to its last, as `tests.walk` describes.
+"""Walk through the README from its first block to its last, as `tests.walk` describes.
 
-Each test continues where the one before it stopped: run them all. The log of the walk is printed
-with `-s`, and lies in walk.md in the test's temporary folder.
+Each test continues where the previous one stopped, so run them all. The log of the walk is printed
+with `-s`, and is also in walk.md in the test's temporary folder.
 """
 
 import json
@@ -41,7 +41,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def walk(root, hub, request, tmp_path_factory):
-    """A clone, with a song of the user's in it, and a home with music."""
+    """A clone with a song of the user in it, and a home folder with music."""
     folder = tmp_path_factory.mktemp("walk")
     clone = folder / "clone"
     subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
@@ -60,7 +60,7 @@ def only_if_the_walk_got_here(walk, request):
 
 
 def report_of(run) -> dict:
-    """The report of a run that left all that a run leaves."""
+    """Check that a run wrote all its files, and return its report."""
     assert {path.name for path in run.iterdir()} >= RUN_FILES
     report = json.loads((run / "report.json").read_text())
     for split, name in {"validation": "predictions_validation", "test": "predictions"}.items():
@@ -130,7 +130,7 @@ def test_step_by_step_to_a_model_on_the_hub(walk, hub):
     for name in published:
         assert files[name] == (mine / name).read_bytes()
 
-    # From here on as on another machine: what the commands need comes from the Hub.
+    # From here on, as on another machine: the commands get all they need from the Hub.
     walk.environment["HF_HOME"] = str(walk.log.with_name("cold cache"))
     song = walk.folder / "song.mp3"
     with client_of(walk.environment):
@@ -162,7 +162,7 @@ def test_a_whole_library(walk):
 
 
 def test_the_end_of_the_walk(walk):
-    """The last block is the one that runs this; git sees only what the user put there."""
+    """The last block runs this test; git sees only what the user put into the folder."""
     walk.take("^python3 -m venv .*/python -m pytest -n auto --dist loadfile$")
     assert not walk.remaining
     command = ["git", "status", "--porcelain"]

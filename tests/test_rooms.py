@@ -1,7 +1,7 @@
 """Rules of the source: imports go one way, and other packages are used as they are.
 
-`python -m pytest tests/test_rooms.py`. The rules are in CONTRIBUTING.md. That no private name is
-used or imported is ruff's business (SLF and PLC2701 in pyproject.toml).
+`python -m pytest tests/test_rooms.py`. The rules are in CONTRIBUTING.md. ruff checks that no
+private name is used or imported (SLF and PLC2701 in pyproject.toml).
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# What each room may import of the project, besides itself. music_genre is the core: the modules
+# What each room may import from the project besides itself. music_genre is the core: the modules
 # directly in that folder.
 ALLOWED = {
     "music_genre": set(),
@@ -26,7 +26,7 @@ ALLOWED = {
     "app": {"music_genre", "demo"},
 }
 GRADIO_ROOMS = {"app", "demo"}
-# Its last release holds PyTorch at 2.11: what serves a model goes without it.
+# torchaudio's last release holds PyTorch at 2.11, so what serves a model does without it.
 TORCHAUDIO_ROOMS = {"training", "train_hf"}
 OWN = {"music_genre", "data_prep", "baselines", "benchmarks", "train_hf", "app"}
 
@@ -37,7 +37,7 @@ HOOKS = {"evaluate.module.Metric._info", "evaluate.module.Metric._compute"}
 
 
 def room_of(module: str) -> str | None:
-    """The room that a dotted module name belongs to; None where it is not the project's."""
+    """The room that a dotted module name belongs to; None if it belongs to no room."""
     first, _, rest = module.partition(".")
     if first != "music_genre":
         return first if first in ALLOWED else None
@@ -54,7 +54,7 @@ class Reader(ast.NodeVisitor):
 
     def __init__(self, module: str, source: str) -> None:
         self.package = module.split(".")[:-1]
-        self.imported: dict[str, str] = {}  # a name in this file: what it stands for
+        self.imported: dict[str, str] = {}  # name in this file: dotted name
         self.imports: set[str] = set()  # dotted names
         self.broken: list[str] = []
         tree = ast.parse(source)
@@ -80,7 +80,7 @@ class Reader(ast.NodeVisitor):
             self.imports.add(f"{base}.{alias.name}")
 
     def stands_for(self, node: ast.expr) -> str | None:
-        """The dotted name of an imported module or class, or of a thing in one."""
+        """The dotted name of an imported module or class, or of an attribute of one."""
         if isinstance(node, ast.Name):
             return self.imported.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -92,7 +92,7 @@ class Reader(ast.NodeVisitor):
         self.broken.append(f"line {node.lineno}: {what}")
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """A private name of a base of another package is neither overridden nor used."""
+        """Report private names that a base class of another package has, if the class uses them."""
         names = {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef)}
         names |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
         for name in sorted(n for n in names if n.startswith("_") and not n.endswith("__")):
@@ -103,7 +103,7 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def foreign_bases(self, node: ast.ClassDef) -> list[type]:
-        """Classes of other packages above a class, also above the project's own bases."""
+        """Classes of other packages among a class's ancestors, also above the project's bases."""
         found = []
         for dotted in filter(None, map(self.stands_for, node.bases)):
             module, _, name = dotted.rpartition(".")

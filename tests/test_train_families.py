@@ -35,7 +35,7 @@ def test_the_best_checkpoint_is_saved_on_request_also_after_a_stop_and_a_move(
 
 
 def test_the_configuration_for_ast(prepared, tmp_path, caplog):
-    """A tiny AST with a head of 527 labels, as the published one has, takes the same road."""
+    """A tiny AST with a head of 527 labels, like the published one, is trained the same way."""
     base, output = tmp_path / "ast", tmp_path / "run"
     config = ASTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,

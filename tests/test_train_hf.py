@@ -84,7 +84,7 @@ def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
     assert summary["validation"]["n"] == 10
     assert "| 2 seeds | tracks |" in capsys.readouterr().out
 
-    reports[1]["train"]["steps"] = 0  # as if it had been killed behind a linear probe
+    reports[1]["train"]["steps"] = 0  # as if it had been killed after its linear probe
     (tmp_path / "two" / "seed-1" / "report.json").write_text(json.dumps(reports[1]))
     finished = (tmp_path / "two" / "seed-0" / "model.safetensors").stat().st_mtime_ns
     sys.argv += ["--resume_from_checkpoint", "last"]
@@ -113,7 +113,7 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
         train_hf.main()
     assert len(minutes) == 3, "several models are not published"
     del sys.argv[-2:]
-    # Another process than the first, which alone has written the reports, does not read them.
+    # Only the first process writes the reports, so the others do not read them.
     monkeypatch.setattr(seeds, "summarize_seeds", None)
     waited = []
     other = SimpleNamespace(is_main_process=False, wait_for_everyone=lambda: waited.append(True))
@@ -149,7 +149,7 @@ def test_without_data_the_quickstart_can_be_resumed_and_run_again(options, is_qu
 
 
 def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):
-    """After a linear probe, whose features are computed first, training is in bf16 all the same."""
+    """Training is in bf16 even after a linear probe, whose features are computed first."""
     saved = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"}
     options = {"from_scratch": False, "max_steps": 2, "logging_steps": 1, "bf16": True}
     options |= {"gradient_accumulation_steps": 2, "activation_checkpointing": True}
@@ -210,7 +210,7 @@ def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_confi
 def test_a_base_that_was_trained_on_the_test_has_no_headline(
     prepared, pretrained, tmp_path, capsys
 ):
-    """Continued on another split, it was published with "0 of 20 test tracks in train"."""
+    """Continued on another split, a model was published with "0 of 20 test tracks in train"."""
     shutil.copytree(prepared, tmp_path / "music")
     preparation = json.loads((prepared / "preparation.json").read_text()) | {"is_synthetic": False}
     (tmp_path / "music" / "preparation.json").write_text(json.dumps(preparation))

@@ -8,7 +8,7 @@ from tests.training_runs import flags, read_report, train
 
 
 def test_a_folder_per_genre_becomes_a_model(tmp_path, tiny_config, monkeypatch):
-    """Two genres, one with a name of another script and a bar; songs count once."""
+    """Two genres, one with another script and a bar in its name; each song counts once."""
     monkeypatch.chdir(tmp_path)
     names = ("演歌 | Enka", "Techno")
     files = {

@@ -1,4 +1,4 @@
-"""The linear probe is a complete model first; fine-tuning then replaces it, or not."""
+"""The linear probe is first written as a complete model, which fine-tuning may then replace."""
 
 import time
 

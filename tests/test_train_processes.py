@@ -49,9 +49,9 @@ def from_probe(uneven: Path, pretrained: Path, output_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two(root, prepared, uneven, tiny_config, pretrained, tmp_path_factory) -> tuple[Path, str]:
-    """A folder with runs of two processes, which are started once; and what they printed.
+    """A folder with runs of two processes, which are started once, and what they printed.
 
-    --multi_gpu means torchrun: accelerate 1.15 takes `--cpu --num_processes 2` and starts one.
+    --multi_gpu selects torchrun: with `--cpu --num_processes 2`, accelerate 1.15 starts only one.
     """
     folder = tmp_path_factory.mktemp("two")
     runs = {
@@ -86,7 +86,7 @@ def test_two_processes_report_what_one_reports(two, prepared, tiny_config, tmp_p
 
 
 def test_the_first_process_chooses_the_linear_probe_for_all(two):
-    """The second one cannot choose or fit; both save what they have."""
+    """The second process cannot choose or fit; both save the model that they start from."""
     folder, printed = two
     models = [torch.load(folder / f"rank-{rank}") for rank in (0, 1)]
     assert models[0].keys() == models[1].keys()
@@ -95,7 +95,7 @@ def test_the_first_process_chooses_the_linear_probe_for_all(two):
 
 
 def test_two_processes_probe_every_track_once(two, uneven, pretrained):
-    """Eleven tracks are six and five: none is there twice, to make both shares equal."""
+    """Eleven tracks are split into six and five: no track is repeated to make both shares equal."""
     folder, _ = two
     clips = load_prepared(uneven)[0]["train"]
     base = find_model(str(pretrained))
@@ -118,7 +118,7 @@ def test_two_processes_probe_every_track_once(two, uneven, pretrained):
 
 
 def test_fine_tuning_from_a_linear_probe_averages_the_gradients_of_all(two):
-    """The probe is scored before training: after that each process trained a model of its own."""
+    """The probe is scored before training, after which each process once trained its own model."""
     folder, _ = two
     start, *trained = (torch.load(folder / name) for name in ("rank-0", "trained-0", "trained-1"))
     assert not torch.equal(start["classifier.weight"], trained[0]["classifier.weight"])
@@ -126,7 +126,7 @@ def test_fine_tuning_from_a_linear_probe_averages_the_gradients_of_all(two):
 
 
 def test_two_processes_resume(two):
-    """They end as those that nobody stopped."""
+    """They end like processes that were not stopped."""
     found, whole = two[0] / "resumed", two[0] / "linear_probe"
     assert read_report(found)["train"]["resumed_at_step"] == 2
     for name, file in PREDICTIONS_FILES.items():
@@ -149,7 +149,7 @@ def is_free(folder: Path) -> bool:
 def test_training_saves_and_stops_when_its_launcher_is_stopped(
     root, prepared, tiny_config, tmp_path
 ):
-    """SIGTERM, which a cluster or `timeout` sends, reaches `accelerate launch` alone."""
+    """SIGTERM from a cluster or `timeout` reaches only `accelerate launch`."""
     output_dir = tmp_path / "run"
     options = flags(
         prepared, tiny_config, output_dir, max_steps=100_000, save_strategy="steps",

@@ -1,4 +1,4 @@
-"""Runs that are stopped and resumed; what is in the folder of another run."""
+"""Runs that are stopped and resumed, and the folders of other runs."""
 
 import json
 import os
@@ -34,7 +34,7 @@ LAST = ("--resume_from_checkpoint", "last")
 
 
 def stop(after: int, options: list[str], monkeypatch, number: int = signal.SIGTERM) -> None:
-    """A run that gets the signal in the step after so many, and ends as a stopped process does."""
+    """Run training, send the signal in the step after `after`, and check the exit code."""
     before = signal.getsignal(number)
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
         patched.setattr(GenreTrainer, "training_step", step_interrupted_after(after, number))
@@ -45,7 +45,7 @@ def stop(after: int, options: list[str], monkeypatch, number: int = signal.SIGTE
 
 @pytest.fixture(scope="module")
 def uninterrupted(prepared, pretrained, tmp_path_factory) -> Path:
-    """Ten steps from a linear probe: validation and a checkpoint each three of them."""
+    """Ten steps from a linear probe, with validation and a checkpoint every three steps."""
     output_dir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     train(*every_three_steps(prepared, pretrained, output_dir, **AUGMENTED))
     return output_dir
@@ -54,9 +54,9 @@ def uninterrupted(prepared, pretrained, tmp_path_factory) -> Path:
 def test_a_run_that_is_killed_and_stopped_ends_as_the_uninterrupted_one(
     uninterrupted, prepared, pretrained, tmp_path, monkeypatch, capsys
 ):
-    """Layers of the probe, data order, crops, optimiser and random numbers are taken up, in the
+    """Layers of the probe, data order, crops, optimiser and random numbers continue.
 
-    middle of an epoch.
+    The run stops in the middle of an epoch.
     """
     output_dir = tmp_path / "resumed"
     options = every_three_steps(prepared, pretrained, output_dir, **AUGMENTED)
@@ -85,7 +85,7 @@ def test_a_run_that_is_killed_and_stopped_ends_as_the_uninterrupted_one(
 def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(
     uninterrupted, prepared, pretrained, tmp_path
 ):
-    """Twice the batch: the Trainer took the run for finished, and made no step."""
+    """With twice the batch, the Trainer took the run for finished and made no step."""
     there = shutil.copytree(uninterrupted, tmp_path / "run")
     options = every_three_steps(prepared, pretrained, there, **AUGMENTED)
     with pytest.raises(
@@ -95,7 +95,7 @@ def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(
 
 
 def test_a_probe_is_not_resumed_with_other_windows(uninterrupted, prepared, pretrained, tmp_path):
-    """The probe could stay, and report and card said the new length."""
+    """The old probe could be kept while the report and the card gave the new length."""
     shutil.copytree(uninterrupted / "linear_probe", tmp_path / "run" / "linear_probe")
     options = every_three_steps(prepared, pretrained, tmp_path / "run", **AUGMENTED)
     with pytest.raises(InputError, match="linear_probe has windows of 1 s: resume with"):
@@ -105,14 +105,14 @@ def test_a_probe_is_not_resumed_with_other_windows(uninterrupted, prepared, pret
 def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):
     (tmp_path / "report.json").write_text('{"is_synthetic": false}')
     with pytest.raises(InputError, match=r"has report\.json in it"):
-        train(*flags("no dataset", tiny_config, tmp_path))  # it is prepared after this
+        train(*flags("no dataset", tiny_config, tmp_path))  # the folder is checked first
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_the_last_weights_are_averaged_with_the_linear_probe(
     prepared, pretrained, tmp_path, monkeypatch
 ):
-    """Also where validation found an earlier step better."""
+    """This is also the case if validation found an earlier step better."""
     monkeypatch.setattr(GenreTrainer, "evaluate", evaluation_favouring(2))
     monkeypatch.setattr(averaging, "is_lower", lambda *_: True)
     options = {"from_scratch": False, "max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
@@ -155,7 +155,7 @@ def validated(checkpoint: Path) -> list[int]:
 def test_a_signal_saves_once_and_validates_complete_epochs_only(
     after, number, validates, saves, prepared, tiny_config, tmp_path, monkeypatch
 ):
-    """`saves` sends SIGTERM again while checkpoint 6 is written, which does not tear it."""
+    """`saves` sends SIGTERM again while checkpoint 6 is written, which must not break it."""
     run_dir = tmp_path / "run"
     stop(after, flags(prepared, tiny_config, run_dir), monkeypatch, number)
     assert saves == [after + 1]
