@@ -302,7 +302,7 @@ def test_the_log_says_what_is_loaded(printed, jazz_model):
     assert "10 labels, on c" in line and "/" not in line
 
 
-def test_a_service_that_is_stopped_ends_as_by_ctrl_c(run_app, jazz_model, monkeypatch, tmp_path):
+def test_a_stopped_service_ends_as_after_ctrl_c(run_app, jazz_model, monkeypatch, tmp_path):
     """Files that visitors sent are deleted; other files in the given folder stay."""
     before = signal.getsignal(signal.SIGTERM)
     folder = tmp_path / "uploads"
@@ -326,7 +326,7 @@ CONFIGS = {"broken": "{", "text-model": '{"model_type": "bert"}'}
 
 
 @pytest.mark.parametrize("name", ["missing", *CONFIGS])
-def test_what_is_no_model_is_one_sentence(run_app, tmp_path, name):
+def test_a_path_without_a_model_gives_one_sentence(run_app, tmp_path, name):
     if name != "missing":
         (tmp_path / name).mkdir()
     if name in CONFIGS:
@@ -349,7 +349,7 @@ def make_run(folder, model, is_synthetic, age):
     os.utime(folder / "report.json", (1e9 - age, 1e9 - age))
 
 
-def test_the_newest_run_on_real_music_is_served_and_else_the_demonstration(jazz_model, tmp_path):
+def test_the_newest_run_on_real_music_is_served_or_else_the_demonstration(jazz_model, tmp_path):
     runs = tmp_path / "runs"
     assert newest_run(runs) is None
     make_run(runs / "quickstart", jazz_model, True, age=0)
@@ -372,7 +372,7 @@ def test_the_log_says_which_run_is_served_and_why(printed, jazz_model, tmp_path,
     assert described.startswith("mine (from a local folder)")
 
 
-def test_a_taken_port_is_one_sentence(run_app, jazz_model):
+def test_a_taken_port_gives_one_sentence(run_app, jazz_model):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -383,7 +383,7 @@ def test_a_taken_port_is_one_sentence(run_app, jazz_model):
 
 
 @pytest.mark.parametrize("port", ["0", "99999", "http"])
-def test_a_number_that_is_no_port_is_refused(run_app, port):
+def test_an_invalid_port_is_refused(run_app, port):
     result = run_app("--port", port, cwd=ROOT)
     assert result.returncode == 2 and "port" in result.stderr
     assert "Traceback" not in result.stderr

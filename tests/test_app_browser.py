@@ -192,7 +192,7 @@ def test_a_microphone_that_cannot_be_used_is_switched_off(page):
     page.wait_for_function(IS_OFF, timeout=5000)
 
 
-def test_who_left_the_tab_before_allowing_the_microphone_is_not_recorded(page):
+def test_a_visitor_who_left_the_tab_before_allowing_the_microphone_is_not_recorded(page):
     page.evaluate(ASKED)
     page.get_by_role("tab", name="Listen").click()
     page.get_by_role("button", name="Listen", exact=True).click()
@@ -259,7 +259,7 @@ def test_several_files_fill_a_table_and_a_csv(page, clips):
     expect(names.first).to_have_text("song.mp3")
 
 
-def test_no_rows_stay_of_files_that_are_gone(page, clips):
+def test_rows_of_removed_files_disappear(page, clips):
     page.get_by_role("tab", name="Files").click()
     classify = page.get_by_role("button", name="Classify")
     expect(classify).to_be_disabled()

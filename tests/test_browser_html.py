@@ -16,7 +16,7 @@ export async function pipeline(task, model, options) {
 }"""
 
 
-def test_a_model_without_an_int8_form_is_taken_in_float32(tmp_path, song):
+def test_a_model_without_an_int8_file_is_loaded_in_float32(tmp_path, song):
     script = {"body": WITHOUT_INT8, "content_type": "text/javascript"}
     with serving_docs() as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -163,7 +163,7 @@ def judge(classifier, path, folder):
     return outcome if seconds < TIME_LIMIT else f"took {seconds:.0f} s"
 
 
-def test_each_ends_in_an_answer_or_a_sentence(folder, classifier):
+def test_each_file_ends_in_an_answer_or_a_sentence(folder, classifier):
     """Decoders are separate processes, so that a crash does not end the tests."""
     secret, outcomes = folder / "secret" / NAME, {}
     judge(classifier, secret, folder)  # the first decoding imports what it needs

@@ -20,7 +20,7 @@ def notebook(root):
     return nbformat.read(root / "notebooks" / NAME, as_version=4)
 
 
-def test_it_is_saved_without_outputs(notebook):
+def test_the_notebook_is_saved_without_outputs(notebook):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert cells
     assert not any(cell.outputs or cell.execution_count for cell in cells)
@@ -74,7 +74,7 @@ def test_every_stage_leaves_its_result(executed):
     assert len(shown(notebook, "confusion_matrix.png", "image/png")) == 2
 
 
-def test_the_app_started_and_ended_with_it(executed):
+def test_the_app_started_and_ended_with_the_notebook(executed):
     _, notebook = executed
     (address,) = set(re.findall(r"http://127\.0\.0\.1:\d+", printed(notebook)))
     with pytest.raises(urllib.error.URLError):

@@ -28,7 +28,7 @@ def listed(root: Path) -> dict[str, list[Requirement]]:
     return {name: [Requirement(line) for line in lines] for name, lines in groups.items()}
 
 
-def test_requirements_are_those_of_the_package(root):
+def test_requirements_txt_matches_the_package(root):
     """An extra may narrow a range of the package, as torchaudio does for torch."""
     groups = listed(root)
     del groups["ray"]  # a checkout does without it
@@ -70,7 +70,7 @@ def test_every_range_ends_at_a_major_version(root):
             assert bounds["<"].isdigit() and int(bounds["<"]) > int(bounds[">="].split(".")[0]), one
 
 
-def test_what_serves_is_not_held_by_torchaudio(root):
+def test_serving_is_not_held_back_by_torchaudio(root):
     groups = listed(root)
     for extra in ("", "demo", "onnx"):
         assert "torchaudio" not in {one.name for one in groups[extra]}
@@ -96,7 +96,7 @@ def test_the_lock_has_a_version_of_every_requirement(root):
         assert versions and all(requirement.specifier.contains(v) for v in versions), requirement
 
 
-def test_one_address_everywhere(root):
+def test_the_repository_address_is_the_same_everywhere(root):
     """CONTRIBUTING.md has a command that changes it in the card, the package and for Colab."""
     urls = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]
     assert urls["Repository"] == REPOSITORY

@@ -227,5 +227,5 @@ def test_a_broken_rule_is_noticed(module, source):
         "import os\nos.environ['X'] = '1'",
     ],
 )
-def test_what_is_allowed_passes(source):
+def test_allowed_code_passes(source):
     assert not broken_rules("music_genre.x", source)

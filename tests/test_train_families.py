@@ -20,7 +20,7 @@ from tests.training_runs import (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_best_checkpoint_is_saved_on_request_also_after_a_stop_and_a_move(
+def test_the_best_checkpoint_is_saved_on_request_even_after_a_stop_and_a_move(
     family, prepared, tmp_path, monkeypatch
 ):
     run_dir = tmp_path / "run"

@@ -41,7 +41,7 @@ def run_dir(prepared, tiny_config, tmp_path_factory) -> Path:
     return output_dir
 
 
-def test_a_run_leaves_what_is_promised(run_dir, prepared):
+def test_a_run_writes_all_promised_files_and_figures(run_dir, prepared):
     assert {path.name for path in run_dir.iterdir()} >= RUN_FILES
     assert not (run_dir / "training_args.bin").exists(), "a pickle"
     report = read_report(run_dir)
@@ -68,7 +68,7 @@ def test_a_run_leaves_what_is_promised(run_dir, prepared):
     check_pipeline(run_dir)
 
 
-def test_seeds_are_summed_up_and_a_finished_one_is_not_run_again(
+def test_seeds_are_summarized_and_a_finished_one_is_not_run_again(
     prepared, tiny_config, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("music_genre.training.results.plots", mock.Mock())  # as `train` does
@@ -148,7 +148,9 @@ def test_without_data_the_quickstart_can_be_resumed_and_run_again(options, is_qu
     assert train_hf.names_a_run(options) is not is_quickstart
 
 
-def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):
+def test_training_in_bf16_with_accumulated_gradients_after_a_linear_probe(
+    prepared, pretrained, tmp_path
+):
     """Training is in bf16 even after a linear probe, whose features are computed first."""
     saved = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"}
     options = {"from_scratch": False, "max_steps": 2, "logging_steps": 1, "bf16": True}
@@ -175,7 +177,7 @@ def test_other_ways_through_the_recipe(prepared, pretrained, tmp_path):
     assert report["test"]["n"] == 10
 
 
-def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_gives_one_sentence(prepared, tiny_config, tmp_path, monkeypatch, capsys):
     def write(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -199,7 +201,9 @@ def test_a_full_disk_is_one_sentence(prepared, tiny_config, tmp_path, monkeypatc
         ({"learning_rate": 1e30, "max_grad_norm": 0}, "not a number by step"),
     ],
 )
-def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_config, tmp_path):
+def test_a_run_that_cannot_work_fails_with_one_sentence(
+    changes, message, prepared, tiny_config, tmp_path
+):
     output_dir = tmp_path / "run"
     with pytest.raises(InputError, match=message) as error:
         train(*flags(prepared, tiny_config, output_dir, **changes))
@@ -207,9 +211,7 @@ def test_what_cannot_work_is_one_sentence(changes, message, prepared, tiny_confi
     assert not (output_dir / "report.json").exists()
 
 
-def test_a_base_that_was_trained_on_the_test_has_no_headline(
-    prepared, pretrained, tmp_path, capsys
-):
+def test_a_base_trained_on_test_tracks_gets_no_headline(prepared, pretrained, tmp_path, capsys):
     """Continued on another split, a model was published with "0 of 20 test tracks in train"."""
     shutil.copytree(prepared, tmp_path / "music")
     preparation = json.loads((prepared / "preparation.json").read_text()) | {"is_synthetic": False}
@@ -237,7 +239,7 @@ def test_a_tracker_that_is_not_installed_is_named(prepared, tiny_config, tmp_pat
         train(*flags(prepared, tiny_config, tmp_path / "run", report_to="wandb"))
 
 
-def test_a_damaged_archive_in_data_ends_it_with_its_sentence(tmp_path, monkeypatch, capsys):
+def test_a_damaged_archive_in_data_ends_the_run_with_one_sentence(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "b.zip").write_bytes(b"PK damaged")
     monkeypatch.chdir(tmp_path)

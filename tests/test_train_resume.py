@@ -51,7 +51,7 @@ def uninterrupted(prepared, pretrained, tmp_path_factory) -> Path:
     return output_dir
 
 
-def test_a_run_that_is_killed_and_stopped_ends_as_the_uninterrupted_one(
+def test_a_run_that_was_killed_and_stopped_ends_like_an_uninterrupted_one(
     uninterrupted, prepared, pretrained, tmp_path, monkeypatch, capsys
 ):
     """Layers of the probe, data order, crops, optimiser and random numbers continue.
