@@ -136,7 +136,7 @@ class RecipeArguments(TrainingArguments):
         default=False, help="Return when the job is submitted; do not follow it."
     )
     # None means not given. The type is bool, not `bool | None`, so that a plain `--bf16` works.
-    fp16: bool = HfArg(default=None, help="Train in fp16. By default the fastest on the hardware.")
+    fp16: bool = HfArg(default=None, help="Train in fp16. By default: the fastest precision here.")
     bf16: bool = HfArg(default=None, help="Train in bf16, or in fp32 if it is False.")
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"

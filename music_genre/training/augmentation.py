@@ -12,7 +12,7 @@ from torchaudio.transforms import SpecAugment
 from music_genre.wav import num_samples, read_wav
 
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
-TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # largest share that a stripe masks
+TIME_MASKED, FREQUENCIES_MASKED = 0.15, 0.2  # largest share, for each of two stripes
 
 
 def random_crop(

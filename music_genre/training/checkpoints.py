@@ -74,7 +74,7 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
         found = [output_dir / LINEAR_PROBE, *(output_dir / f"checkpoint-{n}" for n in steps)]
     elif found[0].absolute().parent != output_dir.absolute():
         raise InputError(f"{wanted} is not in {output_dir}: give the --output_dir of its run.")
-    # The newest checkpoint may be cut off by a full disk. The Trainer writes this file last.
+    # A full disk may have left the newest one incomplete. The Trainer writes this file last.
     complete = [
         folder
         for folder in found

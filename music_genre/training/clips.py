@@ -100,7 +100,7 @@ class WindowDataset(data.Dataset):
 
 
 class CropDataset(data.Dataset):
-    """Random crops of clips, for training; an epoch has as many as windows fit into the clips.
+    """Random crops of clips, for training; an epoch has one for each window that fits into them.
 
     Genres take turns, and so do the clips of a genre, over all epochs: otherwise the model would
     learn to expect the genres that have more clips. A crop depends only on seed, epoch and its
