@@ -11,6 +11,7 @@ Hub.
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def _code_volume(api: HfApi, argv: list[str], model: str) -> Volume:
         raise InputError(
             f"{CHECKOUT} is not a git checkout: a job takes the files that git tracks."
         )
-    if argv and argv[0].endswith(".json") and argv[0] not in files:
+    if argv and argv[0].endswith(".json") and os.path.normpath(argv[0]) not in files:
         raise InputError(
             f"git does not track {argv[0]}: add it, so that the job has it, and give its path "
             f"relative to {CHECKOUT}."

@@ -43,7 +43,7 @@ def submit(hub, tmp_path, root, monkeypatch):
     def run(
         *options, token=WRITER, dataset="you/gtzan", flavor="t4-small", push=PUSH, config="gtzan"
     ):
-        argv = [f"configs/{config}.json", "--job", flavor, *push, *options]
+        argv = [f"./configs/{config}.json", "--job", flavor, *push, *options]
         argv += ["--dataset", dataset] if dataset else []
         environment = os.environ | hub.environment(tmp_path / "cache", token)
         return run_here(train_hf.main, *argv, environment=environment)
@@ -79,7 +79,7 @@ def test_a_job_runs_and_ends_with_the_model_on_the_hub(hub, submit, prepared, tm
     (job,) = hub.jobs
     spec = job["spec"]
     options = ["--window_seconds", "1", "--max_steps", "2", "--dataset", "/dataset"]
-    assert spec["command"][4:] == ["configs/quickstart.json", *PUSH, *options]
+    assert spec["command"][4:] == ["./configs/quickstart.json", *PUSH, *options]
     assert (spec["flavor"], spec["timeoutSeconds"], spec["attempts"]) == ("t4-small", 90 * 60, 3)
     mounted = {one["mountPath"]: one["readOnly"] for one in spec["volumes"]}
     assert mounted == {"/code": True, "/output": False, "/dataset": True}
@@ -111,7 +111,7 @@ def test_the_next_attempt_resumes_what_was_saved(hub, submit, tmp_path, saved, r
     assert machine.start(hub.jobs[0]["spec"]).wait(60) == 0
     said = machine.log.read_text()
     options = (
-        "launch train_hf.py configs/gtzan.json --push_to_hub --hub_model_id you/model --seed 1"
+        "launch train_hf.py ./configs/gtzan.json --push_to_hub --hub_model_id you/model --seed 1"
     )
     resume = " --resume_from_checkpoint last" * resumes
     assert said == f"{options} --dataset you/gtzan{resume} --output_dir {output}\n"
