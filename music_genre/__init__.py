@@ -6,12 +6,12 @@
     prediction.genre, prediction.probabilities, prediction.timeline
 
 The modules directly in this folder are the core. They import none of the rooms, which are the
-folders here; the rooms import them. Those that decode audio (audio.py, isolation.py) need no torch.
+subfolders; the rooms import them. audio.py and isolation.py, which decode audio, need no torch.
 """
 
 
 def __getattr__(name: str):
-    """Import the classifier, and with it torch and transformers, only where it is used."""
+    """Import the classifier, and with it torch and transformers, only when it is used."""
     if name == "GenreClassifier":
         from music_genre.classifier import GenreClassifier
 

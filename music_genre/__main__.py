@@ -1,4 +1,4 @@
-"""The command `music-genre` of the installed package; `python -m music_genre` in a checkout.
+"""The `music-genre` command of the installed package; in a checkout, `python -m music_genre`.
 
 music-genre classify song.mp3 other.flac --model you/distilhubert-gtzan
 music-genre scan ~/Music --model you/distilhubert-gtzan --output genres.parquet
@@ -14,7 +14,7 @@ from music_genre.errors import InputError, exit_with_message
 from music_genre.library import command as library
 from music_genre.publishing import command as publishing
 
-STOPPED = "Stopped. What is done is kept: the same command does the rest."
+STOPPED = "Stopped. Finished work is kept: run the same command again to do the rest."
 
 
 def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,16 +24,16 @@ def add_classify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def classify(arguments: argparse.Namespace) -> None:
-    """Name the three likeliest genres of files.
+    """Print the three likeliest genres of each file.
 
-    One line per file, with what could not be decoded.
+    A file's line also says how much of it could not be decoded.
 
     Raises:
-        InputError: the model cannot be loaded, or a file cannot be classified; the others are.
+        InputError: the model cannot be loaded, or files cannot be classified; the others still are.
     """
     files = arguments.files
     if folders := [file for file in files if Path(file).is_dir()]:
-        raise InputError(f"{folders[0]} is a folder: `scan` classifies all files in one.")
+        raise InputError(f"{folders[0]} is a folder: use `scan` to classify all files in it.")
     if not any(Path(file).exists() for file in files):  # before the model is loaded
         raise InputError(f"There is no file {files[0]}.")
 
@@ -54,7 +54,7 @@ def classify(arguments: argparse.Namespace) -> None:
         raise InputError("\n".join(failed))
 
 
-# The function of each command, whose docstring begins with its help; and its options.
+# Each command's function, whose docstring's first line is its help text, and its options.
 COMMANDS = {
     classify: add_classify_arguments,
     library.scan: library.add_scan_arguments,
@@ -65,7 +65,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    # Imports leave much that stays, and looking for garbage in it takes a part of a short command.
+    # Imports leave many lasting objects, and scanning them for garbage slows down short commands.
     gc.set_threshold(100_000)
     parser = argparse.ArgumentParser(
         "music-genre", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,4 +1,4 @@
-"""Waveforms as programs hand them over, made into audio files, so that both are treated alike.
+"""Turn the waveforms that programs pass in into audio files, so that both are handled alike.
 
 as_audio_file((44_100, samples), None)  # the bytes of a WAV, for `audio.decode`
 """
@@ -16,24 +16,25 @@ from music_genre.audio import MAX_CHANNELS, AudioError
 from music_genre.errors import InputError
 
 KNOWN = (
-    "Taken are a path, a file's bytes, a waveform with its sampling_rate, (sampling_rate, "
-    'waveform) and {"array": waveform, "sampling_rate": hertz}'
+    "Pass a path, a file's bytes, a waveform with its sampling_rate, (sampling_rate, "
+    'waveform) or {"array": waveform, "sampling_rate": hertz}'
 )
 INTEGERS = (np.int8, np.uint8, np.int16, np.int32)
 
 
 def as_audio_file(source: Any, sampling_rate: Any = None) -> bytes | str | os.PathLike:
-    """A path or a file's bytes as they are; of a waveform the bytes of a WAV, as 32-bit float.
+    """Return a path or a file's bytes unchanged, and a waveform as the bytes of a 32-bit float WAV.
 
     Args:
-        source: a path; a file's bytes; a waveform, shape (samples,), or with up to 8 channels,
-            which come first or last, as an array, a tensor or a list; `(sampling_rate, waveform)`
-            as gradio gives it; a value of an Audio column of datasets, decoded or not. Floats are
-            nominally in [-1, 1]; int8, uint8, int16 and int32 are scaled by their type.
-        sampling_rate: hertz; of a waveform.
+        source: a path; a file's bytes; a waveform as an array, a tensor or a list, of shape
+            (samples,) or with up to 8 channels as the first or last dimension;
+            `(sampling_rate, waveform)` as gradio returns it; a value of an Audio column of
+            datasets, decoded or not. Floats are nominally in [-1, 1]; int8, uint8, int16 and int32
+            are scaled by their type.
+        sampling_rate: hertz; only for a waveform.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the source is none of these.
     """
     if isinstance(source, Mapping) and "array" not in source:
         source = source.get("bytes") or source.get("path") or source
@@ -56,7 +57,7 @@ def as_audio_file(source: Any, sampling_rate: Any = None) -> bytes | str | os.Pa
 
 
 def _wav(samples: np.ndarray, rate: Any) -> bytes:
-    """samples: float32; channels come first or last."""
+    """samples: float32, with channels as the first or last dimension."""
     if samples.ndim == 2 and samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
         samples = samples.T
     has_channels = samples.ndim == 2 and samples.shape[1] <= MAX_CHANNELS < samples.shape[0]
@@ -76,8 +77,8 @@ def _wav(samples: np.ndarray, rate: Any) -> bytes:
 
 
 def _to_float(waveform: Any) -> np.ndarray:
-    """Float32, nominally in [-1, 1]."""
-    if hasattr(waveform, "is_floating_point"):  # a tensor of torch
+    """Convert samples to float32, nominally in [-1, 1]."""
+    if hasattr(waveform, "is_floating_point"):  # a torch tensor
         waveform = waveform.detach().cpu()
         waveform = waveform.float() if waveform.is_floating_point() else waveform
     try:
@@ -85,7 +86,7 @@ def _to_float(waveform: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise InputError(f"{KNOWN}; this is of type {type(waveform).__name__}.") from error
     if samples.ndim and samples.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # infinite samples are refused as those of a file are
+        with np.errstate(over="ignore"):  # infinite samples are refused later, as in a file
             return samples.astype(np.float32)
     if samples.dtype not in INTEGERS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Errors that speak to the person who runs a command."""
+"""Errors whose messages are for the person who runs a command."""
 
 import sys
 from collections.abc import Iterator
@@ -6,28 +6,28 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used. The message tells them what is wrong and what to do.
+    """A person's input cannot be used. The message says what is wrong and what to do.
 
-    The command lines print it as it is and exit with 2, the app shows it in the page.
+    The command lines print the message unchanged and exit with 2; the app shows it on the page.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another package says, for a sentence: its type if it says nothing."""
+    """Return the first line of another package's error message, or its type if that is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager
 def exit_with_message(when_stopped: str, *others: type[Exception]) -> Iterator[None]:
-    """Around a command line: InputError, these others and Ctrl-C end it without a traceback.
+    """Exit without a traceback on InputError, on the other given errors, and on Ctrl-C.
 
     Args:
-        when_stopped: what to say after Ctrl-C.
+        when_stopped: the message after Ctrl-C.
 
     Raises:
         SystemExit: with 2 after an error, with 1 after Ctrl-C.
     """
-    for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+    for stream in (sys.stdout, sys.stderr):  # file names may not be valid text
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -7,7 +7,7 @@ same_name_key("Hip-Hop") == same_name_key("hip hop")
 import re
 import unicodedata
 
-# In the form that `same_name_key` gives. What pandas reads as a missing value is among them.
+# In the form that `same_name_key` returns. They include what pandas reads as a missing value.
 NAMES = (
     "unknown unknowngenre genreunknown none nogenre genre genres undefined unspecified unset "
     "notset unclassified unclassifiable uncategorized uncategorised untagged notavailable "
@@ -21,7 +21,7 @@ GUEST = re.compile(r"[\s(\[]+(feat|ft|featuring)\b.*", re.IGNORECASE | re.DOTALL
 
 
 def same_name_key(name: str) -> str:
-    """One spelling for "Hip-Hop" and "hip hop", "Earth, Wind & Fire" and "Earth Wind and Fire".
+    """Unify spellings: "Hip-Hop" and "hip hop", "Earth, Wind & Fire" and "Earth Wind and Fire".
 
     Letters, digits and vowel signs of every script are kept; "" stays "".
     """
@@ -36,6 +36,6 @@ def artist_key(name: str) -> str:
 
 
 def is_no_genre(text: str) -> bool:
-    """Whether a text in the place of a genre says that there is none: "Unknown" or "-"."""
+    """Whether the text of a genre field means "no genre", such as "Unknown" or "-"."""
     key = same_name_key(text)
     return key in NO_GENRES or not any(c.isalnum() for c in key)

@@ -1,4 +1,4 @@
-"""report.json: what was measured of a model; and the finished runs, which are those with one."""
+"""Read and write report.json, the measurements of a model, and find the finished runs by it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ PREDICTIONS_FILES = {"test": "predictions.csv", "validation": "predictions_valid
 
 
 def read_report(folder: Path) -> dict | None:
-    """The report in a folder; None if there is none, or none that can be read."""
+    """Return the report in a folder; None if it is missing or cannot be read."""
     try:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -20,10 +20,10 @@ def read_report(folder: Path) -> dict | None:
 
 
 def gap_in(report: dict, split: str) -> str | None:
-    """Why the accuracy on a split does not stand for the model; None if it does.
+    """Return why the accuracy on a split does not represent the model; None if it does.
 
-    A split that does has at least 5 tracks of each genre. Another program's report raises
-    whatever such data raises.
+    A split that represents the model has at least 5 tracks of each genre. A report that another
+    program wrote may raise any error.
     """
     score = report.get(split)
     if not score:
@@ -32,14 +32,14 @@ def gap_in(report: dict, split: str) -> str | None:
     if missing := [genre for genre, count in tracks.items() if not count]:
         return f"{split} split has {n} tracks and none of {', '.join(missing)}"
     if min(tracks.values()) < MIN_TRACKS_PER_GENRE:
-        return f"{split} split has {n} tracks, of some genres fewer than 5"
+        return f"{split} split has {n} tracks, fewer than 5 of some genres"
     return None
 
 
 def headline_split(report: dict) -> str | None:
-    """The split whose accuracy stands for the model: test, or else validation, or None.
+    """Return the split whose accuracy represents the model: test, or else validation, or None.
 
-    None too where the base model may have been trained on tracks of these splits.
+    It is also None if the base model may have been trained on tracks of these splits.
     """
     if report.get("contamination"):
         return None
@@ -47,7 +47,7 @@ def headline_split(report: dict) -> str | None:
 
 
 def why_not_in_headline(report: dict) -> str:
-    """Sentences on the splits that have no figure for the model; empty if test has one."""
+    """Explain why splits have no figure that represents the model; empty if test has one."""
     if contamination := report.get("contamination"):
         return f"No figure stands for the model: {contamination}."
     headline = headline_split(report)
@@ -57,21 +57,21 @@ def why_not_in_headline(report: dict) -> str:
 
 
 def split_in_pictures(report: dict) -> str:
-    """The split of the pictures and of the table of genres: the headline's if there is one."""
+    """Return the split for the pictures and the table of genres: the headline's if there is one."""
     return headline_split(report) or ("test" if report.get("test") else "validation")
 
 
 def write_report(report: dict, folder: Path) -> None:
-    """Write or replace the report; the file is complete at any moment."""
+    """Write or replace the report atomically."""
     partial = folder / f"{REPORT_FILE}.{os.getpid()}.partial"
     partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / REPORT_FILE)
 
 
 def newest_run(runs_dir: Path = RUNS_DIR) -> Path | None:
-    """The folder of the last finished training run, at any depth: of those on real music if any.
+    """Return the folder of the last finished training run, at any depth, preferring real music.
 
-    A demonstration, on synthesised music, is taken only where there is no other run.
+    A demonstration, which is trained on synthesised music, is returned only if no other run exists.
     """
     reports = [
         report

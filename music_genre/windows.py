@@ -1,6 +1,6 @@
-"""Cut a clip into windows, in evaluation and serving alike: what was measured is what is served.
+"""Cut a clip into windows, in the same way in evaluation and serving, so that figures carry over.
 
-Training takes random crops: training/augmentation.py.
+Training uses random crops instead: see training/augmentation.py.
 """
 
 from collections.abc import Sequence
@@ -9,29 +9,29 @@ import numpy as np
 import torch
 from transformers import SequenceFeatureExtractor
 
-# Clips of GTZAN last 29.9 to 30.6 s, so with windows of 3 s most would need an eleventh for a few
+# GTZAN's clips last 29.9 to 30.6 s, so most would need an eleventh window of 3 s for a few
 # hundredths of a second. Up to a tenth of a window may fall into the gaps between windows.
 MAX_GAP = 0.1
 
 
 def window_starts(num_samples: int, window: int) -> np.ndarray:
-    """First samples of the fewest windows that cover a clip, spread evenly from start to end.
+    """Return the first samples of the fewest windows that cover a clip, spread evenly over it.
 
     Args:
         num_samples, window: lengths in samples. A clip shorter than a window is one window.
 
     Returns:
-        int64, shape (windows,), rising; the last window ends with the clip.
+        int64, shape (windows,), ascending; the last window ends with the clip.
     """
     num_windows = max(1, int(np.ceil(num_samples / window - MAX_GAP)))
     return np.linspace(0, max(0, num_samples - window), num_windows).round().astype(np.int64)
 
 
 def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
-    """The windows of a waveform of shape (samples,): all of length `window`, as views.
+    """Cut a waveform, shape (samples,), into windows, all of length `window`, as views.
 
-    A shorter waveform is looped, as short clips are in training: zeros would enter DistilHuBERT's
-    group norm, and a break would be a sound of its own to Whisper.
+    A shorter waveform is looped, as short clips are in training: zeros would affect DistilHuBERT's
+    group norm, and Whisper would treat a break as a sound of its own.
     """
     if len(waveform) < window:
         return [np.resize(waveform, window)]
@@ -41,10 +41,10 @@ def cut(waveform: np.ndarray, window: int) -> list[np.ndarray]:
 def extract_features(
     feature_extractor: SequenceFeatureExtractor, windows: Sequence[np.ndarray]
 ) -> torch.Tensor:
-    """Model input for windows of one length: float32, shape (windows, ...).
+    """Return the model input for windows of equal length: float32, shape (windows, ...).
 
-    No attention mask and no padding: DistilHuBERT's group norm takes in the whole window, and a
-    mask would only say that nothing is padded.
+    It has no padding and no attention mask: DistilHuBERT's group norm covers the whole window, and
+    a mask would only say that nothing is padded.
     """
     features = feature_extractor(
         list(windows), sampling_rate=feature_extractor.sampling_rate, return_tensors="pt"

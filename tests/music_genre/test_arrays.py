@@ -108,7 +108,7 @@ def test_files_stay_files(tmp_path):
         ("song.wav", RATE, "leave sampling_rate out"),
         ((RATE, TONE), 8000, "has 16000 Hz, and sampling_rate is 8000"),
         ({"array": TONE}, None, "needs its sampling_rate"),
-        ({"samples": TONE}, None, "Taken are a path"),
+        ({"samples": TONE}, None, "Pass a path"),
         (TONE.astype(np.complex64), RATE, "not of type complex64"),
         (TONE > 0, RATE, "not of type bool"),
         ((TONE * 1000).astype(np.int64), RATE, "not of type int64"),
@@ -116,7 +116,7 @@ def test_files_stay_files(tmp_path):
         ([[1.0], [1.0, 2.0]], RATE, "this is of type list"),
         (np.zeros((3, 2), np.float32), RATE, r"channels, not \(3, 2\)"),
         (np.zeros((100, 200), np.float32), RATE, r"channels, not \(100, 200\)"),
-        (np.float32(1), RATE, "Taken are a path"),
+        (np.float32(1), RATE, "Pass a path"),
     ],
 )
 def test_what_is_in_doubt_is_one_sentence(source, rate, message):

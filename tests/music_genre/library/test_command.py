@@ -148,7 +148,7 @@ def test_what_cannot_be_is_one_sentence(run, tiny_classifier, music, tmp_path):
     scan = ("scan", music, "--model", tiny_classifier, "--output", "a.csv", "--device", "gpu")
     error = [line for line in run(*scan, code=2).splitlines() if "error: " in line]
     assert len(error) == 1 and "gpu" in error[0]
-    assert "`scan` classifies all" in run("classify", music, "--model", "none", code=2)
+    assert "use `scan` to classify all" in run("classify", music, "--model", "none", code=2)
     tag = ("tag", music, "--table", "a.csv", "--tag_field", "title")
     assert "a field that players use" in run(*tag, code=2)
 
