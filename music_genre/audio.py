@@ -3,10 +3,10 @@
     decoded = decode("song.mp3", 16_000)
     decoded.waveform, decoded.lost_seconds
 
-soundfile reads WAV, AIFF and FLAC of one or two channels where it finds nothing wrong with
-them. PyAV, which brings FFmpeg along, reads everything else packet by packet: a damaged packet is
-skipped and counted, as FFmpeg's command line does. soxr resamples. This module imports no torch,
-so that a decoder process (isolation.py) starts fast and stays small.
+soundfile reads intact WAV, AIFF and FLAC files with one or two channels. PyAV, which bundles
+FFmpeg, reads everything else packet by packet: like FFmpeg's command line, it skips damaged
+packets, and counts them. soxr resamples. This module does not import torch, so that a decoder
+process (isolation.py) starts fast and stays small.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ import soxr
 
 from music_genre.errors import InputError
 
-# What the names of audio files end in, where files are looked for; content decides in the end.
+# The file extensions that a search for audio files looks for; their content decides in the end.
 KINDS = (
     "aac ac3 aif aifc aiff amr ape au caf dsf flac m4a m4b mka mp2 mp3 mp4 mpc oga ogg opus snd "
     "spx tta w64 wav webm wma wv"
 )
 SUFFIXES = frozenset(f".{kind}" for kind in KINDS.split())
-# Folders that network drives, Windows and macOS keep beside the music; compared in lower case.
+# Folders that network drives, Windows and macOS create beside the music; compared in lower case.
 BINS = frozenset(
     [
         *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle"),
@@ -39,26 +39,26 @@ BINS = frozenset(
     ]
 )
 
-MAX_SECONDS = 2 * 3600.0  # of one file: its waveform is held in memory
+MAX_SECONDS = 2 * 3600.0  # per file: its waveform is held in memory
 MAX_CHANNELS = 8
-MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 1_411_200  # hertz; DSD256 is read at the latter
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 1_411_200  # hertz; DSD256 is read at the maximum
 MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
-MIN_SECONDS = 0.5  # of a damaged file that must be left
-CODEC_PADDING = 0.1  # seconds that a header may claim more than there is, in an intact file
-MIN_KEPT_POWER = 1 / 20  # of the channels' power that their mean must keep
+MIN_SECONDS = 0.5  # that a damaged file must still give
+CODEC_PADDING = 0.1  # seconds by which the header of an intact file may overstate its length
+MIN_KEPT_POWER = 1 / 20  # the share of the channels' power that their mean must keep
 PREROLL = 0.5  # seconds decoded before `start`: MP3 and Opus need some to get going
-BLOCK = 2**16  # frames handled at a time: soxr is fastest with what fits into a cache
-MAX_BAD_READS = 1000  # in a row, of a container; each byte of a file could be one
+BLOCK = 2**16  # frames handled at a time: soxr is fastest with blocks that fit into a cache
+MAX_BAD_READS = 1000  # of a container, in a row; each byte of a file could cause one
 SILENCE_RMS = 1e-4  # full scale is 1; 16-bit dither stays below this
 
-# FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the name of
-# the file says. Only containers that hold their own samples may be opened, and nothing nested.
+# FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the file's
+# extension. Only containers that hold their own samples may be opened, and nothing nested.
 CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,mp3,mpc,mpc8,ogg,tta,wav,"
     "w64,wv"
 )
 FFMPEG_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-# Containers that know how long they are. Of others FFmpeg only guesses it from the bit rate.
+# Containers that state their length. For others, FFmpeg only estimates it from the bit rate.
 CONTAINERS_WITH_LENGTH = frozenset(
     ["aiff", "ape", "au", "caf", "dsf", "flac", "matroska", "mov", "ogg", "tta", "w64", "wav", "wv"]
 )
@@ -76,7 +76,7 @@ class AudioError(InputError):
 class Decoded(NamedTuple):
     """`waveform`: float32, shape (samples,), finite, nominally in [-1, 1].
 
-    `lost_seconds`: of the part that was asked for, what could not be decoded.
+    `lost_seconds`: how much of the requested part could not be decoded.
     """
 
     waveform: np.ndarray
@@ -88,21 +88,21 @@ def decode(
 ) -> Decoded:
     """Decode one audio file, or a part of it, to mono.
 
-    Channels are mixed by their mean. In a block of BLOCK frames where that cancels most of them
-    out, because the phase of one is inverted, the first is taken. FFmpeg mixes surround sound to
+    Channels are averaged. In a block of BLOCK frames where this cancels most of the sound, because
+    the phase of one channel is inverted, the first channel is used. FFmpeg mixes surround sound to
     stereo first.
 
     Args:
-        source: the file's bytes, or a local path. Nothing is fetched: a URL is a path to no file.
-        sampling_rate: hertz, of the result.
+        source: the file's bytes, or a local path. Nothing is fetched: a URL counts as a local path.
+        sampling_rate: of the result, in hertz.
         start: where to begin, in seconds; in an MP3, M4A or Ogg it may be off by a few
             hundredths.
-        seconds: how much to decode; None is all.
+        seconds: how much to decode; None means all.
 
     Raises:
-        AudioError: it is not audio, is longer than MAX_SECONDS, has samples that are not numbers,
-            or less than half of it, or than half a second, is left.
-        FileNotFoundError: `source` is a path where there is no file.
+        AudioError: the source is not audio, is longer than MAX_SECONDS or has samples that are not
+            numbers, or less than half of it, or less than half a second, can be decoded.
+        FileNotFoundError: `source` is a path, and no file is there.
     """
     with _open(source) as file:
         try:
@@ -112,7 +112,7 @@ def decode(
 
 
 def measure(source: Source) -> float:
-    """Length of a file in seconds: what its header says, or else the sum of its packets.
+    """Return a file's length in seconds, from its header or else from the sum of its packets.
 
     Nothing is decoded.
 
@@ -132,10 +132,10 @@ def measure(source: Source) -> float:
 
 
 def packets_sha256(path: str | os.PathLike) -> str:
-    """A hash of a file's compressed audio alone, whatever tags it has; nothing is decoded.
+    """Hash only the compressed audio of a file, not its tags; nothing is decoded.
 
     Raises:
-        AudioError: it is not audio that PyAV can take apart.
+        AudioError: the file is not audio that PyAV can demux.
     """
     total = hashlib.sha256()
     with _open(path) as file, closing(_PyAVReader(file)) as reader:
@@ -145,7 +145,7 @@ def packets_sha256(path: str | os.PathLike) -> str:
 
 
 def loss_in_words(lost_seconds: float, decoded_seconds: float) -> str | None:
-    """A text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
+    """Return a text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
     if not lost_seconds:
         return None
     minutes, seconds = divmod(round(lost_seconds + decoded_seconds), 60)
@@ -153,7 +153,7 @@ def loss_in_words(lost_seconds: float, decoded_seconds: float) -> str | None:
 
 
 def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
-    """Whether no second of a waveform has sound in it: a constant and dither are none.
+    """Whether every second of a waveform is silent; a constant or dither counts as silence.
 
     Args:
         waveform: float, shape (samples,).
@@ -164,13 +164,13 @@ def is_silent(waveform: np.ndarray, sampling_rate: int) -> bool:
 
 
 class _UseFFmpegError(Exception):
-    """soundfile does not know this file, or not all of it."""
+    """soundfile cannot read this file, or not all of it."""
 
 
 class _SoundFileReader:
-    """Blocks of a file that libsndfile reads. It stops at the first damage.
+    """Reads a file in blocks with libsndfile, which stops at the first damage.
 
-    rate: hertz. length: seconds. missing: seconds behind the end of a file that was cut off.
+    rate: hertz. length: seconds. missing: seconds that a truncated file has lost at its end.
     """
 
     is_tolerant = False
@@ -181,19 +181,19 @@ class _SoundFileReader:
         file.seek(0)
         head = file.read(8)
         file.seek(0)
-        # libsndfile takes much for an MP3 that is none, and complains on the terminal.
+        # libsndfile takes many other files for MP3s, and complains on the terminal.
         if not head.startswith(MAGIC_OF_SOUNDFILE):
             raise _UseFFmpegError
-        # A file's descriptor: reading it needs no Python, so that threads decode side by side.
+        # Reading from a file descriptor needs no Python code, so threads can decode in parallel.
         readable = file if isinstance(file, io.BytesIO) else file.fileno()
         self._sound = soundfile.SoundFile(readable, closefd=False)
         self.rate = self._sound.samplerate
-        # A stream that does not know its length claims nothing, or the largest number there is.
+        # A stream of unknown length claims to have 0 frames or the largest possible number.
         if self._sound.channels > 2 or not 0 < self._sound.frames < 2**62:
             raise _UseFFmpegError
         _check_format(self.rate, self._sound.channels)
         self.length = self._sound.frames / self.rate
-        # The end of a WAV that was cut off is taken for the end of its samples. Recordings and
+        # libsndfile takes the end of a truncated WAV for the end of its samples. Recordings and
         # pipes do not fill in the length.
         claimed = int.from_bytes(head[4:8], "little") + 8
         is_cut = head.startswith(b"RIFF") and size < claimed < 0x7FFF0000
@@ -201,7 +201,7 @@ class _SoundFileReader:
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
         self._sound.seek(min(int(start * self.rate), self._sound.frames))
-        is_pcm16 = self._sound.subtype == "PCM_16"  # libsndfile itself converts it more slowly
+        is_pcm16 = self._sound.subtype == "PCM_16"  # libsndfile's own conversion is slower
         dtype = "int16" if is_pcm16 else "float32"
         while len(block := self._sound.read(BLOCK, dtype=dtype, always_2d=True)):
             yield block * np.float32(1 / 32768) if is_pcm16 else block
@@ -211,9 +211,9 @@ class _SoundFileReader:
 
 
 class _PyAVReader:
-    """Blocks of a file that FFmpeg reads, across damage.
+    """Reads a file in blocks with FFmpeg, which continues after damage.
 
-    rate: hertz. length: seconds, or None. lost_seconds: of damaged packets so far.
+    rate: hertz. length: seconds, or None. lost_seconds: length of the damaged packets so far.
     """
 
     is_tolerant = True
@@ -230,7 +230,7 @@ class _PyAVReader:
         self._stream = self._container.streams.audio[0]
         if self._stream.codec_context is None:
             raise AudioError("it is compressed in a way not known here, or is damaged")
-        self._stream.thread_type = "NONE"  # callers decode several files at once themselves
+        self._stream.thread_type = "NONE"  # callers already decode several files in parallel
         self.rate, self.lost_seconds, self._kind = self._stream.rate, 0.0, None
         _check_format(self.rate, self._stream.channels)
         self._layout = "mono" if self._stream.channels == 1 else "stereo"
@@ -239,10 +239,10 @@ class _PyAVReader:
             if self._stream.duration:
                 self.length = float(self._stream.duration * self._stream.time_base)
             elif self._container.duration and len(self._container.streams) == 1:
-                self.length = self._container.duration / 1e6  # FFmpeg's unit for containers
+                self.length = self._container.duration / 1e6  # FFmpeg's unit is the microsecond
 
     def packets(self) -> Iterator[av.Packet]:
-        """All packets from here on, across places where the container is damaged."""
+        """Yield all packets from here on, skipping places where the container is damaged."""
         n_bad = 0
         while n_bad < MAX_BAD_READS:
             try:
@@ -250,13 +250,13 @@ class _PyAVReader:
                     n_bad = 0
                     yield packet
                 return
-            except av.error.PatchWelcomeError as error:  # Ogg goes on with another rate, say
+            except av.error.PatchWelcomeError as error:  # such as an Ogg whose rate changes
                 raise AudioError("a part of it is of a form that is not known here") from error
             except av.FFmpegError:
                 n_bad += 1
 
     def blocks(self, start: float) -> Iterator[np.ndarray]:
-        frames, length = [], 0  # a frame is 20 ms or so: joined, so that callers have less to do
+        frames, length = [], 0  # a frame is only about 20 ms, so several are joined for callers
         for frame in self._frames(start):
             frames.append(frame)
             length += len(frame)
@@ -267,17 +267,17 @@ class _PyAVReader:
             yield np.concatenate(frames)
 
     def _frames(self, start: float) -> Iterator[np.ndarray]:
-        """Float32, shape (frames, channels), from `start` on."""
+        """Yield samples from `start` on: float32, shape (frames, channels)."""
         at = self._seek(start)
         for packet in self.packets():
             try:
                 decoded = packet.decode()
             except (av.FFmpegError, ValueError):
-                # What is before the first frame may be the part before `start`.
+                # Packets before the first decoded frame may be from before `start`.
                 self.lost_seconds += _seconds_of(packet) if at is not None else 0.0
                 continue
             for frame in decoded:
-                if at is None:  # the first one after a seek
+                if at is None:  # the first frame after a seek
                     began = float((self._stream.start_time or 0) * self._stream.time_base)
                     at = start if frame.time is None else frame.time - began
                 for samples in self._to_float(frame):
@@ -288,10 +288,10 @@ class _PyAVReader:
 
     def _to_float(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if kind != self._kind:  # files are joined, and damage looks like other formats
+        if kind != self._kind:  # in joined files, or where damage looks like another format
             self._kind = kind
             self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self.rate)
-        frame.pts = None  # the resampler would compare it with those before
+        frame.pts = None  # the resampler would compare it with earlier frames
         try:
             _check_format(frame.sample_rate, frame.layout.nb_channels)
             converted = self._resampler.resample(frame)
@@ -302,13 +302,13 @@ class _PyAVReader:
             yield one.to_ndarray().T
 
     def _seek(self, start: float) -> float | None:
-        """Go to shortly before `start`; the place in seconds, or None if the first frame tells."""
+        """Seek to just before `start`; return the time, or None if only the next frame has it."""
         if start <= PREROLL:
             return 0.0
         began = (self._stream.start_time or 0) * self._stream.time_base
         try:
             self._container.seek(int((start - PREROLL + began) * 1e6))
-        except av.FFmpegError:  # it cannot be sought in: all before `start` is decoded for nothing
+        except av.FFmpegError:  # not seekable: all before `start` is decoded and thrown away
             return 0.0
         return None
 
@@ -346,7 +346,7 @@ def _mono(
     start: float,
     seconds: float | None,
 ) -> tuple[np.ndarray, float]:
-    """The waveform at `sampling_rate`, and how many seconds it has."""
+    """Return the waveform at `sampling_rate` and its length in seconds."""
     resampler = None
     if reader.rate != sampling_rate:
         resampler = soxr.ResampleStream(reader.rate, sampling_rate, 1, quality="MQ")  # 16 bits
@@ -368,14 +368,14 @@ def _mono(
 
 
 def _mix(block: np.ndarray) -> np.ndarray:
-    """The mean of one or two channels, or the first where the mean has little of their power."""
+    """Average one or two channels; return the first if the mean has little of their power."""
     peak = max(block.max(initial=0), -block.min(initial=0))
-    if not peak <= MAX_PEAK:  # and NaN is not, either
+    if not peak <= MAX_PEAK:  # also true for NaN
         raise AudioError("it has samples that are not numbers (NaN, infinite or absurdly large)")
     if block.shape[1] == 1:
         return block[:, 0]
     first, second = block.T
-    mean = (first + second) * np.float32(0.5)  # several times as fast as its mean()
+    mean = (first + second) * np.float32(0.5)  # several times as fast as block.mean()
     if mean @ mean < MIN_KEPT_POWER * (first @ first + second @ second) / 2:
         return np.ascontiguousarray(first)
     return mean
@@ -396,9 +396,9 @@ def _open(source: Source) -> BinaryIO:
     if isinstance(source, bytes):
         file: BinaryIO = _Bytes(source)
     elif "\0" in os.fsdecode(source) or (os.path.exists(source) and not os.path.isfile(source)):
-        raise AudioError("it is no file")  # a pipe would be waited for, a device has no end
+        raise AudioError("it is not a file")  # reading a pipe may block, and a device has no end
     else:
-        # Unbuffered: libsndfile reads from the descriptor, which must stand where the file does.
+        # Unbuffered: libsndfile reads from the descriptor, whose position must be the file's.
         file = _File(os.fspath(source))
     if not file.read(1):
         file.close()
@@ -407,7 +407,7 @@ def _open(source: Source) -> BinaryIO:
     return file
 
 
-# Decoders seek before the start and far behind the end of some damaged files, where Python would
+# In some damaged files, decoders seek to before the start or far past the end, where Python would
 # print a traceback.
 
 

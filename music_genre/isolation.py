@@ -1,12 +1,12 @@
-"""Decode strangers' files in processes of their own: a crash, a hang or a bomb costs one file.
+"""Decode untrusted files in separate processes: a crash, a hang or a bomb costs only one file.
 
     with DecoderPool(num_processes=4) as pool:
         future = pool.schedule(decode, args=["song.mp3", 16_000], timeout=60)
         waveform, lost_seconds = result(future)
 
-The pool is pebble's: a task whose process dies or takes too long fails alone, and the pool starts
-another process. Processes are spawned, so a program that makes a pool needs
-`if __name__ == "__main__":`, and should import torch after it: each process imports the program.
+The pool is pebble's: if a task's process dies or takes too long, only that task fails, and the pool
+starts another process. Each process is spawned and imports the main program, so a program that
+makes a pool needs `if __name__ == "__main__":` and should import torch only after that line.
 """
 
 import multiprocessing
@@ -26,9 +26,9 @@ from pebble import ProcessExpired, ProcessPool
 from music_genre.audio import AudioError
 from music_genre.errors import InputError
 
-MAX_MEMORY = 3 * 2**30  # bytes, beside what an idle process has; a file of MAX_SECONDS needs most
-MIN_AHEAD = 8  # calls; outcomes come in order, so that a long file keeps short ones waiting
-SIGNALS = {-one.value: one.name for one in signal.Signals}  # by the exit code of their process
+MAX_MEMORY = 3 * 2**30  # bytes on top of an idle process; a file of MAX_SECONDS needs most of it
+MIN_AHEAD = 8  # calls; outcomes come in order, so a long file keeps the ones behind it waiting
+SIGNALS = {-one.value: one.name for one in signal.Signals}  # by the process's exit code
 OUTSIDE_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")  # the OOM killer sends the first
 
 
@@ -41,10 +41,10 @@ class DecoderError(AudioError):
 
 
 class DecoderPool:
-    """Processes with a limit of memory, started when the first task comes.
+    """Processes with a memory limit, started with the first task.
 
-    pebble gives a pool up if one of its processes ends while it waits. Then the next task gets a
-    new pool: a page or a scan runs for days.
+    pebble closes a pool if one of its processes ends while it waits. The next task then gets a new
+    pool, because the page or a scan may run for days.
     """
 
     def __init__(self, num_processes: int) -> None:
@@ -59,9 +59,9 @@ class DecoderPool:
     def schedule(
         self, function: Callable, args: Iterable[Any] = (), timeout: float | None = None
     ) -> Future:
-        """Run a function in a process; its time, in seconds, counts from when it starts there.
+        """Run a function in a process; the timeout, in seconds, starts when the function does.
 
-        Give a timeout: it also ends the wait for a process that has ended in silence.
+        Pass a timeout: it also ends the wait for a process that has ended silently.
         """
         with self._lock:
             if not self._pool.active:
@@ -79,7 +79,7 @@ class DecoderPool:
 
 
 def result(future: Future) -> Any:
-    """Wait for a task of the pool; returns what its function does.
+    """Wait for a task of the pool, and return the result of its function.
 
     Raises:
         DecoderError: its process crashed, took too long or needed too much memory, or a decoder
@@ -110,12 +110,12 @@ def result(future: Future) -> Any:
 def run_in_pool(
     pool: DecoderPool, function: Callable, calls: Iterable[tuple[Any, tuple]], timeout: float
 ) -> Iterator[tuple[Any, Any]]:
-    """Call a function in the pool, a few calls ahead: each may hold a file in memory.
+    """Call a function in the pool, only a few calls ahead: each may hold a file in memory.
 
-    A call whose process ended is made once more after the others, alone: a process that ends takes
-    along what it had just finished, so it may have been the fault of another file.
+    A call whose process ended is repeated once, alone, after the others: a process that ends also
+    loses the call that it had just finished, so another file may have been the cause.
 
-    `calls` are a key and arguments each. Yields the keys, and what was returned or raised.
+    `calls` are pairs of a key and arguments. Yields each key, with what was returned or raised.
     """
     n_ahead = max(MIN_AHEAD, pool.num_processes)
     again = []
@@ -151,12 +151,13 @@ def _first_outcome(pending: deque[tuple[tuple, Future]]) -> tuple[tuple, Any]:
 def _limit_process() -> None:
     """Prepare a new process: limit its memory, write no core dumps, leave Ctrl-C to the parent.
 
-    The net goes first: its threads wait for each other in a loop, and take the cores meanwhile.
+    The net has priority over decoding: its threads wait for each other in busy loops, which would
+    keep the cores occupied.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)
-    with suppress(ImportError, OSError, ValueError):  # Windows and macOS know no such limits
+    with suppress(ImportError, OSError, ValueError):  # Windows and macOS lack such limits
         import resource
 
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

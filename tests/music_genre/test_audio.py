@@ -278,8 +278,8 @@ def test_what_is_lost_is_a_sentence():
         (written(np.full(16_000, -1e38), subtype="FLOAT"), "absurdly large"),
         (written(np.zeros((1600, 9))), "9 channels"),
         (written(np.zeros(1600), 100), "100 Hz"),
-        ("/dev/zero", "no file"),
-        ("a\0b", "no file"),
+        ("/dev/zero", "not a file"),
+        ("a\0b", "not a file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # a WAV of floats has the time in it
 )
