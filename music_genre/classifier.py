@@ -1,4 +1,4 @@
-"""`GenreClassifier`: a fine-tuned model that takes files or waveforms and answers with genres."""
+"""`GenreClassifier`: predict the genres of files or waveforms with a fine-tuned model."""
 
 import os
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from music_genre.loading import (
 )
 from music_genre.precision import DTYPES, probabilities_in, serving_precision
 
-MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; below a tenth of a second nothing is music
-MAX_WINDOW_SECONDS = 120.0  # a pass of a longer one takes gigabytes
-MAX_DECODING_SECONDS = 120  # of one file, where it is isolated
-BATCH_SIZE = 16  # windows in one pass: a ten-minute song at once would take gigabytes
+MIN_SECONDS = 0.1  # HuBERT's convolutions need 25 ms; less than a tenth of a second is not music
+MAX_WINDOW_SECONDS = 120.0  # a pass over a longer window takes gigabytes
+MAX_DECODING_SECONDS = 120  # per file, if decoding is isolated
+BATCH_SIZE = 16  # windows in one pass: a ten-minute song in one pass would take gigabytes
 
-Progress = Callable[[int, int], object]  # gets the windows done, and how many there are
+Progress = Callable[[int, int], object]  # takes the number of windows done, and of all windows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WindowPrediction:
 class Prediction:
     """`probabilities` is the mean of those in `timeline`, and sums to 1.
 
-    `lost_seconds`: of the file, what could not be decoded; the timeline goes on without it.
+    `lost_seconds`: how much of the file could not be decoded; the timeline leaves it out.
     """
 
     genre: str
@@ -50,26 +50,26 @@ class Prediction:
 
     @property
     def loss(self) -> str | None:
-        """A text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
+        """Return a text such as "2.1 s of 3:20 could not be decoded"; None if nothing was lost."""
         return audio.loss_in_words(self.lost_seconds, self.timeline[-1].end)
 
 
 class GenreClassifier:
-    """Classify music with a model that `train_hf.py` made, or any other audio classifier.
+    """Classify music with a model that `train_hf.py` trained, or with any other audio classifier.
 
     Args:
         model_id: a folder, or the id of a model on the Hub.
         revision: branch, tag or commit on the Hub.
-        window_seconds: length of the windows; by default that of training.
+        window_seconds: length of the windows; by default the length used in training.
         device: for torch; by default a GPU if there is one.
-        precision: `fp32`, exactly as training measured, `bf16` or `fp16`; by default the one that
-            `precision.serving_precision` takes.
-        isolate: decode files in a process of its own, which a file may crash, hang or fill without
-            harm to this one; see isolation.py for what the program must look like.
+        precision: `fp32`, which gives exactly what training measured, `bf16` or `fp16`; by default
+            the one that `precision.serving_precision` returns.
+        isolate: decode files in a separate process, so that a file that crashes it, hangs it or
+            fills its memory does not harm this one; isolation.py says what the program needs.
 
     Raises:
-        InputError: the model is not there or cannot be used, there is no such device or precision,
-            or the windows are too short or too long.
+        InputError: the model does not exist or cannot be used, there is no such device or
+            precision, or the windows are too short or too long.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class GenreClassifier:
         try:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
-            raise InputError(f"torch knows no device {device}: take cpu or cuda.") from error
+            raise InputError(f"torch has no device {device}: use cpu or cuda.") from error
         found = find_model(os.fspath(model_id), revision)
         self.model_id = os.fspath(model_id)
         self.model = load_classifier(found)
@@ -113,16 +113,16 @@ class GenreClassifier:
 
     @property
     def sampling_rate(self) -> int:
-        """Hertz, of the waveforms that the model processes."""
+        """The sampling rate, in hertz, of the waveforms that the model processes."""
         return self.feature_extractor.sampling_rate
 
     @property
     def is_demonstration(self) -> bool:
-        """Whether the model learnt music that this project synthesised."""
+        """Whether the model was trained on music that this project synthesised."""
         return bool(getattr(self.model.config, "trained_on_synthetic_music", False))
 
     def _example(self) -> torch.Tensor:
-        """Features of two windows, a chord and noise, to compare precisions on."""
+        """Return the features of two windows, a chord and noise, on which to compare precisions."""
         t = np.arange(int(self.window_seconds * self.sampling_rate)) / self.sampling_rate
         chord = sum(0.1 * np.sin(2 * np.pi * hertz * t) for hertz in (98.0, 277.2, 1174.7))
         noise = 0.05 * np.random.default_rng(0).standard_normal(len(t))
@@ -137,13 +137,13 @@ class GenreClassifier:
         Args:
             source: a local path, a file's bytes, or a waveform in one of the forms of
                 `arrays.as_audio_file`.
-            sampling_rate: hertz; only with a waveform that does not say its own, and needed there.
+            sampling_rate: hertz; needed for a waveform passed without its own, and only for that.
             progress: called after each pass of up to BATCH_SIZE windows.
 
         Raises:
-            InputError: `source` is nothing of the kind.
-            AudioError: the audio cannot be used, with the reason, for example that it is silent or
-                longer than `audio.MAX_SECONDS`.
+            InputError: `source` has none of these forms.
+            AudioError: the audio cannot be used; the message gives the reason, for example that it
+                is silent or longer than `audio.MAX_SECONDS`.
             OSError: there is no such file, or it cannot be read.
         """
         file = as_audio_file(source, sampling_rate)
@@ -191,7 +191,7 @@ class GenreClassifier:
         )
 
     def window_probabilities(self, cuts: list[np.ndarray]) -> np.ndarray:
-        """Classify windows of one length, at the model's rate, in one pass.
+        """Classify windows of equal length, at the model's sampling rate, in one pass.
 
         Args:
             cuts: float32, shape (samples,) each; memory grows with their number.
@@ -202,7 +202,7 @@ class GenreClassifier:
         return self.feature_probabilities(windows.extract_features(self.feature_extractor, cuts))
 
     def feature_probabilities(self, features: torch.Tensor) -> np.ndarray:
-        """`window_probabilities` of features, float32, shape (windows, ...)."""
+        """Like `window_probabilities`, but for features: float32, shape (windows, ...)."""
         features = features.to(self.device, non_blocking=True)
         probabilities = probabilities_in(self.precision, self.model, features)
         return probabilities.cpu().double().numpy()  # MPS has no float64

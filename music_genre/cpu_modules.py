@@ -2,8 +2,8 @@
 
     use_cpu_modules(model)  # before or after it is loaded, saved, copied or trained
 
-Both are modules that take over the parameters of the old ones under the same names, so a saved
-model is the same. They know HuBERT, wav2vec2 and WavLM; others stay unchanged.
+Both modules take over the parameters of the ones that they replace, under the same names, so a
+saved model is the same. They support HuBERT, wav2vec2 and WavLM; other models stay unchanged.
 """
 
 import math
@@ -13,19 +13,19 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no such function
+gelu_ = torch.ops.aten.gelu_.default  # in place; torch.nn.functional has no in-place GELU
 FAMILIES = ("hubert", "wav2vec2", "wavlm")
 KERNEL, STRIDE = 10, 5  # of the first convolution, in samples
-MULTIPLE = 32  # of frames, for the length of a transform: large prime factors are slow
+MULTIPLE = 32  # a transform's length, in frames, is a multiple of it: large prime factors are slow
 
 
 def use_cpu_modules(model: PreTrainedModel) -> None:
-    """Put faster modules in the place of a model's convolutions, where they have a known form.
+    """Replace a model's convolutions with faster modules, where they have a known form.
 
-    The front end is replaced where it is frozen: its faster form has no gradients.
+    The front end is replaced only if it is frozen, because its faster form has no gradients.
 
     Args:
-        model: of transformers, on a CPU.
+        model: a transformers model, on a CPU.
     """
     base, config = model.base_model, model.config
     if config.model_type not in FAMILIES:
@@ -55,15 +55,15 @@ def _has_known_form(config: PreTrainedConfig) -> bool:
 class MatmulFeatureEncoder(nn.Module):
     """HuBERT's convolutional front end as matrix products, without gradients.
 
-    It is most of DistilHuBERT's work, and PyTorch's 1-D convolutions spend more time on moving data
-    between layouts than on multiplying. With time before channels no data moves: a kernel of 2 or 3
-    with stride 2 is a product with two neighbouring frames, which are side by side in memory, plus
-    a product with the frame after them. The group norm behind the first convolution needs no pass
-    over the output: mean and variance of a linear map follow from those of its input, ten samples
-    wide, so they are folded into the weights.
+    The front end is most of DistilHuBERT's work, and PyTorch's 1-D convolutions spend more time on
+    moving data between layouts than on multiplying. With time before channels, no data is moved: a
+    kernel of 2 or 3 with stride 2 is a product with two neighbouring frames, which are adjacent in
+    memory, plus a product with the frame after them. The group norm after the first convolution
+    needs no pass over the output: the mean and variance of a linear map follow from those of its
+    input, which is ten samples wide, so they are folded into the weights.
 
     Args:
-        conv_layers: those of HuBERT's, wav2vec2's or WavLM's front end in its base form
+        conv_layers: the layers of HuBERT's, wav2vec2's or WavLM's front end in its base form
             (`feat_extract_norm="group"`).
     """
 
@@ -72,7 +72,7 @@ class MatmulFeatureEncoder(nn.Module):
         self.conv_layers = conv_layers
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        """Float, shape (windows, samples), to (windows, channels, frames)."""
+        """Map waveforms, float, shape (windows, samples), to (windows, channels, frames)."""
         device_type = input_values.device.type
         dtype = torch.float32
         if torch.is_autocast_enabled(device_type):
@@ -81,9 +81,9 @@ class MatmulFeatureEncoder(nn.Module):
             return self._frames(input_values.float(), dtype).transpose(1, 2)
 
     def _frames(self, waveforms: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Shape (windows, frames, channels). One window at a time, in the same two buffers.
+        """Return shape (windows, frames, channels), using the same two buffers for each window.
 
-        Otherwise the operating system would allocate and clear the memory of every layer anew.
+        Otherwise the operating system would allocate and clear new memory for every layer.
         """
         lengths = [(waveforms.shape[1] - KERNEL) // STRIDE + 1]
         for layer in self.conv_layers[1:]:
@@ -104,7 +104,7 @@ class MatmulFeatureEncoder(nn.Module):
         return result
 
     def _weights(self, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """The weights of each later convolution: for a pair of frames, and for the one after it."""
+        """Yield each later convolution's weights: for a pair of frames, and for the next frame."""
         for layer in self.conv_layers[1:]:
             weight = layer.conv.weight.to(dtype)  # shape (out, in, kernel)
             pair = weight[:, :, :2].permute(2, 1, 0).flatten(0, 1)
@@ -121,7 +121,7 @@ class MatmulFeatureEncoder(nn.Module):
         variance = ((weight @ covariance) * weight).sum(1)
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
         bias = norm.bias - (weight @ mean) * scale
-        # The bias as one more weight, of a sample that is 1: addmm would write `out` twice.
+        # The bias is one more weight, for a sample that is 1: addmm would write `out` twice.
         normed = torch.cat([(weight * scale[:, None]).T, bias[None]])
         patches = nn.functional.pad(patches, (0, 1), value=1.0)
         return gelu_(torch.mm(patches.to(out.dtype), normed.to(out.dtype), out=out))
@@ -130,22 +130,22 @@ class MatmulFeatureEncoder(nn.Module):
 class FourierPositionalEmbedding(nn.Module):
     """HuBERT's positional convolution by the Fourier transform, with gradients.
 
-    Its kernel is 128 frames wide, about as long as a window, and there the convolution theorem
-    pays: one product per frequency replaces one product per frame and position in the kernel. In
-    half precision the convolution itself is faster, and is taken.
+    Its kernel is 128 frames wide, about as long as a window, so the convolution theorem pays off:
+    one product per frequency replaces one product per frame and position in the kernel. In half
+    precision the convolution itself is faster, and is used instead.
 
-    While none of its parameters is trained, the kernel's transforms are kept; `load_state_dict`
-    lets them be computed anew.
+    While none of its parameters is trained, the kernel's transforms are cached; `load_state_dict`
+    clears the cache.
     """
 
     def __init__(self, conv: nn.Conv1d, activation: nn.Module) -> None:
         super().__init__()
         self.conv, self.activation = conv, activation
-        self.kept: tuple[tuple, torch.Tensor] | None = None  # what the transforms are of, and they
+        self.kept: tuple[tuple, torch.Tensor] | None = None  # the cache's key, and the transforms
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Shape (windows, frames, channels), to the same."""
+        """Map hidden states, shape (windows, frames, channels), to the same shape."""
         frames = hidden_states.shape[1]
         if torch.is_autocast_enabled(hidden_states.device.type):
             convolved = self.conv(hidden_states.transpose(1, 2))[:, :, :frames].transpose(1, 2)
@@ -156,8 +156,8 @@ class FourierPositionalEmbedding(nn.Module):
     def _convolved(self, hidden: torch.Tensor) -> torch.Tensor:
         windows, frames, channels = hidden.shape
         kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
-        # Zeros after the frames, as many as one end needs: a transform is circular, so the zeros
-        # serve both ends.
+        # The zeros after the frames are only as many as one end needs: a transform is circular, so
+        # they serve both ends.
         length = -(-max(kernel, frames + padding) // MULTIPLE) * MULTIPLE
         spectra = self._spectra_for(length)
         # Frames come before channels in memory. Per frequency and group: windows by channels.
@@ -175,15 +175,15 @@ class FourierPositionalEmbedding(nn.Module):
         key = (length, self.conv.bias.device, self.conv.bias.dtype)
         kept = self.kept  # read once: several threads may share the model
         if kept is None or kept[0] != key:
-            with torch.inference_mode(False), torch.no_grad():  # training may use them, too
+            with torch.inference_mode(False), torch.no_grad():  # training may also use the cache
                 kept = self.kept = (key, self._spectra(length))
         return kept[1]
 
     def _spectra(self, length: int) -> torch.Tensor:
-        """The kernels' transforms, complex64, shape (frequencies * groups, in, out) of a group.
+        """Return the kernels' transforms: complex64, shape (frequencies * groups, in, out).
 
-        By a matrix product: it writes the frequencies first, as they are needed, and is faster than
-        tens of thousands of short transforms.
+        They are computed by a matrix product, which writes the frequencies first, as needed, and is
+        faster than tens of thousands of short transforms. `in` and `out` are those of a group.
         """
         weight, groups = self.conv.weight.float(), self.conv.groups
         out, width, kernel = weight.shape

@@ -1,7 +1,7 @@
-"""Access to the Hugging Face Hub: may this token write there, and what went wrong if not.
+"""Access to the Hugging Face Hub: check that the token may write there, and explain errors.
 
-Loading and publishing of models, Spaces, and data_prep's upload of datasets use it. The token
-comes from `hf auth login` or HF_TOKEN.
+Models are loaded and published with it, Spaces are published, and data_prep uploads datasets. The
+token comes from `hf auth login` or HF_TOKEN.
 """
 
 import re
@@ -15,18 +15,18 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+from huggingface_hub.utils import httpx  # the client's own, not the package of that name
 
 from music_genre.errors import InputError
 
 NO_TOKEN = "There is no token for the Hub: run `hf auth login`, or set HF_TOKEN."
-REASONS = {  # why the Hub refuses, by the status of its answer
+REASONS = {  # why the Hub refuses, by the HTTP status of its answer
     401: "it does not accept the token; `hf auth login --force` replaces it (HF_TOKEN, if it is "
     "set, takes precedence)",
     402: "the account has no credit left",
     403: "this token has no such access (to write, use a name under your own account and a token "
     "that may write; to read what is gated, ask for access at its page)",
-    404: "there is none that you may read; if it is private, run `hf auth login`",
+    404: "it does not exist or you may not read it; if it is private, run `hf auth login`",
     409: "another process is changing the repository at the same time",
     429: "there were too many requests; wait some minutes",
 }
@@ -35,8 +35,8 @@ REASONS = {  # why the Hub refuses, by the status of its answer
 def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
     """Create the repository if it does not exist, and check that it can be written to.
 
-    To be called before any long work. `private=True` of `create_repo` has no effect on a
-    repository that exists, so the visibility is checked here: private data must not become public.
+    Call it before any long work. `private=True` of `create_repo` has no effect on a repository
+    that exists, so the visibility is checked here: private data must not become public.
 
     Args:
         repo_type: `model`, `dataset` or `space`.
@@ -46,7 +46,7 @@ def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
 
     Raises:
         InputError: there is no token, it is wrong or may not write there, or the repository exists
-            and is public where `private` is asked for (or the other way round).
+            and is public although `private` is True (or the other way round).
     """
     api = HfApi()
     with explain_hub_errors(repo_id):
@@ -62,7 +62,7 @@ def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
         full_id = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
         sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
         api.create_repo(full_id, private=private, repo_type=repo_type, exist_ok=True, **sdk)
-        # create_repo accepts a public repository of another user, so the right is checked too.
+        # create_repo accepts another user's public repository, so check the write access too.
         api.auth_check(full_id, repo_type=repo_type, write=True)
         is_private = api.repo_info(full_id, repo_type=repo_type).private
     if private != is_private:
@@ -79,7 +79,7 @@ def check_access(repo_id: str, private: bool, repo_type: str = "model") -> str:
 
 @contextmanager
 def explain_hub_errors(repo_id: str, verb: str = "written") -> Iterator[None]:
-    """Turn whatever the Hub's client raises into an InputError of one sentence.
+    """Turn any error of the Hub's client into an InputError of one sentence.
 
     Args:
         verb: completes "REPO_ID cannot be ... on the Hub".
@@ -89,28 +89,28 @@ def explain_hub_errors(repo_id: str, verb: str = "written") -> Iterator[None]:
     except InputError:
         raise
     except HFValidationError as error:
-        reason = "no repository can be named so"
+        reason = "this is not a valid name for a repository"
         raise InputError(f"{repo_id} cannot be {verb} on the Hub: {reason}.") from error
-    # RuntimeError: what the uploading threads and hf_xet raise. ValueError: the card is refused.
+    # The uploading threads and hf_xet raise RuntimeError; a refused card raises ValueError.
     except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{repo_id} cannot be {verb} on the Hub: {_reason(error)}.") from error
 
 
 def _reason(error: BaseException) -> str:
-    """The reason in words, from the Hub's innermost answer if there is one."""
+    """Return the reason in words, from the Hub's innermost answer if there is one."""
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     answer = next((e for e in reversed(chain) if isinstance(e, HfHubHTTPError)), None)
-    # hf_xet, which uploads if it is installed, gives the status in words only.
+    # hf_xet, which does the uploads if it is installed, gives the status only as text.
     in_words = re.search(r"HTTP status \w+ error \((\d{3})", str(chain[-1]))
     if not answer and not in_words:
         if any(isinstance(e, httpx.HTTPError | ConnectionError | TimeoutError) for e in chain):
-            return "the connection failed or was interrupted; see whether this machine is online"
+            return "the connection failed or was interrupted; check whether this machine is online"
         return _first_line(error)
     status = answer.response.status_code if answer else int(in_words[1])
     if status == 401 and isinstance(answer, RepositoryNotFoundError):
-        status = 404  # the Hub says 401 to whoever has no token
+        status = 404  # the Hub answers 401 if there is no token
     if status >= 500:
         return f"the Hub has an internal error ({status}); try again later"
     return f"{REASONS.get(status) or _first_line(answer or error)} ({status})"

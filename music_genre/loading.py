@@ -1,7 +1,7 @@
-"""Finding and loading models: from a folder or from the Hub.
+"""Find and load models, from a folder or from the Hub.
 
-All of them are what `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM, AST, Whisper,
-and this project's form of EfficientAT.
+The model types are those that `AutoModelForAudioClassification` knows: HuBERT, wav2vec2, WavLM,
+AST, Whisper, and this project's form of EfficientAT.
 """
 
 import logging
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     StrictDataclassError,
 )
-from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+from huggingface_hub.utils import httpx  # the client's own, not the package of that name
 from safetensors import SafetensorError
 from transformers import (
     AutoFeatureExtractor,
@@ -34,11 +34,11 @@ from music_genre.hub_access import explain_hub_errors
 
 LOADING_LOGGERS = (
     "transformers.modeling_utils",  # prints a table of tensors that do not fit
-    "transformers.distributed.tensor_parallel",  # of tensors that several GPUs would not share
+    "transformers.distributed.tensor_parallel",  # lists tensors that GPUs would not share
 )
 # For models that name no window: most were trained on AudioSet, whose clips last 10 s.
 DEFAULT_WINDOW_SECONDS = 10.0
-# What this project reads of a model's repository: no checkpoints, no other forms of the weights.
+# The files of a model's repository that are read: no checkpoints, no other forms of the weights.
 MODEL_FILES = [
     "config.json",
     "preprocessor_config.json",
@@ -48,25 +48,25 @@ MODEL_FILES = [
     "train_tracks.json",
     "README.md",
 ]
-HUB_SECONDS = 10  # until a Hub that does not answer counts as out of reach
-# What transformers raises for files that are missing, wrong or cut.
+HUB_SECONDS = 10  # to wait for an answer before the Hub counts as unreachable
+# What transformers raises for files that are missing, wrong or truncated.
 UNUSABLE = (
     *(OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError),
     *(TypeError, AttributeError, ImportError),
 )
-HEAD = ("classifier.", "projector.", "layer_weights")  # how names of its tensors start
+HEAD = ("classifier.", "projector.", "layer_weights")  # how the names of its tensors start
 TRAINING_ONLY = "masked_spec_embed"  # a tensor that may be missing in serving
-# No code of a repository is run, and nobody is asked whether it may be. Weights may be stored in
-# half precision; features are float32.
+# Code from a repository is never run, and transformers must not ask whether to run it. Weights may
+# be stored in half precision, but features are float32.
 SAFE_OPTIONS = {"trust_remote_code": False, "dtype": torch.float32}
 
 
 class ModelFolder(NamedTuple):
     """Where the files of a model are on this machine."""
 
-    name: str  # as the person gave it
+    name: str  # as the user gave it
     path: Path
-    commit: str | None  # on the Hub; None for a folder of this machine
+    commit: str | None  # on the Hub; None for a local folder
 
 
 def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
@@ -91,10 +91,10 @@ def find_model(model_id: str, revision: str | None = None) -> ModelFolder:
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    """A model's folder in the Hub's cache, downloaded if the Hub answers."""
+    """Return a model's folder in the Hub's cache; download it first if the Hub answers."""
     download = partial(snapshot_download, model_id, revision=revision, allow_patterns=MODEL_FILES)
     try:
-        # snapshot_download takes no limit for its first requests, and repeats them for minutes.
+        # snapshot_download accepts no timeout for its first requests, and retries for minutes.
         HfApi().model_info(model_id, revision=revision, timeout=HUB_SECONDS)
     except RevisionNotFoundError:
         raise
@@ -108,7 +108,7 @@ def _download(model_id: str, revision: str | None) -> Path:
 
 @contextmanager
 def without_warnings(*logger_names: str) -> Iterator[None]:
-    """Silence loggers that warn about what is expected here."""
+    """Silence loggers whose warnings are expected here."""
     levels = {logging.getLogger(name): logging.getLogger(name).level for name in logger_names}
     for logger in levels:
         logger.setLevel(logging.ERROR)
@@ -120,7 +120,7 @@ def without_warnings(*logger_names: str) -> Iterator[None]:
 
 
 def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
-    """The feature extractor of a model.
+    """Load the feature extractor of a model.
 
     Raises:
         InputError: it cannot be loaded, or has no usable sampling rate.
@@ -138,10 +138,10 @@ def load_feature_extractor(found: ModelFolder) -> SequenceFeatureExtractor:
 
 
 def load_classifier(found: ModelFolder) -> PreTrainedModel:
-    """A fine-tuned model, for serving: safetensors only, no code from its repository.
+    """Load a fine-tuned model for serving: safetensors only, no code from its repository.
 
     Raises:
-        InputError: it cannot be loaded, or it is no classifier with labels from 0 on.
+        InputError: it cannot be loaded, or is not a classifier with labels numbered from 0.
     """
     try:
         with without_warnings(*LOADING_LOGGERS):
@@ -150,16 +150,17 @@ def load_classifier(found: ModelFolder) -> PreTrainedModel:
             )
     except UNUSABLE as error:
         raise unusable(found, error) from error
-    # transformers gives a model random tensors in the place of those that are missing.
+    # transformers replaces missing tensors with random ones.
     lacking = sorted(name for name in info["missing_keys"] if not name.endswith(TRAINING_ONLY))
     if head := [name for name in lacking if name.startswith(HEAD)]:
         raise InputError(
-            f"{found.name} cannot be used, as it is no classifier: {head[0]} is missing. Train "
+            f"{found.name} cannot be used, as it is not a classifier: {head[0]} is missing. Train "
             "it first."
         )
     if lacking:
         raise InputError(
-            f"{found.name} cannot be used: its weights lack {lacking[0]}. Make or download it anew."
+            f"{found.name} cannot be used: its weights lack {lacking[0]}. Make or download it "
+            "again."
         )
     if model.config.num_labels < 2:
         raise InputError(f"{found.name} cannot be used: it has one label, so nothing to choose.")

@@ -1,6 +1,6 @@
-"""Which number format a model computes in, and why: one rule for training and for serving.
+"""Choose the number format that a model computes in, by one rule for training and serving.
 
-name, reason = fast_precision(torch.device("cuda"))  # training takes this
+name, reason = fast_precision(torch.device("cuda"))  # training uses this
 name = serving_precision(model, features)  # serving also checks the probabilities
 """
 
@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_PROBABILITY_CHANGE = 1e-2  # that serving accepts for speed
 MIN_PARAMETERS = 1_000_000  # a smaller model is fast anyway, and casting its weights costs time
-MAX_WINDOWS = 64  # of 3 s take DistilHuBERT's convolutions 2.5 GB; a batch of songs has hundreds
+MAX_WINDOWS = 64  # 64 of 3 s take 2.5 GB in DistilHuBERT's convolutions; song batches have hundreds
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
-    """The number format in which a device multiplies matrices fastest, and the reason.
+    """Return the number format in which a device multiplies matrices fastest, and the reason.
 
-    No clock is read: the same machine always gives the same answer.
+    Nothing is timed, so the same machine always gives the same answer.
 
     Returns:
         A key of DTYPES, and a reason to show to a person.
@@ -34,15 +34,15 @@ def fast_precision(device: torch.device) -> tuple[str, str]:
             return "bf16", "this CPU multiplies matrices in it (AMX)"
         if capabilities.get("avx512_bf16"):
             return "bf16", "this CPU multiplies vectors in it (AVX-512 BF16)"
-    return "fp32", "this hardware is not faster in any other"
+    return "fp32", "no other format is faster on this hardware"
 
 
 def serving_precision(model: PreTrainedModel, features: torch.Tensor) -> str:
-    """The precision to serve a model in: the fast one where it gives the same probabilities.
+    """Return the precision to serve a model in: the fast one if it gives the same probabilities.
 
     Args:
         model: an audio classifier in evaluation mode.
-        features: of some windows, on the model's device, as `extract_features` gives them.
+        features: those of some windows, from `extract_features`, on the model's device.
 
     Returns:
         A key of DTYPES.
@@ -53,15 +53,15 @@ def serving_precision(model: PreTrainedModel, features: torch.Tensor) -> str:
         return "fp32"
     exact, rounded = (probabilities_in(name, model, features) for name in ("fp32", precision))
     change = float((exact - rounded).abs().max())
-    return precision if change <= MAX_PROBABILITY_CHANGE else "fp32"  # also where it is NaN
+    return precision if change <= MAX_PROBABILITY_CHANGE else "fp32"  # also if it is NaN
 
 
 def probabilities_in(
     precision: str, model: PreTrainedModel, features: torch.Tensor
 ) -> torch.Tensor:
-    """Probabilities of windows, float32, shape (windows, labels), computed in a key of DTYPES.
+    """Return the windows' probabilities, float32, shape (windows, labels), computed in `precision`.
 
-    MAX_WINDOWS of them are in one pass.
+    Each pass takes at most MAX_WINDOWS windows.
     """
     device_type, dtype = features.device.type, DTYPES[precision]
     with torch.inference_mode(), torch.autocast(device_type, dtype, enabled=precision != "fp32"):

@@ -190,7 +190,7 @@ def changed(model: Path, folder: Path, config: dict | None = None, **tensors) ->
 @pytest.mark.parametrize(
     ("config", "tensors", "message"),
     [
-        ({}, {"classifier.weight": None}, "as it is no classifier: classifier.weight is missing"),
+        ({}, {"classifier.weight": None}, "it is not a classifier: classifier.weight is missing"),
         ({}, {ATTENTION: None}, f"its weights lack {ATTENTION}"),
         ({}, {"classifier.weight": torch.zeros(3, 3)}, "cannot be loaded as an audio classifier"),
         ({"id2label": {str(i + 1): g for i, g in enumerate(GENRES)}}, {}, "numbered from 0"),
@@ -227,7 +227,7 @@ def test_an_ast_without_its_head_is_refused(tmp_path):
     assert len(GenreClassifier(tmp_path / "whole").labels) == 3
     for name in ("classifier.dense.weight", "classifier.layernorm.weight"):
         folder = changed(tmp_path / "whole", tmp_path / name, **{name: None})
-        with pytest.raises(InputError, match=f"no classifier: {name} is missing"):
+        with pytest.raises(InputError, match=f"not a classifier: {name} is missing"):
             GenreClassifier(folder)
 
 

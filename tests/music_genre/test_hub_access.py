@@ -53,7 +53,7 @@ IN_WORDS = "HTTP status client error (403 Forbidden), domain: https://huggingfac
         (answer(500), answer(409), "another process is changing the repository"),
         (answer(400, "The card is bad.\nSee line 3."), None, "Hub: The card is bad (400)."),
         (RuntimeError("cannot upload"), RuntimeError(IN_WORDS), "this token has no such access"),
-        (RuntimeError("no"), ConnectionError(), "the connection failed or was interrupted; see"),
+        (RuntimeError("no"), ConnectionError(), "the connection failed or was interrupted; check"),
         (ValueError("no:\nno"), None, "you/x cannot be written on the Hub: no."),
     ],
 )

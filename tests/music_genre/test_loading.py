@@ -42,7 +42,7 @@ def test_a_folder_is_a_model_without_a_commit(tiny_classifier, tmp_path):
     assert find_model(str(tiny_classifier)).commit is None
     assert "no config.json" in sentence(str(tmp_path))
     assert "no revision v1" in sentence(str(tiny_classifier), "v1")
-    assert "no repository can be named so" in sentence(str(tmp_path / "nothing" / "there"))
+    assert "this is not a valid name" in sentence(str(tmp_path / "nothing" / "there"))
 
 
 def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
@@ -76,7 +76,7 @@ def test_what_the_hub_does_not_have_is_one_sentence(online):
         ("you/tiny", "v9"),
     ):
         at = f" at {revision}" if revision else ""
-        expected = f"{model_id}{at} cannot be found here or on the Hub: there is none that you may"
+        expected = f"{model_id}{at} cannot be found here or on the Hub: it does not exist or"
         assert sentence(model_id, revision).startswith(expected)
     gone = {"X-Error-Code": "RevisionNotFound"}
     online.faults.append(Fault("GET", "/revision/main", status=404, headers=gone))
@@ -98,7 +98,7 @@ def test_a_hub_in_trouble_is_one_sentence(online, status, mend):
 def test_who_has_no_token_hears_that_there_is_no_such_model(online):
     missing = {"X-Error-Code": "RepoNotFound"}
     online.faults.append(Fault("GET", "/api/models/you/missing", status=401, headers=missing))
-    assert "there is none that you may read" in sentence("you/missing")
+    assert "it does not exist or you may not read it" in sentence("you/missing")
 
 
 def test_a_storage_that_cannot_be_reached_is_one_sentence(online, monkeypatch):

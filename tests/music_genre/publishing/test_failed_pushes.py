@@ -28,7 +28,7 @@ COMMIT = ("POST", "/commit/main$")
         ("you/x", "hf_wrong", None, "does not accept the token"),
         ("you/x", READER, None, "The token for the Hub may only read"),
         ("somebody/else", WRITER, None, "this token has no such access"),
-        ("you/a b", WRITER, None, "no repository can be named so"),
+        ("you/a b", WRITER, None, "this is not a valid name for a repository"),
         ("you/public", WRITER, None, "you/public exists and is public"),
         ("you/x", WRITER, Fault("POST", "/api/repos/create", 429), "wait some minutes"),
         ("you/x", WRITER, Fault("POST", "/objects/batch", 403), "this token has no such access"),
