@@ -1,4 +1,4 @@
-"""Calibration: of the predictions with a confidence of 80 %, about 80 % should be right.
+"""Calibration: about 80 % of the predictions with a confidence of 80 % should be right.
 
 One temperature is fitted on the validation clips (Guo et al., "On Calibration of Modern Neural
 Networks", ICML 2017, section 4.2) and folded into the last layer, so that `GenreClassifier`, a
@@ -19,7 +19,7 @@ TEMPERATURES = (0.25, 4.0)
 
 
 def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Negative log-likelihoods, shape (clips,), of probabilities, shape (clips, labels).
+    """Return the negative log-likelihoods, shape (clips,), for probabilities (clips, labels).
 
     references: int, shape (clips,).
     """
@@ -28,19 +28,19 @@ def clip_losses(probabilities: np.ndarray, references: np.ndarray) -> np.ndarray
 
 
 def with_temperature(window_probabilities: Sequence[np.ndarray], temperature: float) -> np.ndarray:
-    """The clips' probabilities, shape (clips, labels), with logits divided by a temperature.
+    """Return the clips' probabilities, shape (clips, labels), with logits divided by `temperature`.
 
-    window_probabilities: of each clip those of its windows, shape (windows, labels).
+    window_probabilities: for each clip, the probabilities of its windows, shape (windows, labels).
     """
     sharpened = (np.asarray(p, dtype=np.float64) ** (1 / temperature) for p in window_probabilities)
     return np.stack([(p / p.sum(-1, keepdims=True)).mean(0) for p in sharpened])
 
 
 def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.ndarray) -> float:
-    """The temperature between 1/4 and 4 that minimises the negative log-likelihood.
+    """Return the temperature between 1/4 and 4 that minimises the negative log-likelihood.
 
-    A weak prior, log-normal around 1, keeps it moderate where a few clips are all right; with more
-    than about fifty clips it hardly matters.
+    A weak log-normal prior around 1 keeps it moderate if there are only a few clips and all are
+    correct; with more than about fifty clips the prior hardly matters.
     """
 
     def loss(log_temperature: float) -> float:
@@ -51,19 +51,19 @@ def fit_temperature(window_probabilities: Sequence[np.ndarray], references: np.n
 
 
 def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
-    """Divide weights and bias of the model's last linear layer, and with them its logits."""
+    """Divide the weights and bias of the model's last linear layer, and so its logits."""
     with torch.no_grad():
         for parameter in last_layer(model).parameters():
             parameter /= temperature
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear:
-    """AST has a norm before it."""
+    """Return the model's last linear layer; in AST, it follows a norm."""
     return getattr(model.classifier, "dense", model.classifier)
 
 
 def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[str, float]]:
-    """Mean `confidence`, `accuracy` and `n` for each tenth of confidence that occurs, rising.
+    """Mean `confidence`, `accuracy` and `n` for each non-empty tenth of confidence, ascending.
 
     Confidence is the probability of the predicted genre.
     """
@@ -76,6 +76,6 @@ def reliability(probabilities: np.ndarray, references: np.ndarray) -> list[dict[
 
 
 def expected_calibration_error(bins: list[dict[str, float]]) -> float:
-    """Mean distance between confidence and accuracy over the clips, from `reliability`."""
+    """Return the mean distance between confidence and accuracy over all clips of `reliability`."""
     n = sum(b["n"] for b in bins)
     return sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / n

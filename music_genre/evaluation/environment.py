@@ -1,4 +1,4 @@
-"""What a run was computed with, for report.json: packages and hardware."""
+"""The packages and the hardware that a run used, for report.json."""
 
 import importlib.metadata
 import platform
@@ -15,9 +15,9 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device | None = None, num_processes: int = 1) -> str:
-    """What num_processes compute on: GPUs by their name, or the number of CPU cores.
+    """Describe the hardware of num_processes: GPUs by their name, or the number of CPU cores.
 
-    device: of one process; by default a GPU if there is one.
+    device: the device of one process; by default a GPU if there is one.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":

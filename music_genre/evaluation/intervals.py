@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over artists: tracks of one artist succeed and fail together."""
+"""Intervals by bootstrap over artists, because tracks of one artist succeed or fail together."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from music_genre.genre_names import artist_key
 
 
 def artist_groups(artists: Sequence[str]) -> np.ndarray:
-    """The artist of each clip in one spelling, or its number where that is unknown; shape (clips,).
+    """Return each clip's artist in one spelling, or the clip's number if unknown; shape (clips,).
 
-    Spellings are those by which data_prep splits: guests are left out.
+    data_prep splits by the same spelling, which leaves out guest artists.
     """
     return np.array([artist_key(artist or "") or f"clip {i}" for i, artist in enumerate(artists)])
 
@@ -21,15 +21,15 @@ def mean_interval(
 ) -> tuple[float, float]:
     """Interval of the mean of `values`, by bootstrap over groups (percentiles of 10,000 draws).
 
-    If all tracks are right, or none, every draw gives the same mean; the interval is then Wilson's,
-    of as many trials as there are groups.
+    If all tracks are right, or none is, every draw gives the same mean. The interval is then
+    Wilson's, for as many trials as there are groups.
 
-    One group says nothing of others: the interval is then 0 to 1, or without bounds where values
+    A single group says nothing about others. The interval is then 0 to 1, or unbounded if values
     are not from 0 to 1.
 
     Args:
-        values: shape (tracks,): the share of seeds that are right, or differences of two models.
-        groups: shape (tracks,): the artist of each, or something unique where it is unknown.
+        values: shape (tracks,): the share of seeds that are right, or the difference of two models.
+        groups: shape (tracks,): the artist of each track, or a unique value if unknown.
     """
     _, group = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
@@ -56,6 +56,6 @@ def mean_interval(
 def is_lower(losses: np.ndarray, others: np.ndarray, groups: np.ndarray) -> bool:
     """Whether the mean of `losses` is lower than that of `others` in 95 % of draws of artists.
 
-    losses, others: of two models on the same clips, by the artists `groups`; shape (clips,).
+    losses, others: two models' losses on the same clips; groups: the artists; shape (clips,).
     """
     return mean_interval(losses - others, groups, confidence=0.9)[1] < 0

@@ -1,4 +1,4 @@
-"""Metrics of a split: accuracy with its interval and macro-F1, by `evaluate`, without network."""
+"""Metrics of a split: accuracy with its interval and macro-F1, by `evaluate` without a network."""
 
 import tempfile
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class GenreMetrics(evaluate.Metric):
     """
 
     def __init__(self) -> None:
-        # No cache file that processes would share, no folder in HF_HOME: it may be read-only.
+        # Avoid a cache file that processes would share, and HF_HOME, which may be read-only.
         super().__init__(keep_in_memory=True, cache_dir=tempfile.gettempdir())
 
     def _info(self) -> evaluate.MetricInfo:
@@ -49,7 +49,7 @@ class GenreMetrics(evaluate.Metric):
 
 
 def negative_log_likelihood(probabilities: np.ndarray, references: np.ndarray) -> float:
-    """Mean over clips, of arguments as for `clip_losses`."""
+    """Return the mean over clips of `clip_losses`, which takes the same arguments."""
     return float(clip_losses(probabilities, references).mean())
 
 
@@ -75,7 +75,7 @@ class SplitScore:
     """
 
     track_ids: list[str]
-    artists: list[str]  # empty where it is unknown
+    artists: list[str]  # an empty string if unknown
     references: np.ndarray
     probabilities: np.ndarray
     short_probabilities: np.ndarray  # of SHORT_SECONDS from the middle of each clip
@@ -111,13 +111,13 @@ class SplitScore:
 
 
 def describe_summary(name: str, summary: dict[str, Any]) -> str:
-    """A split's part of report.json, for a person: three lines."""
+    """Describe a split's part of report.json to a person, in three lines."""
     low, high = summary["accuracy_ci95"]
     one_pass, unknown = summary["one_pass"], summary["n_artist_unknown"]
     all_at_once = "."
     if one_pass:
         all_at_once = (
-            f"; from each clip at once, as a plain pipeline does: {one_pass['accuracy']:.3f}."
+            f"; in one pass over each clip, as in a plain pipeline: {one_pass['accuracy']:.3f}."
         )
     return (
         f"{name}: accuracy {summary['accuracy']:.3f} on {summary['n']} tracks, "

@@ -1,18 +1,18 @@
-"""One pass of a model over a whole clip, as a plain transformers `pipeline` makes it.
+"""One pass of a model over a whole clip, as in a plain transformers `pipeline`.
 
-`GenreClassifier` averages over windows of the length of training. Who loads a published model in a
-`pipeline` gets one pass instead, so both are measured.
+`GenreClassifier` averages over windows as long as in training. Anyone who loads a published model
+in a `pipeline` gets one pass instead, so both are measured.
 """
 
 import numpy as np
 from transformers import AudioClassificationPipeline, PreTrainedModel, SequenceFeatureExtractor
 
-SECONDS = 0.1, 60.0  # shorter clips have no frame; attention over longer ones fills the memory
+SECONDS = 0.1, 60.0  # shorter clips give no frame; attention over longer ones fills the memory
 AST_FRAME_SECONDS = 0.01
 
 
 def seconds_in_one_pass(feature_extractor: SequenceFeatureExtractor) -> float | None:
-    """The seconds at the start of a file that one pass uses; None if it uses the whole file."""
+    """Return how many seconds of a file's start one pass uses; None if it uses the whole file."""
     if hasattr(feature_extractor, "n_samples"):  # Whisper
         return feature_extractor.n_samples / feature_extractor.sampling_rate
     if hasattr(feature_extractor, "max_length"):  # AST
@@ -23,9 +23,9 @@ def seconds_in_one_pass(feature_extractor: SequenceFeatureExtractor) -> float | 
 def classify_in_one_pass(
     model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor, waveform: np.ndarray
 ) -> np.ndarray | None:
-    """Probabilities of transformers' own pipeline: float64, shape (labels,).
+    """Return the probabilities of transformers' own pipeline: float64, shape (labels,).
 
-    None if the clip, float32 of shape (samples,), is too short or too long for one pass.
+    They are None if the clip, float32 of shape (samples,), is too short or too long for one pass.
     """
     seconds = len(waveform) / feature_extractor.sampling_rate
     is_cut = seconds_in_one_pass(feature_extractor) is not None

@@ -12,7 +12,7 @@ from music_genre.evaluation.metrics import SplitScore
 BLUE, ORANGE = "#3266a8", "#d9772b"
 
 
-@rc_context({"text.parse_math": False})  # a name such as "My $_$ music" is no formula
+@rc_context({"text.parse_math": False})  # a name such as "My $_$ music" is not a formula
 def plot_confusion_matrix(path: Path, score: SplitScore, labels: Sequence[str], title: str) -> None:
     n = len(labels)
     size = min(24.0, max(7.0, 0.35 * n))  # inches; hundreds of genres get small letters
@@ -65,6 +65,6 @@ def plot_learning_curves(path: Path, log_history: list[dict]) -> None:
     left.set(xlabel="epoch", title="loss", ylim=(0, None))
     right.set(xlabel="epoch", title="accuracy", ylim=(0, 1))
     for axes in (left, right):
-        if axes.lines:  # a run without validation has none on the right
+        if axes.lines:  # without validation, there are none on the right
             axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

@@ -10,10 +10,10 @@ from music_genre.evaluation.metrics import SplitScore
 
 
 def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> None:
-    """One row per track: track, artist, genre, three predictions, probability of every genre.
+    """Write one row per track: track, artist, genre, three predictions, each genre's probability.
 
-    The probabilities are those of `prediction`; `short_prediction` is for the middle of the track,
-    `one_pass_prediction` of a plain `pipeline`, empty where that was not measured.
+    The probabilities are those of `prediction`. `short_prediction` is for the middle of the track;
+    `one_pass_prediction` is by a plain `pipeline`, and empty if it was not measured.
     """
     names = np.array(labels)
     one_pass = score.one_pass_probabilities
@@ -31,5 +31,5 @@ def write_predictions(path: Path, score: SplitScore, labels: Sequence[str]) -> N
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:
-    """The rows of such a file; a genre that is called as a column has a number added."""
+    """Return the rows of such a file; a genre with a column's name gets a number appended."""
     return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")

@@ -13,9 +13,9 @@ SEEDS_FILE = "seeds.json"
 
 
 def summarize_seeds(folders: list[Path]) -> dict:
-    """Summarize the finished runs in `folders`; write seeds.json beside them.
+    """Summarize the finished runs in `folders`, and write seeds.json beside them.
 
-    The interval is of the mean accuracy: a track is drawn with its predictions by all seeds.
+    The interval is that of the mean accuracy: a track is drawn with its predictions by all seeds.
     """
     reports = {folder: read_report(folder) for folder in folders}
     summary: dict = {"runs": {f.name: r["seed"] for f, r in reports.items()}}
@@ -41,7 +41,7 @@ def summarize_seeds(folders: list[Path]) -> dict:
 
 
 def describe_seeds(summary: dict) -> str:
-    """The summary as a Markdown table."""
+    """Return the summary as a Markdown table."""
     lines = [
         f"| {len(summary['runs'])} seeds | tracks | accuracy | 95 % interval | macro-F1 "
         "| 2 s only |",

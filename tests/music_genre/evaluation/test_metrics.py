@@ -81,5 +81,5 @@ def test_a_person_reads_what_the_interval_is_over():
     assert first == "a: accuracy 0.250 on 4 tracks, macro-F1 0.200."
     assert second.endswith("over 2 artists and 1 tracks whose artist is unknown.")
     assert third.endswith(
-        "accuracy 0.250; from each clip at once, as a plain pipeline does: 0.250."
+        "accuracy 0.250; in one pass over each clip, as in a plain pipeline: 0.250."
     )
