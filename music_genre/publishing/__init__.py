@@ -1,4 +1,4 @@
-"""A finished run on the Hub: access, card, ONNX, and the demo as a Space.
+"""Publish a finished run on the Hub, with its card and ONNX form, and the demo as a Space.
 
-It reads what a run left in its folder, report.json above all; it does not train or measure.
+It reads the files in a run's folder, above all report.json; it does not train or measure.
 """

@@ -1,6 +1,6 @@
 """The model card, written from report.json alone: it states what was measured and nothing else.
 
-Its text is the template card.md, in Jinja.
+Its text is in card.md, a Jinja template.
 """
 
 import math
@@ -18,17 +18,17 @@ from music_genre.report import (
     why_not_in_headline,
 )
 
-# A copy of the project puts its own address here and elsewhere; CONTRIBUTING.md says how.
+# A copy of the project puts its own address here and elsewhere; see CONTRIBUTING.md.
 REPOSITORY = "https://github.com/you/music-genre"
 TEMPLATE = Path(__file__).with_name("card.md")
 GTZAN_ON_THE_HUB = "marsyas/gtzan"
-# In the names of models that were pretrained on speech.
+# Parts of the names of models that were pretrained on speech.
 SPEECH_NAMES = ("hubert", "wav2vec2", "wavlm", "whisper")
 EXAMPLE_FILE = "example.ogg"
-OWN_LICENSE = "apache-2.0"  # of weights that come from no other model
-# Model types that transformers lacks: the file of the repository that holds their code.
+OWN_LICENSE = "apache-2.0"  # for weights that do not come from another model
+# Model types that transformers lacks, and the file in the repository that holds their code.
 CUSTOM_CODE = {"efficientat": "modeling_efficientat.py"}
-# Where the pretrained weights of a model type are all from one place, under one licence.
+# Model types whose pretrained weights all come from one place: their licence and origin.
 PRETRAINED = {
     "efficientat": (
         "mit",
@@ -48,8 +48,8 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
 
     Args:
         repo_id: what a user writes to load the model: an id on the Hub, or a folder.
-        base_license: `license`, and where the base model's card has them `license_name` and
-            `license_link`; None if they are unknown.
+        base_license: `license`, plus `license_name` and `license_link` if the base model's card
+            has them; None if unknown.
 
     Raises:
         KeyError, TypeError or ValueError: the report is not one that train_hf.py wrote.
@@ -95,12 +95,12 @@ def model_card(report: dict, repo_id: str, base_license: dict[str, str] | None =
 
 
 def plain(name: str) -> str:
-    """A name that somebody chose, as text of one line that Markdown and HTML leave alone."""
+    """Return a user-chosen name as one line that Markdown and HTML show literally."""
     return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(name.split()))
 
 
 def _values(report: dict) -> dict:
-    """What the template needs besides the report itself."""
+    """Return the values that the template needs besides the report itself."""
     shown_name = split_in_pictures(report)
     results = {split: _result(report[split]) for split in ("validation", "test") if report[split]}
     shown, is_new = results[shown_name], report["from_scratch"]
@@ -124,7 +124,7 @@ def _values(report: dict) -> dict:
         "is_speech": not is_new and any(n in model.lower() for n in SPEECH_NAMES),
         "version_list": _pairs(report["versions"]),
         "recipe_list": _pairs(report["train"].get("recipe", {})),
-        # Names of files and artists: of one's own music they stay at home.
+        # These files name files and artists, which stay private for the user's own music.
         "predictions_files": [PREDICTIONS_FILES[name] for name in results]
         if is_gtzan(report)
         else [],
@@ -144,7 +144,7 @@ def _values(report: dict) -> dict:
 
 
 def _result(score: dict) -> dict:
-    """A split's scores, with names and intervals as text."""
+    """Return a split's scores, with names and intervals as text."""
     interval = score["accuracy_ci95"]
     is_known = interval and all(map(math.isfinite, interval))
     return score | {
@@ -158,7 +158,7 @@ def _pairs(values: dict) -> str:
 
 
 def _eval_results(report: dict) -> list[EvalResult]:
-    """The model-index: accuracy and macro-F1 of every split that is fit to stand for the model."""
+    """Return the model-index: accuracy and macro-F1 of every split that represents the model."""
     if report["is_synthetic"]:
         dataset_type = "synthetic"
     else:

@@ -1,9 +1,9 @@
-"""The commands that publish: a finished training run, or the demo as a Space. Private by default.
+"""Commands that publish a finished training run, or the demo as a Space; private by default.
 
     music-genre publish runs/distilhubert-gtzan you/distilhubert-gtzan
     music-genre space you/music-genre --model you/distilhubert-gtzan
 
-In a checkout `python -m music_genre publish ...`. The token comes from `hf auth login` or HF_TOKEN.
+In a checkout, `python -m music_genre publish`. The token comes from `hf auth login` or HF_TOKEN.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def add_publish_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="a training run's, e.g. runs/NAME")
+    parser.add_argument("folder", type=Path, help="folder of a training run, e.g. runs/NAME")
     parser.add_argument("repo_id", help="USER/NAME of the model")
     parser.add_argument("--public", action="store_true", help="default: private")
 
@@ -27,7 +27,7 @@ def publish(arguments: argparse.Namespace) -> None:
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("repo_id", help="USER/NAME of the Space")
-    parser.add_argument("--model", required=True, metavar="USER/NAME", help="what it shows")
+    parser.add_argument("--model", required=True, metavar="USER/NAME", help="model to show")
     parser.add_argument("--public", action="store_true", help="default: private")
 
 

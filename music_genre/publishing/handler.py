@@ -1,8 +1,8 @@
-"""Serve this model on Inference Endpoints: windows over the whole file, and their mean.
+"""Serve this model on Inference Endpoints: average over windows of the whole file.
 
-That is how the model was measured; the Endpoint's own pipeline would process a file in one pass.
-This file is published with each model and stands alone: it needs what the Endpoint's image has,
-torch, transformers and the program ffmpeg.
+The model was measured in this way; the Endpoint's own pipeline would process a file in one pass.
+This file is published with each model and needs no other code of the project, only what the
+Endpoint's image has: torch, transformers and the program ffmpeg.
 
     POST audio (Content-Type: audio/mpeg, audio/wav, ...), or {"inputs": "<base64 of a file>"}
     answer: [{"label": "jazz", "score": 0.93}, ...], the likeliest first
@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from transformers import pipeline
 
-MAX_SECONDS = 3600  # of a file; the rest is not used
-MAX_DECODING_SECONDS = 60  # an hour of MP3 takes about 5; a file may be made to take for ever
+MAX_SECONDS = 3600  # per file; the rest is not used
+MAX_DECODING_SECONDS = 60  # an hour of MP3 takes about 5; a malicious file could take forever
 BATCH_SIZE = 16  # windows in one pass
-MAX_GAP = 0.1  # of a window; as music_genre/windows.py
+MAX_GAP = 0.1  # of a window, as in music_genre/windows.py
 # Containers that hold their own samples; ffmpeg would follow a playlist to other files and hosts.
 CONTAINERS = "aac,ac3,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,mp3,ogg,wav,w64"
 
@@ -34,7 +34,7 @@ class EndpointHandler:
             "audio-classification",
             path,
             device=0 if torch.cuda.is_available() else -1,
-            # A model that transformers lacks is published with its code, beside this file.
+            # If transformers lacks the model type, its code is published beside this file.
             trust_remote_code=Path(path, "modeling_efficientat.py").is_file(),
             model_kwargs={"use_safetensors": True},
             batch_size=BATCH_SIZE,
@@ -44,10 +44,10 @@ class EndpointHandler:
         self.window = int(getattr(self.config, "window_seconds", 10.0) * self.rate)
 
     def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
-        """Classify `data["inputs"]`, a file's bytes or their base64; `top_k` is a parameter.
+        """Classify `data["inputs"]`, a file's bytes or their base64; `parameters` may have `top_k`.
 
         Raises:
-            ValueError: not audio, or nothing in it; the toolkit answers with status 400.
+            ValueError: the input is not audio or is empty; the toolkit answers with status 400.
         """
         parameters = data.get("parameters") or {}
         is_known = isinstance(parameters, dict) and isinstance(parameters.get("top_k"), int | None)
@@ -79,7 +79,7 @@ def as_bytes(inputs: Any) -> bytes:
 
 
 def decode(content: bytes, rate: int) -> np.ndarray:
-    """A mono float32 waveform, shape (samples,), at `rate` hertz."""
+    """Return a mono float32 waveform, shape (samples,), at `rate` hertz."""
     with tempfile.NamedTemporaryFile() as file:  # MP4 may have to be read from its end
         file.write(content)
         file.flush()

@@ -1,7 +1,7 @@
 """Publish a finished training run on the Hub, in one commit.
 
-With the model goes what its user needs: no checkpoints, optimiser states, pickles or audio of the
-data, and no names of one's own files. `music-genre publish` calls it, and train_hf.py.
+Only files that a user of the model needs are uploaded: no checkpoints, optimiser states, pickles or
+audio of the data, and no names of one's own files. `music-genre publish` and train_hf.py call it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.utils import httpx  # the client's own: not the package of that name
+from huggingface_hub.utils import httpx  # the client's own, not the package of that name
 
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
@@ -22,7 +22,7 @@ from music_genre.publishing.onnx import ONNX_FILE, QUANTIZED_FILE, OnnxError, ex
 from music_genre.report import PREDICTIONS_FILES, headline_split, read_report, write_report
 
 WEIGHTS_FILE = "model.safetensors"
-# A clip for the widget on the model's page, synthesised by this project: nobody has rights in it.
+# A clip for the widget on the model's page, synthesised by this project: nobody owns rights in it.
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "jazz.ogg"
 HANDLER = Path(__file__).with_name("handler.py")  # for Inference Endpoints
 PUBLISHED = (
@@ -41,20 +41,20 @@ PUBLISHED = (
     QUANTIZED_FILE,
     *CUSTOM_CODE.values(),
 )
-# They name files and artists, and what is in a repository's history stays there when it is made
-# public: so they go up for GTZAN alone.
+# These name files and artists, and a repository keeps its history when it is made public, so they
+# are uploaded only for GTZAN.
 PREDICTIONS = tuple(PREDICTIONS_FILES.values())
 
 
 def publish(folder: Path, repo_id: str, private: bool = True) -> str:
-    """Upload a finished run. What the Hub has already is not sent again.
+    """Upload a finished run. Files that the Hub already has are not sent again.
 
     Returns:
         The address of the commit.
 
     Raises:
-        InputError: no finished run, synthesised music, or the Hub refused; the folder is complete
-            whatever happens, and the message says how to try again.
+        InputError: there is no finished run, it was trained on synthesised music, or the Hub
+            refused. The folder is complete in any case, and the message says how to try again.
     """
     report = read_finished(folder)
     try:
@@ -70,10 +70,10 @@ def publish(folder: Path, repo_id: str, private: bool = True) -> str:
 
 
 def read_finished(folder: Path) -> dict[str, Any]:
-    """The report of a run that may be published, with the model's type and sampling rate.
+    """Return the report of a run that may be published, with the model's type and sampling rate.
 
     Raises:
-        InputError: why it may not.
+        InputError: the run may not be published; the message says why.
     """
     report = read_report(folder) or {}
     # A report of another program has no figures to write a card from.
@@ -101,7 +101,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> None:
-    """Add what only a published model needs: ONNX forms, the example, handler.py, the card.
+    """Add the files that only a published model needs: ONNX forms, example, handler.py and card.
 
     A second call writes the same bytes, so that a second try does not upload them again.
     """
@@ -113,7 +113,7 @@ def add_published_files(folder: Path, report: dict[str, Any], full_id: str) -> N
 
 
 def read_base_license(report: dict[str, Any]) -> dict[str, str] | None:
-    """The licence in the card of the model that was fine-tuned; None if it cannot be read."""
+    """Return the licence fields of the base model's card; None if it cannot be read."""
     if report["from_scratch"] or not report["base_model"]:
         return None
     try:
@@ -126,14 +126,14 @@ def read_base_license(report: dict[str, Any]) -> dict[str, str] | None:
 
 
 def add_onnx(folder: Path, report: dict[str, Any]) -> bool:
-    """Export to ONNX unless that was done for these weights; returns whether the report changed."""
+    """Export to ONNX unless it was done for these weights; return whether the report changed."""
     sha256 = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     known = report.get("onnx")
     if known and known.get("weights_sha256") == sha256:
         names = [ONNX_FILE, QUANTIZED_FILE] if known["quantized"]["is_kept"] else [ONNX_FILE]
         if all((folder / name).is_file() for name in names):
             return False
-    for name in (ONNX_FILE, QUANTIZED_FILE):  # of other weights
+    for name in (ONNX_FILE, QUANTIZED_FILE):  # these are from other weights
         (folder / name).unlink(missing_ok=True)
     print("Making the ONNX forms and comparing them with the model, which takes minutes.")
     try:

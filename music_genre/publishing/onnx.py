@@ -1,11 +1,12 @@
 """Export a model for ONNX Runtime and browsers, and check it against PyTorch.
 
-`music-genre publish` writes onnx/model.onnx into the folder, and onnx/model_quantized.onnx, its
-int8 form, if that gives the same answers. The graph's input is the model's main input
-(`input_values` or `input_features`), float32, shape (batch, ...), what the feature extractor makes
-of windows. EfficientAT's graph has its feature extractor inside and takes waveforms, shape (batch,
-samples). `logits` has the shape (batch, labels). In the int8 form, weights of matrix products are
-int8; convolutions stay in float32. transformers.js takes it by default in a browser.
+`music-genre publish` writes onnx/model.onnx into the folder, and its int8 form,
+onnx/model_quantized.onnx, if that gives the same answers. The graph's input is the model's main
+input (`input_values` or `input_features`): the feature extractor's output for windows, float32,
+shape (batch, ...). EfficientAT's graph includes its feature extractor and takes waveforms, shape
+(batch, samples). The output `logits` has the shape (batch, labels). In the int8 form, the weights
+of matrix products are int8, and convolutions stay in float32. transformers.js uses the int8 form by
+default in a browser.
 """
 
 import os
@@ -28,9 +29,9 @@ ONNX_FILE = "onnx/model.onnx"  # where optimum and transformers.js look
 QUANTIZED_FILE = "onnx/model_quantized.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MAX_DIFFERENCE = 1e-4  # of a logit: float32 sums in another order differ by about 1e-6
-# How much a genre's probability may change, as the mean over windows, in the same model.
+# How much a genre's probability may change, as a mean over windows, if the int8 form is to be kept.
 MAX_MEAN_DIFFERENCE = 0.05
-CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must take any length
+CHECKED_LENGTHS = (1.0, 0.5, 2.3)  # in windows: the graph must accept any length
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"  # ten synthesised pieces of 10 s
 # Types of audio classifiers that transformers.js 4.3 knows
 TRANSFORMERS_JS = ("audio-spectrogram-transformer", "hubert", "wav2vec2", "wavlm")
@@ -44,8 +45,8 @@ def export(folder: Path) -> dict[str, Any]:
     """Write onnx/model.onnx into a model's folder, completely or not at all, and its int8 form.
 
     Returns:
-        `max_difference` of a logit from PyTorch's; `quantized`, what `compare` returns of the int8
-        form, and whether it `is_kept`; `transformers_js`, whether that knows such models.
+        `max_difference` of a logit from PyTorch's; `quantized`, the result of `compare` for the
+        int8 form and whether it `is_kept`; `transformers_js`, whether it knows this model type.
 
     Raises:
         OnnxError: packages are missing, the exporter fails, or the graph computes other numbers.
@@ -54,7 +55,7 @@ def export(folder: Path) -> dict[str, Any]:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise OnnxError(f"The export to ONNX needs {', '.join(missing)}: install them with pip.")
     classifier = GenreClassifier(folder, device="cpu", precision="fp32")
-    model = load_classifier(find_model(str(folder)))  # without modules for the CPU
+    model = load_classifier(find_model(str(folder)))  # without the faster modules for CPUs
     graph = Logits(model, front_end(classifier)).eval()
     path, quantized_path = folder / ONNX_FILE, folder / QUANTIZED_FILE
     unchecked = path.with_suffix(".partial")
@@ -92,19 +93,19 @@ def noise(classifier: GenreClassifier, batch: int, n_windows: float) -> list[np.
 
 
 def front_end(classifier: GenreClassifier) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """What the graph does with waveforms before the model, if the feature extractor is in torch."""
+    """Return the feature extractor as a function for the graph; None if it is not in torch."""
     return getattr(classifier.feature_extractor, "log_mel", None)
 
 
 def graph_input(classifier: GenreClassifier, waveforms: list[np.ndarray]) -> torch.Tensor:
-    """What the graph takes for these windows: float32, shape (batch, ...)."""
+    """Return the graph's input for these windows: float32, shape (batch, ...)."""
     if front_end(classifier):
         return torch.from_numpy(np.stack(waveforms))
     return extract_features(classifier.feature_extractor, waveforms)
 
 
 class Logits(torch.nn.Module):
-    """A model with one output, a tensor, for the graph; with a front end, of waveforms."""
+    """A model whose only output is the logits; with a front end, its input is waveforms."""
 
     def __init__(self, model: torch.nn.Module, front_end: Callable | None = None) -> None:
         super().__init__()
@@ -116,11 +117,11 @@ class Logits(torch.nn.Module):
 
 
 def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
-    """Write the graph, without a check."""
+    """Write the graph without checking it."""
     name, model_type = model.model.main_input_name, model.model.config.model_type
     dimensions = {0: "batch"} | ({1: "samples"} if example.ndim == 2 else {})
     try:
-        # Operators of torchvision are lacking, and not all constants are folded.
+        # The warnings are that torchvision's operators are lacking and not all constants folded.
         with without_warnings("torch.onnx", "onnxscript"), warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
                 model,
@@ -132,7 +133,7 @@ def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
                 dynamic_shapes=(dimensions,),
             )
             for graph in program.model.graphs():
-                for node in graph:  # the exporter notes stack traces, with paths of this machine
+                for node in graph:  # the exporter stores stack traces, with paths of this machine
                     node.metadata_props.clear()
             # One file: the model is far below protobuf's 2 GB.
             program.save(path, external_data=False)
@@ -144,7 +145,7 @@ def write_graph(model: Logits, example: torch.Tensor, path: Path) -> None:
 
 
 def largest_difference(classifier: GenreClassifier, path: Path) -> float:
-    """Largest difference of a logit between the graph and the model, over batches and lengths."""
+    """Return a logit's largest difference between graph and model, over batches and lengths."""
     run, largest = load_graph(path), 0.0
     for batch, n_windows in enumerate(CHECKED_LENGTHS, start=1):
         waveforms = noise(classifier, batch, n_windows)
@@ -157,8 +158,8 @@ def largest_difference(classifier: GenreClassifier, path: Path) -> float:
 
 
 def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
-    """A function from what the graph takes to logits, both of shape (batch, ...)."""
-    import onnxruntime  # an optional package: `export` names it where it is missing
+    """Return a function that maps the graph's input to logits, both of shape (batch, ...)."""
+    import onnxruntime  # an optional package: `export` names it if it is missing
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -168,15 +169,15 @@ def load_graph(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
 def quantize(source: Path, target: Path, has_front_end: bool) -> None:
     """Write the int8 form of the graph in `source`.
 
-    A front end's mel bands, the one MatMul of such a graph, stay in float32: they are over more
-    orders of magnitude than int8 has.
+    A front end's mel bands, the only MatMul of such a graph, stay in float32: they span more orders
+    of magnitude than int8 can represent.
     """
     import onnx  # these two are optional: `export` names them
     from onnxruntime.quantization import quantize_dynamic
 
     nodes = onnx.load(source).graph.node if has_front_end else []
     kept = [node.name for node in nodes if node.op_type == "MatMul"]
-    with without_warnings("root"):  # it recommends steps that are for convolutions
+    with without_warnings("root"):  # it recommends steps that only convolutions need
         quantize_dynamic(
             source,
             target,
@@ -190,8 +191,8 @@ def compare(classifier: GenreClassifier, path: Path) -> dict[str, float]:
     """Compare a graph's answers with PyTorch's, on windows of ten synthesised pieces.
 
     Returns:
-        `windows`, how many; `max_difference` and `mean_difference` of a probability, of each window
-        the largest of its genres; `changed`, the share of windows that get another genre.
+        `windows`, their number; `max_difference` and `mean_difference` of probabilities, with the
+        largest of all genres for each window; `changed`, the share of windows whose genre changes.
     """
     run, differences, changed = load_graph(path), [], []
     rate = classifier.sampling_rate

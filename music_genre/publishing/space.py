@@ -1,4 +1,4 @@
-"""Publish the demo as a Space that shows a model: only the files that it needs, and no data."""
+"""Publish the demo as a Space that shows a model, with only the files it needs and no data."""
 
 import re
 import shlex
@@ -23,9 +23,9 @@ SPACE_FILES = (  # glob patterns; README.md is made from space.md
     "music_genre/demo/*.js",
     "music_genre/examples/*.ogg",
 )
-SDK_PACKAGES = {"fastapi", "gradio", "huggingface_hub"}  # the Space's sdk_version says which gradio
+SDK_PACKAGES = {"fastapi", "gradio", "huggingface_hub"}  # the Space's sdk_version picks gradio
 SCAN_PACKAGES = {"fsspec", "mutagen", "pyarrow", "tqdm"}
-# A Space has no GPU unless one is chosen, and PyTorch's wheels for CPU are a tenth of the others.
+# A Space has no GPU by default, and PyTorch's wheels for CPU are a tenth of the size of the others.
 CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 
@@ -39,7 +39,7 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
         The address of the commit.
 
     Raises:
-        InputError: the model is not on the Hub, the Hub refuses, or `root` is no checkout.
+        InputError: the model is not on the Hub, the Hub refuses, or `root` is not a checkout.
     """
     if Path(model_id).is_dir():
         raise InputError(
@@ -74,7 +74,7 @@ def publish_space(space_id: str, model_id: str, private: bool = True, root: Path
 
 
 def space_files(root: Path) -> list[str]:
-    """The files of a checkout that the Space needs, relative to `root`."""
+    """Return the files of a checkout that the Space needs, relative to `root`."""
     found = sorted(
         path.relative_to(root).as_posix()
         for pattern in SPACE_FILES
@@ -90,7 +90,7 @@ def space_files(root: Path) -> list[str]:
 
 
 def space_requirements(root: Path) -> str:
-    """The Space's requirements.txt: what classifying and the page need, of pyproject.toml."""
+    """Return the Space's requirements.txt: pyproject.toml's packages for classifying and page."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
     left_out = SDK_PACKAGES | SCAN_PACKAGES
