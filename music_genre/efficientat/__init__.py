@@ -1,4 +1,4 @@
-"""EfficientAT: a small net that was trained on AudioSet, as a model of transformers' kind."""
+"""EfficientAT: a small net that was trained on AudioSet, as a transformers model."""
 
 from music_genre.efficientat.modeling_efficientat import (
     EfficientATConfig,

@@ -1,11 +1,11 @@
-"""Bring the authors' weights of EfficientAT into transformers' form.
+"""Convert the authors' weights of EfficientAT to the format of transformers.
 
     python -m music_genre.efficientat mn10 models/efficientat-mn10
     python -m music_genre.efficientat mn20_as_mAP_478.pt models/efficientat-mn20
 
 The first form downloads a file of https://github.com/fschmid56/EfficientAT/releases/tag/v0.0.1 and
-checks its hash. The second takes a file that you have, .pt or .safetensors, or a folder with
-model.safetensors: a model "mn.._as" of any width with the default head. No pickle is run.
+checks its hash. The second reads a local .pt or .safetensors file, or a folder with
+model.safetensors: a model "mn.._as" of any width with the default head. No pickled code is run.
 """
 
 import argparse
@@ -25,21 +25,21 @@ from music_genre.efficientat.modeling_efficientat import (
 from music_genre.errors import InputError, exit_with_message, first_line
 
 RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
-# A file of the release -> its SHA-256 as several projects have published it that are not related.
+# A file of the release -> its SHA-256, as several unrelated projects have published it.
 # No hash of mn05 and mn20 is published: download them yourself.
 SHA256 = {
     "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
 }
 WEIGHTS = {file.split("_")[0]: (file, sha256) for file, sha256 in SHA256.items()}
-# Parts of the authors' names of tensors that differ here; the others are the same.
+# Parts of the authors' tensor names that differ here; the other names are the same.
 NAMES = {
     "features.": "efficientat.features.",
     "conc_se_layers.0.": "",
     "classifier.2.": "projector.",
     "classifier.5.": "classifier.",
 }
-# AudioSet's names of its classes, in the order of its class_labels_indices.csv (CC BY 4.0, Google).
+# AudioSet's class names, in the order of its class_labels_indices.csv (CC BY 4.0, Google).
 CLASS_NAMES = Path(__file__).with_name("audioset_classes.txt")
 CARD = """---
 license: mit
@@ -52,7 +52,7 @@ tags: [audioset, efficientat]
 
 The weights of F. Schmid, K. Koutini and G. Widmer, "Efficient Large-Scale Audio Tagging via
 Transformer-to-CNN Knowledge Distillation", ICASSP 2023 (https://arxiv.org/abs/2211.04772), from
-https://github.com/fschmid56/EfficientAT (MIT licence), trained on AudioSet, in transformers' form.
+https://github.com/fschmid56/EfficientAT (MIT licence), trained on AudioSet, for transformers.
 """
 
 
@@ -73,10 +73,11 @@ def run(weights: str, output_dir: Path) -> None:
     """Write a model's folder.
 
     Raises:
-        InputError: the weights cannot be had or are others, or the folder is not empty.
+        InputError: the weights cannot be obtained or are not those expected, or the folder is not
+            empty.
     """
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise InputError(f"{output_dir} is there already: name a new folder.")
+        raise InputError(f"{output_dir} already exists: name a new folder.")
     model = convert(read_weights(weights))
     names = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
     if model.config.num_labels == len(names):
@@ -89,7 +90,7 @@ def run(weights: str, output_dir: Path) -> None:
 
 
 def read_weights(weights: str) -> dict[str, torch.Tensor]:
-    """The tensors of a release, of a file or of a folder with one, by the authors' names."""
+    """Return the tensors of a release, a file or a folder with one, by the authors' names."""
     path = Path(weights)
     if path.is_dir():
         path /= "model.safetensors"
@@ -107,15 +108,15 @@ def read_weights(weights: str) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} is neither a file nor one of {', '.join(WEIGHTS)}.") from error
     except InputError:
         raise
-    except Exception as error:  # pickle raises its own error for what is no plain tensors
+    except Exception as error:  # pickle raises its own error for anything but plain tensors
         raise InputError(
             f"{weights} holds no tensors that can be read safely: {first_line(error)}"
         ) from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Raises InputError: it cannot be had, or it is another file."""
-    elsewhere = "get the file elsewhere, and give its path in the place of the name."
+    """Download a file. Raises InputError: this fails, or the file has another hash."""
+    elsewhere = "get the file elsewhere, and give its path instead of the name."
     try:
         torch.hub.download_url_to_file(url, path, sha256, progress=False)
     except (OSError, HTTPException) as error:
@@ -125,13 +126,13 @@ def download(url: str, path: Path, sha256: str) -> None:
 
 
 def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassification:
-    """The model that these tensors belong to.
+    """Build the model that these tensors belong to.
 
     Args:
         tensors: by the authors' names, of a model with their "mlp" head.
 
     Raises:
-        InputError: they are not of such a model.
+        InputError: the tensors are not those of such a model.
     """
     try:
         num_hidden, num_labels = (len(tensors[f"classifier.{i}.bias"]) for i in (2, 5))
@@ -148,7 +149,7 @@ def convert(tensors: dict[str, torch.Tensor]) -> EfficientATForAudioClassificati
 
 
 def own_name(name: str) -> str:
-    """The authors' name of a tensor in the form that it has here."""
+    """Translate the authors' name of a tensor to its name here."""
     for theirs, ours in NAMES.items():
         name = name.replace(theirs, ours)
     return name

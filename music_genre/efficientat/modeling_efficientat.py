@@ -1,15 +1,15 @@
-"""EfficientAT in transformers' form: a MobileNetV3 on log-mel spectrograms, trained on AudioSet.
+"""EfficientAT for transformers: a MobileNetV3 on log-mel spectrograms, trained on AudioSet.
 
-    python -m music_genre.efficientat mn10 models/efficientat-mn10    # the weights, in this form
+    python -m music_genre.efficientat mn10 models/efficientat-mn10    # converts the weights
     accelerate launch train_hf.py configs/gtzan-efficientat.json
 
 The nets are those of F. Schmid, K. Koutini and G. Widmer, "Efficient Large-Scale Audio Tagging via
 Transformer-to-CNN Knowledge Distillation", ICASSP 2023 (arXiv 2211.04772), on the blocks of
 MobileNetV3-Large (Howard et al., "Searching for MobileNetV3", ICCV 2019).
 
-Importing this module makes transformers' Auto classes know the model type "efficientat". A saved
-model carries a copy of this file, so that it loads elsewhere with `trust_remote_code=True`:
-therefore nothing of this project is imported here.
+Importing this module registers the model type "efficientat" with transformers' Auto classes. A
+saved model includes a copy of this file, so that it loads elsewhere with `trust_remote_code=True`.
+Therefore, this file imports nothing from this project.
 """
 
 from typing import ClassVar
@@ -34,8 +34,8 @@ from transformers.modeling_outputs import (
 )
 
 STEM_CHANNELS = 16
-# Of each block: kernel, channels inside, channels out, has squeeze-and-excitation, activation,
-# stride. Channels are those of width 1; MobileNetV3-Large, table 1.
+# For each block: kernel, expanded channels, output channels, has squeeze-and-excitation,
+# activation, stride. Channels are for width 1; see MobileNetV3-Large, table 1.
 BLOCKS = (
     (3, 16, 16, False, nn.ReLU, 1),
     (3, 64, 24, False, nn.ReLU, 2),
@@ -56,17 +56,17 @@ BLOCKS = (
 LAST_EXPANSION = 6  # of the last convolution
 HEAD_CHANNELS = 1280
 SQUEEZE_DIVISOR = 4
-FROZEN_BLOCKS = 12  # what every sound has, such as onsets and pitches, is heard in the first ones
+FROZEN_BLOCKS = 12  # the first blocks detect what all sounds have, such as onsets and pitches
 
 
 class EfficientATConfig(PreTrainedConfig):
-    """The net's size and its head; what the input is, the feature extractor knows.
+    """The size of the net and its head; the feature extractor defines the input.
 
     Args:
         width_multiplier: of all channels; 1.0 is "mn10", 0.4 is "mn04".
         classifier_dropout: probability, before the last layer.
-        initializer_range: standard deviation of random weights. Of less, what the narrow depthwise
-            convolutions give is too small for the batch norms behind them.
+        initializer_range: standard deviation of random weights. If it is lower, the outputs of the
+            narrow depthwise convolutions are too small for the batch norms after them.
     """
 
     model_type = "efficientat"
@@ -77,15 +77,15 @@ class EfficientATConfig(PreTrainedConfig):
 
 
 class EfficientATFeatureExtractor(SequenceFeatureExtractor):
-    """Waveforms to log-mel spectrograms, as the authors compute them in evaluation.
+    """Turns waveforms into log-mel spectrograms, as the authors compute them in evaluation.
 
-    Pre-emphasis, power of an STFT with a symmetric Hann window, Kaldi's mel bands, logarithm, fixed
-    normalisation: (log - mean) / std.
+    The steps are pre-emphasis, power of an STFT with a symmetric Hann window, Kaldi's mel bands,
+    logarithm, and fixed normalisation: (log - mean) / std.
 
     Args:
         feature_size: the number of mel bands.
         sampling_rate: hertz.
-        padding_value: behind the shorter ones of several waveforms; by default what silence is.
+        padding_value: pads the shorter ones of several waveforms; the default is that of silence.
         n_fft, win_length, hop_length: samples.
         max_frequency: hertz, the upper end of the highest band; the lowest band starts at 0.
     """
@@ -116,7 +116,7 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         self.preemphasis = preemphasis
         self.mean = mean
         self.std = std
-        # These two names are left out of preprocessor_config.json.
+        # transformers leaves attributes of these two names out of preprocessor_config.json.
         self.window = torch.hann_window(win_length, periodic=False)
         self.mel_filters = torch.from_numpy(
             mel_filter_bank(
@@ -132,7 +132,7 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
         )
 
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Float32, shape (batch, samples), to (batch, frames, bands)."""
+        """Map waveforms, float32, shape (batch, samples), to shape (batch, frames, bands)."""
         emphasized = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
         sizes = (self.n_fft, self.hop_length, self.win_length)
         spectrum = torch.stft(emphasized, *sizes, self.window, center=True, return_complex=True)
@@ -153,7 +153,7 @@ class EfficientATFeatureExtractor(SequenceFeatureExtractor):
             `input_values`, float32, shape (batch, frames, mel bands).
 
         Raises:
-            ValueError: another sampling rate, a waveform that is not mono or is too short.
+            ValueError: the sampling rate is another one, or a waveform is not mono or too short.
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(
@@ -190,7 +190,7 @@ def convolution(
 
 
 class EfficientATSqueezeExcitation(nn.Module):
-    """Weighs channels by what all of the clip holds (Hu et al., CVPR 2018)."""
+    """Weights channels by the content of the whole clip (Hu et al., CVPR 2018)."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class EfficientATSqueezeExcitation(nn.Module):
 
 
 class EfficientATBlock(nn.Module):
-    """An inverted residual: expand, convolve each channel, weigh the channels, project."""
+    """An inverted residual: expand, convolve each channel, weight the channels, project."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class EfficientATPreTrainedModel(PreTrainedModel):
 
 
 class EfficientATModel(EfficientATPreTrainedModel):
-    """Spectrograms of any length to features, by frame and pooled."""
+    """Maps spectrograms of any length to features, per frame and pooled."""
 
     def __init__(self, config: EfficientATConfig) -> None:
         super().__init__(config)
@@ -259,7 +259,7 @@ class EfficientATModel(EfficientATPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "EfficientATModel":
-        """Batch norms that are not trained keep their statistics, too."""
+        """Set the mode, except for frozen batch norms, which also keep their statistics."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -274,8 +274,8 @@ class EfficientATModel(EfficientATPreTrainedModel):
             input_values: float, shape (batch, frames, mel bands).
 
         Returns:
-            `last_hidden_state`, shape (batch, channels, bands, frames) of a 32nd of the input's;
-            `pooler_output`, its mean, shape (batch, channels).
+            `last_hidden_state`, shape (batch, channels, bands, frames), with a 32nd of the input's
+            bands and frames; `pooler_output`, its mean, shape (batch, channels).
         """
         states = self.features(input_values.transpose(1, 2).unsqueeze(1))
         return BaseModelOutputWithPoolingAndNoAttention(
@@ -284,7 +284,7 @@ class EfficientATModel(EfficientATPreTrainedModel):
 
 
 class EfficientATForAudioClassification(EfficientATPreTrainedModel):
-    """The net with a classifier on its pooled features, of two layers."""
+    """The net with a classifier of two layers on its pooled features."""
 
     def __init__(self, config: EfficientATConfig) -> None:
         super().__init__(config)
@@ -296,7 +296,7 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
         self.post_init()
 
     def freeze_feature_encoder(self) -> None:
-        """Train neither the first blocks nor any batch norm: few clips spoil both."""
+        """Freeze the first blocks and all batch norms: training on few clips spoils both."""
         net = self.efficientat
         net.features[: 1 + FROZEN_BLOCKS].requires_grad_(False)
         for module in net.modules():
@@ -307,7 +307,7 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
     def forward(
         self, input_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """As `EfficientATModel`; with labels, int, shape (batch,), also the cross entropy."""
+        """As in `EfficientATModel`; with labels, int, shape (batch,), add the cross entropy."""
         outputs = self.efficientat(input_values)
         features = nn.functional.hardswish(self.projector(outputs.pooler_output))
         logits = self.classifier(self.dropout(features))
@@ -316,7 +316,7 @@ class EfficientATForAudioClassification(EfficientATPreTrainedModel):
 
 
 def round_channels(channels: float) -> int:
-    """To a multiple of 8, at least 8 and not below nine tenths of it, as in MobileNetV3."""
+    """Round to a multiple of 8, at least 8 and at least 0.9 * `channels`, as in MobileNetV3."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
