@@ -1,12 +1,12 @@
-"""Compare a model with what the GTZAN archive's feature tables and images give: one table.
+"""Compare a model with baselines on the GTZAN archive's feature tables and images, in one table.
 
     python -m baselines data/gtzan.zip
     python -m baselines data/gtzan.zip --images --seeds 0 1 2 --runs runs/mine
     python -m baselines data/gtzan.zip --images --image_model models/efficientat-mn04
 
-scikit-learn is trained on the archive's CSV files, in seconds; with --images EfficientAT on its
-spectrogram images, in minutes for each seed. Rows of --runs come from the report.json of finished
-runs. The table is Markdown, printed.
+scikit-learn is trained on the archive's CSV files, which takes seconds. With --images, EfficientAT
+is trained on its spectrogram images, which takes minutes for each seed. The rows of --runs come
+from the report.json of finished runs. The table is printed as Markdown.
 """
 
 import argparse
@@ -25,19 +25,19 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("archive", type=Path, help="the Kaggle zip, or a folder unpacked from it")
-    parser.add_argument("--images", action="store_true", help="train on the images as well")
+    parser.add_argument("--images", action="store_true", help="also train on the images")
     parser.add_argument(
         "--image_model", type=Path, metavar="DIR",
-        help="weights to begin with on the images, of `python -m music_genre.efficientat` "
-        "(default: random ones)",
+        help="initial weights for the images, from `python -m music_genre.efficientat` "
+        "(default: random weights)",
     )  # fmt: skip
     parser.add_argument("--splits", nargs="+", default=["random", "filtered"], help="%(default)s")
     parser.add_argument(
         "--seeds", type=partial(whole_number, 0), nargs="+", default=[0],
-        help="of the net on images",
+        help="seeds of the net on images",
     )  # fmt: skip
     parser.add_argument(
-        "--epochs", type=partial(whole_number, 1), default=30, help="of the net on images"
+        "--epochs", type=partial(whole_number, 1), default=30, help="epochs of the net on images"
     )
     parser.add_argument(
         "--runs", nargs="+", type=Path, default=[], metavar="DIR", help="folders of finished runs"
@@ -60,7 +60,7 @@ def main() -> None:
         from baselines.comparison import rows_of_runs, to_markdown
         from music_genre.loading import find_model, load_classifier
 
-        # First, so that a wrong folder is refused at once, and not begun with random weights.
+        # Check these first: a wrong folder must fail immediately, not start from random weights.
         rows = rows_of_runs(arguments.runs)
         if arguments.image_model:
             load_classifier(find_model(str(arguments.image_model)))

@@ -1,4 +1,4 @@
-"""Rows of the comparison: what a model reached on the test tracks of a split; their table."""
+"""Rows of the comparison, each with a model's result on a split's test tracks, and their table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +23,13 @@ class Row(NamedTuple):
     accuracy: float
     interval: tuple[float, float]
     n: int  # test tracks
-    size: str = ""  # parameters, or what such a model has in their place
+    size: str = ""  # number of parameters, or what such a model has instead
 
 
 def train_and_test(tracks: Sequence[str], method: str) -> tuple[np.ndarray, np.ndarray]:
-    """The places, among ids of tracks, of those that a split of GTZAN trains and tests on.
+    """Return the positions in `tracks` of those that a split of GTZAN trains on and tests on.
 
-    Raises InputError: there is no such split, or there are none.
+    Raises InputError: there is no such split, or there are no such tracks.
     """
     assignment = splits.assign({track: as_track(track) for track in tracks}, method)
     split = pd.Series(tracks).map(assignment)
@@ -40,9 +40,9 @@ def train_and_test(tracks: Sequence[str], method: str) -> tuple[np.ndarray, np.n
 
 
 def score(is_right: pd.Series) -> tuple[float, tuple[float, float], int]:
-    """Accuracy, its interval by bootstrap over artists, and the number of tracks.
+    """Return accuracy, its interval by bootstrap over artists, and the number of tracks.
 
-    is_right: of each GTZAN track, which is its index, 1 or 0, or the mean of several models.
+    is_right: 1 or 0, or the mean of several models, indexed by the GTZAN track.
     """
     names = artists_and_titles()
     artists = [names[track][0] if track in names else "" for track in is_right.index]
@@ -51,12 +51,12 @@ def score(is_right: pd.Series) -> tuple[float, tuple[float, float], int]:
 
 
 def rows_of_runs(folders: Sequence[Path]) -> list[Row]:
-    """What finished runs reached on their test tracks. Raises InputError: a run has no figures."""
+    """Return finished runs' results on their test tracks. Raises InputError: a run has none."""
     rows = []
     for folder in folders:
         try:
             rows.append(_row_of(read_report(folder) or {}))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # another program's
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # by another program
             raise InputError(
                 f"{folder} has no report.json with figures of a test split."
             ) from error

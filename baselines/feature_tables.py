@@ -1,8 +1,8 @@
 """scikit-learn on the feature tables of the Kaggle archive: an RBF SVM.
 
 Run by `python -m baselines`. A table has 57 features per track (`features_30_sec.csv`), or per
-tenth of a track (`features_3_sec.csv`): means and variances of 28 descriptors, and the tempo. They
-come with the archive, for all of GTZAN's tracks; no features are computed here.
+tenth of a track (`features_3_sec.csv`): means and variances of 28 descriptors, and the tempo. The
+tables come with the archive, for all of GTZAN's tracks; no features are computed here.
 """
 
 import io
@@ -21,14 +21,14 @@ from data_prep.archive import members_of
 from data_prep.gtzan import FEATURE_TABLES, GENRES
 from music_genre.errors import InputError
 
-NOT_FEATURES = ["filename", "length", "label"]  # the length tells nothing of the music
+NOT_FEATURES = ["filename", "length", "label"]  # the length says nothing about the music
 N_FOLDS = N_DRAWS = 10
 DRAWN = "random, as small as"
 Parts = list[tuple[np.ndarray, np.ndarray]]  # rows to train on, rows to test on
 
 
 def read_tables(archive: Path) -> dict[str, pd.DataFrame]:
-    """The archive's tables: a row per track or segment, indexed by track; `label`, then features.
+    """Return the archive's tables: a row per track or segment, with its label, indexed by track.
 
     Raises InputError: the archive has no such table, or one that cannot be used.
     """
@@ -50,7 +50,7 @@ def read_table(content: bytes, name: str) -> pd.DataFrame:
         features = table.drop(columns=NOT_FEATURES).astype(float)
     except (AttributeError, KeyError, ValueError) as error:
         reason = str(error)[:80]  # it may repeat a cell, which may be of any size
-        raise InputError(f"{name} is no feature table of GTZAN: {reason}.") from error
+        raise InputError(f"{name} is not a feature table of GTZAN: {reason}.") from error
     if features.empty or not np.isfinite(features).all(axis=None):
         raise InputError(f"{name} has no rows, or a cell that is not a finite number.")
     tracks_of_genre = table["label"].groupby(level=0).first().value_counts()
@@ -60,9 +60,9 @@ def read_table(content: bytes, name: str) -> pd.DataFrame:
 
 
 def parts_of(table: pd.DataFrame, methods: Sequence[str]) -> Iterator[tuple[str, Parts]]:
-    """By the name of a split: what is trained on and tested on; segments of a track together.
+    """Yield each split's name and its rows to train and test on; a track's segments stay together.
 
-    Beside the held-out tracks of a list, as many tracks at random: the rest is what the leak gives.
+    A split by a list is followed by as many tracks at random, to isolate the effect of the leak.
     """
     tracks, labels = table.index.to_numpy(), table["label"].to_numpy()
     for method in methods:
@@ -80,9 +80,9 @@ def parts_of(table: pd.DataFrame, methods: Sequence[str]) -> Iterator[tuple[str,
 
 
 def evaluate(what: str, split: str, table: pd.DataFrame, parts: Parts) -> Row:
-    """Train on the first rows of each part, and predict the tracks of the others.
+    """Train on the first rows of each part, and predict the tracks of its other rows.
 
-    A track's prediction is the highest mean of its segments' scores, as a clip's is over windows.
+    A track's prediction has the highest mean score over its segments, as a clip's over windows.
     """
     is_right, features = [], table.drop(columns="label")
     for train, test in parts:

@@ -1,9 +1,9 @@
 """EfficientAT on the spectrogram images of the Kaggle archive, as if they came from audio.
 
 Run by `python -m baselines ARCHIVE --images`. `images_original` has one PNG per track, of its whole
-30 s, with or without white margins around the plot. The net begins with random weights, or with
-those of `--image_model`, learns from random crops of 7.5 s, and averages over crops when it is
-scored. The splits are those of the other models.
+30 s, with or without white margins around the plot. The net starts from random weights, or from
+those of `--image_model`, trains on random crops of 7.5 s, and averages over crops when it is
+scored. The splits are the same as for the other models.
 """
 
 import io
@@ -28,15 +28,15 @@ from music_genre.errors import InputError
 
 IMAGE_NAME = re.compile(rf"({'|'.join(GENRES)})\.?(\d{{5}})", re.IGNORECASE)  # blues00000.png
 WHITE = 250  # of 255; the lightest colour of a spectrogram has far less blue
-BANDS, FRAMES = 128, 1024  # of a plot as the net sees it; Kaggle's have 217 by 335 pixels
+BANDS, FRAMES = 128, 1024  # of a plot as the net sees it; Kaggle's plots have 217 by 335 pixels
 CROP = 256  # frames: 7.5 s
-RANDOM_WIDTH = 0.4  # of the net with random weights, that of mn04
+RANDOM_WIDTH = 0.4  # of the net with random weights, the same as mn04's
 UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
-EDGE = 3  # pixels: the line of an axis is two wide and blurs into a third
+EDGE = 3  # pixels: an axis line is two pixels wide and blurs into a third
 
 
 def read_images(archive: Path) -> dict[str, np.ndarray]:
-    """The plots of an archive's images by track_id, see `read_plot`.
+    """Return the plots of an archive's images by track_id, see `read_plot`.
 
     Raises InputError: it is not an archive, or has no usable image of a GTZAN track.
     """
@@ -59,9 +59,9 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
 
 
 def read_plot(data: bytes) -> np.ndarray:
-    """The plot in a PNG, without margins, as a spectrogram: the lowest band first.
+    """Read the plot in a PNG, without margins, as a spectrogram with the lowest band first.
 
-    Returns float32, shape (FRAMES, BANDS), of mean 0 and deviation 1. Raises one of UNUSABLE: none.
+    Returns float32, shape (FRAMES, BANDS), mean 0, deviation 1. Raises UNUSABLE: it has no plot.
     """
     image = Image.open(io.BytesIO(data), formats=["PNG"])
     plot = plot_area(np.asarray(image.convert("RGB")))
@@ -75,7 +75,7 @@ def read_plot(data: bytes) -> np.ndarray:
 def plot_area(pixels: np.ndarray) -> np.ndarray:
     """Cut off margins, ticks and axes: the plot is where most of a row or column is not white.
 
-    `pixels` are uint8, shape (height, width, 3). Returns a part of them, less EDGE at each side.
+    `pixels` are uint8, shape (height, width, 3). Returns the plot without EDGE on each side.
     """
     inked = (pixels < WHITE).any(axis=2)
     rows = np.flatnonzero(inked.mean(axis=1) > 0.5)
@@ -113,10 +113,10 @@ def evaluate(
     epochs: int,
     model: Path | None,
 ) -> Row:
-    """Train on a split, and score; a track counts as right by the share of seeds that are.
+    """Train and score on a split; a track's score is the share of seeds that are right.
 
     Args:
-        model: an EfficientAT to begin with; None is random weights.
+        model: an EfficientAT to start from; None means random weights.
     """
     tracks = sorted(plots)
     train, test = ([tracks[i] for i in rows] for rows in train_and_test(tracks, method))
@@ -133,7 +133,7 @@ def evaluate(
 
 
 def make_trainer(crops: Crops, epochs: int, seed: int, model: Path | None) -> Trainer:
-    """With weights of `model`, its first blocks stay as they are, as in train_hf.py."""
+    """Make a Trainer; with weights of `model`, the first blocks are frozen, as in train_hf.py."""
     set_seed(seed)
     config = EfficientATConfig(width_multiplier=RANDOM_WIDTH, num_labels=len(GENRES))
     net = EfficientATForAudioClassification(config)

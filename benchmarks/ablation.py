@@ -1,15 +1,15 @@
-"""What each ingredient of the recipe is worth, on artists that were not trained on.
+"""Measure what each ingredient of the recipe is worth, on artists that were not trained on.
 
     python benchmarks/ablation.py data/gtzan --model_name_or_path ntu-spml/distilhubert
     python benchmarks/ablation.py data/gtzan --config configs/gtzan-efficientat.json
 
 Source of the tables in docs/ablation.md. Cross-validation over artists: the clips of train and
-validation are divided into five folds, of which three are trained on, one is validation (it decides
-between linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row
-is the audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to --config. A
-finished run is a line of results.jsonl under --output_dir and is not repeated, so that a table can
-be made over days: it has all rows that are there, and --table runs nothing. Test is never used.
-Intervals are by bootstrap over artists.
+validation are divided into five folds. Three are trained on, one is validation (it decides between
+linear probe and fine-tuned model, and gives the temperature), and one is scored. Each row is the
+audio course's recipe (course_recipe.py) or a run of train_hf.py with changes to --config. A
+finished run is a line of results.jsonl under --output_dir and is not repeated, so a table can be
+made over several days. It shows all rows in that file; with --table, nothing is run. The test split
+is never used. Intervals are by bootstrap over artists.
 """
 
 import argparse
@@ -51,14 +51,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("dataset", help="a folder that data_prep made")
     parser.add_argument("--config", default=REFERENCE)
-    parser.add_argument("--model_name_or_path", help="by default that of --config")
-    parser.add_argument("--rows", nargs="+", help="by default all; a wrong name lists them")
+    parser.add_argument("--model_name_or_path", help="default: the model of --config")
+    parser.add_argument("--rows", nargs="+", help="default: all; an unknown name lists them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
-    parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--table", action="store_true", help="run nothing, print finished runs")
     parser.add_argument(
         "--minus", type=Path, metavar="OUTPUT_DIR",
-        help=f"print differences from {REFERENCE} there, and not from the probe here",
+        help=f"print differences from {REFERENCE} in OUTPUT_DIR, not from the probe",
     )  # fmt: skip
     parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "ablation")
     arguments = parser.parse_args()
@@ -92,7 +92,7 @@ def save_folds(dataset: str, model_id: str, folder: Path) -> None:
 
 
 def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
-    """Train once; a line of results.jsonl."""
+    """Train once; return a line of results.jsonl."""
     name = "".join(c if c.isalnum() else "-" for c in row)
     folder = arguments.output_dir / f"{name}-{fold}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
         options |= ROWS[row.replace(arguments.config, REFERENCE)]
         if precision != "auto":
             options |= {name: precision == name for name in ("fp16", "bf16")}
-        if any(folder.glob("checkpoint-*")):  # it was stopped
+        if any(folder.glob("checkpoint-*")):  # an earlier run was stopped
             options["resume_from_checkpoint"] = "last"
         command = ["train_hf.py", arguments.config]
     flags = (text for name, value in (common | options).items() for text in (f"--{name}", value))
@@ -124,14 +124,14 @@ def run(arguments: argparse.Namespace, row: str, fold: int, seed: int) -> dict:
 
 
 def result_of(line: dict[str, str]) -> dict[str, str | float]:
-    """What is kept of a line of predictions.csv, whose probabilities have six digits."""
+    """Return the kept part of a line of predictions.csv, whose probabilities have six digits."""
     columns = ("track_id", "artist", "genre", "prediction", "short_prediction")
     nll = -np.log(max(float(line[line["genre"]]), 5e-7))
     return {key: line[key] for key in columns} | {"nll": round(nll, 4)}
 
 
 def cpu_minutes(command: list[object], log: Path) -> float:
-    """Run it with one thread; other work on the machine adds nothing to the time."""
+    """Run it with one thread, and return its CPU time, which other work does not affect."""
     threads = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -147,7 +147,7 @@ def cpu_minutes(command: list[object], log: Path) -> float:
 def by_track(results: list[dict]) -> pd.DataFrame:
     """A line for each row and track: whether it is right, from whole clips and from 2 s, and NLL.
 
-    Of several seeds it is the mean.
+    Several seeds are averaged.
     """
     lines = pd.DataFrame([{"row": r["row"]} | track for r in results for track in r["tracks"]])
     lines["whole"] = lines["prediction"] == lines["genre"]
@@ -157,10 +157,10 @@ def by_track(results: list[dict]) -> pd.DataFrame:
 
 
 def print_tables(results: list[dict], reference: list[dict], reference_name: str) -> None:
-    """Accuracies and negative log-likelihood, differences, recall and mistakes by genre.
+    """Print accuracies and negative log-likelihood, differences, recall and mistakes by genre.
 
     Args:
-        reference: what differences are from.
+        reference: the results from which the differences are computed.
         reference_name: its name.
     """
     tracks = by_track(results)
@@ -201,7 +201,7 @@ def with_interval(values: pd.Series, artists: pd.Series) -> str:
 
 
 def difference(tracks: pd.DataFrame, others: pd.DataFrame, key: str) -> str:
-    """The mean difference on the tracks that both have; a tie if its interval contains zero."""
+    """Return the mean difference on tracks that both have; a tie if its interval contains zero."""
     common = sorted(set(tracks.index) & set(others.index))
     if not common:
         return "-"
@@ -231,8 +231,8 @@ def main() -> None:
                     file.write(json.dumps(results[-1]) + "\n")
     models = ", ".join(sorted({result["model_name_or_path"] for result in results}))
     print(
-        f"{models}; train and validation in {N_FOLDS} folds by artist (seed 0); n is of the tracks "
-        "scored, and artists of those that are known"
+        f"{models}; train and validation in {N_FOLDS} folds by artist (seed 0); n counts the "
+        "tracks scored, and artists counts the known artists"
     )
     row = REFERENCE if arguments.minus else PROBE
     reference = [

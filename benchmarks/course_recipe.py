@@ -1,12 +1,12 @@
-"""The Hugging Face audio course's fine-tuning (unit 4), to measure ours against.
+"""The Hugging Face audio course's fine-tuning (unit 4), which ours is compared with.
 
     python benchmarks/course_recipe.py data/gtzan --model_name_or_path ntu-spml/distilhubert
 
-Used by ablation.py (accuracy) and training.py (speed). Written as people run it: whole clips,
-cached as lists of floats with their attention mask, the whole net trained, 8 clips a batch,
-learning rate 5e-5 with a tenth of warm-up, and a prediction from one pass over the clip. Only what
-the installed versions no longer take is replaced. Writes a prediction for each clip of test, from
-the whole clip and from 2 s of its middle.
+Used by ablation.py (accuracy) and training.py (speed). Written as people run it: whole clips are
+cached as lists of floats with their attention mask, the whole net is trained with 8 clips per batch
+and a learning rate of 5e-5 with a tenth of warm-up, and a prediction is one pass over the clip.
+Only what the installed versions no longer accept is replaced. Writes a prediction for each clip of
+test, from the whole clip and from 2 s of its middle.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as train_hf.py has it
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before importing torch, as in train_hf.py
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto")
     parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="%(default)s")
-    parser.add_argument("--checkpoints", help="a folder for them; a run that was stopped goes on")
+    parser.add_argument("--checkpoints", help="folder for checkpoints; a stopped run resumes")
     parser.set_defaults(from_scratch=False, max_steps=-1)  # training.py sets them, for timing
     return parser.parse_args()
 
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 def encode(
     dataset: Dataset, feature_extractor: SequenceFeatureExtractor, seconds: float | None = None
 ) -> Dataset:
-    """As the course's preprocess_function; `seconds` takes that much from the middle instead."""
+    """Like the course's preprocess_function; with `seconds`, take only the middle of a clip."""
 
     def preprocess(rows: dict) -> dict:
         arrays = []

@@ -1,12 +1,12 @@
-"""Data preparation beside the Hugging Face audio course's way, on the same clips in the same run.
+"""Compare data preparation with the Hugging Face audio course's, on the same clips, in one run.
 
     python benchmarks/data_prep.py "data/GTZAN Genre Collection.zip" --runs 3
     python benchmarks/data_prep.py ARCHIVE --times 10                # every clip ten times over
 
-Source of the table "Preparation" in docs/speed.md. Both go from the archive to a dataset that can
-be trained on. The course (unit 4) unpacks it, then `datasets.map` decodes, resamples, runs the
-feature extractor and caches arrays of floats; with one process, as the course has it, and with two.
-Needs torchcodec and FFmpeg (requirements-dev.txt).
+Source of the table "Preparation" in docs/speed.md. Both turn the archive into a dataset that can be
+trained on. The course (unit 4) unpacks it, then `datasets.map` decodes, resamples, runs the feature
+extractor and caches arrays of floats, with one process, as in the course, and with two. Needs
+torchcodec and FFmpeg (requirements-dev.txt).
 """
 
 import argparse
@@ -87,7 +87,7 @@ def measure(variant: str, archive: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "out")
         folder.mkdir()
-        os.sync()  # what the variant before left to write is no time of this one
+        os.sync()  # write what the previous variant left, so that it is not timed here
         start = time.perf_counter()
         n_clips = course(archive, folder, n_processes) if n_processes else ours(archive, folder)
         seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--times", type=int, default=1, help="take every clip so many times")
+    parser.add_argument("--times", type=int, default=1, help="how often to use each clip")
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     archive = arguments.archive.resolve()

@@ -1,14 +1,14 @@
-"""A library's scan beside a plain loop of `pipeline(...)`, on the same files in the same run.
+"""Compare a library scan with a plain loop of `pipeline(...)`, on the same files, in one run.
 
     python benchmarks/library.py                                     # minutes on two cores
     python benchmarks/library.py --n_files 2000 --also ARCHIVE
     python benchmarks/library.py --before ../older-checkout
 
 Source of the table "Scan" in docs/speed.md. Makes a library of synthesised music of mixed formats
-and lengths, then alternates between the variants, each in a process of its own, timed without
-imports and loading. The loop decodes a file with the project's decoder, hands the whole of it to
-the pipeline, and takes the next. All have a net of DistilHuBERT's architecture with random weights;
-the scan classifies windows of 5 s. Memory is without decoder processes.
+and lengths, then alternates between the variants, each in its own process and timed without imports
+and loading. The loop decodes a file with the project's decoder, passes all of it to the pipeline,
+and goes on to the next file. All use a net of DistilHuBERT's architecture with random weights; the
+scan classifies windows of 5 s. Memory excludes decoder processes.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from benchmarks.measuring import (
 
 FORMATS = ("mp3", "flac", "ogg", "wav", "opus", "aiff")
 SECONDS = 4.0, 15.0  # the shortest and the longest file
-RATE = 24_000  # hertz; Opus takes this one, and not 22,050
+RATE = 24_000  # hertz; Opus supports this rate, but not 22,050
 
 
 def write_library(folder: Path, n_files: int) -> None:
-    """The n-th file is the same in every library; lengths are log-uniform."""
+    """Write files: the n-th is the same in every library, and lengths are log-uniform."""
     import numpy as np
     import soundfile
 
@@ -70,7 +70,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def ours(model: str, files: Path, output: Path) -> tuple[float, int, float]:
-    """When it began, the number of files, and the seconds of audio in them."""
+    """Return the time of its start, the number of files, and the seconds of audio in them."""
     from music_genre import GenreClassifier
     from music_genre.library.scan import scan
 
@@ -109,9 +109,9 @@ def measure(variant: str, model: str, files: str, output: str) -> dict[str, floa
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--n_files", type=int, default=30)
-    parser.add_argument("--also", type=Path, help="a zip of WAV files, to be classified as well")
+    parser.add_argument("--also", type=Path, help="a zip of WAV files to classify in addition")
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--before", type=Path, help="another checkout, measured as well")
+    parser.add_argument("--before", type=Path, help="another checkout to measure in addition")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -1,7 +1,7 @@
-"""What the benchmarks share: variants that take turns, tables, and a net to measure.
+"""Code that the benchmarks share: alternating variants, tables, and a net to measure.
 
-Decoder processes import the benchmark that starts them, and this file with it: what takes long to
-import is imported in the functions.
+Decoder processes import the benchmark that starts them, and this file with it. Packages that are
+slow to import are therefore imported in functions.
 """
 
 import argparse
@@ -23,9 +23,9 @@ def parser_of(description: str) -> argparse.ArgumentParser:
 
 
 def alternate(variants: Mapping[str, Sequence[object]], runs: int) -> dict[str, list[dict]]:
-    """Run each variant's command `runs` times, in turn; it prints its figures, JSON, at the end.
+    """Run each variant's command `runs` times, in turn; its last line is its figures, as JSON.
 
-    Threads sleep while they wait, as train_hf.py and app.py have it.
+    Threads sleep while they wait, as in train_hf.py and app.py.
     """
     figures: dict[str, list[dict]] = {name: [] for name in variants}
     for _ in range(runs):

@@ -1,4 +1,4 @@
-"""`GenreClassifier` beside `pipeline("audio-classification")`: a clip and a song.
+"""Compare `GenreClassifier` with `pipeline("audio-classification")`, on a clip and a song.
 
     python benchmarks/serving.py     # DistilHuBERT's architecture, random weights
 

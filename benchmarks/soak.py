@@ -1,13 +1,13 @@
-"""Many visitors at once, for long: does the page stay up, quick, and no larger than it was?
+"""Send many visitors to the page for a long time: does it stay up and fast, without growing?
 
     python benchmarks/soak.py --clients 32 --minutes 20 --model runs/quickstart
     python benchmarks/soak.py --clients 4 --minutes 2 --kinds live      # latency while listening
 
-Starts app.py and lets clients ask it, one request after another: songs, batches, live listening and
-broken files. Prints the seconds of each kind, the server's memory, and the files it keeps. "live
-chunk" is the time from before a second of sound is sent to the arrival of its answer.
-docs/serving.md quotes it. Client and server share the machine, so the client's work is in the
-figures too. Exits with 1 after an error that is not a refusal by a stated limit.
+Starts app.py and clients that each send one request after another: songs, batches, live listening
+and broken files. Prints the seconds of each kind, the server's memory, and the files it keeps.
+"live chunk" is the time from before a second of sound is sent to the arrival of its answer, which
+docs/serving.md quotes. Clients and server share the machine, so the clients' work is in the figures
+too. Exits with 1 after an error that is not a refusal by a stated limit.
 """
 
 import io
@@ -99,7 +99,7 @@ class Log:
 
 
 def soak(server: Server, kinds: list[str], n_clients: int, seconds: float) -> tuple[Log, list]:
-    """What the clients saw, and the memory of server and decoders in megabytes once a second."""
+    """Return what the clients saw, and the memory of server and decoders, in MB once a second."""
     log, files, memory = Log(), songs(), []
     end = time.monotonic() + seconds
     threads = [

@@ -1,13 +1,13 @@
-"""Training beside what people run today: seconds of audio a second, on the same clips.
+"""Compare training with what people run today: seconds of audio a second, on the same clips.
 
     python benchmarks/training.py                              # DistilHuBERT's architecture
     python benchmarks/training.py --steps 40 --precision fp16  # on a T4
 
-Source of the table "Training" in docs/speed.md. Synthesised clips of 30 s and random weights: only
-speed is measured. The recipe of Hugging Face's audio course (course_recipe.py), transformers'
-example script with its default arguments (`example`) and ours (configs/gtzan.json) train in
-processes of their own, alternating. Timed are the steps after the first few. "Peak memory" is the
-GPU's, or the process's where there is none.
+Source of the table "Training" in docs/speed.md. Clips of 30 s are synthesised and weights are
+random, because only speed is measured. The recipe of Hugging Face's audio course
+(course_recipe.py), transformers' example script with its default arguments (`example`) and ours
+(configs/gtzan.json) alternate, each in its own process. The first few steps are not timed. "Peak
+memory" is the GPU's, or the process's if there is no GPU.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as train_hf.py has it
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before importing torch, as in train_hf.py
 
 import numpy as np
 import torch
@@ -62,10 +62,10 @@ COURSE_BATCH = EXAMPLE_BATCH = 8
 
 def parse_arguments() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.add_argument("--steps", type=int, default=8, help="timed, of each run")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps per run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--clips_per_genre", type=int, default=6)
-    parser.add_argument("--clip_seconds", type=float, default=30.0, help="of each clip")
+    parser.add_argument("--clip_seconds", type=float, default=30.0, help="length of each clip")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--model", type=Path, help="default: DistilHuBERT's architecture")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -100,10 +100,10 @@ def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, f
 
 
 def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
-    """As run_audio_classification.py of transformers: 20 s of each clip, feature encoder frozen.
+    """Like transformers' run_audio_classification.py: 20 s of each clip, feature encoder frozen.
 
-    Clips are decoded when they are asked for, and the collator pads them with an attention mask.
-    They are read by data_prep here, as the script's own way needs one more package.
+    Clips are decoded on demand, and the collator pads them with an attention mask. They are read by
+    data_prep here, because the script's own way needs one more package.
     """
     seconds = min(EXAMPLE_SECONDS, arguments.clip_seconds)
     model_id = str(folder / "model")
@@ -138,7 +138,7 @@ def ours(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, flo
     data, model, recipe = parse_recipe([
         str(ROOT / "configs" / "gtzan.json"), "--dataset", str(folder / "dataset"),
         "--model_name_or_path", str(folder / "model"), "--from_scratch", "True",
-        "--freeze_feature_encoder", "True",  # as pretrained convolutions are
+        "--freeze_feature_encoder", "True",  # as with pretrained convolutions
         "--bf16", str(arguments.precision == "bf16"), "--fp16", str(arguments.precision == "fp16"),
         "--max_steps", str(WARM_UP + arguments.steps),
         "--eval_strategy", "no", "--save_strategy", "no",

@@ -1,12 +1,12 @@
-"""Classify ten pieces in a browser, by docs/browser.html, and compare with PyTorch.
+"""Classify ten pieces in a browser, with docs/browser.html, and compare with PyTorch.
 
     npm install --ignore-scripts --prefix js @huggingface/transformers
     python benchmarks/transformers_js.py runs/quickstart --packages js/node_modules
 
-Source of the figures in docs/serving.md. The browser is a headless Chromium. Nothing is fetched:
-the addresses of the Hub and of the CDN are answered from the model's folder and from node_modules.
-It exports the model to ONNX first if that was not done. The pieces come as they are, which the
-browser resamples by a filter of its own, and as WAVs at the model's sampling rate.
+Source of the figures in docs/serving.md. The browser is a headless Chromium. Nothing is downloaded:
+requests to the Hub and the CDN are answered from the model's folder and from node_modules. The
+model is exported to ONNX first if that was not done. Each piece is classified as it is, resampled
+by the browser's own filter, and as a WAV at the model's sampling rate.
 """
 
 import shutil
@@ -43,7 +43,7 @@ def serving_docs() -> Iterator[str]:
 
 
 def in_browser(folder: Path, packages: Path, files: list[Path]) -> list[dict[str, float]]:
-    """Probabilities of each file, as docs/browser.html shows them."""
+    """Return the probabilities of each file, as docs/browser.html shows them."""
     from playwright.sync_api import Route, sync_playwright
 
     def answer(route: Route) -> None:
@@ -52,7 +52,7 @@ def in_browser(folder: Path, packages: Path, files: list[Path]) -> list[dict[str
             path = folder / url.path.removeprefix(f"/{MODEL_ID}/resolve/main/")
         else:  # https://cdn.jsdelivr.net/npm/PACKAGE@VERSION/PATH
             package, _, rest = url.path.removeprefix("/npm/").rpartition("@")
-            file = rest.partition("/")[2] or "dist/transformers.min.js"  # its key "jsdelivr"
+            file = rest.partition("/")[2] or "dist/transformers.min.js"  # package.json's "jsdelivr"
             path = packages / package / file
         found = {"path": path} if path.is_file() else {"status": 404}
         route.fulfill(**found, headers={"Access-Control-Allow-Origin": "*"})
