@@ -52,7 +52,7 @@ tags: [audioset, efficientat]
 
 The weights of F. Schmid, K. Koutini and G. Widmer, "Efficient Large-Scale Audio Tagging via
 Transformer-to-CNN Knowledge Distillation", ICASSP 2023 (https://arxiv.org/abs/2211.04772), from
-https://github.com/fschmid56/EfficientAT (MIT licence), trained on AudioSet, for transformers.
+https://github.com/fschmid56/EfficientAT (MIT licence), trained on AudioSet, in transformers format.
 """
 
 
