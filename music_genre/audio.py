@@ -24,7 +24,7 @@ import soxr
 
 from music_genre.errors import InputError
 
-# The file extensions that a search for audio files looks for; their content decides in the end.
+# The extensions by which audio files are found; the content of a file decides in the end.
 KINDS = (
     "aac ac3 aif aifc aiff amr ape au caf dsf flac m4a m4b mka mp2 mp3 mp4 mpc oga ogg opus snd "
     "spx tta w64 wav webm wma wv"
@@ -43,12 +43,12 @@ MAX_SECONDS = 2 * 3600.0  # per file: its waveform is held in memory
 MAX_CHANNELS = 8
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 1_411_200  # hertz; DSD256 is read at the maximum
 MAX_PEAK = 1e6  # some programs write floats at the scale of integers; squares must not overflow
-MIN_SECONDS = 0.5  # that a damaged file must still give
+MIN_SECONDS = 0.5  # that must be decodable in a damaged file
 CODEC_PADDING = 0.1  # seconds by which the header of an intact file may overstate its length
 MIN_KEPT_POWER = 1 / 20  # the share of the channels' power that their mean must keep
 PREROLL = 0.5  # seconds decoded before `start`: MP3 and Opus need some to get going
 BLOCK = 2**16  # frames handled at a time: soxr is fastest with blocks that fit into a cache
-MAX_BAD_READS = 1000  # of a container, in a row; each byte of a file could cause one
+MAX_BAD_READS = 1000  # failed reads of a container in a row; each byte of a file could cause one
 SILENCE_RMS = 1e-4  # full scale is 1; 16-bit dither stays below this
 
 # FFmpeg would follow a playlist or a concat script to other files and hosts, whatever the file's

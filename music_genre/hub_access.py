@@ -1,6 +1,6 @@
 """Access to the Hugging Face Hub: check that the token may write there, and explain errors.
 
-Models are loaded and published with it, Spaces are published, and data_prep uploads datasets. The
+It is used to load and publish models, to publish Spaces, and by data_prep to upload datasets. The
 token comes from `hf auth login` or HF_TOKEN.
 """
 

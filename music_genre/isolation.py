@@ -113,7 +113,7 @@ def run_in_pool(
     """Call a function in the pool, only a few calls ahead: each may hold a file in memory.
 
     A call whose process ended is repeated once, alone, after the others: a process that ends also
-    loses the call that it had just finished, so another file may have been the cause.
+    loses the result that it had just finished, so another file may have been the cause.
 
     `calls` are pairs of a key and arguments. Yields each key, with what was returned or raised.
     """
@@ -151,8 +151,8 @@ def _first_outcome(pending: deque[tuple[tuple, Future]]) -> tuple[tuple, Any]:
 def _limit_process() -> None:
     """Prepare a new process: limit its memory, write no core dumps, leave Ctrl-C to the parent.
 
-    The net has priority over decoding: its threads wait for each other in busy loops, which would
-    keep the cores occupied.
+    Decoding has a lower priority than the net, whose threads wait for each other in busy loops and
+    so occupy the cores.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):  # not on Windows

@@ -54,7 +54,7 @@ UNUSABLE = (
     *(OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError),
     *(TypeError, AttributeError, ImportError),
 )
-HEAD = ("classifier.", "projector.", "layer_weights")  # how the names of its tensors start
+HEAD = ("classifier.", "projector.", "layer_weights")  # prefixes of its tensors' names
 TRAINING_ONLY = "masked_spec_embed"  # a tensor that may be missing in serving
 # Code from a repository is never run, and transformers must not ask whether to run it. Weights may
 # be stored in half precision, but features are float32.
