@@ -31,7 +31,9 @@ def parse_arguments() -> argparse.Namespace:
         help="initial weights for the images, from `python -m music_genre.efficientat` "
         "(default: random weights)",
     )  # fmt: skip
-    parser.add_argument("--splits", nargs="+", default=["random", "filtered"], help="%(default)s")
+    parser.add_argument(
+        "--splits", nargs="+", default=["random", "filtered"], help="splits of GTZAN"
+    )
     parser.add_argument(
         "--seeds", type=partial(whole_number, 0), nargs="+", default=[0],
         help="seeds of the net on images",

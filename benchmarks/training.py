@@ -102,8 +102,8 @@ def course(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, f
 def example(folder: Path, arguments: argparse.Namespace) -> tuple[Trainer, int, float]:
     """Like transformers' run_audio_classification.py: 20 s of each clip, feature encoder frozen.
 
-    Clips are decoded on demand, and the collator pads them with an attention mask. They are read by
-    data_prep here, because the script's own way needs one more package.
+    Clips are decoded on demand, and the collator pads them with an attention mask. They are
+    read from their WAV bytes, because the script's own way needs one more package.
     """
     seconds = min(EXAMPLE_SECONDS, arguments.clip_seconds)
     model_id = str(folder / "model")

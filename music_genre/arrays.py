@@ -34,7 +34,8 @@ def as_audio_file(source: Any, sampling_rate: Any = None) -> bytes | str | os.Pa
         sampling_rate: hertz; only for a waveform.
 
     Raises:
-        InputError: the source is none of these.
+        InputError: the source is none of these, or `sampling_rate` is missing or contradicts it.
+        AudioError: the sampling rate is not usable.
     """
     if isinstance(source, Mapping) and "array" not in source:
         source = source.get("bytes") or source.get("path") or source

@@ -1,10 +1,10 @@
-"""The scan's two stages on many machines, by Ray Data: decoders on cores, the model on GPUs.
+"""Run the scan's two stages on many machines with Ray Data: decoders on cores, models on GPUs.
 
     music-genre scan /mnt/music --model you/distilhubert-gtzan --output genres.parquet --ray
 
-All machines need `pip install "music-genre[ray]"`, and a local model and the music under the same
-path or URL. Each decoder is an actor that has an isolated process, and extracts the features. The
-rows come back to the machine that runs the scan, which alone writes the table.
+Every machine needs `pip install "music-genre[ray]"`, and finds a local model and the music at the
+same path or URL. Each decoder is an actor that decodes in an isolated process and then extracts the
+features. The rows return to the machine that runs the scan; only that machine writes the table.
 """
 
 import json
@@ -27,11 +27,11 @@ from music_genre.library.scan import Rows, classify, prepare
 from music_genre.library.table import Row
 from music_genre.loading import find_model, load_feature_extractor
 
-FILES_PER_BLOCK = 32  # what is done again when a machine is lost
+FILES_PER_BLOCK = 32  # the work that is repeated if a machine is lost
 
 
 def connect(address: str | None) -> None:
-    """Use a cluster from here on; None is the one of this machine, which is started if need be.
+    """Connect to a cluster; None means this machine's own, which is started if necessary.
 
     Raises:
         InputError: Ray is not installed, or there is no such cluster.
@@ -41,7 +41,7 @@ def connect(address: str | None) -> None:
     except ImportError as error:
         raise InputError('--ray needs Ray: pip install "music-genre[ray]".') from error
     try:
-        if address and ":" in address:  # Ray itself takes minutes to find out
+        if address and ":" in address:  # Ray itself needs minutes to notice that nothing answers
             host, port = address.removeprefix("ray://").rsplit(":", 1)
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, log_to_driver=False)
@@ -54,11 +54,11 @@ def connect(address: str | None) -> None:
 
 
 def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str | None) -> Rows:
-    """What makes the rows of files on the cluster.
+    """Return a function that makes the rows of files on the cluster.
 
     Args:
-        classifier: the actors load the same model.
-        device: of the actors' models; by default a GPU each if the cluster has any.
+        classifier: its model is the one that the actors load.
+        device: where the actors run their models; by default one GPU each if the cluster has any.
     """
     import ray
     from ray.data import ActorPoolStrategy, from_arrow
@@ -73,7 +73,7 @@ def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str 
             return
         has = ray.cluster_resources()
         num_cpus, num_gpus = int(has.get("CPU", 1)), int(has.get("GPU", 0))
-        # A model takes no core: if its machine is lost, decoders may hold every core of the others.
+        # A model reserves no core: if its machine is lost, the decoders hold all other cores.
         per_model = {"num_cpus": 0} | ({"num_gpus": 1} if num_gpus else {})
         options = {"batch_size": None, "batch_format": "pyarrow"}
         blocks = from_arrow(table, override_num_blocks=ceil(len(table) / FILES_PER_BLOCK))
@@ -107,9 +107,9 @@ def rows_on_ray(classifier: GenreClassifier, seconds: float | None, device: str 
 
 
 class Decoder:
-    """The first stage: files to rows, and to the features of their windows.
+    """The first stage: from files to incomplete rows and the features of their windows.
 
-    A row has no fixed columns yet, so both travel as bytes.
+    An incomplete row has no fixed columns, so both are sent as bytes.
     """
 
     def __init__(self, model: str, commit: str | None, window: int, seconds: float | None) -> None:
@@ -132,7 +132,7 @@ class Decoder:
 
 
 class Classifier:
-    """The second stage: features to complete rows."""
+    """The second stage: from features to complete rows."""
 
     def __init__(self, model: str, commit: str | None, device: str | None) -> None:
         self.classifier = GenreClassifier(model, commit, device=device)
