@@ -90,6 +90,10 @@ def test_a_file_is_decoded_in_a_process_of_its_own_if_asked(tiny_classifier, tmp
     assert isolated(path) == GenreClassifier(tiny_classifier)(path)
     with pytest.raises(AudioError, match="not audio"):
         isolated(b"no music")
+    isolated._decoders = mock.Mock(**{"schedule.side_effect": KeyError})
+    with pytest.raises(KeyError):
+        isolated(path)
+    assert isolated._decoders.schedule.call_args.kwargs["timeout"] == 120
 
 
 def test_it_answers_as_a_plain_pipeline_does_on_the_same_window(tiny_classifier):
