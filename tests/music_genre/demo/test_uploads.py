@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,11 +41,12 @@ def uploads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["app.py", "none.py", "/etc/hostname", "a\0b", "\udc80", "x" * 9999]
+    "name", ["app.py", "none.py", "/etc/hostname", "{}2.wav", "a\0b", "\udc80", "x" * 9999]
 )
-def test_a_file_that_was_not_sent_is_refused(classifier, name):
+def test_a_file_that_was_not_sent_is_refused(classifier, tmp_path, name):
+    Path(f"{tmp_path}2.wav").touch()
     with pytest.raises(InputError, match="is not among the files that were sent"):
-        classify_upload(classifier, name)
+        classify_upload(classifier, name.format(tmp_path))
 
 
 def test_a_file_gives_genre_probabilities_and_timeline(classifier, song):
