@@ -309,14 +309,16 @@ def test_a_stopped_service_ends_as_after_ctrl_c(run_app, jazz_model, monkeypatch
     folder.mkdir()
     (folder / "mine.wav").touch()
 
-    def serve(page, uploads, **_) -> None:
+    def serve(page, uploads, root_path, **_) -> None:
+        assert root_path == "/genre"
         Path(uploads, "song.wav").touch()
         assert str(uploads) == os.environ["GRADIO_TEMP_DIR"]
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(server, "serve", serve)
     try:
-        assert run_app("--model", str(jazz_model), cwd=ROOT).returncode == "\nStopped."
+        stopped = run_app("--model", str(jazz_model), "--root_path", "/genre", cwd=ROOT)
+        assert stopped.returncode == "\nStopped."
     finally:
         signal.signal(signal.SIGTERM, before)
     assert os.listdir(folder) == ["mine.wav"]
