@@ -143,6 +143,16 @@ def test_listening_answers_each_second_and_stop_keeps_the_answer(page):
     expect(processed(page)).to_contain_text(re.compile("processed 0:0[1-3]"), timeout=PATIENCE)
 
 
+def test_listening_ends_after_three_minutes_and_one_that_was_stopped_ends_once(page):
+    page.clock.install()
+    press_listen(page)
+    page.clock.fast_forward(180_000)
+    expect(page.get_by_role("button", name="Listen", exact=True)).to_be_visible()
+    press_listen(page)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.clock.fast_forward(180_000)
+
+
 def test_the_browser_does_not_clean_music_as_if_it_were_noise(page):
     page.evaluate(
         """() => { const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
