@@ -5,6 +5,7 @@ import io
 import shutil
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ def test_unusable_files_give_one_sentence_without_the_folder(
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_file_has_a_limit_of_time_and_one_that_is_gone_is_a_sentence(
+    classifier, song, monkeypatch
+):
+    decoders = mock.Mock(**{"schedule.side_effect": FileNotFoundError})
+    monkeypatch.setattr("music_genre.demo.uploads.DECODERS", decoders)
+    with pytest.raises(InputError, match=r"“song\.wav” cannot be used: it cannot be read\."):
+        classify_upload(classifier, song)
+    assert decoders.schedule.call_args.kwargs == {"args": mock.ANY, "timeout": 30}
+
+
 def test_a_batch_answers_for_each_file(classifier, song, tmp_path):
     bad = tmp_path / "=cmd.mp3"
     bad.write_text("no audio")
@@ -151,6 +162,7 @@ def test_a_close_call_names_the_other_genre():
 )
 def test_no_name_is_a_formula_for_a_spreadsheet(name):
     table = as_table([{"file": name, "error": "cannot be used"}], ["jazz", "rock"])
+    assert as_csv(table)[:3] == b"\xef\xbb\xbf", "or Excel takes it for another encoding"
     text = as_csv(table).decode("utf-8-sig")
     ((cell, *rest),) = list(csv.reader(io.StringIO(text, newline="")))[1:]
     assert cell[0] in "a' " and cell.endswith(name[-2:].replace("\n", " "))
