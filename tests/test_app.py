@@ -110,6 +110,7 @@ def test_api_lists_two_endpoints(client):
 
 def test_the_page_says_when_the_last_file_is_deleted(client):
     assert "deleted within 16 minutes" in str(client.config), "at an age of 15, each minute"
+    assert not client.config["run_history"], "nothing is kept in the browser"
 
 
 def test_api_classifies_a_file(client, song):
@@ -163,6 +164,7 @@ def test_sessions_and_the_sound_of_listeners_are_forgotten(classifier, monkeypat
     monkeypatch.setattr(server, "MAX_SESSIONS", 5)
     monkeypatch.setattr(page_module, "STATE_SECONDS", 5)
     page = page_module.build(classifier)
+    assert page._queue.max_size == page_module.MAX_WAITING
     options = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
     application, url, _ = server.serve(page, tmp_path, **options)
     sessions = application.state_holder.session_data
@@ -293,11 +295,11 @@ def test_without_a_model_one_sentence_says_what_to_do(tmp_path):
 def printed(run_app, monkeypatch):
     """The lines that app.py prints before it serves."""
     monkeypatch.setattr(server, "serve", lambda page, uploads, **options: None)
-    return lambda *arguments, cwd: run_app(*arguments, cwd=cwd).stdout.splitlines()
+    return lambda *arguments, **options: run_app(*arguments, **options).stdout.splitlines()
 
 
 def test_the_log_says_what_is_loaded(printed, jazz_model):
-    (line,) = printed("--model", str(jazz_model), cwd=ROOT)
+    (line,) = printed("--model", str(jazz_model), cwd=ROOT, MODEL_ID="another")
     assert line.startswith("tiny-jazz (from a local folder): ")
     assert "10 labels, on c" in line and "/" not in line
 
