@@ -104,10 +104,15 @@ def test_scan_does_what_its_options_say_and_ends_with_1_if_some_is_missing(
         "music_genre.library.scan.scan",
         lambda *all_of_it: given.extend(all_of_it) or (table.schema_of([]).empty_table(), False),
     )
-    options = ["--seconds", 20, "--exclude", "a", "--exclude", "b", "--device", "cpu"]
+    options = ["--seconds", 20, "--exclude", "a", "--exclude", "b", "--device", "cuda"]
     scan = ("scan", music, "--model", "m", "--revision", "v1", "--output", "a.csv")
     assert "a.csv: no genres; 0 with an error." in run(*scan, *options, code=1)
-    assert given == [("m", "v1", "cpu"), [music], Path("a.csv"), 20, ["a", "b"], None]
+    assert given == [("m", "v1", "cuda"), [music], Path("a.csv"), 20, ["a", "b"], None]
+    monkeypatch.setattr("music_genre.library.on_ray.connect", given.append)
+    monkeypatch.setattr("music_genre.library.on_ray.rows_on_ray", lambda *actors: actors)
+    run(*scan, *options, "--ray", "host:1", code=1)
+    here = ("m", "v1", "cpu")
+    assert given[6:] == ["host:1", here, *given[1:5], (here, 20, "cuda")]
 
 
 def test_a_demonstration_writes_no_tags(run, library, tmp_path):
@@ -160,12 +165,13 @@ def test_classify_names_the_loss_and_the_files_that_failed(
     soundfile.write(path, noise(20), 16_000)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.7)])
-    files = (path, music / "album 1" / "1.flac", music / "letter.mp3")
+    files = (path, music / "album 1" / "1.flac", music / "letter.mp3", music / "gone.mp3")
     lines = run("classify", *files, "--model", tiny_classifier, code=2).splitlines()
     said = {line.split(": ")[0]: line for line in lines if "%" in line}
     assert "could not be decoded" in said[str(path)]
     assert "could not be" not in said[str(files[1])]
-    assert lines[-1].startswith(f"error: {files[2]}: it is not audio")
+    assert lines[-2].startswith(f"error: {files[2]}: it is not audio")
+    assert lines[-1] == f"{files[3]}: No such file or directory"
 
 
 def test_help_does_not_import_torch(root):
