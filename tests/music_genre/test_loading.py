@@ -13,12 +13,14 @@ from music_genre.loading import find_model
 from tests.commands import client_of
 from tests.hub import Fault, HubDouble
 
+INDEX = "model.safetensors.index.json"  # of weights in several files
+
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory, tiny_classifier):
     with HubDouble(tmp_path_factory.mktemp("hub")) as hub:
         files = {path.name: path.read_bytes() for path in tiny_classifier.iterdir()}
-        hub.push("you/tiny", files | {"training_args.bin": b"a pickle"})
+        hub.push("you/tiny", files | {"training_args.bin": b"a pickle", INDEX: b"{}"})
         hub.add_repo("somebody/secret", private=True)
         yield hub
 
@@ -48,7 +50,7 @@ def test_a_folder_is_a_model_without_a_commit(tiny_classifier, tmp_path):
 def test_only_what_is_needed_is_downloaded_and_the_commit_is_known(online):
     found = find_model("you/tiny")
     assert found.commit == online.commits("you/tiny")[-1]["oid"] == found.path.name
-    assert (found.path / "model.safetensors").is_file()
+    assert (found.path / "model.safetensors").is_file() and (found.path / INDEX).is_file()
     assert not (found.path / "training_args.bin").exists()
     assert GenreClassifier("you/tiny", "main").commit == found.commit
     with pytest.raises(InputError, match="you/tiny at v9 cannot be found"):
