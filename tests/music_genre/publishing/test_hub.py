@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from music_genre.publishing.hub import (
     read_finished,
 )
 from music_genre.publishing.onnx import OnnxError
+from tests.commands import client_of
 from tests.hub import WRITER
 from tests.music_genre.publishing.clients import (
     LFS_FILES,
@@ -214,3 +216,5 @@ def test_a_file_of_this_machine_is_no_card_of_a_base_model(finished, tmp_path, m
     report = read_finished(finished) | {"from_scratch": False}
     for name in ("base/README.md", str(tmp_path / "base" / "README.md"), "../base/README.md"):
         assert read_base_license(report | {"base_model": name}) is None
+    with client_of(os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}):
+        assert read_base_license(report | {"base_model": "somebody/base"}) is None

@@ -31,6 +31,8 @@ def test_one_command_makes_a_space_that_shows_a_model(hub, tmp_path):
     assert repo["private"] and repo["sdk"] == "gradio"
     assert repo["variables"]["MODEL_ID"]["value"] == "you/tiny"
     assert len(hub.commits("you/demo", "spaces")) == 1
+    variable, _ = hub.sent("POST", "/(variables|commit/main)$")
+    assert variable.path.endswith("/variables"), "first, so that the Space is built once"
     assert set(files) == {
         *space_files(ROOT), "README.md", "requirements.txt", ".gitattributes",
     }  # fmt: skip
