@@ -71,9 +71,12 @@ def test_a_file_becomes_a_model(suffix, theirs, monkeypatch, tmp_path, capsys):
     if suffix == ".safetensors":  # a folder with such a file will do
         path = path.rename(folder / "model.safetensors").parent
     (tmp_path / "model").mkdir()  # an empty folder will do
+    (tmp_path / "names.txt").write_text("\n".join("edcba"))
+    monkeypatch.setattr(__main__, "CLASS_NAMES", tmp_path / "names.txt")
     call(monkeypatch, path, tmp_path / "model")
     model = load_classifier(find_model(str(tmp_path / "model")))
     assert (model.config.width_multiplier, model.config.num_labels) == (0.1, 5)
+    assert model.config.label2id == {"e": 0, "d": 1, "c": 2, "b": 3, "a": 4}
     torch.testing.assert_close(
         model.efficientat.features[15].block[2].fc2.weight,
         theirs["features.15.block.2.conc_se_layers.0.fc2.weight"],
