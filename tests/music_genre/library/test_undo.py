@@ -30,8 +30,8 @@ def music(originals, tmp_path) -> Path:
 
 @pytest.mark.usefixtures("here")
 def test_files_that_were_tagged_twice_or_moved_get_their_first_tags_back(music):
-    keep(music, "plain.mp3", "v1.mp3", "tagged.flac", "tagged.m4a")
     """And a line of the log that a crash left incomplete is skipped."""
+    keep(music, "plain.mp3", "v1.mp3", "tagged.flac", "tagged.m4a")
     before = state(music)
     write(music)
     with (music.parent / "log").open("a") as file:
