@@ -46,6 +46,9 @@ def test_a_waveform_gets_a_genre_probabilities_and_a_timeline(classifier):
     for genre in GENRES:
         mean = np.mean([w.probabilities[genre] for w in prediction.timeline])
         assert prediction.probabilities[genre] == pytest.approx(mean, abs=1e-6)
+    first_differs = np.eye(10)[[1, 0, 0, 0]]
+    with mock.patch.object(classifier, "window_probabilities", return_value=first_differs):
+        assert classifier(noise(3.5), 16_000).genre == classifier.labels[0]
 
 
 def test_labels_are_the_models_in_its_order(uneven_net):
