@@ -56,12 +56,10 @@ class DecoderPool:
         context = multiprocessing.get_context("spawn")
         return ProcessPool(self.num_processes, initializer=_limit_process, context=context)
 
-    def schedule(
-        self, function: Callable, args: Iterable[Any] = (), timeout: float | None = None
-    ) -> Future:
+    def schedule(self, function: Callable, args: Iterable[Any], timeout: float) -> Future:
         """Run a function in a process; the timeout, in seconds, starts when the function does.
 
-        Pass a timeout: it also ends the wait for a process that has ended silently.
+        The timeout also ends the wait for a process that has ended silently.
         """
         with self._lock:
             if not self._pool.active:

@@ -39,7 +39,7 @@ NOT_LISTENING = pictures.headline("not listening", "press Listen to start", "ope
 def build(classifier: GenreClassifier) -> gr.Blocks:
     """Build the whole page and its API."""
     rate, name = classifier.sampling_rate, model_name(classifier)
-    uploads.DECODERS.schedule(abs, args=[0])  # starts the decoder processes
+    uploads.DECODERS.schedule(abs, args=[0], timeout=60)  # starts the decoder processes
     classifier(np.random.default_rng(0).uniform(-1, 1, rate), rate)  # the first pass is slow
     with gr.Blocks(title=f"{name} · music genre", analytics_enabled=False) as page:
         gr.Markdown(_introduction(classifier, name), elem_id="introduction")

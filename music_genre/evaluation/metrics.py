@@ -86,6 +86,7 @@ class SplitScore:
         references, predictions = self.references, self.probabilities.argmax(-1)
         one_pass, short = self.one_pass_probabilities, self.short_probabilities
         is_right = (predictions == references).astype(float)
+        artists = [artist_key(artist) for artist in self.artists]
         by_genre = precision_recall_fscore_support(
             references, predictions, labels=range(len(labels)), zero_division=0
         )
@@ -94,8 +95,8 @@ class SplitScore:
             **GenreMetrics().compute(predictions=predictions, references=references),
             "accuracy_ci95": mean_interval(is_right, artist_groups(self.artists)),
             "n": len(references),
-            "n_artists": len({artist_key(artist) for artist in self.artists if artist}),
-            "n_artist_unknown": sum(not artist for artist in self.artists),
+            "n_artists": len(set(filter(None, artists))),
+            "n_artist_unknown": artists.count(""),
             "per_genre": {
                 label: dict(zip(("precision", "recall", "f1", "n"), row, strict=True))
                 for label, row in zip(labels, rows, strict=True)

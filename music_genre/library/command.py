@@ -15,7 +15,9 @@ from music_genre.errors import InputError
 from music_genre.library.object_store import is_url
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
-MIN_CONFIDENCE = 0.6
+UNUSED_BY_UNDO = {  # options that choose what `tag` writes, and their defaults
+    "exclude": [], "min_confidence": 0.6, "top_k": 1, "replace": False, "tag_field": None,
+}  # fmt: skip
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +91,7 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min_confidence",
         type=partial(between, 0, 1),
-        default=MIN_CONFIDENCE,
+        default=UNUSED_BY_UNDO["min_confidence"],
         help="write only genres of at least this probability (%(default)s)",
     )
     parser.add_argument(
@@ -142,6 +144,9 @@ def tag(arguments: argparse.Namespace) -> None:
     from music_genre.library.table import read_rows, read_settings
     from music_genre.library.tags import Tagging, undo_tags, write_tags
 
+    given = [name for name, v in UNUSED_BY_UNDO.items() if getattr(arguments, name) != v]
+    if arguments.undo and given:
+        raise InputError(f"--undo restores everything that was written: leave out --{given[0]}.")
     if arguments.tag_field:
         check_field(arguments.tag_field)
     log, parts = Path(f"{arguments.table}.tags.jsonl"), Path(f"{arguments.table}.parts")

@@ -29,7 +29,6 @@ def list_objects(url: str) -> Iterator[tuple[str, str, int, int]]:
 
     try:
         filesystem, top = fsspec.url_to_fs(url)
-        filesystem.invalidate_cache()  # it may hold an earlier scan's listing
         objects = filesystem.find(top, detail=True)
     except Exception as error:  # each store has its own errors, and so has a missing package
         raise InputError(f"{url} cannot be listed: {error or type(error).__name__}") from error

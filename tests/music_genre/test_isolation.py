@@ -107,7 +107,7 @@ def test_a_failure_costs_one_file_and_says_how(pool, function, said, is_temporar
 
 def test_a_process_that_is_killed_at_work_may_not_be_the_files_fault(pool):
     pid = call(pool, process_id)
-    task = pool.schedule(hang, timeout=60)
+    task = pool.schedule(hang, args=[], timeout=60)
     wait_until(task.running)
     time.sleep(0.5)  # it says so before it gives the lock of the pool's channel back
     os.kill(pid, signal.SIGKILL)
@@ -147,7 +147,7 @@ def where():
 
 if __name__ == "__main__":
     pool = DecoderPool(1)
-    print(*result(pool.schedule(where)), flush=True)
+    print(*result(pool.schedule(where, args=[], timeout=60)), flush=True)
     if "wait" in sys.argv:
         input()
 """

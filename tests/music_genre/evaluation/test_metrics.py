@@ -33,7 +33,8 @@ def summary(probabilities, references, artists, labels):
 def test_summary_of_a_split():
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
     labels = ["a", "b", "c", "never"]
-    found = summary(probabilities, np.array([0, 1, 1, 2]), ["x", "y", "y", ""], labels)
+    artists = ["x", "y", "y", "Various Artists"]
+    found = summary(probabilities, np.array([0, 1, 1, 2]), artists, labels)
     assert found["accuracy"] == 0.75
     assert (found["n"], found["n_artists"], found["n_artist_unknown"]) == (4, 2, 1)
     assert found["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean())

@@ -35,6 +35,8 @@ TAG = "tag . --table a.csv"
         (f"{SCAN} --seconds 0", "must be between 1 and 7200"),
         (f"{TAG} --min_confidence 60", "between 0 and 1"),
         (f"{TAG} --yes --undo", "not allowed with"),
+        (f"{TAG} --undo --exclude b", "restores everything that was written: leave out --exclude"),
+        (f"{TAG} --undo --top_k 2", "leave out --top_k"),
     ],
 )
 def test_a_wrong_option_or_mix_of_options_is_refused(monkeypatch, capsys, arguments, message):
