@@ -32,6 +32,8 @@ def test_bad_clips_are_dropped_with_their_reason_and_good_ones_kept(tmp_path):
     for name, (_, reason) in BAD_CLIPS.items():
         assert status[name] != "kept" and reason in status[name]
     assert done["n_dropped"] == len(bad)
+    with pytest.raises(InputError, match=r"text\.00000\.wav in a\.zip cannot be used"):
+        prepare([path], tmp_path / "two", split="random", on_bad_clip="fail")
 
 
 def test_names_that_climb_and_links_write_nothing_outside(tmp_path):

@@ -10,6 +10,7 @@ from datasets import load_from_disk
 
 from data_prep import excerpts
 from data_prep.prepare import prepare
+from data_prep.prepared import load_prepared
 from music_genre.errors import InputError
 from tests.data_prep.archives import make_zip, three_of_each
 from tests.data_prep.music import GENRES, by_genre, write, write_csv
@@ -77,6 +78,8 @@ def test_another_preparation_is_replaced_only_if_told_so(path, out, tmp_path):
     (out / "preparation.json").write_text('{"split": "random"}')  # of an earlier version
     with pytest.raises(InputError, match=r"\(with a different version of this program\). To train"):
         prepare([path], out, split="random")
+    with pytest.raises(InputError, match="an earlier version: prepare it again with --overwrite"):
+        load_prepared(out)
     done = prepare([path], out, split="random", overwrite=True)
     assert [source["name"] for source in done["sources"]] == ["a.zip"]
 

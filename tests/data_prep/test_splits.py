@@ -161,6 +161,8 @@ def test_few_artists_of_many_tracks_are_still_in_each_split():
     assert Counter(assignment.values()) == {"train": 6, "validation": 2, "test": 2}
     assert leakage(assignment, tracks)["artist_in_train"] == 0
     assert set(splits.assign_custom(custom({"a": 9, "b": 5}), "artist").values()) == {"train"}
+    tracks = custom({"a": 2, "b": 2, "c": 2})
+    assert Counter(splits.assign_custom(tracks, "artist").values()) == {"train": 4, "test": 2}
     tracks = custom({"a": 1}) | custom({"a": 2, "b": 4, "c": 4}, "jazz")
     assert splits.assign_custom(tracks, "artist")["rock/a/0"] == "train", "with the only rock"
 

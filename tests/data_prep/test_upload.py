@@ -146,6 +146,8 @@ def test_training_gets_from_the_hub_what_was_pushed(hub, gtzan, push, out, tmp_p
         hub.faults.append(Fault("GET", "/datasets/you/gtzan", status=500, times=1))
         prepare(["you/gtzan"], Path("pulled"))
         assert Path("pulled/manifest.csv").stat().st_ino == inode, "nobody can say that it changed"
+    state = json.loads(Path("pulled/preparation.json").read_text())["sources"][0]["state"]
+    assert state == hub.commits("you/gtzan", "datasets")[-1]["oid"]
     prepared = load_from_disk(out / gtzan.stem)
     for split, clips in prepared.items():
         for column in ("track_id", "artist", "genre", "start"):

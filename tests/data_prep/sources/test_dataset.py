@@ -13,6 +13,7 @@ from datasets import (
     load_from_disk,
 )
 
+from data_prep.sources.labelled_dataset import _member
 from music_genre.errors import InputError
 from tests.data_prep.archives import manifest
 from tests.data_prep.music import GENRES, clip, prepared, tag
@@ -171,3 +172,5 @@ def test_clips_of_a_track_stay_one_and_files_of_others_are_not_read(tmp_path):
     said = [(song["starts"], song["seconds"], song["artist"]) for song in songs]
     assert said == [("0 40", "2.4", "")] * 6, "tags are not asked"
     assert len({song["sha256"] for song in songs}) == 6, "two end alike"
+    member = _member("train/0", {"bytes": None, "path": "b.wav"}, 40.0, [tmp_path])
+    assert (member.path, member.start) == (tmp_path / "b.wav", 40.0), "a file of the dataset"

@@ -6,6 +6,7 @@ import pytest
 from datasets import load_from_disk
 
 from data_prep.prepare import prepare
+from data_prep.selection import _leak_warnings
 from music_genre.errors import InputError
 from tests.data_prep.archives import make_zip, manifest, samples_of
 from tests.data_prep.music import by_genre, clip, prepared, write
@@ -83,6 +84,7 @@ def test_without_artists_and_albums_the_split_is_random_and_ids_stay(tmp_path, m
     assert done["split"] == "random"
     assert "album or folder" not in (tmp_path / "one" / "README.md").read_text()
     assert any("neither artists nor albums are known" in warning for warning in done["warnings"])
+    assert _leak_warnings("random", {"artist_unknown": 2, "test_tracks": 3}), "of most"
     write(source, {"Ambient/0 new.wav": clip(900), "Aardvark/1.wav": clip(901)})
     prepared(source, tmp_path / "two")
     assert samples_of(tmp_path / "one").items() <= samples_of(tmp_path / "two").items()

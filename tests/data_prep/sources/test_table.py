@@ -76,7 +76,7 @@ def test_columns_of_other_names_are_named(files, tmp_path):
     path = write_csv(files / "tracks.csv", table)
     with pytest.raises(InputError, match=r"has no column path; it has where, style.*--columns"):
         prepared(path, tmp_path / "out")
-    columns = {"columns": {"genre": "style", "path": "where"}}
+    columns = {"columns": {"genre": "Style", "path": "where"}}
     done = prepared(path, tmp_path / "out", **columns)
     assert done["n_kept"] == 16
     inode = (tmp_path / "out" / "manifest.csv").stat().st_ino
