@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from baselines import __main__ as command
-from baselines import feature_tables
-from baselines.comparison import rows_of_runs, train_and_test
+from baselines import feature_tables, images
+from baselines.comparison import rows_of_runs, score, train_and_test
 from baselines.feature_tables import evaluate, parts_of, read_table, read_tables
 from data_prep.gtzan import filtered_split
 from music_genre.errors import InputError
@@ -101,9 +101,16 @@ def test_the_held_out_tracks_are_those_of_the_list_and_draws_are_as_many(tracks)
     assert set(table.index[train]) == {t for t in tracks if split.get(t) == "train"}
     assert set(table.index[test]) == {t for t in tracks if split.get(t) == "test"}
     assert [(len(a), len(b)) for a, b in draws] == [(len(train), len(test))] * 10
+    row = evaluate("x", drawn, table, draws)
+    assert row.interval[0] < row.accuracy < row.interval[1]
 
 
-def test_one_table_of_all(tracks, tmp_path, monkeypatch, capsys):
+def test_an_interval_is_over_artists():
+    two_songs = pd.Series([1.0, 1.0], index=["blues.00000", "blues.00001"])  # by John Lee Hooker
+    assert score(two_songs) == (1.0, (0.0, 1.0), 2), "which say nothing of others"
+
+
+def test_one_table_of_all(tracks, tiny_classifier, tmp_path, monkeypatch, capsys):
     archive, run = tmp_path / "a.zip", tmp_path / "run"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("Data/features_30_sec.csv", kaggle_csv(tracks))
@@ -114,8 +121,15 @@ def test_one_table_of_all(tracks, tmp_path, monkeypatch, capsys):
         "test": {"accuracy": 0.75, "accuracy_ci95": [0.6, 0.9], "n": 50},
     }  # fmt: skip
     (run / "report.json").write_text(json.dumps(report))
-    monkeypatch.setattr(sys, "argv", ["baselines", str(archive), "--runs", str(run)])
+    asked = []
+    monkeypatch.setattr(images, "read_images", lambda _: {})
+    monkeypatch.setattr(
+        images, "evaluate", lambda _, *how: asked.append(how) or rows_of_runs([run])[0]
+    )
+    argv = ["--runs", run, "--images", "--image_model", tiny_classifier, "--seeds", 1, 2]
+    monkeypatch.setattr(sys, "argv", ["baselines", str(archive), *map(str, argv)])
     command.main()
+    assert asked == [(split, [1, 2], 30, tiny_classifier) for split in ("random", "filtered")]
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == (
         "| distilhubert, linear probe | audio, windows of 3 s | filtered, GTZAN | "
