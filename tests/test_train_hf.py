@@ -48,6 +48,7 @@ def test_a_run_writes_all_promised_files_and_figures(run_dir, prepared):
     assert report["split"] == "random"
     assert report["is_synthetic"]
     assert report["window_seconds"] == 1
+    assert (report["model"], report["base_model"]) == ("tiny-hubert", None), "no path"
     for name in ("validation", "test"):
         low, high = report[name]["accuracy_ci95"]
         assert low <= report[name]["accuracy"] <= high
@@ -96,10 +97,11 @@ def test_seeds_are_summarized_and_a_finished_one_is_not_run_again(
 def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
     prepared, tiny_config, tmp_path, monkeypatch
 ):
-    minutes = []
+    minutes, resumed = [], []
 
     def note(data, model, recipe):
         minutes.append(recipe.time_budget_minutes)
+        resumed.append(recipe.resume_from_checkpoint)
 
     monkeypatch.setattr(train_hf, "run", note)
     monkeypatch.setattr(seeds, "summarize_seeds", lambda folders: None)
@@ -126,9 +128,11 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
         folder.mkdir(parents=True)
         train = {"steps": steps, "stopped_by_budget": stopped}
         (folder / "report.json").write_text(json.dumps({"train": train}))
+    (folder / "checkpoint-10").mkdir()
     sys.argv += ["--resume_from_checkpoint", "last"]
     train_hf.main()
     assert len(minutes) == 2, "the first is finished"
+    assert resumed[-2:] == [None, "last"], "the second has no checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,9 @@ def test_a_run_that_cannot_work_fails_with_one_sentence(
     assert not (output_dir / "report.json").exists()
 
 
-def test_a_base_trained_on_test_tracks_gets_no_headline(prepared, pretrained, tmp_path, capsys):
+def test_a_base_trained_on_test_tracks_gets_no_headline(
+    prepared, pretrained, tmp_path, monkeypatch, capsys
+):
     """Continued on another split, a model was published with "0 of 20 test tracks in train"."""
     shutil.copytree(prepared, tmp_path / "music")
     preparation = json.loads((prepared / "preparation.json").read_text()) | {"is_synthetic": False}
@@ -220,8 +226,13 @@ def test_a_base_trained_on_test_tracks_gets_no_headline(prepared, pretrained, tm
     shutil.copytree(pretrained, tmp_path / "base")
     test_hashes = hash_tracks(known.dataset_name, dataset["test"])
     write_seen(set().union(*test_hashes.values()), tmp_path / "base")
-    recipe = {"from_scratch": False, "num_train_epochs": 0}
+    published = []
+    monkeypatch.setattr(train_hf.setup, "check_access", lambda name, is_private: name)
+    monkeypatch.setattr(train_hf, "publish", lambda *given: published.append(given))
+    recipe = {"from_scratch": False, "num_train_epochs": 0, "hub_private_repo": False}
+    recipe |= {"push_to_hub": True, "hub_model_id": "me/it"}
     train(*flags(tmp_path / "music", tmp_path / "base", tmp_path / "run", **recipe))
+    assert published == [(tmp_path / "run", "me/it", False)]
     report = read_report(tmp_path / "run")
     assert report["test_tracks_seen_by_base"] == 10
     assert "was trained on 10 of these 10 test tracks" in report["contamination"]

@@ -56,6 +56,7 @@ def test_flags_win_over_the_json_file():
     assert model.model_name_or_path == "ntu-spml/distilhubert"
     assert recipe.learning_rate == 0.5
     assert recipe.eval_strategy == "epoch"
+    assert recipe.output_dir is None, "and not the Trainer's own"
 
 
 @pytest.mark.parametrize("config", ["gtzan.json", "gtzan-ast.json"])
@@ -180,6 +181,7 @@ def test_a_run_makes_nothing_on_the_hub_that_is_not_named():
 
 def test_every_metric_that_may_choose_the_best_checkpoint_is_measured():
     probabilities = [np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])]
-    best = RecipeArguments("out", use_cpu=True, save_strategy="best")
-    assert best.metric_for_best_model == "calibrated_loss"
+    for way in ({"save_strategy": "best"}, {"load_best_model_at_end": True}):
+        best = RecipeArguments("out", use_cpu=True, **way)
+        assert best.metric_for_best_model == "calibrated_loss"
     assert set(METRICS) <= validation_metrics(probabilities, np.array([0, 1])).keys()

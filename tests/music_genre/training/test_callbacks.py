@@ -60,6 +60,9 @@ def test_training_stops_at_its_time(monkeypatch):
         assert control.should_training_stop == callback.is_late == stops
     callback.on_step_end(ARGS, TrainerState(global_step=9, max_steps=9), control)
     assert not callback.is_late, "it was the last step anyway"
+    monkeypatch.setattr(callbacks, "in_any_process", lambda *_: [True, False])
+    callback.on_step_end(ARGS, TrainerState(epoch=0.5, global_step=3, max_steps=9), control)
+    assert callback.asked_by == signal.SIGTERM, "as the process that got it"
 
 
 @pytest.mark.parametrize("due", ["should_save", "should_evaluate"])

@@ -79,10 +79,12 @@ def test_one_without_its_last_file_is_not_resumed(tmp_path):
             checkpoints.find_checkpoint(tmp_path, wanted)
 
 
-def test_one_of_another_folder_is_not_resumed(tmp_path):
+def test_one_of_another_folder_is_not_resumed(tmp_path, monkeypatch):
     """Neither its linear probe nor its best checkpoint would come along."""
     with pytest.raises(InputError, match="give the --output_dir of its run"):
         checkpoints.find_checkpoint(tmp_path / "other", make(tmp_path, 5))
+    monkeypatch.chdir(tmp_path)
+    assert checkpoints.find_checkpoint(tmp_path, "checkpoint-5") == "checkpoint-5"
 
 
 @pytest.mark.parametrize("name", ["checkpoint-5", *checkpoints.OVERWRITTEN])

@@ -136,13 +136,17 @@ def test_a_job_is_asked_for_on_the_command_line(hub, root):
     assert not hub.jobs
 
 
-def test_a_command_has_a_bucket_of_its_own(submit):
+def test_a_command_has_a_bucket_of_its_own(submit, prepared, tmp_path):
     """What another one left there would be resumed, and published under this one's recipe."""
     for options in ([], ["--learning_rate", "1e-3"], [], ["--job_timeout", "5h"]):
         assert submit(*options).returncode == 0
     _, one, _, other, _, again, _, longer = submit.buckets
     assert one == again == longer != other
     assert one.startswith("music-genre-you-model-")
+    for dataset in (prepared, shutil.copytree(prepared, tmp_path / "own")):
+        assert submit(dataset=str(dataset)).returncode == 0
+    _, one, _, _, other, _ = submit.buckets[8:]
+    assert one != other, "both are /dataset in the job"
 
 
 def test_the_token_goes_as_a_secret_alone(hub, submit):

@@ -171,6 +171,8 @@ def test_few_clips_are_cross_validated_in_fewer_folds_or_refused():
 
     assert probabilities([0, 0, 0, 1, 1, 1], list("abcdef")).shape == (6, 2)
     assert probabilities([0] * 4 + [1] * 4, list("abcabcab")).shape == (8, 2), "three artists"
+    found = probabilities([0] * 4 + [2] * 4 + [3], list("abcdefghi"))
+    assert np.flatnonzero(found.any(axis=0)).tolist() == [0, 2, 3], "by label, one of one track"
     for labels, artists in ([0, 1], "ab"), ([0, 0, 1, 1], "aaaa"), ([0, 0, 0], "abc"):
         with pytest.raises(InputError, match="two genres, and two tracks of each"):
             probabilities(labels, list(artists))

@@ -45,11 +45,15 @@ def test_a_new_head_is_no_news(encoder, warnings, capsys):
     assert not capsys.readouterr().out
 
 
-def test_a_missing_tensor_of_the_encoder_is_named(encoder, warnings, capsys):
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_tensor_that_the_encoder_lacks_is_named(encoder, warnings, capsys, is_there):
+    """Or has in another shape."""
     file = encoder / "model.safetensors"
     tensors = load_file(file)
     lost = next(name for name in tensors if "q_proj.weight" in name)
-    del tensors[lost]
+    tensors |= {lost: torch.zeros(3, 3)}
+    if not is_there:
+        del tensors[lost]
     save_file(tensors, file, metadata={"format": "pt"})
     load(encoder)
     assert not warnings

@@ -1,6 +1,7 @@
 """Work that processes and workers share, and what a run says of its time and its end."""
 
 import errno
+import itertools
 import os
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from transformers import TrainingArguments
 
 from music_genre.errors import InputError
 from music_genre.training import failures, processes
+from music_genre.training.clock import Clock
 from music_genre.training.processes import in_any_process, shared
 
 
@@ -42,8 +44,18 @@ def test_each_flag_is_answered(monkeypatch):
     assert in_any_process(True, False, False) == [True, True, False], "one process is enough"
 
 
+def test_the_clock_counts_each_stage(monkeypatch):
+    monkeypatch.setattr("time.monotonic", itertools.count().__next__)
+    clock = Clock()
+    for _ in range(2):
+        with clock.stage("scoring"):
+            pass
+    assert clock.describe() == "Seconds: scoring 2.0; the whole run 5.0."
+
+
 def test_a_full_disk_is_seen_through_the_error_of_a_library(tmp_path, monkeypatch):
-    assert failures.is_disk_full(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        assert failures.is_disk_full(OSError(number, os.strerror(number)), tmp_path)
     hidden = RuntimeError("failed writing file data/7")
     assert not failures.is_disk_full(hidden, tmp_path / "not" / "there")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10))
