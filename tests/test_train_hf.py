@@ -142,6 +142,7 @@ def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
         (["--output_dir", "runs/again"], True),
         (["--resume_from_checkpoint=last"], True),
         (["configs/gtzan.json"], False),
+        (["--help"], False),
         (["--learning_rate", "1e-4", "--dataset=music"], False),
         (["--model-name-or-path", "you/model"], False),
         (["--push_to_hub", "True", "--hub_model_id", "you/model"], False),
@@ -159,6 +160,8 @@ def test_training_in_bf16_with_accumulated_gradients_after_a_linear_probe(
     saved = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"}
     options = {"from_scratch": False, "max_steps": 2, "logging_steps": 1, "bf16": True}
     options |= {"gradient_accumulation_steps": 2, "activation_checkpointing": True}
+    options |= {"weight_decay": 0.2, "mixup": 0.3, "label_smoothing_factor": 0.1}
+    options |= {"speed_perturbation": True, "spec_augment": False}
     dtypes = set()
 
     def watch(module, inputs, output):
@@ -177,7 +180,8 @@ def test_training_in_bf16_with_accumulated_gradients_after_a_linear_probe(
     assert np.isfinite(losses).all()
     report = read_report(tmp_path / "run")
     assert report["train"]["linear_probe"]
-    assert report["train"]["recipe"]["clips a step"] == 2 * 8
+    recipe = [0.01, 2 * 8, "cosine", 0.2, 0.3, 0.1, True, False]
+    assert list(report["train"]["recipe"].values()) == recipe
     assert report["test"]["n"] == 10
 
 

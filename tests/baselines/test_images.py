@@ -140,6 +140,8 @@ def test_it_begins_with_the_weights_that_are_named_and_trains_the_later_ones(tmp
     assert torch.equal(net.efficientat.features[0][0].weight, stem)
     assert not torch.equal(net.projector.weight, before.projector.weight)
     assert torch.allclose(net.projector.weight, before.projector.weight, atol=0.02)
+    one, same = (images.make_trainer(crops, 3, 5, None).model.projector.weight for _ in range(2))
+    assert torch.equal(one, same), "random weights are those of the seed"
 
 
 def test_an_archive_without_images_is_one_sentence(tmp_path):

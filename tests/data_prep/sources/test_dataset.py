@@ -128,7 +128,7 @@ def test_splits_with_labels_in_another_order_are_refused(tmp_path):
     DatasetDict(train=train, test=test).save_to_disk(tmp_path / "in")
     with pytest.raises(InputError, match="or another order of them, in its splits"):
         prepared(tmp_path / "in", tmp_path / "out", columns=COLUMNS)
-    DatasetDict(train=train, unlabelled=test).save_to_disk(tmp_path / "other")
+    DatasetDict(Train=train, unlabelled=test).save_to_disk(tmp_path / "other")
     assert prepared(tmp_path / "other", tmp_path / "out", columns=COLUMNS)["n_kept"] == 8
     with pytest.raises(InputError, match="--genre_from has no use with"):
         prepared(tmp_path / "other", tmp_path / "two", genre_from="folders")

@@ -82,8 +82,10 @@ def test_an_archive_that_cannot_be_read_is_named(in_empty_folder, archive):
         data.find_dataset(None)
 
 
-def test_what_is_prepared_is_not_prepared_again(prepared, commands):
-    assert data.prepare(DataArguments(dataset=str(prepared)), RATE) == prepared
+def test_what_is_prepared_is_not_prepared_again(prepared, commands, monkeypatch):
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    for name in (str(prepared), f"~/{prepared.name}"):
+        assert data.prepare(DataArguments(dataset=name), RATE) == prepared
     assert not commands
 
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from huggingface_hub import HfApi, Volume
@@ -168,11 +170,19 @@ def test_a_job_that_fails_shows_its_log(hub, submit, stage, message):
     assert "the same command resumes it" in done.stderr
 
 
-def test_a_detached_job_says_how_to_go_on(hub, submit):
+def test_a_detached_job_says_how_to_go_on(hub, submit, monkeypatch):
+    """A file that git tracks was deleted here."""
+    listed = SimpleNamespace(returncode=0, stdout="configs/gtzan.json\0deleted.py\0")
+    monkeypatch.setattr(job.subprocess, "run", lambda *_, **__: listed)
     done = submit("--job_detach")
     assert done.returncode == 0
     assert "hf jobs logs --follow job0" in done.stdout
     assert "line 0" not in done.stdout
+
+
+def test_who_stops_watching_is_told_that_the_job_runs_on(submit, monkeypatch):
+    monkeypatch.setattr(HfApi, "fetch_job_logs", mock.Mock(side_effect=KeyboardInterrupt))
+    assert "The job runs on. Watch it: hf jobs logs" in submit().stderr
 
 
 @pytest.mark.parametrize(

@@ -255,14 +255,17 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
         np.testing.assert_allclose(features.layers[n - 1][8:16], expected, atol=1e-4)
 
 
-def test_features_are_computed_in_the_precision_of_the_run(prepared):
+def test_features_are_of_the_whole_track_and_in_the_precision_of_the_run(prepared, monkeypatch):
     trainer, dtypes = trainer_of(*tiny("hubert")), set()
     trainer.accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
     layer = trainer.model.base_model.encoder.layers[0].feed_forward.intermediate_dense
     layer.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
-    linear_probe.extract_features(trainer, CropDataset(train.select(range(2)), 16_000, 0))
+    extract, cuts = windows.extract_features, []
+    monkeypatch.setattr(windows, "extract_features", lambda of, c: cuts.append(c) or extract(of, c))
+    linear_probe.extract_features(trainer, CropDataset(train.select(range(2)), 3_200, 0))
     assert dtypes == {torch.bfloat16}
+    np.testing.assert_array_equal(cuts[0][-1], TrackDataset(train, 3_200)[0][-1])
 
 
 def test_crops_are_fitted_on_and_not_scored():

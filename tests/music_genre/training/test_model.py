@@ -17,7 +17,8 @@ from tests.families import FAMILIES
 def encoder(tiny_config, tmp_path):
     """As on the Hub: an encoder without a head."""
     AutoModel.from_config(AutoConfig.from_pretrained(tiny_config)).save_pretrained(tmp_path)
-    extractor = AutoFeatureExtractor.from_pretrained(tiny_config, do_normalize=False)
+    changes = {"do_normalize": False, "return_attention_mask": True}
+    extractor = AutoFeatureExtractor.from_pretrained(tiny_config, **changes)
     extractor.save_pretrained(tmp_path)
     return tmp_path
 
@@ -41,6 +42,7 @@ def load(folder):
 def test_a_new_head_is_no_news(encoder, warnings, capsys):
     _, extractor = load(encoder)
     assert extractor.do_normalize, "loudness does not matter, whatever the base did"
+    assert not extractor.return_attention_mask
     assert not warnings
     assert not capsys.readouterr().out
 

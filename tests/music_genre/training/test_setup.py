@@ -12,6 +12,7 @@ from music_genre.loading import find_model
 from music_genre.training import setup
 from music_genre.training.arguments import ModelArguments, parse_arguments
 from music_genre.training.setup import default_output_dir, make_run
+from tests.families import FAMILIES
 
 
 @pytest.fixture
@@ -60,6 +61,13 @@ def test_masks_and_smoothing_are_used_if_they_are_asked_for(set_up, tiny_config)
     outputs, target = {"logits": torch.tensor([[2.0, 0.0]])}, torch.tensor([[1.0, 0.0]])
     losses = [trainer.compute_loss_func(outputs, target) for trainer in (plain, both)]
     assert losses[1] - losses[0] == pytest.approx(0.2), "the logits differ by 2, half of 0.2 moves"
+
+
+@pytest.mark.parametrize(("family", "has_time_first"), [("ast", True), ("whisper", False)])
+def test_masks_know_the_axis_of_time(family, has_time_first, set_up, tmp_path):
+    for part in FAMILIES[family]:
+        part.save_pretrained(tmp_path / "base")
+    assert set_up(tmp_path / "base").data_collator.has_time_first is has_time_first
 
 
 def test_the_trainer_uploads_no_checkpoint(monkeypatch):
