@@ -41,6 +41,7 @@ def test_options_are_passed_on_and_the_summary_counts_tracks_and_clips(tmp_path,
     assert "14 audio files in, 13 kept as 14 clips (1 minutes), 1 left out" in counts
     assert split == "Split random 80/10/10: train 9, validation 2, test 2 tracks."
     assert run_here(main, "m", *options, "--seed", 4, "--overwrite").returncode == 0
+    assert "--columns has no use with" in run_here(main, "m", "--columns", "genre=style").stderr
     assert "--public needs --push_to_hub" in run_here(main, "m", "--public").stderr
 
 

@@ -130,8 +130,9 @@ def test_the_same_archive_gives_the_same_bytes_and_another_seed_other_fingerprin
 def test_a_folder_with_something_else_is_left_alone(path, out, name, text):
     out.mkdir()
     (out / name).write_text(text)
-    with pytest.raises(InputError, match="holds something else"):
-        prepare([path], out, split="random", overwrite=True)
+    for output_dir in (out, out / name):
+        with pytest.raises(InputError, match="holds something else"):
+            prepare([path], output_dir, split="random", overwrite=True)
     assert (out / name).read_text() == text
 
 

@@ -42,9 +42,10 @@ def test_spellings_are_merged_and_what_maps_where_is_printed(library, tmp_path, 
     assert status["18.flac"] == "its tag has several genres: Techno, Ambient"
 
 
-def test_genres_by_name_and_by_number(library, tmp_path):
+def test_genres_by_name_and_by_number(library, tmp_path, monkeypatch):
     files = {f"A/B/{path.name}": path.read_bytes() for path in library.iterdir()}
-    archive = make_zip(tmp_path / "m.zip", files)
+    monkeypatch.setattr("data_prep.archive.MAX_MEMBER_BYTES", 2**17)
+    archive = make_zip(tmp_path / "m.zip", files | {"A/too large.flac": bytes(2**18)})
     named = prepared(archive, tmp_path / "a", genre_from="tags", genres="ambient, Rap")
     assert named["genres"] == ["Ambient", "Hip-Hop"]
     assert manifest(tmp_path / "a")["A/B/0.flac"]["album"] == "A/B", "not every B"

@@ -35,17 +35,6 @@ def test_a_crop_depends_on_seed_epoch_and_number_alone(clips):
         assert not np.array_equal(other[7]["samples"], one[7]["samples"])
 
 
-def test_mixup_shares_the_target(clips):
-    crops = CropDataset(clips, WINDOW, 0, mixup=0.4)
-    targets = np.stack([crops[i]["labels"] for i in range(30)])
-    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-    own_genre_targets = targets[np.arange(30), np.arange(30) % 10]  # they take turns
-    assert (own_genre_targets < 1).any()
-    assert (targets.max(1) < 0.99).mean() > 0.3
-    plain = CropDataset(clips, WINDOW, 0)[0]["labels"]
-    assert plain.tolist() == np.eye(10)[0].tolist()
-
-
 def tones(seconds: tuple[int, int] = (2, 2)) -> Dataset:
     """Two genres of one clip each: 200 Hz and 3,000 Hz, equally loud."""
     times = [np.arange(length * WINDOW) / WINDOW for length in seconds]
