@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainingArguments, set_seed
 
 from baselines.comparison import Row, score, train_and_test
-from data_prep.archive import MemberError, members_of
+from data_prep.archive import members_of
 from data_prep.gtzan import GENRES, genre_of
 from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
@@ -46,7 +46,7 @@ def read_images(archive: Path) -> dict[str, np.ndarray]:
         if match := IMAGE_NAME.fullmatch(Path(member.basename).stem):
             try:
                 plots[f"{match[1].lower()}.{match[2]}"] = read_plot(member.read())
-            except (MemberError, *UNUSABLE) as error:
+            except UNUSABLE as error:
                 unusable.append(f"{member.basename} ({error})")
     if unusable:
         print(f"Unusable images: {len(unusable)}, such as {', '.join(unusable[:5])}.")

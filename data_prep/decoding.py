@@ -53,7 +53,7 @@ def _decode_source(
     wanted = {name: track for name, track in source.tracks.items() if track.is_kept}
     n_wanted = len(wanted)
     are_songs = source.kind != "gtzan"
-    may_have_tags = source.kind not in ("gtzan", "dataset")
+    may_have_tags = source.kind in ("folders", "table")
 
     def calls(members: Iterable[Member]) -> Iterator[tuple[tuple[Track, float], tuple]]:
         for i, member in enumerate(members):

@@ -63,11 +63,18 @@ def select_custom(tracks: list[Track], source: MusicSource, options: Options) ->
         raise InputError(
             "--split given needs a column split, or folders train, validation and test."
         )
+    assignment = splits.assign_custom(usable, method, options.seed)
+    if options.split is None and "validation" not in assignment.values():
+        warnings.append(
+            f"all tracks belong together by {method}, so the split is random, and the accuracy may "
+            "be too high."
+        )
+        method = "random"
+        assignment = splits.assign_custom(usable, method, options.seed)
     description = splits.CUSTOM_DESCRIPTIONS[method]
     missing = [name for name in gtzan.SPLITS if name not in given]
     if method == "given" and missing:
         description += f", and {' and '.join(missing)} drawn from train"
-    assignment = splits.assign_custom(usable, method, options.seed)
     about = _put_into_splits(usable, assignment, method, warnings)
     about["warnings"] += _leak_warnings(method, about["leakage"])
     about["warnings"] += source.warnings if method == "given" else []

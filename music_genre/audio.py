@@ -76,7 +76,8 @@ class AudioError(InputError):
 class Decoded(NamedTuple):
     """`waveform`: float32, shape (samples,), finite, nominally in [-1, 1].
 
-    `lost_seconds`: how much of the requested part could not be decoded.
+    `lost_seconds`: how much of the file could not be decoded, or of a part with a given length, how
+    much is missing at its end: damage inside it is skipped.
     """
 
     waveform: np.ndarray

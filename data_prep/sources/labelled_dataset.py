@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, constants
 
 from data_prep.archive import Member
 from data_prep.card import read_card
-from data_prep.names import known_artist, path_id, shown
+from data_prep.names import path_id, shown
 from data_prep.sources.music_source import SPLIT_NAMES, MusicSource
 from data_prep.track import Track
 from music_genre.errors import InputError, first_line
@@ -143,7 +143,9 @@ def _add_tracks(tracks: dict[str, Track], clips: Dataset, split: str, source: Pa
         value = row["genre"]
         if isinstance(genre, ClassLabel):
             value = None if value in (None, -1) else genre.int2str(value)
-        track = Track(track_id, value or "", known_artist(row.get("artist") or ""), split=split)
+        # In a new split, excerpts of a song that several splits hold stay together by its title.
+        title = given_id or "" if "start" in row else ""
+        track = Track(track_id, value or "", row.get("artist") or "", title, split=split)
         track.archive, track.member = shown(str(source)), shown(name)
         if not value:
             track.status = "the dataset has no genre for it"

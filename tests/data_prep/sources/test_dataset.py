@@ -112,6 +112,18 @@ def test_a_track_with_excerpts_in_train_and_in_test_is_a_warning(tmp_path):
     assert "excerpts of 1 track are in train and in test" in done["warnings"][-1]
 
 
+def test_a_new_split_keeps_the_excerpts_of_a_song_together(tmp_path):
+    clips = dataset().add_column("track_id", [f"song {i % 4}" for i in range(8)])
+    clips = clips.add_column("start", [15.0 * (i // 4) for i in range(8)])
+    parts = {"train": clips.select(range(4)), "test": clips.select(range(4, 8))}
+    DatasetDict(parts).save_to_disk(tmp_path / "in")
+    for seed in range(4):
+        options = {"columns": {"genre": "style"}, "split": "random", "seed": seed}
+        prepared(tmp_path / "in", tmp_path / f"{seed}", min_tracks=1, **options)
+        rows = manifest(tmp_path / f"{seed}")
+        assert all(rows[f"train/{i}"]["split"] == rows[f"test/{i}"]["split"] for i in range(4))
+
+
 def test_clips_without_an_id_are_not_one_track(tmp_path):
     clips = dataset().add_column("track_id", [None] * 6 + ["a", "a"])
     clips = clips.add_column("start", [0.0] * 7 + [1.2])

@@ -33,6 +33,15 @@ def test_the_first_folder_is_the_genre_and_artists_lie_below(tmp_path, capsys):
     assert "album or folder" not in card, "artists are known, which says more"
 
 
+def test_music_by_one_artist_is_split_at_random(tmp_path):
+    """Validation and test were empty, and training was refused."""
+    files = by_genre(10, pattern="Ann feat. {i}/Album {i}/song.wav")
+    done = prepared(write(tmp_path / "Mine", files), tmp_path / "out")
+    assert done["split"] == "random"
+    assert done["warnings"][0].startswith("all tracks belong together by artist")
+    assert all(min(counts.values()) for counts in done["counts"].values())
+
+
 def test_a_zip_of_a_folder_is_that_folder(tmp_path):
     files = by_genre(3, ("Dev", "Test"))  # no splits, as there is no train
     prepared(write(tmp_path / "source", files), tmp_path / "expected")
