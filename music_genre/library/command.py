@@ -139,7 +139,7 @@ def scan(arguments: argparse.Namespace) -> None:
 
 def tag(arguments: argparse.Namespace) -> None:
     """Write genres into the tags of files that have none."""
-    from music_genre.library.fields import GENRE, check_field
+    from music_genre.library.fields import GENRE, check_field, check_genres
     from music_genre.library.files import find_files
     from music_genre.library.table import read_rows, read_settings
     from music_genre.library.tags import Tagging, undo_tags, write_tags
@@ -163,6 +163,8 @@ def tag(arguments: argparse.Namespace) -> None:
             "music mean nothing, so no tags are written."
         )
     field = arguments.tag_field or GENRE
+    if field == GENRE:
+        check_genres(settings["labels"])
     tagging = Tagging(arguments.min_confidence, arguments.top_k, field, arguments.replace)
     rows = read_rows(parts, settings["labels"])
     print(write_tags(found, rows, tagging, log, parts, arguments.yes))

@@ -11,7 +11,7 @@ in isolated processes (music_genre.isolation).
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -54,6 +54,16 @@ def check_field(name: str) -> None:
         raise InputError("--tag_field takes letters, digits and _, such as GENRE_PREDICTED.")
     if name.lower() in {*EasyID3.valid_keys, *EasyMP4Tags.Set, GENRE}:
         raise InputError(f"--tag_field {name} is a field that players use: choose another name.")
+
+
+def check_genres(labels: Sequence[str]) -> None:
+    """Raises InputError if a genre would mean another one in an ID3 tag."""
+    for label in labels:
+        if (meaning := id3.TCON(text=[label]).genres) != [label]:
+            raise InputError(
+                f"The genre {label} means {', '.join(meaning) or 'none'} in ID3 tags: write it "
+                "into a field of its own, by --tag_field NAME."
+            )
 
 
 def read_field(path: str, name: str = GENRE) -> Field:

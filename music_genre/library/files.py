@@ -9,6 +9,7 @@ Because of these names, a library keeps its rows when it is moved or mounted els
 
 import os
 import posixpath
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +118,8 @@ def _find_here(roots: Sequence[str | Path], patterns: Sequence[str]) -> tuple[Fo
                 continue
             except OSError as error:
                 found.note(error)
+                continue
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe may block
                 continue
             name = found.name_of(location)
             rows[name] = (name, status.st_size, status.st_mtime_ns)

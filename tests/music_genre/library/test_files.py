@@ -66,6 +66,7 @@ def test_a_name_that_is_no_text_is_escaped_and_found(tmp_path):
 def test_a_link_to_nothing_is_no_trouble_of_a_drive(tmp_path):
     touch(tmp_path, "a.mp3")
     (tmp_path / "far.mp3").symlink_to(tmp_path / "not mounted" / "far.mp3")
+    os.mkfifo(tmp_path / "pipe.mp3")  # whoever opens it waits
     found = find_files([tmp_path])
     assert found.files["path"].to_pylist() == ["a.mp3"]
     assert not found.unreadable

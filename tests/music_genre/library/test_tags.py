@@ -277,6 +277,12 @@ def test_a_field_that_players_use_or_cannot_have_is_refused(name):
     fields.check_field("GENRE_PREDICTED")
 
 
+def test_a_genre_that_is_a_number_is_not_written_as_another():
+    fields.check_genres(["Hip-Hop", "8-bit", "演歌"])
+    with pytest.raises(InputError, match="The genre 3 means Dance in ID3 tags"):
+        fields.check_genres(["jazz", "3"])
+
+
 def test_strangers_tags_are_read_in_other_processes_only(music, monkeypatch):
     """mutagen inflates compressed frames without a bound; there is one on those processes."""
     here = [os.getpid()]
