@@ -115,6 +115,9 @@ def describe_summary(name: str, summary: dict[str, Any]) -> str:
     """Describe a split's part of report.json to a person, in three lines."""
     low, high = summary["accuracy_ci95"]
     one_pass, unknown = summary["one_pass"], summary["n_artist_unknown"]
+    groups = f"{unknown} tracks, as no artist is known"
+    if n_artists := summary["n_artists"]:
+        groups = f"{n_artists} artists and {unknown} tracks whose artist is unknown"
     all_at_once = "."
     if one_pass:
         all_at_once = (
@@ -124,7 +127,7 @@ def describe_summary(name: str, summary: dict[str, Any]) -> str:
         f"{name}: accuracy {summary['accuracy']:.3f} on {summary['n']} tracks, "
         f"macro-F1 {summary['macro_f1']:.3f}.\n"
         f"  95 % interval of the accuracy: {low:.3f} to {high:.3f}, by bootstrap over "
-        f"{summary['n_artists']} artists and {unknown} tracks whose artist is unknown.\n"
+        f"{groups}.\n"
         f"  From the middle {summary['short']['seconds']:g} s of each track: accuracy "
         f"{summary['short']['accuracy']:.3f}{all_at_once}"
     )
