@@ -53,6 +53,7 @@ from music_genre.training.failures import explain_failures
 from music_genre.training.job import run_as_job
 from music_genre.training.linear_probe import describe_choice, fit_linear_probe, keep_layers
 from music_genre.training.processes import print_once
+from music_genre.training.run_options import checkpoint_to_resume, options_of, write_options
 from music_genre.training.scoring import evaluate
 from music_genre.training.seeds import run_seeds
 from music_genre.training.seen import check_resumed, write_seen
@@ -70,24 +71,27 @@ def run(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> 
     setup.use_all_cores(recipe)
     base = find_model(model.model_name_or_path, model.revision)
     sampling_rate = load_feature_extractor(base).sampling_rate
-    if recipe.output_dir:  # fail before hours of preparation
-        checkpoints.find_checkpoint(recipe.output_dir, recipe.resume_from_checkpoint)
+    options = options_of(data, model, recipe)
+    # What can fail fails before the preparation, which may take hours.
+    if recipe.output_dir:
+        checkpoint_to_resume(recipe, options)
+    setup.check_model(base, model, recipe)
+    repo_id = setup.open_repository(recipe, data.dataset)
     with clock.stage("preparation"):
         dataset, preparation = load_data(
             prepare(data, sampling_rate, bool(recipe.resume_from_checkpoint)), data, sampling_rate
         )
     recipe.output_dir = recipe.output_dir or setup.default_output_dir(model, preparation)
-    repo_id = setup.open_repository(recipe, preparation)
-    checkpoint = checkpoints.find_checkpoint(recipe.output_dir, recipe.resume_from_checkpoint)
+    checkpoint = checkpoint_to_resume(recipe, options)
     PartialState().wait_for_everyone()
 
     with checkpoints.open_folder(recipe):
         this = setup.make_run(base, dataset, preparation, model, recipe, clock)
         if checkpoint:
-            checkpoints.check_window(checkpoint, model.window_seconds)
             check_resumed(this.seen, this.folder)
         if recipe.should_save:
             write_seen(this.seen, this.folder)
+            write_options(options, this.folder)
         setup.print_plan(this)
         train_and_score(this, checkpoint, repo_id)
 
@@ -152,9 +156,7 @@ def fine_tune(run: Run, checkpoint: str | None) -> tuple[int, bool]:
         SystemExit: 143 after SIGTERM and 130 after Ctrl-C, when a checkpoint was saved.
     """
     trainer, arguments, clock = run.trainer, run.arguments, run.clock
-    num_batches = len(trainer.get_train_dataloader())
-    steps_per_epoch = num_batches / arguments.gradient_accumulation_steps
-    steps_before = checkpoints.steps_done(checkpoint, arguments.precision, steps_per_epoch)
+    steps_before = checkpoints.steps_done(checkpoint, arguments.precision)
     resumed = checkpoint if steps_before else None
     # The end needs time to score the average, the probe, and the result again in one pass.
     scoring = clock.stages.get(results.SCORING) or results.seconds_of_scoring(run.folder)
@@ -196,7 +198,7 @@ def write_model(
         new = run.folder / checkpoints.FINISHING
         new.mkdir(exist_ok=True)
         results.write_results(run, classifier, scores, report, new)
-        model_card(report, repo_id or str(run.folder)).save(new / "README.md")
+        model_card(report, str(run.folder)).save(new / "README.md")
         write_report(report, new)
         checkpoints.move_into_place(run.folder)
     if not run.trainer.is_world_process_zero():

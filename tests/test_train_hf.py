@@ -92,6 +92,11 @@ def test_seeds_are_summarized_and_a_finished_one_is_not_run_again(
     train_hf.main()
     assert (tmp_path / "two" / "seed-0" / "model.safetensors").stat().st_mtime_ns == finished
     assert read_report(tmp_path / "two" / "seed-1")["train"]["resumed_at_step"] == 10
+    sys.argv += ["--num_train_epochs", "2", "--seeds", "2", "0"]
+    with pytest.raises(SystemExit):
+        train_hf.main()
+    assert "seed-0 was started with num_train_epochs 1.0" in capsys.readouterr().err
+    assert not (tmp_path / "two" / "seed-2").exists(), "they would differ in more than the seed"
 
 
 def test_seeds_share_one_budget_and_resume_where_they_were_stopped(
@@ -206,6 +211,9 @@ def test_a_full_disk_gives_one_sentence(prepared, tiny_config, tmp_path, monkeyp
     [
         ({"model_name_or_path": "ntu-spml/distilhubert"}, "ntu-spml/distilhubert"),
         ({"push_to_hub": True, "hub_model_id": "me/it"}, "is not pushed"),
+        # Before the preparation, which may take hours.
+        ({"num_train_epochs": 0, "dataset": "no dataset"}, "no epochs makes the linear probe only"),
+        ({"push_to_hub": True, "dataset": "no dataset"}, "needs --hub_model_id"),
         ({"learning_rate": 1e30, "max_grad_norm": 0}, "not a number by step"),
     ],
 )

@@ -82,24 +82,40 @@ def test_a_run_that_was_killed_and_stopped_ends_like_an_uninterrupted_one(
     check_pipeline(output_dir)
 
 
-def test_a_run_is_not_resumed_with_other_steps_in_an_epoch(
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--gradient_accumulation_steps", 2, "crops_per_step 16, and crops_per_step is 32 now"),
+        ("--learning_rate", 1e-3, "learning_rate 0.01, and learning_rate is 0.001 now"),
+        ("--model_name_or_path", "configs/tiny-hubert", "model_name_or_path is tiny-hubert now"),
+    ],
+)
+def test_a_run_is_resumed_with_the_options_it_started_with(
+    option, value, said, uninterrupted, pretrained, tmp_path
+):
+    """The report had the new learning rate, which the Trainer did not use. Another model was a
+
+    traceback. With twice the batch, the Trainer took the run for finished.
+    """
+    there = shutil.copytree(uninterrupted, tmp_path / "run")
+    options = every_three_steps("no dataset", pretrained, there, **AUGMENTED)
+    with pytest.raises(InputError, match=said):
+        train(*options, *LAST, option, value)  # before the preparation
+
+
+def test_fine_tuning_may_have_another_recipe_than_the_linear_probe(
     uninterrupted, prepared, pretrained, tmp_path
 ):
-    """With twice the batch, the Trainer took the run for finished and made no step."""
-    there = shutil.copytree(uninterrupted, tmp_path / "run")
-    options = every_three_steps(prepared, pretrained, there, **AUGMENTED)
-    with pytest.raises(
-        InputError, match=r"made 5 steps an epoch, and this run would make 2: resume"
-    ):
-        train(*options, *LAST, "--gradient_accumulation_steps", "2")
-
-
-def test_a_probe_is_not_resumed_with_other_windows(uninterrupted, prepared, pretrained, tmp_path):
-    """The old probe could be kept while the report and the card gave the new length."""
-    shutil.copytree(uninterrupted / "linear_probe", tmp_path / "run" / "linear_probe")
+    for name in ("linear_probe", "options.json"):
+        copy = shutil.copytree if name == "linear_probe" else shutil.copy
+        (tmp_path / "run").mkdir(exist_ok=True)
+        copy(uninterrupted / name, tmp_path / "run" / name)
     options = every_three_steps(prepared, pretrained, tmp_path / "run", **AUGMENTED)
-    with pytest.raises(InputError, match="linear_probe has windows of 1 s: resume with"):
+    with pytest.raises(InputError, match=r"window_seconds 1\.0, and window_seconds is 2\.0 now"):
         train(*options, *LAST, "--window_seconds", "2")
+    train(*options, *LAST, "--learning_rate", "0.001", "--max_steps", "3")
+    assert read_report(tmp_path / "run")["train"]["recipe"]["learning rate"] == 0.001
+    assert json.loads((tmp_path / "run" / "options.json").read_text())["learning_rate"] == 0.001
 
 
 def test_another_runs_folder_is_not_overwritten(tmp_path, prepared, tiny_config):

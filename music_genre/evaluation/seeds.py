@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from music_genre.errors import InputError
 from music_genre.evaluation.intervals import artist_groups, mean_interval
 from music_genre.evaluation.predictions import read_predictions
 from music_genre.report import PREDICTIONS_FILES, read_report
@@ -16,6 +17,9 @@ def summarize_seeds(folders: list[Path]) -> dict:
     """Summarize the finished runs in `folders`, and write seeds.json beside them.
 
     The interval is that of the mean accuracy: a track is drawn with its predictions by all seeds.
+
+    Raises:
+        InputError: the runs were scored on different tracks.
     """
     reports = {folder: read_report(folder) for folder in folders}
     summary: dict = {"runs": {f.name: r["seed"] for f, r in reports.items()}}
@@ -24,6 +28,11 @@ def summarize_seeds(folders: list[Path]) -> dict:
         if not scores:
             continue
         tables = [read_predictions(folder / PREDICTIONS_FILES[name]) for folder in folders]
+        if len({tuple(row["track_id"] for row in rows) for rows in tables}) > 1:
+            raise InputError(
+                f"The runs in {folders[0].parent} were scored on different tracks, so they have no "
+                "common mean: run all seeds in another --output_dir."
+            )
         is_right = np.array([[r["genre"] == r["prediction"] for r in rows] for rows in tables])
         artists = artist_groups([row["artist"] for row in tables[0]])
         summary[name] = {

@@ -179,6 +179,11 @@ class RecipeArguments(TrainingArguments):
         return min(super().n_gpu, 1)
 
     @property
+    def crops_per_step(self) -> int:
+        """How many crops all processes train on in one step."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
     def precision(self) -> str:
         return "fp16" if self.fp16 else "bf16" if self.bf16 else "fp32"
 

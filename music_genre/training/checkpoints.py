@@ -93,16 +93,6 @@ def is_linear_probe(checkpoint: str | Path) -> bool:
     return Path(checkpoint, CHOICE_FILE).is_file()
 
 
-def check_window(checkpoint: str | Path, window_seconds: float) -> None:
-    """Raises InputError if the model of a checkpoint has windows of another length."""
-    config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
-    if (before := config["window_seconds"]) != window_seconds:
-        raise InputError(
-            f"{checkpoint} has windows of {before:g} s: resume with --window_seconds {before:g}, "
-            "or start a new run in another --output_dir."
-        )
-
-
 def save_linear_probe(
     output_dir: Path,
     model: PreTrainedModel,
@@ -182,12 +172,12 @@ def move_into_place(output_dir: Path) -> None:
     new.rmdir()
 
 
-def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -> int:
+def steps_done(checkpoint: str | None, precision: str) -> int:
     """Steps done at a checkpoint. Call it before training, which deletes old checkpoints.
 
     Raises:
         InputError: the Trainer cannot resume from it: it was trained in fp16, which scales the
-            loss, or with another number of steps per epoch, by which finished epochs are counted.
+            loss.
     """
     if not checkpoint or is_linear_probe(checkpoint):
         return 0
@@ -197,11 +187,4 @@ def steps_done(checkpoint: str | None, precision: str, steps_per_epoch: float) -
             "--fp16 on a GPU, or start a new run in another --output_dir."
         )
     state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-    then = state["global_step"] / state["epoch"]
-    if abs(then - steps_per_epoch) > max(1, 0.2 * steps_per_epoch):  # allows a partial batch
-        raise InputError(
-            f"{checkpoint} made {then:.0f} steps an epoch, and this run would make "
-            f"{steps_per_epoch:.0f}: resume with the clips, --per_device_train_batch_size, "
-            "--gradient_accumulation_steps and number of processes that it had."
-        )
     return state["global_step"]

@@ -44,8 +44,6 @@ def describe_training(
     arguments, state, clock = run.arguments, run.trainer.state, run.clock
     seconds = clock.stages.get(FINE_TUNING, clock.seconds)
     best_step = state.best_global_step if arguments.load_best_model_at_end else None
-    batch_size = arguments.train_batch_size * arguments.gradient_accumulation_steps
-    crops_a_step = batch_size * arguments.world_size
     return {
         "seconds": round(seconds, 1),
         "stages": clock.rounded(),
@@ -60,7 +58,7 @@ def describe_training(
         "processes": arguments.world_size,
         "recipe": {
             "learning rate": arguments.learning_rate,
-            "clips a step": crops_a_step,
+            "clips a step": arguments.crops_per_step,
             "schedule": arguments.lr_scheduler_type.value,
             "weight decay": arguments.weight_decay,
             "mixup": arguments.mixup,

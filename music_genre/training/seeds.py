@@ -11,6 +11,7 @@ from music_genre.report import read_report
 from music_genre.training.arguments import RecipeArguments, parse_arguments
 from music_genre.training.checkpoints import read_choice
 from music_genre.training.clock import Clock
+from music_genre.training.run_options import ALL_OPTIONS, check_options, options_of
 
 
 def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments) -> None:
@@ -24,8 +25,14 @@ def run_seeds(run: Callable[..., None], argv: list[str], recipe: RecipeArguments
         raise InputError("--seeds makes several models: publish the one you choose.")
     clock = Clock()
     folders = [Path(recipe.output_dir) / f"seed-{seed}" for seed in recipe.seeds]
-    for i, (seed, folder) in enumerate(zip(recipe.seeds, folders, strict=True)):
-        arguments = parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
+    arguments_of_seeds = [
+        parse_arguments([*argv, "--seed", str(seed), "--output_dir", str(folder)])
+        for seed, folder in zip(recipe.seeds, folders, strict=True)
+    ]
+    if recipe.resume_from_checkpoint:  # they differ only in their seed
+        for arguments, folder in zip(arguments_of_seeds, folders, strict=True):
+            check_options(options_of(*arguments), folder, ALL_OPTIONS)
+    for i, (arguments, folder) in enumerate(zip(arguments_of_seeds, folders, strict=True)):
         seed_arguments = arguments[-1]
         if recipe.resume_from_checkpoint:
             train = (read_report(folder) or {"train": {"steps": 0}})["train"]

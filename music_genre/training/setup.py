@@ -8,9 +8,9 @@ from pathlib import Path
 import joblib
 import torch
 from datasets import Dataset
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
-from data_prep.prepared import Preparation
+from data_prep.prepared import SYNTHETIC, Preparation, read_preparation
 from music_genre.cpu_modules import use_cpu_modules
 from music_genre.errors import InputError
 from music_genre.evaluation.environment import hardware
@@ -63,6 +63,26 @@ def default_output_dir(model_arguments: ModelArguments, preparation: Preparation
     return str(RUNS_DIR / "-".join(Path(name).absolute().name for name in names).lower())
 
 
+def check_model(
+    base: ModelFolder, model_arguments: ModelArguments, arguments: RecipeArguments
+) -> None:
+    """Load the model once, with two labels, to see whether it can be trained in this way.
+
+    Raises:
+        InputError: the model cannot be loaded, refuses these windows, or has nothing to train.
+    """
+    model, _ = load_for_training(
+        base, ["one", "other"], model_arguments.window_seconds, model_arguments.from_scratch
+    )
+    if not has_epochs(arguments) and not has_linear_probe(model, model_arguments):
+        raise InputError("A run of no epochs makes the linear probe only, and this one has none.")
+
+
+def has_linear_probe(model: PreTrainedModel, model_arguments: ModelArguments) -> bool:
+    is_wanted = model_arguments.linear_probe is not False and not model_arguments.from_scratch
+    return is_wanted and can_have_linear_probe(model)
+
+
 def make_run(
     base: ModelFolder,
     dataset: dict[str, Dataset],
@@ -80,13 +100,6 @@ def make_run(
         model_arguments.from_scratch,
     )
     model.config.trained_on_synthetic_music = preparation.is_synthetic
-    has_linear_probe = (
-        model_arguments.linear_probe is not False
-        and not model_arguments.from_scratch
-        and can_have_linear_probe(model)
-    )
-    if not has_epochs(arguments) and not has_linear_probe:
-        raise InputError("A run of no epochs makes the linear probe only, and this one has none.")
     freeze = model_arguments.freeze_feature_encoder
     if freeze is None:  # random convolutions have to be trained
         freeze = not model_arguments.from_scratch
@@ -129,7 +142,7 @@ def make_run(
             n_seen, contamination = describe_base(base, seen_by_base, preparation, dataset["test"])
     return Run(
         trainer, crops, tracks, preparation, model_arguments, arguments, base,
-        seen, n_seen, contamination, has_linear_probe, clock or Clock(),
+        seen, n_seen, contamination, has_linear_probe(model, model_arguments), clock or Clock(),
     )  # fmt: skip
 
 
@@ -137,13 +150,14 @@ def has_epochs(arguments: RecipeArguments) -> bool:
     return arguments.max_steps > 0 or arguments.num_train_epochs > 0
 
 
-def open_repository(arguments: RecipeArguments, preparation: Preparation) -> str | None:
+def open_repository(arguments: RecipeArguments, dataset: str | None) -> str | None:
     """The repository of --push_to_hub; before hours of work, check that it can be written."""
     if not arguments.push_to_hub:
         return None
     if not arguments.hub_model_id:
         raise InputError("--push_to_hub needs --hub_model_id USER/NAME.")
-    if preparation.is_synthetic:
+    known = read_preparation(Path(dataset or "")) or {}
+    if dataset == SYNTHETIC or known.get("is_synthetic"):
         raise InputError("A model of synthesised music is a demonstration: it is not pushed.")
     arguments.push_to_hub = False  # the Trainer would upload every checkpoint, pickles and all
     return check_access(arguments.hub_model_id, arguments.hub_private_repo)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from music_genre.errors import InputError
 from music_genre.evaluation.intervals import mean_interval
 from music_genre.evaluation.metrics import SplitScore
 from music_genre.evaluation.predictions import write_predictions
@@ -51,6 +52,13 @@ def test_mean_spread_and_an_interval_over_artists(folders):
     assert test["accuracy_ci95"] == mean_interval(np.mean(RIGHT, axis=0), np.array(of_artists))
     over_tracks = mean_interval(np.mean(RIGHT, axis=0), np.arange(15))
     assert np.ptp(test["accuracy_ci95"]) > 1.2 * np.ptp(over_tracks)
+
+
+def test_runs_on_different_tracks_have_no_mean(folders):
+    path = folders[1] / PREDICTIONS_FILES["test"]
+    path.write_text(path.read_text().replace("\n14,", "\n15,"))
+    with pytest.raises(InputError, match="were scored on different tracks"):
+        summarize_seeds(folders)
 
 
 def test_a_split_that_is_empty_has_no_row(folders):

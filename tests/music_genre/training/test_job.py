@@ -182,7 +182,7 @@ def test_a_detached_job_says_how_to_go_on(hub, submit, monkeypatch):
 
 def test_who_stops_watching_is_told_that_the_job_runs_on(submit, monkeypatch):
     monkeypatch.setattr(HfApi, "fetch_job_logs", mock.Mock(side_effect=KeyboardInterrupt))
-    assert "The job runs on. Watch it: hf jobs logs" in submit().stderr
+    assert "The job is still running. Watch it: hf jobs logs" in submit().stderr
 
 
 @pytest.mark.parametrize(
