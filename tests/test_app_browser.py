@@ -27,19 +27,19 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium o
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     return write_clips(tmp_path_factory.mktemp("clips"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(jazz_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     with serving(str(jazz_model), folder, "--host", "0.0.0.0") as server:
         yield server.address.replace("0.0.0.0", "127.0.0.1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(clips):
     microphone = f"--use-file-for-fake-audio-capture={clips / 'microphone.wav'}"
     with sync_api.sync_playwright() as playwright:
@@ -48,7 +48,7 @@ def browser(clips):
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def context(browser):
     """One context for all tests, as it keeps the page's scripts, which take seconds to compile."""
     context = browser.new_context(
