@@ -312,18 +312,6 @@ def test_a_damaged_file_prints_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_playlist_or_script_is_not_followed(tmp_path):
-    target = tmp_path / "target.aac"
-    target.write_bytes(converted(written(sweep(3)), "-f", "adts"))
-    assert len(decode(target, 16_000).waveform), "the target itself must be playable"
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n"
-    for text in (playlist, f"ffconcat version 1.0\nfile {target}\n"):
-        path = tmp_path / "song.mp3"
-        path.write_text(text)
-        with pytest.raises(AudioError):
-            decode(path, 16_000)
-
-
 def test_decoding_takes_the_memory_of_the_result(tmp_path):
     path = tmp_path / "high.flac"
     soundfile.write(path, np.tile(np.float32([0, 0.5, 0, -0.5]), 48_000 * 60), 192_000)
