@@ -64,7 +64,8 @@ def select_custom(tracks: list[Track], source: MusicSource, options: Options) ->
             "--split given needs a column split, or folders train, validation and test."
         )
     assignment = splits.assign_custom(usable, method, options.seed)
-    if options.split is None and "validation" not in assignment.values():
+    is_by_links = options.split is None and method in ("artist", "album")
+    if is_by_links and "validation" not in assignment.values():
         warnings.append(
             f"all tracks belong together by {method}, so the split is random, and the accuracy may "
             "be too high."

@@ -42,6 +42,18 @@ def test_music_by_one_artist_is_split_at_random(tmp_path):
     assert all(min(counts.values()) for counts in done["counts"].values())
 
 
+def test_splits_that_the_source_gives_stay_also_where_no_validation_can_be_drawn(tmp_path):
+    files = by_genre(4, pattern="Ann/Album {i}/song.wav")
+    splits = {"Ambient": {}, "Techno": {}}
+    for i, (name, data) in enumerate(files.items()):
+        splits[name.split("/")[0]][f"{'test' if i % 4 == 3 else 'train'}/{name}"] = data
+    source = write(tmp_path / "Mine", splits["Ambient"] | splits["Techno"])
+    done = prepared(source, tmp_path / "out")
+    assert done["split"] == "given"
+    assert done["counts"]["test"] == {"Ambient": 1, "Techno": 1}
+    assert not any("belong together" in warning for warning in done["warnings"])
+
+
 def test_a_zip_of_a_folder_is_that_folder(tmp_path):
     files = by_genre(3, ("Dev", "Test"))  # no splits, as there is no train
     prepared(write(tmp_path / "source", files), tmp_path / "expected")
