@@ -15,7 +15,7 @@ from music_genre.errors import InputError
 from music_genre.library.object_store import is_url
 
 FORMATS = (".parquet", ".csv", ".jsonl")  # of the table
-UNUSED_BY_UNDO = {  # options that choose what `tag` writes, and their defaults
+TAG_DEFAULTS = {  # of the options that choose what is written
     "exclude": [], "min_confidence": 0.6, "top_k": 1, "replace": False, "tag_field": None,
 }  # fmt: skip
 
@@ -91,20 +91,19 @@ def add_tag_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min_confidence",
         type=partial(between, 0, 1),
-        default=UNUSED_BY_UNDO["min_confidence"],
         help="write only genres of at least this probability (%(default)s)",
     )
     parser.add_argument(
         "--top_k",
         type=int,
         choices=range(1, 6),
-        default=1,
         help="write up to this many genres, each of at least that probability (%(default)s)",
     )
     parser.add_argument("--replace", action="store_true", help="overwrite existing genres")
     parser.add_argument(
         "--tag_field", metavar="NAME", help="write into this field, and leave the genre as it is"
     )
+    parser.set_defaults(**TAG_DEFAULTS)
 
 
 def scan(arguments: argparse.Namespace) -> None:
@@ -144,7 +143,7 @@ def tag(arguments: argparse.Namespace) -> None:
     from music_genre.library.table import read_rows, read_settings
     from music_genre.library.tags import Tagging, undo_tags, write_tags
 
-    given = [name for name, v in UNUSED_BY_UNDO.items() if getattr(arguments, name) != v]
+    given = [name for name, v in TAG_DEFAULTS.items() if getattr(arguments, name) != v]
     if arguments.undo and given:
         raise InputError(f"--undo restores everything that was written: leave out --{given[0]}.")
     if arguments.tag_field:
