@@ -132,9 +132,6 @@ class RecipeArguments(TrainingArguments):
         "money by the minute. Needs --dataset, --push_to_hub and --hub_model_id.",
     )
     job_timeout: str | None = HfArg(default=None, help="For --job, such as 90m; by default 3h.")
-    job_detach: bool = HfArg(
-        default=False, help="Return when the job is submitted; do not follow it."
-    )
     # None means not given. The type is bool, not `bool | None`, so that a plain `--bf16` works.
     fp16: bool = HfArg(default=None, help="Train in fp16. By default: the fastest precision here.")
     bf16: bool = HfArg(default=None, help="Train in bf16, or in fp32 if it is False.")

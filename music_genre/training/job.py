@@ -4,19 +4,20 @@
         --hub_model_id you/distilhubert-gtzan --job t4-small
 
 The job gets the files of this checkout that git tracks, with any local changes, and a prepared
-dataset of this machine. The run writes to a private bucket that belongs to its command, so that the
-same command resumes an interrupted job and another command does not. The model is pushed to the
-Hub.
+dataset of this machine. The run writes to a folder of the user's private bucket for jobs. Its name
+depends on the options of the training, so that the same training resumes an interrupted job and
+another one does not. The model is pushed to the Hub.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
@@ -28,6 +29,7 @@ from music_genre.training.arguments import (
     ModelArguments,
     RecipeArguments,
 )
+from music_genre.training.run_options import options_of
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
 ATTEMPTS = 3  # if a machine is lost, the next attempt resumes
@@ -39,7 +41,7 @@ uv venv --quiet && uv pip install --quiet -r requirements.txt
 if ls -d /output/linear_probe/choice.json /output/checkpoint-* 2>/dev/null | grep -q .
 then set -- "$@" --resume_from_checkpoint last
 fi
-exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output"""
+exec .venv/bin/accelerate launch train_hf.py "$@" --output_dir /output --job ''"""
 
 
 def run_as_job(
@@ -60,28 +62,25 @@ def run_as_job(
         )
     if recipe.seeds:
         raise InputError("A job makes one model: leave out --seeds, or run them here.")
-    if not any(argument.partition("=")[0] == "--job" for argument in argv):
-        raise InputError(
-            "Give --job on the command line: in a JSON file the job would have it too."
-        )
     api = HfApi()
     with explain_hub_errors("The job", "submitted"):
         price = _price(api, recipe.job)
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        argv = [*_run_arguments(argv), "--dataset", "/dataset" if is_here else dataset]
-        command = hashlib.sha256(repr((argv, dataset)).encode()).hexdigest()[:8]
-        volumes = [_code_volume(api, argv, model.model_name_or_path)]
-        with TemporaryDirectory() as empty:
-            output = api.sync_job_volume(
-                empty, "/output", remote_name=f"music-genre-{name}-{command}", read_only=False
-            )
-        volumes.append(output)
-        if is_here:
-            volumes.append(api.sync_job_volume(dataset, "/dataset"))
+        options = options_of(data, model, recipe) | {"dataset": dataset, "revision": model.revision}
+        run_id = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
+        remote = f"music-genre-{name}-{run_id}"
+        with TemporaryDirectory() as code, TemporaryDirectory() as empty:
+            _copy_code(Path(code), argv, model.model_name_or_path)
+            volumes = [
+                _volume(api, code, "/code", remote_name=f"{remote}-code"),
+                _volume(api, empty, "/output", remote_name=remote, read_only=False),
+            ]
+            if is_here:
+                volumes.append(_volume(api, dataset, "/dataset"))
         job = api.run_job(
             image=IMAGE,
-            command=["bash", "-c", SCRIPT, "train", *argv],
+            command=["bash", "-c", SCRIPT, "train", *argv, *["--dataset", "/dataset"] * is_here],
             secrets={"HF_TOKEN": get_token()},
             flavor=recipe.job,
             timeout=recipe.job_timeout or DEFAULT_TIMEOUT,
@@ -90,19 +89,7 @@ def run_as_job(
             volumes=volumes,
         )
     print(f"Job {job.id} on {recipe.job}, {price}: {job.url}")
-    if recipe.job_detach:
-        print(_how_to_go_on(job))
-        return
     _follow(api, job, repo_id)
-
-
-def _run_arguments(argv: list[str]) -> list[str]:
-    """The arguments without the job's own and without paths that differ in the job."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for name in ("--job", "--job_timeout", "--output_dir", "--dataset"):
-        parser.add_argument(name)
-    parser.add_argument("--job_detach", nargs="?")
-    return parser.parse_known_args(argv)[1]
 
 
 def _price(api: HfApi, flavor: str) -> str:
@@ -117,8 +104,22 @@ def _price(api: HfApi, flavor: str) -> str:
     return prices[flavor]
 
 
-def _code_volume(api: HfApi, argv: list[str], model: str) -> Volume:
-    """A volume with the files of this checkout that git tracks.
+def _volume(api: HfApi, folder: str, mount_path: str, **options: Any) -> Volume:
+    """Copy a folder into the user's bucket for jobs.
+
+    Raises:
+        InputError: that bucket is public.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*is public", UserWarning)
+        try:
+            return api.sync_job_volume(folder, mount_path, **options)
+        except UserWarning as error:  # says where to make it private
+            raise InputError(str(error)) from error
+
+
+def _copy_code(target: Path, argv: list[str], model: str) -> None:
+    """Copy the files of this checkout that git tracks.
 
     They must include the JSON file in `argv`, and files of the model if it is a folder.
     """
@@ -141,12 +142,9 @@ def _code_volume(api: HfApi, argv: list[str], model: str) -> Volume:
             f"The job cannot see {model}, a folder of this machine: publish the model, and give "
             "its id as --model_name_or_path."
         )
-    with TemporaryDirectory() as folder:
-        for name in files:
-            target = Path(folder, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, target)
-        return api.sync_job_volume(folder, "/code", remote_name="music-genre-code")
+    for name in files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, target / name)
 
 
 def _follow(api: HfApi, job: JobInfo, repo_id: str) -> None:
