@@ -17,8 +17,8 @@ class TrackDataset(data.Dataset):
     """All windows of each track, as a user of the model classifies it.
 
     Args:
-        clips: with the columns audio (WAV bytes), genre and track_id. If there is a column `start`,
-            the clips with one track_id are excerpts of a song and count as one track.
+        clips: the columns of a prepared dataset. The clips with one track_id are excerpts of a song
+            and count as one track.
         window: length in samples.
     """
 
@@ -57,14 +57,11 @@ class TrackDataset(data.Dataset):
     @property
     def artists(self) -> list[str]:
         """The artist of each track; empty where it is unknown."""
-        has_artists = "artist" in self.clips.column_names
-        return self.track_values("artist") if has_artists else [""] * len(self)
+        return self.track_values("artist")
 
 
 def rows_of_tracks(clips: Dataset) -> list[list[int]]:
     """The rows of each track; tracks are in the order of their first rows."""
-    if "start" not in clips.column_names:
-        return [[row] for row in range(len(clips))]
     rows: dict[str, list[int]] = {}
     for row, track_id in enumerate(clips["track_id"]):
         rows.setdefault(track_id, []).append(row)
