@@ -40,9 +40,8 @@ from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
-# Windows per track, spread over it, and the total with random crops if the run augments crops.
-# More windows per track hardly improve a linear probe.
-N_WINDOWS, N_WITH_CROPS = 4, 8
+# Windows per track, spread over it. More of them, or random crops, hardly improve a linear probe.
+N_WINDOWS = 4
 # More tracks hardly change a linear probe, and the vectors of all tracks are in memory together.
 MAX_TRACKS = 2_000
 N_FOLDS = 5
@@ -167,7 +166,6 @@ class Features:
     tracks: np.ndarray  # int, shape (windows,): the track's index, ascending
     labels: np.ndarray  # int, shape (windows,)
     groups: np.ndarray  # str, shape (windows,): the artist, or the track if it is unknown
-    is_crop: np.ndarray  # bool, shape (windows,): augmented; only for fitting
     over: str = ""  # what cross-validation is over, in words
     base_logits: np.ndarray | None = None  # of the base's classes, shape (windows, labels)
 
@@ -241,32 +239,26 @@ def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
     tracks = TrackDataset(crops.clips, crops.window)
     chosen = choose_tracks(tracks.labels)
 
-    def inputs(n: int) -> tuple[int, torch.Tensor]:
+    def inputs(n: int) -> torch.Tensor:
         cuts = tracks[chosen[n]]
-        plain = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
-        random = crops.augmented(tracks.tracks[chosen[n]], N_WITH_CROPS - len(plain))
-        cuts = [*(cuts[i] for i in plain), *random]
-        return len(plain), windows.extract_features(feature_extractor, cuts)
+        spread = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
+        return windows.extract_features(feature_extractor, [cuts[i] for i in spread])
 
-    def vectors(loaded: tuple[int, torch.Tensor]) -> tuple[int, np.ndarray]:
-        n_plain, features = loaded
+    def vectors(features: torch.Tensor) -> np.ndarray:
         vectors_of = FAMILIES[model.config.model_type][0]
         with torch.no_grad(), trainer.accelerator.autocast():
             layers = vectors_of(model, features.to(model.device, non_blocking=True))
-        return n_plain, torch.stack(layers).float().cpu().numpy()
+        return torch.stack(layers).float().cpu().numpy()
 
     found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
     artists = np.array(tracks.artists)[chosen].tolist()
     n_known = sum(map(bool, artists))
-    lengths = [layers.shape[1] for _, layers in found]
-    repeat = np.repeat(np.arange(len(chosen)), lengths)
-    is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
+    repeat = np.repeat(np.arange(len(chosen)), [layers.shape[1] for layers in found])
     return Features(
-        list(np.concatenate([layers for _, layers in found], axis=1)),
+        list(np.concatenate(found, axis=1)),
         repeat,
         tracks.labels[chosen][repeat],
         artist_groups(artists)[repeat],
-        np.concatenate(is_crop),
         f"the artists of train, known for {n_known} of {len(artists)} tracks"
         if n_known
         else "the tracks of train, as no artist is known",
@@ -335,11 +327,9 @@ def add_base_logits(probabilities: np.ndarray, features: Features, share: float)
 
 
 def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
-    """The mean over each track's windows except random crops; shape (tracks, genres)."""
-    plain = ~features.is_crop
-    tracks = features.tracks[plain]
-    first = np.unique(tracks, return_index=True)[1]
-    return np.add.reduceat(probabilities[plain], first) / np.bincount(tracks)[:, None]
+    """The mean over each track's windows; shape (tracks, genres)."""
+    first, n = np.unique(features.tracks, return_index=True, return_counts=True)[1:]
+    return np.add.reduceat(probabilities, first) / n[:, None]
 
 
 class TooFewError(InputError):
@@ -352,7 +342,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
     Raises:
         TooFewError: there are too few tracks, or artists, to leave some out.
     """
-    n_of_genre = np.bincount(features.labels[~features.is_crop])
+    n_of_genre = np.bincount(features.labels)
     # scikit-learn does not allow more folds than that.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
     with warnings.catch_warnings():
