@@ -26,8 +26,7 @@ PROBE_FILES = RUN_FILES - {"learning_curves.png"}
 
 @pytest.fixture
 def options(prepared, pretrained, tmp_path) -> list[str]:
-    augmented = {"speed_perturbation": True}
-    return flags(prepared, pretrained, tmp_path / "run", from_scratch=False, **augmented)
+    return flags(prepared, pretrained, tmp_path / "run", from_scratch=False)
 
 
 def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(

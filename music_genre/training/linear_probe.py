@@ -36,7 +36,7 @@ from music_genre.errors import InputError
 from music_genre.evaluation.calibration import last_layer
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
-from music_genre.training.clips import CropDataset, TrackDataset
+from music_genre.training.clips import TrackDataset
 from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
@@ -177,7 +177,7 @@ class Features:
         return track_weights * mean / tracks_of_genre[self.labels]
 
 
-def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
+def fit_linear_probe(trainer: Trainer, tracks: TrackDataset) -> dict[str, Any]:
     """Cut the model after its best layer and set its head, both by the tracks of train.
 
     Processes share the forward passes; the first process chooses and fits for all.
@@ -186,7 +186,7 @@ def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
         What `choose` returns.
     """
     model = trainer.model.eval()
-    features = extract_features(trainer, crops)
+    features = extract_features(trainer, tracks)
     base_weight = weight_of_base_classes(model)
     base_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
     if base_weight is not None:
@@ -233,10 +233,9 @@ def describe_choice(choice: dict[str, Any]) -> str:
     )
 
 
-def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
+def extract_features(trainer: Trainer, tracks: TrackDataset) -> Features:
     """The features of up to MAX_TRACKS tracks; processes share the work."""
     model, feature_extractor = trainer.model, trainer.processing_class
-    tracks = TrackDataset(crops.clips, crops.window)
     chosen = choose_tracks(tracks.labels)
 
     def inputs(n: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from music_genre import windows
 from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
-from music_genre.training.clips import CropDataset, TrackDataset
+from music_genre.training.clips import TrackDataset
 from music_genre.training.model import start_from_base_classes
 from tests import families
 
@@ -224,15 +224,15 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much(monkeypatch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(family, prepared):
-    """Also where a norm follows the last layer; windows spread over the clip, then crops."""
+    """Also where a norm follows the last layer; windows are spread over the clip."""
     model, feature_extractor = tiny(family)
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     train = train.select(range(3))
     if family != "ast":
         known = ["One", "ONE feat. Two", ""]
         train = train.remove_columns("artist").add_column("artist", known)
-    crops = CropDataset(train, 16_000, 0, speed_perturbation=True)
-    features = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
+    tracks = TrackDataset(train, 16_000)
+    features = linear_probe.extract_features(trainer_of(model, feature_extractor), tracks)
     assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(2)]
     assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(2)]
     groups, over = ["clip 0", "clip 1", "clip 2"], "the tracks of train, as no artist is known"
@@ -240,8 +240,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
         groups, over = ["one", "one", "clip 2"], "the artists of train, known for 2 of 3 tracks"
     assert features.groups.tolist() == [group for group in groups for _ in range(2)]
     assert features.over == over
-    samples = TrackDataset(crops.clips, 16_000)[1]
-    inputs = windows.extract_features(feature_extractor, samples)
+    inputs = windows.extract_features(feature_extractor, tracks[1])
     head = model.classifier.dense if family == "ast" else model.projector
     seen = []
     head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
@@ -262,7 +261,7 @@ def test_features_are_of_the_whole_track_and_in_the_precision_of_the_run(prepare
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     extract, cuts = windows.extract_features, []
     monkeypatch.setattr(windows, "extract_features", lambda of, c: cuts.append(c) or extract(of, c))
-    linear_probe.extract_features(trainer, CropDataset(train.select(range(2)), 3_200, 0))
+    linear_probe.extract_features(trainer, TrackDataset(train.select(range(2)), 3_200))
     assert dtypes == {torch.bfloat16}
     np.testing.assert_array_equal(cuts[0][-1], TrackDataset(train, 3_200)[0][-1])
 
