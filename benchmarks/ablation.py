@@ -206,6 +206,8 @@ def difference(tracks: pd.DataFrame, others: pd.DataFrame, key: str) -> str:
     if not common:
         return "-"
     values = (tracks.loc[common, key] - others.loc[common, key]).to_numpy()
+    if not values.any():
+        return "none"
     low, high = mean_interval(values, artist_groups(tracks.loc[common, "artist"]))
     tie = ", tie" if low <= 0 <= high else ""
     return f"{values.mean():+.3f} ({low:+.2f} to {high:+.2f}){tie}"

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from datasets import load_from_disk
 
@@ -109,3 +110,12 @@ def test_ablation(tiny_classifier, tmp_path, monkeypatch):
     tables = ablation.by_track(lines)
     pool = load_from_disk(prepared)
     assert len(tables.loc[rows[0]]) == len(pool["train"]) + len(pool["validation"])
+
+
+def test_ablation_shows_no_interval_around_no_difference():
+    """If fine-tuning changes nothing, the probe is kept in every fold."""
+    right = pd.Series([1.0, 0, 1, 1], list("abcd"))
+    tracks = pd.DataFrame({"whole": right, "artist": list("wxyz")})
+    assert ablation.difference(tracks, tracks, "whole") == "none"
+    others = tracks.assign(whole=[1.0, 0, 1, 0])
+    assert ablation.difference(tracks, others, "whole").startswith("+0.250 (+0.00 to +")
