@@ -42,7 +42,6 @@ from music_genre.training.arguments import (
 )
 from music_genre.training.averaging import average_and_choose
 from music_genre.training.callbacks import LoadCheckpoints, StopEarly
-from music_genre.training.clips import TrackDataset
 from music_genre.training.clock import Clock
 from music_genre.training.data import find_archives, load_data, prepare
 from music_genre.training.failures import explain_failures
@@ -126,7 +125,7 @@ def start_from_linear_probe(run: Run, checkpoint: str | None) -> dict[str, Any] 
     trainer = run.trainer
     if not checkpoint:
         with run.clock.stage("linear probe"):
-            choice = fit_linear_probe(trainer, TrackDataset(run.crops.clips, run.crops.window))
+            choice = fit_linear_probe(trainer, run.crops)
         if run.arguments.should_save:
             checkpoints.save_linear_probe(
                 run.folder, trainer.model, trainer.processing_class, choice

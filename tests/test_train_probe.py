@@ -26,7 +26,8 @@ PROBE_FILES = RUN_FILES - {"learning_curves.png"}
 
 @pytest.fixture
 def options(prepared, pretrained, tmp_path) -> list[str]:
-    return flags(prepared, pretrained, tmp_path / "run", from_scratch=False)
+    augmented = {"speed_perturbation": True}
+    return flags(prepared, pretrained, tmp_path / "run", from_scratch=False, **augmented)
 
 
 def test_the_linear_probe_alone_is_a_complete_run_that_can_be_fine_tuned_later(

@@ -21,7 +21,7 @@ from music_genre.errors import InputError
 from music_genre.loading import find_model
 from music_genre.report import PREDICTIONS_FILES
 from music_genre.training.checkpoints import find_checkpoint, open_folder
-from music_genre.training.clips import TrackDataset
+from music_genre.training.clips import CropDataset
 from music_genre.training.linear_probe import extract_features
 from music_genre.training.model import load_for_training
 from tests import python
@@ -101,13 +101,14 @@ def test_two_processes_probe_every_track_once(two, uneven, pretrained):
     base = find_model(str(pretrained))
     labels = clips.features["genre"].names
     model, feature_extractor = load_for_training(base, labels, 1.0, from_scratch=False)
+    crops = CropDataset(clips, 16_000, 0, speed_perturbation=True)
     trainer = SimpleNamespace(
         args=TrainingArguments(use_cpu=True, disable_tqdm=True),
         accelerator=Accelerator(cpu=True),
         model=model.eval(),
         processing_class=feature_extractor,
     )
-    features = extract_features(trainer, TrackDataset(clips, 16_000))
+    features = extract_features(trainer, crops)
     assert len(set(features.tracks)) % 2
     for rank in (0, 1):
         found = torch.load(folder / f"probe-{rank}", weights_only=False)

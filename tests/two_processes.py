@@ -41,8 +41,8 @@ def fit_in_the_first_process_only(folder: Path) -> None:
         torch.save([features.tracks, features.labels, *features.layers], folder / f"probe-{RANK}")
         return features
 
-    def fit_and_save(trainer, tracks):
-        choice = fit(trainer, tracks)
+    def fit_and_save(trainer, crops):
+        choice = fit(trainer, crops)
         torch.save(trainer.model.state_dict(), folder / f"rank-{RANK}")
         return choice
 

@@ -1,6 +1,7 @@
 """Clips for training: random crops to train on, windows to validate on, whole tracks to score."""
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,14 @@ class CropDataset(data.Dataset):
         """A crop of a clip, and its target, shape (num_labels,)."""
         crop = random_crop(clip["audio"]["bytes"], self.window, rng, self.speed_perturbation)
         return crop, np.eye(self.num_labels)[clip["genre"]]
+
+    def augmented(self, rows: Sequence[int], n: int) -> list[np.ndarray]:
+        """`n` random crops of these clips in turn, not mixed; none without speed perturbation."""
+        if not self.speed_perturbation:
+            return []
+        rng = np.random.default_rng((self.seed, rows[0]))
+        wavs = [self.rows[int(row)]["audio"]["bytes"] for row in rows[:n]]
+        return [random_crop(wavs[i % len(wavs)], self.window, rng, True) for i in range(n)]
 
     def clip_in_turn(self, n: int) -> dict[str, Any]:
         """The clip of the n-th turn."""

@@ -36,12 +36,13 @@ from music_genre.errors import InputError
 from music_genre.evaluation.calibration import last_layer
 from music_genre.evaluation.intervals import artist_groups
 from music_genre.evaluation.metrics import accuracy, negative_log_likelihood
-from music_genre.training.clips import TrackDataset
+from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import AST, EFFICIENTAT
 from music_genre.training.processes import shared
 
-# Windows per track, spread over it. More of them, or random crops, hardly improve a linear probe.
-N_WINDOWS = 4
+# Windows per track, spread over it, and the total with random crops if the run augments crops.
+# More windows per track hardly improve a linear probe.
+N_WINDOWS, N_WITH_CROPS = 4, 8
 # More tracks hardly change a linear probe, and the vectors of all tracks are in memory together.
 MAX_TRACKS = 2_000
 N_FOLDS = 5
@@ -166,6 +167,7 @@ class Features:
     tracks: np.ndarray  # int, shape (windows,): the track's index, ascending
     labels: np.ndarray  # int, shape (windows,)
     groups: np.ndarray  # str, shape (windows,): the artist, or the track if it is unknown
+    is_crop: np.ndarray  # bool, shape (windows,): augmented; only for fitting
     over: str = ""  # what cross-validation is over, in words
     base_logits: np.ndarray | None = None  # of the base's classes, shape (windows, labels)
 
@@ -177,7 +179,7 @@ class Features:
         return track_weights * mean / tracks_of_genre[self.labels]
 
 
-def fit_linear_probe(trainer: Trainer, tracks: TrackDataset) -> dict[str, Any]:
+def fit_linear_probe(trainer: Trainer, crops: CropDataset) -> dict[str, Any]:
     """Cut the model after its best layer and set its head, both by the tracks of train.
 
     Processes share the forward passes; the first process chooses and fits for all.
@@ -186,7 +188,7 @@ def fit_linear_probe(trainer: Trainer, tracks: TrackDataset) -> dict[str, Any]:
         What `choose` returns.
     """
     model = trainer.model.eval()
-    features = extract_features(trainer, tracks)
+    features = extract_features(trainer, crops)
     base_weight = weight_of_base_classes(model)
     base_mean = np.average(features.layers[-1], axis=0, weights=features.weights())
     if base_weight is not None:
@@ -233,31 +235,38 @@ def describe_choice(choice: dict[str, Any]) -> str:
     )
 
 
-def extract_features(trainer: Trainer, tracks: TrackDataset) -> Features:
+def extract_features(trainer: Trainer, crops: CropDataset) -> Features:
     """The features of up to MAX_TRACKS tracks; processes share the work."""
     model, feature_extractor = trainer.model, trainer.processing_class
+    tracks = TrackDataset(crops.clips, crops.window)
     chosen = choose_tracks(tracks.labels)
 
-    def inputs(n: int) -> torch.Tensor:
+    def inputs(n: int) -> tuple[int, torch.Tensor]:
         cuts = tracks[chosen[n]]
-        spread = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
-        return windows.extract_features(feature_extractor, [cuts[i] for i in spread])
+        plain = np.unique(np.linspace(0, len(cuts) - 1, N_WINDOWS).round().astype(int))
+        random = crops.augmented(tracks.tracks[chosen[n]], N_WITH_CROPS - len(plain))
+        cuts = [*(cuts[i] for i in plain), *random]
+        return len(plain), windows.extract_features(feature_extractor, cuts)
 
-    def vectors(features: torch.Tensor) -> np.ndarray:
+    def vectors(loaded: tuple[int, torch.Tensor]) -> tuple[int, np.ndarray]:
+        n_plain, features = loaded
         vectors_of = FAMILIES[model.config.model_type][0]
         with torch.no_grad(), trainer.accelerator.autocast():
             layers = vectors_of(model, features.to(model.device, non_blocking=True))
-        return torch.stack(layers).float().cpu().numpy()
+        return n_plain, torch.stack(layers).float().cpu().numpy()
 
     found = shared(len(chosen), inputs, vectors, "Linear probe", trainer.args)
     artists = np.array(tracks.artists)[chosen].tolist()
     n_known = sum(map(bool, artists))
-    repeat = np.repeat(np.arange(len(chosen)), [layers.shape[1] for layers in found])
+    lengths = [layers.shape[1] for _, layers in found]
+    repeat = np.repeat(np.arange(len(chosen)), lengths)
+    is_crop = [np.arange(length) >= n for (n, _), length in zip(found, lengths, strict=True)]
     return Features(
-        list(np.concatenate(found, axis=1)),
+        list(np.concatenate([layers for _, layers in found], axis=1)),
         repeat,
         tracks.labels[chosen][repeat],
         artist_groups(artists)[repeat],
+        np.concatenate(is_crop),
         f"the artists of train, known for {n_known} of {len(artists)} tracks"
         if n_known
         else "the tracks of train, as no artist is known",
@@ -326,9 +335,11 @@ def add_base_logits(probabilities: np.ndarray, features: Features, share: float)
 
 
 def mean_of_tracks(probabilities: np.ndarray, features: Features) -> np.ndarray:
-    """The mean over each track's windows; shape (tracks, genres)."""
-    first, n = np.unique(features.tracks, return_index=True, return_counts=True)[1:]
-    return np.add.reduceat(probabilities, first) / n[:, None]
+    """The mean over each track's windows except random crops; shape (tracks, genres)."""
+    plain = ~features.is_crop
+    tracks = features.tracks[plain]
+    first = np.unique(tracks, return_index=True)[1]
+    return np.add.reduceat(probabilities[plain], first) / np.bincount(tracks)[:, None]
 
 
 class TooFewError(InputError):
@@ -341,7 +352,7 @@ def cross_validate(layer: np.ndarray, features: Features, strength: float) -> np
     Raises:
         TooFewError: there are too few tracks, or artists, to leave some out.
     """
-    n_of_genre = np.bincount(features.labels)
+    n_of_genre = np.bincount(features.labels[~features.is_crop])
     # scikit-learn does not allow more folds than that.
     n_folds = min(N_FOLDS, n_of_genre.max(), len(set(features.groups)))
     with warnings.catch_warnings():

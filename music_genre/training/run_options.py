@@ -15,12 +15,12 @@ from music_genre.training.checkpoints import find_checkpoint, is_linear_probe
 OPTIONS_FILE = "options.json"
 # The linear probe depends only on these: fine-tuning may continue from it with another recipe.
 PROBE_OPTIONS = (
-    "model_name_or_path", "from_scratch", "linear_probe", "window_seconds", "seed",
+    "model_name_or_path", "from_scratch", "linear_probe", "window_seconds", "speed_perturbation",
+    "seed",
 )  # fmt: skip
 TRAINING_OPTIONS = (
     *PROBE_OPTIONS, "freeze_feature_encoder", "learning_rate", "lr_scheduler_type", "warmup_steps",
-    "weight_decay", "optim", "mixup", "speed_perturbation", "spec_augment",
-    "label_smoothing_factor", "crops_per_step",
+    "weight_decay", "optim", "mixup", "spec_augment", "label_smoothing_factor", "crops_per_step",
 )  # fmt: skip
 # A resumed run may train longer. Runs that are summarized together must not.
 ALL_OPTIONS = (

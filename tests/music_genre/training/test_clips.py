@@ -56,6 +56,11 @@ def test_mixup_mixes_the_audio_in_the_shares_of_the_target():
     assert max(s for s in shares if s < 0.99) > 0.6
 
 
+def test_clips_of_a_track_take_turns_in_crops_for_the_linear_probe():
+    crops = CropDataset(tones(), WINDOW, 0, speed_perturbation=True).augmented([0, 1], 3)
+    assert [np.abs(np.fft.rfft(crop)).argmax() > 1000 for crop in crops] == [False, True, False]
+
+
 def test_genres_take_turns_whatever_number_of_clips_they_have(clips):
     by_genre = np.array(clips["genre"])
     uneven = clips.select([*np.flatnonzero(by_genre == 0)[:1], *np.flatnonzero(by_genre == 1)[:4]])

@@ -21,7 +21,7 @@ from music_genre import windows
 from music_genre.efficientat import EfficientATConfig, EfficientATForAudioClassification
 from music_genre.errors import InputError
 from music_genre.training import linear_probe
-from music_genre.training.clips import TrackDataset
+from music_genre.training.clips import CropDataset, TrackDataset
 from music_genre.training.model import start_from_base_classes
 from tests import families
 
@@ -124,6 +124,7 @@ def test_a_layer_of_genres_is_chosen_over_one_of_artists():
         np.arange(200),
         labels,
         artists.astype(str),
+        np.zeros(200, bool),
     )
     choice = linear_probe.choose_layer(features)
     assert (choice["layers"], choice["of_layers"]) == (2, 3)
@@ -148,7 +149,7 @@ def test_a_layer_that_needs_little_regularization_is_not_judged_by_much_of_it(mo
 def one_window_each(layers: list[np.ndarray], labels: np.ndarray) -> linear_probe.Features:
     """Of clips by different artists."""
     clips = np.arange(len(labels))
-    return linear_probe.Features(layers, clips, labels, clips.astype(str))
+    return linear_probe.Features(layers, clips, labels, clips.astype(str), clips < 0)
 
 
 def uneven(rng: np.random.Generator, n: int = 220) -> linear_probe.Features:
@@ -224,23 +225,25 @@ def test_the_best_layer_is_kept_and_a_rare_genre_counts_as_much(monkeypatch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(family, prepared):
-    """Also where a norm follows the last layer; windows are spread over the clip."""
+    """Also where a norm follows the last layer; windows spread over the clip, then crops."""
     model, feature_extractor = tiny(family)
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     train = train.select(range(3))
     if family != "ast":
         known = ["One", "ONE feat. Two", ""]
         train = train.remove_columns("artist").add_column("artist", known)
-    tracks = TrackDataset(train, 16_000)
-    features = linear_probe.extract_features(trainer_of(model, feature_extractor), tracks)
-    assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(2)]
-    assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(2)]
+    crops = CropDataset(train, 16_000, 0, speed_perturbation=True)
+    features = linear_probe.extract_features(trainer_of(model, feature_extractor), crops)
+    assert features.tracks.tolist() == [clip for clip in range(3) for _ in range(8)]
+    assert features.is_crop.tolist() == 3 * ([False] * 2 + [True] * 6)
+    assert features.labels.tolist() == [g for g in train["genre"][:3] for _ in range(8)]
     groups, over = ["clip 0", "clip 1", "clip 2"], "the tracks of train, as no artist is known"
     if family != "ast":
         groups, over = ["one", "one", "clip 2"], "the artists of train, known for 2 of 3 tracks"
-    assert features.groups.tolist() == [group for group in groups for _ in range(2)]
+    assert features.groups.tolist() == [group for group in groups for _ in range(8)]
     assert features.over == over
-    inputs = windows.extract_features(feature_extractor, tracks[1])
+    samples = [*TrackDataset(crops.clips, 16_000)[1], *crops.augmented([1], 6)]
+    inputs = windows.extract_features(feature_extractor, samples)
     head = model.classifier.dense if family == "ast" else model.projector
     seen = []
     head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
@@ -250,7 +253,7 @@ def test_features_of_a_layer_are_what_the_head_gets_of_a_model_that_ends_there(f
         with torch.no_grad():
             model(**{model.main_input_name: inputs})
         expected = seen.pop() if family == "ast" else seen.pop().mean(1)
-        np.testing.assert_allclose(features.layers[n - 1][2:4], expected, atol=1e-4)
+        np.testing.assert_allclose(features.layers[n - 1][8:16], expected, atol=1e-4)
 
 
 def test_features_are_of_the_whole_track_and_in_the_precision_of_the_run(prepared, monkeypatch):
@@ -261,15 +264,35 @@ def test_features_are_of_the_whole_track_and_in_the_precision_of_the_run(prepare
     train = load_from_disk(prepared)["train"].cast_column("audio", Audio(decode=False))
     extract, cuts = windows.extract_features, []
     monkeypatch.setattr(windows, "extract_features", lambda of, c: cuts.append(c) or extract(of, c))
-    linear_probe.extract_features(trainer, TrackDataset(train.select(range(2)), 3_200))
+    linear_probe.extract_features(trainer, CropDataset(train.select(range(2)), 3_200, 0))
     assert dtypes == {torch.bfloat16}
     np.testing.assert_array_equal(cuts[0][-1], TrackDataset(train, 3_200)[0][-1])
+
+
+def test_crops_are_fitted_on_and_not_scored():
+    """The genre of crops is the wrong one here: with them the regression is wrong about clips."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    plain = rng.standard_normal((100, 4))
+    plain[:, 0] += 4 * labels
+    crops = np.repeat(plain, 3, axis=0)
+    crops[:, 0] = 4 - crops[:, 0]
+    order = np.argsort(np.r_[np.arange(100), np.repeat(np.arange(100), 3)], kind="stable")
+    clips = np.sort(np.r_[np.arange(100), np.repeat(np.arange(100), 3)])
+    features = linear_probe.Features(
+        [np.concatenate([plain, crops])[order]], clips, labels[clips], clips.astype(str),
+        np.r_[np.zeros(100, bool), np.ones(300, bool)][order],
+    )  # fmt: skip
+    found = linear_probe.cross_validate(features.layers[0], features, 0.1)
+    probabilities = linear_probe.mean_of_tracks(found, features)
+    assert probabilities.shape == (100, 2)
+    assert (probabilities.argmax(1) == labels).mean() < 0.1
 
 
 def test_genres_weigh_the_same_and_so_do_the_clips_of_one():
     clips = np.array([0, 0, 0, 1, 2, 3])  # clip 0 has three windows
     labels = np.array([0, 0, 0, 0, 0, 1])
-    features = linear_probe.Features([], clips, labels, clips.astype(str))
+    features = linear_probe.Features([], clips, labels, clips.astype(str), clips < 0)
     clip_weights = np.bincount(clips, features.weights())
     np.testing.assert_allclose(clip_weights, [2 / 3, 2 / 3, 2 / 3, 2])
 
