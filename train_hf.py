@@ -222,7 +222,8 @@ def main() -> None:
         data, model, recipe = parse_arguments(argv, __doc__, config)
         with explain_failures(recipe.output_dir):
             if recipe.job:
-                run_as_job(argv, data, model, recipe)
+                if PartialState().is_main_process:  # each process would submit, and cost, a job
+                    run_as_job(argv, data, model, recipe)
             elif recipe.seeds:
                 run_seeds(run, argv, recipe)
             else:

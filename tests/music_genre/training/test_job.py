@@ -120,6 +120,12 @@ def test_a_job_makes_one_model(hub, submit):
     assert not hub.jobs
 
 
+def test_several_processes_submit_one_job(hub, submit, monkeypatch):
+    monkeypatch.setattr(train_hf, "PartialState", lambda: SimpleNamespace(is_main_process=False))
+    assert submit().returncode == 0
+    assert not hub.jobs
+
+
 def test_a_public_bucket_gets_nothing(hub, submit, monkeypatch):
     """The Hub's client only warns of it."""
 
