@@ -21,6 +21,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
+from data_prep.prepared import read_preparation
 from music_genre.errors import InputError
 from music_genre.hub_access import check_access, explain_hub_errors
 from music_genre.training.arguments import (
@@ -29,7 +30,6 @@ from music_genre.training.arguments import (
     ModelArguments,
     RecipeArguments,
 )
-from music_genre.training.run_options import options_of
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian, Python and uv, nothing of this project
 ATTEMPTS = 3  # if a machine is lost, the next attempt resumes
@@ -67,9 +67,7 @@ def run_as_job(
         price = _price(api, recipe.job)
         repo_id = check_access(recipe.hub_model_id, recipe.hub_private_repo)
         name = repo_id.replace("/", "-")
-        options = options_of(data, model, recipe) | {"dataset": dataset, "revision": model.revision}
-        run_id = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
-        remote = f"music-genre-{name}-{run_id}"
+        remote = f"music-genre-{name}-{_training_id(data, model, recipe)}"
         with TemporaryDirectory() as code, TemporaryDirectory() as empty:
             _copy_code(Path(code), argv, model.model_name_or_path)
             volumes = [
@@ -90,6 +88,19 @@ def run_as_job(
         )
     print(f"Job {job.id} on {recipe.job}, {price}: {job.url}")
     _follow(api, job, repo_id)
+
+
+def _training_id(data: DataArguments, model: ModelArguments, recipe: RecipeArguments) -> str:
+    """A short hash of all options except those of the job, and of what a folder was prepared from.
+
+    A job resumes what it finds under this id, so another training needs another id.
+    """
+    options = vars(data) | vars(model) | recipe.to_dict()
+    options["precision_reason"] = recipe.precision_reason  # what was not asked for, the job chooses
+    for name in ("job", "job_timeout", "output_dir"):
+        del options[name]
+    preparation = read_preparation(Path(data.dataset))
+    return hashlib.sha256(repr((options, preparation)).encode()).hexdigest()[:8]
 
 
 def _price(api: HfApi, flavor: str) -> str:

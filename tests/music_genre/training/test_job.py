@@ -150,6 +150,17 @@ def test_a_command_has_a_bucket_of_its_own(submit, prepared, tmp_path):
         assert submit(dataset=str(dataset)).returncode == 0
     _, one, _, _, other, _ = submit.buckets[8:]
     assert one != other, "both are /dataset in the job"
+    path = tmp_path / "own" / "preparation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sources": []}))
+    assert submit(dataset=str(tmp_path / "own")).returncode == 0
+    assert submit.buckets[-2] != other, "it was prepared again, from other music"
+    submit.buckets.clear()
+    for options in (
+        ["--max_grad_norm", "0.1"], ["--bf16", "False"], ["--load_best_model_at_end", "True"],
+        ["--model_name_or_path", "org1/base"], ["--model_name_or_path", "org2/base"],
+    ):  # fmt: skip
+        assert submit(*options).returncode == 0
+    assert len({again, *submit.buckets[1::2]}) == 6
 
 
 def test_the_token_goes_as_a_secret_alone(hub, submit):
