@@ -21,6 +21,11 @@ import sys
 # ten times slower. On a free CPU, threads that sleep cost less than that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from music_genre.training.launcher import stop_with_launcher
+
+if __name__ == "__main__":
+    stop_with_launcher()
+
 from pathlib import Path
 from typing import Any
 

@@ -11,7 +11,7 @@ from transformers.trainer_utils import SaveStrategy
 from music_genre.errors import InputError
 from music_genre.training.checkpoints import load_weights
 from music_genre.training.clips import CropDataset
-from music_genre.training.processes import has_lost_launcher, in_any_process, print_once
+from music_genre.training.processes import in_any_process, print_once
 
 
 class SetEpoch(TrainerCallback):
@@ -74,9 +74,6 @@ class StopEarly(TrainerCallback):
         self.asked_by = self.asked_by or number  # SIGTERM during the save changes nothing
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        # A SIGTERM from a cluster or `timeout` kills `accelerate launch`, but not this process.
-        if has_lost_launcher():
-            self.asked_by = self.asked_by or signal.SIGTERM
         is_asked, is_late = in_any_process(
             self.asked_by is not None, time.monotonic() > self.deadline
         )

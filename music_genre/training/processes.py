@@ -1,7 +1,6 @@
 """Share work between processes of `accelerate launch`, on one machine or several."""
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,17 +12,6 @@ from tqdm.auto import tqdm
 from transformers import TrainingArguments
 
 Result = TypeVar("Result")
-PARENT = os.getppid()
-
-
-def is_launched() -> bool:
-    """Whether `accelerate launch` started this process."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
-def has_lost_launcher() -> bool:
-    """Whether the `accelerate launch` that started this process has ended."""
-    return is_launched() and os.getppid() != PARENT
 
 
 def print_once(text: str) -> None:

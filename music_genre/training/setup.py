@@ -21,9 +21,9 @@ from music_genre.training.arguments import ModelArguments, RecipeArguments
 from music_genre.training.callbacks import SetEpoch, StopOnBadLoss
 from music_genre.training.clips import CropDataset, TrackDataset, WindowDataset
 from music_genre.training.clock import Clock
+from music_genre.training.launcher import is_launched
 from music_genre.training.linear_probe import FAMILIES, can_have_linear_probe
 from music_genre.training.model import load_for_training
-from music_genre.training.processes import is_launched
 from music_genre.training.seen import describe_base, hash_tracks, read_seen
 from music_genre.training.trainer import Collate, GenreTrainer, compute_metrics, crop_loss
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from music_genre.errors import InputError
-from music_genre.training import callbacks, processes
+from music_genre.training import callbacks
 from music_genre.training.callbacks import LoadCheckpoints, SetEpoch, StopEarly, StopOnBadLoss
 
 ARGS = SimpleNamespace(save_strategy="epoch")
@@ -50,15 +50,6 @@ def test_who_presses_ctrl_c_again_does_not_wait():
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     callback.on_train_end(ARGS, TrainerState(), TrainerControl())
-
-
-@pytest.mark.parametrize("is_launched", [True, False])
-def test_a_run_stops_without_its_launcher_but_may_outlive_a_shell(monkeypatch, is_launched):
-    monkeypatch.setattr(processes, "is_launched", lambda: is_launched)
-    monkeypatch.setattr(processes, "PARENT", os.getppid() + 1)
-    control = TrainerControl()
-    StopEarly().on_step_end(ARGS, TrainerState(global_step=3, max_steps=9), control)
-    assert control.should_training_stop == is_launched
 
 
 def test_training_stops_at_its_time(monkeypatch):
